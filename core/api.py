@@ -1,0 +1,336 @@
+"""The functions users call; each finds the backend and goes through its `Hooks`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.artifact import Artifact
+from core.checkpoint import resolve
+from core.errors import BackendNotFound, OptionError
+from core.model import EmbeddingModel
+from core.operations import hooks, named_only
+from core.options import (
+    ExportOptions,
+    LoadOptions,
+    OptimizeOptions,
+    QuantizeOptions,
+    field_names,
+)
+from core.registry import (
+    BACKEND_GROUP,
+    BACKEND_VARIABLE,
+    PLUGIN_GROUP,
+    BackendStatus,
+    install_hint,
+    registry,
+)
+
+
+def load(
+    model_name_or_path: str | os.PathLike[str],
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    revision: str | None = None,
+    file_name: str | None = None,
+    export: bool | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    trust_remote_code: bool = False,
+    truncate_dim: int | None = None,
+    prompts: Mapping[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    similarity_fn_name: str | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    config_kwargs: Mapping[str, Any] | None = None,
+) -> EmbeddingModel:
+    """Load an embedding model.
+
+    Args:
+        model_name_or_path: A directory, `owner/name` on the Hub, or `name` for
+            `sentence-transformers/name`.
+        backend: `"torch"`, `"onnx"`, `"openvino"` or any installed one. None takes
+            `$CORE_BACKEND`, else torch if installed, else the only one installed.
+        device: As the backend names it; None lets it choose.
+        revision: Branch, tag, commit or `refs/pr/N` of a Hub repository.
+        file_name: The backend's file to load, where the model has several.
+        export: None uses the backend's file if there is one and else exports one into the cache;
+            True always exports; False never does.
+        token: For the Hub; None uses the stored login or `$HF_TOKEN`.
+        cache_dir: The Hub cache; None for its default.
+        local_files_only: Open no connection; use what is cached.
+        trust_remote_code: Let code from the model repository run.
+        truncate_dim: Leading dimensions to keep of every embedding.
+        prompts: Name to prompt, on top of the model's own.
+        default_prompt_name: Which prompt to use unless told otherwise.
+        similarity_fn_name: `"cosine"`, `"dot"`, `"euclidean"` or `"manhattan"`.
+        model_kwargs: The backend's own options.
+        config_kwargs: Overrides of the model's config.json.
+
+    Raises:
+        ModelNotFound, ArtifactNotFound, ModelFormatError: What is wrong with the files.
+        BackendNotFound, BackendLoadError: What is wrong with the backend.
+        OptionError: What is wrong with the arguments.
+    """
+    operations = hooks(choose_backend(backend))
+    own = dict(model_kwargs or {})
+    file_name = _one("file_name", file_name, own)
+    export = _one("export", export, own)
+    device = _one("device", device, own)
+    subfolder = own.pop("subfolder", None)
+    if operations.capabilities.source == "name":
+        source = named_only(os.fspath(model_name_or_path))
+    else:
+        source = resolve(
+            model_name_or_path,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+    options = LoadOptions(
+        device=device,
+        file_name=file_name,
+        subfolder=subfolder,
+        export=export,
+        trust_remote_code=trust_remote_code,
+        model_kwargs=own,
+        config_kwargs=dict(config_kwargs or {}),
+    )
+    model = operations.load(source, options)
+    try:
+        _apply(model, truncate_dim, prompts, default_prompt_name, similarity_fn_name)
+    except OptionError:
+        model.close()
+        raise
+    return model
+
+
+def _one(name: str, value: Any, own: dict[str, Any]) -> Any:
+    """A value that may come as an argument or in `model_kwargs`."""
+    inner = own.pop(name, None)
+    if value is not None and inner is not None and value != inner:
+        raise OptionError(
+            f"{name} is {value!r} as an argument and {inner!r} in model_kwargs: pass one of them."
+        )
+    return inner if value is None else value
+
+
+def _apply(
+    model: EmbeddingModel,
+    truncate_dim: int | None,
+    prompts: Mapping[str, str] | None,
+    default_prompt_name: str | None,
+    similarity_fn_name: str | None,
+) -> None:
+    if prompts is not None:
+        if not isinstance(prompts, Mapping) or not all(
+            isinstance(k, str) and isinstance(v, str) for k, v in prompts.items()
+        ):
+            raise OptionError(f"prompts must map names to strings, not {prompts!r}.")
+        model.prompts.update(prompts)
+    if default_prompt_name is not None:
+        if default_prompt_name not in model.prompts:
+            listed = ", ".join(map(repr, sorted(model.prompts))) or "none"
+            raise OptionError(
+                f"default_prompt_name={default_prompt_name!r} is none of the model's prompts: "
+                f"{listed}. Add it with prompts={{...}}."
+            )
+        model.default_prompt_name = default_prompt_name
+    if similarity_fn_name is not None:
+        model.similarity_fn_name = similarity_fn_name
+    if truncate_dim is not None:
+        if not isinstance(truncate_dim, int) or isinstance(truncate_dim, bool) or truncate_dim < 1:
+            raise OptionError(f"truncate_dim must be 1 or more, not {truncate_dim!r}.")
+        model.truncate_dim = truncate_dim
+
+
+def export(
+    model_name_or_path: str | os.PathLike[str],
+    target: str | os.PathLike[str] | None = None,
+    *,
+    backend: str,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    **options: Any,
+) -> Artifact:
+    """Write a checkpoint in a backend's format; the result is verified before it is published.
+
+    Args:
+        model_name_or_path: As for `load`.
+        target: A directory; None for the model's own, or the cache for a Hub repository.
+        backend: Whose format.
+        **options: Fields of `core.ExportOptions` (`precision`, `exporter`, `file_name`, ...); any
+            other name goes to the backend's exporter.
+    """
+    operations = hooks(choose_backend(backend))
+    source = resolve(
+        model_name_or_path,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
+    return operations.export(source, target, ExportOptions(**_split(options, ExportOptions)))
+
+
+def optimize(
+    model: EmbeddingModel,
+    config: Any = None,
+    target: str | os.PathLike[str] | None = None,
+    *,
+    file_suffix: str | None = None,
+    push_to_hub: bool | str = False,
+    create_pr: bool = False,
+    **options: Any,
+) -> Artifact:
+    """Write a faster version of a model's file; verified before it is published.
+
+    Args:
+        model: From `core.load`.
+        config: A level (`"O2"` for onnx, `"fp16"` for torch, ...) or the backend's configuration
+            object; None for the backend's default.
+        target: A directory; None for the model's own, or the cache for a Hub repository.
+        file_suffix: Of the new file's name; None for the level's.
+        push_to_hub: True uploads the result to the model's repository, a string to that one.
+        create_pr: Upload as a pull request.
+        **options: Fields of `core.OptimizeOptions`; any other name goes to the backend.
+    """
+    _check_model(model, "optimize")
+    given = {"config": config, "file_suffix": file_suffix, **options}
+    parsed = OptimizeOptions(**_split(given, OptimizeOptions))
+    artifact = model.hooks.optimize(model, target, parsed)
+    return _pushed(artifact, model, push_to_hub, create_pr, options)
+
+
+def quantize(
+    model: EmbeddingModel,
+    config: Any = None,
+    target: str | os.PathLike[str] | None = None,
+    *,
+    calibration: Any = None,
+    file_suffix: str | None = None,
+    push_to_hub: bool | str = False,
+    create_pr: bool = False,
+    **options: Any,
+) -> Artifact:
+    """Write a version of a model with fewer bits; verified before it is published.
+
+    Args:
+        model: From `core.load`.
+        config: A preset's name or the backend's configuration object; None for its default.
+        target: A directory; None for the model's own, or the cache for a Hub repository.
+        calibration: Texts for static quantisation: a sequence, a `.txt` or `.jsonl` file, or the
+            name of a dataset when `datasets` is installed.
+        file_suffix: Of the new file's name; None for the preset's.
+        push_to_hub: True uploads the result to the model's repository, a string to that one.
+        create_pr: Upload as a pull request.
+        **options: Fields of `core.QuantizeOptions`; any other name goes to the backend.
+    """
+    _check_model(model, "quantize")
+    given = {"config": config, "file_suffix": file_suffix, **options}
+    if calibration is not None:
+        from core.calibration import read_calibration
+
+        given["calibration"] = read_calibration(calibration, given)
+    parsed = QuantizeOptions(**_split(given, QuantizeOptions))
+    artifact = model.hooks.quantize(model, target, parsed)
+    return _pushed(artifact, model, push_to_hub, create_pr, options)
+
+
+def save(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
+    """Write a model to a directory that this library and sentence-transformers load."""
+    _check_model(model, "save")
+    return model.hooks.save(model, path)
+
+
+def backends() -> dict[str, BackendStatus]:
+    """Every installed backend and whether it works. Imports them all."""
+    return registry.statuses()
+
+
+def register_backend(name: str, plugin: Any, *, replace: bool = False) -> None:
+    """Offer a backend without packaging it: any object with functions marked `core.hookimpl`.
+
+    Raises:
+        OptionError: The name is taken.
+        BackendLoadError: The object is no valid backend.
+    """
+    registry.register(BACKEND_GROUP, name, plugin, replace=replace)
+
+
+def register_plugin(name: str, plugin: Any, *, replace: bool = False) -> None:
+    """Put a wrapping plugin around every backend without packaging it."""
+    registry.register(PLUGIN_GROUP, name, plugin, replace=replace)
+
+
+def choose_backend(backend: str | None) -> str:
+    """The backend to use: as given, `$CORE_BACKEND`, torch if installed, the only one."""
+    name = backend or os.environ.get(BACKEND_VARIABLE)
+    if name:
+        return name
+    names: Sequence[str] = registry.names()
+    if "torch" in names:
+        return "torch"
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise BackendNotFound(f"No backend is installed. {install_hint()}")
+    raise BackendNotFound(
+        f"Several backends are installed: {', '.join(names)}. Choose one with backend=..., or set "
+        f"{BACKEND_VARIABLE}."
+    )
+
+
+def _split(given: Mapping[str, Any], options: type) -> dict[str, Any]:
+    """Options `core` knows by name; the others go to the backend, which checks them."""
+    known = field_names(options)
+    parsed = {name: value for name, value in given.items() if name in known}
+    parsed = {name: value for name, value in parsed.items() if value is not None}
+    extra = {name: value for name, value in given.items() if name not in known}
+    if extra:
+        parsed["backend_kwargs"] = {**parsed.get("backend_kwargs", {}), **extra}
+    return parsed
+
+
+def _check_model(model: Any, operation: str) -> None:
+    if not isinstance(model, EmbeddingModel):
+        raise OptionError(
+            f"core.{operation} takes a model from core.load, not {type(model).__name__}: "
+            f"core.{operation}(core.load(...), ...)."
+        )
+
+
+def _pushed(
+    artifact: Artifact,
+    model: EmbeddingModel,
+    push_to_hub: bool | str,
+    create_pr: bool,
+    options: Mapping[str, Any],
+) -> Artifact:
+    if not push_to_hub:
+        if create_pr:
+            raise OptionError("create_pr=True uploads: pass push_to_hub=True or a repository too.")
+        return artifact
+    from core.hub import push_artifact
+
+    return push_artifact(artifact, model, push_to_hub, create_pr=create_pr, **options)
+
+
+__all__ = [
+    "backends",
+    "choose_backend",
+    "export",
+    "load",
+    "optimize",
+    "quantize",
+    "register_backend",
+    "register_plugin",
+    "save",
+]

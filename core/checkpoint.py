@@ -1,0 +1,324 @@
+"""A name becomes files: local directory, offline cache and Hub obey the same rules.
+
+A `Checkpoint` is a list of file names and a way to get each as a local path. Which of them a
+backend loads is decided from the list alone (`core.artifacts`), so the rule is the same wherever
+the list came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from core.errors import ModelFormatError, ModelNotFound, OptionError
+
+if TYPE_CHECKING:
+    from core.architecture import Architecture
+
+#: Configuration files are small; a larger one is a mistake or an attack.
+MAX_JSON_BYTES = 2_000_000
+
+#: Files at the top of a directory that make it a model.
+MODEL_MARKERS = ("modules.json", "config_sentence_transformers.json", "config.json")
+
+_REPOSITORY = re.compile(r"[\w.\-]+(/[\w.\-]+)?")
+
+
+class Files(ABC):
+    """Where a checkpoint's files come from."""
+
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Every file, relative, with forward slashes, sorted."""
+
+    @abstractmethod
+    def path(self, name: str) -> Path:
+        """A local path of one of `names()`."""
+
+    @abstractmethod
+    def folder(self, names: Iterable[str]) -> Path:
+        """A local directory in which all of `names` lie at their relative places."""
+
+
+class LocalFiles(Files):
+    """The files of a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> tuple[str, ...]:
+        found = []
+        for folder, directories, files in os.walk(self.root):
+            directories[:] = sorted(d for d in directories if not d.startswith("."))
+            relative = Path(folder).relative_to(self.root)
+            found += [(relative / name).as_posix() for name in files]
+        return tuple(sorted(found))
+
+    def path(self, name: str) -> Path:
+        return resolve_inside(self.root, name)
+
+    def folder(self, names: Iterable[str]) -> Path:
+        for name in names:
+            self.path(name)
+        return self.root
+
+
+class OverlayFiles(Files):
+    """The files of a directory in front of another checkpoint's."""
+
+    def __init__(self, front: Path, behind: Files) -> None:
+        self.front, self.behind = LocalFiles(front), behind
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted({*self.front.names(), *self.behind.names()}))
+
+    def path(self, name: str) -> Path:
+        if (self.front.root / name).exists():
+            return self.front.path(name)
+        return self.behind.path(name)
+
+    def folder(self, names: Iterable[str]) -> Path:
+        wanted = list(names)
+        if not any((self.front.root / name).exists() for name in wanted):
+            return self.behind.folder(wanted)
+        # Runtimes that take a directory find the rest of the checkpoint linked beside the front.
+        for name in wanted:
+            link = self.front.root / name
+            if not link.exists():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(self.behind.path(name).resolve())
+        return self.front.root
+
+
+class NoFiles(Files):
+    """For models that are not files (a server's)."""
+
+    def names(self) -> tuple[str, ...]:
+        return ()
+
+    def path(self, name: str) -> Path:
+        raise ModelFormatError(f"There is no file {name!r}: this model is not made of files.")
+
+    def folder(self, names: Iterable[str]) -> Path:
+        raise ModelFormatError("There is no folder: this model is not made of files.")
+
+
+class Checkpoint:
+    """A model's files, and where they are from.
+
+    Attributes:
+        name: What the caller typed.
+        repo_id: The Hub repository, or None for a directory.
+        commit: The commit all files come from, or None for a directory.
+        arguments: What is needed to resolve the same checkpoint again (token excluded).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        files: Files,
+        *,
+        repo_id: str | None = None,
+        commit: str | None = None,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.files = files
+        self.repo_id = repo_id
+        self.commit = commit
+        self.arguments = arguments or {}
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self)!r})"
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.commit[:8]}" if self.commit else self.name
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every file of the checkpoint, relative, with forward slashes, sorted."""
+        return self.files.names()
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """What the checkpoint computes, read once from its configuration files."""
+        from core.architecture import read_architecture
+
+        return read_architecture(self)
+
+    @property
+    def directory(self) -> Path | None:
+        """The directory the caller named, or None for a Hub repository."""
+        return self.files.root if isinstance(self.files, LocalFiles) else None
+
+    def has(self, name: str) -> bool:
+        """Whether the checkpoint lists the file."""
+        return name in self.names
+
+    def path(self, name: str) -> Path:
+        """A local path of the file, downloaded if need be.
+
+        Raises:
+            ModelFormatError: The name leads out of the checkpoint, or there is no such file.
+        """
+        check_relative(name, f"a file of {self}")
+        if not self.has(name):
+            raise ModelFormatError(f"{self} has no file {name!r}.")
+        return self.files.path(name)
+
+    def folder(self, names: Iterable[str]) -> Path:
+        """A local directory in which all of `names` lie at their relative places."""
+        wanted = list(names)
+        for name in wanted:
+            check_relative(name, f"a file of {self}")
+        return self.files.folder(wanted)
+
+    def read_json(self, name: str, *, kind: type = dict) -> Any:
+        """A configuration file's content.
+
+        Raises:
+            ModelFormatError: Not JSON, over 2 MB, nested too deeply, or not a `kind`.
+        """
+        path = self.path(name)
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise ModelFormatError(
+                f"{self}: {name} has {size:,} bytes; a configuration file has at most "
+                f"{MAX_JSON_BYTES:,}."
+            )
+        try:
+            content = json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ModelFormatError(
+                f"{self}: {name} is not readable JSON ({error}). Restore or download it again."
+            ) from error
+        if not isinstance(content, kind):
+            raise ModelFormatError(
+                f"{self}: {name} must hold a JSON {_JSON_NAMES[kind]}, "
+                f"not {_JSON_NAMES.get(type(content), type(content).__name__)}."
+            )
+        return content
+
+    def overlay(self, front: Path) -> Checkpoint:
+        """This checkpoint with the files of `front` before its own."""
+        return Checkpoint(
+            self.name,
+            OverlayFiles(front, self.files),
+            repo_id=self.repo_id,
+            commit=self.commit,
+            arguments=self.arguments,
+        )
+
+    def identity(self, weights: Iterable[str] = ()) -> dict[str, Any]:
+        """What a sidecar records of its source: name, commit, sha256 of the weight files."""
+        return {
+            "name": self.repo_id or Path(self.name).resolve().name,
+            "commit": self.commit,
+            "sha256": {name: sha256_of(self.path(name)) for name in weights},
+        }
+
+
+_JSON_NAMES = {dict: "object", list: "array", str: "string", int: "number", float: "number"}
+
+
+def resolve(
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> Checkpoint:
+    """Turn what the user typed into a checkpoint.
+
+    A directory is local; `name` means `sentence-transformers/name` on the Hub and `owner/name`
+    that repository.
+
+    Raises:
+        ModelNotFound: Neither a directory nor a possible repository, or no such repository.
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise OptionError(
+            f"A model is named by a directory or a repository, not by {type(name).__name__} "
+            f"{name!r}."
+        )
+    text = os.fspath(name)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise OptionError(f"{text!r} is not the name of a model.")
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _open_directory(text, path)
+    if path.exists():
+        raise ModelNotFound(
+            f"{text!r} is a file. Give the model's directory: {str(path.parent)!r}."
+        )
+    if isinstance(name, Path) or not _REPOSITORY.fullmatch(text) or text.startswith((".", "-")):
+        raise ModelNotFound(
+            f"There is no directory {text!r} (seen from {str(Path.cwd())!r}), and it cannot be a Hub "
+            "repository, whose name reads 'owner/name'. Check the path."
+        )
+    from core.hub import open_repository
+
+    return open_repository(
+        text,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
+
+
+def _open_directory(text: str, path: Path) -> Checkpoint:
+    files = LocalFiles(path)
+    # A directory of model2vec or of a bare transformer has one of these as well.
+    if not any((path / marker).is_file() for marker in MODEL_MARKERS):
+        names = files.names()
+        listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise ModelNotFound(
+            f"The directory {text!r} holds no model: none of {', '.join(MODEL_MARKERS)} is in it "
+            f"(it holds: {listed or 'nothing'}). Give the directory a model was saved to."
+        )
+    return Checkpoint(text, files)
+
+
+def check_relative(name: str, what: str) -> None:
+    """Raise `ModelFormatError` for a name that is absolute or climbs with `..`."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) is not None
+    if absolute or ".." in parts or "\0" in name:
+        raise ModelFormatError(
+            f"{name!r}, named as {what}, points outside the model's directory. core reads only "
+            "files inside it; do not use this model unless you trust where it is from."
+        )
+
+
+def resolve_inside(root: Path, name: str) -> Path:
+    """`root / name`, unless it or a link in it leads outside `root`.
+
+    The Hub cache is the one exception: its snapshots are links into `blobs` of the same
+    repository.
+    """
+    check_relative(name, f"a file of {root}")
+    path = root / name
+    real, inside = path.resolve(), root.resolve()
+    if real.is_relative_to(inside):
+        return path
+    if inside.parent.name == "snapshots" and real.is_relative_to(inside.parents[1] / "blobs"):
+        return path
+    raise ModelFormatError(
+        f"{path} is a link to {real}, outside the model's directory. core reads only files inside "
+        "it; replace the link by the file if you trust it."
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

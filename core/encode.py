@@ -1,0 +1,209 @@
+"""The shared encode engine: a backend's `encode` hook is one call of `encode_texts`.
+
+Each text is tokenized once, texts are sorted by token count and cut into batches under a token
+budget, several batches run at once where the runtime allows it, and rows go straight into one
+array in the caller's order. Equal texts are computed once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.batching import (
+    ACCELERATOR_BATCH_TOKENS,
+    CPU_BATCH_TOKENS,
+    Batches,
+    cut_batches,
+)
+from core.errors import CoreError, PluginError
+from core.modules import pools_prompt
+from core.options import EncodeOptions
+from core.runtime import Runtime, TokenBatch
+
+if TYPE_CHECKING:
+    from core.model import EmbeddingModel
+
+logger = logging.getLogger("core")
+
+_SHOWN_POSITIONS = 5
+
+
+def encode_texts(model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) -> Any:
+    """Embed `texts` with the model's tokenizer and runtime.
+
+    Returns:
+        float32 [len(texts), dimension], or for `output_value="token_embeddings"` a list of
+        float32 [tokens, hidden], padding removed.
+
+    Raises:
+        PluginError: A batch failed; the message names positions of its texts.
+    """
+    runtime = model.runtime
+    assert isinstance(runtime, Runtime)
+    if options.output_value == "token_embeddings":
+        return _token_embeddings(model, runtime, texts, options)
+    if not texts:
+        return np.empty((0, model.dimension), dtype=np.float32)
+    firsts, duplicates, originals = _find_duplicates(texts)
+    unique = texts if firsts is None else [texts[i] for i in firsts]
+    batches = _prepare(model, runtime, unique, options)
+    result: NDArray[np.float32] | None = None
+    with _progress(options, len(unique)) as advance:
+        for positions, rows in _run(runtime, batches, runtime.sentence_embeddings, options):
+            if result is None:
+                result = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
+            result[positions if firsts is None else firsts[positions]] = rows
+            advance(len(positions))
+    assert result is not None
+    if len(duplicates):
+        result[duplicates] = result[originals]
+    return result
+
+
+def _token_embeddings(
+    model: EmbeddingModel, runtime: Runtime, texts: Sequence[str], options: EncodeOptions
+) -> list[NDArray[np.float32]]:
+    if not texts:
+        return []
+
+    def compute(batch: TokenBatch, *, workers: int) -> list[NDArray[np.float32]]:
+        hidden = runtime.token_embeddings(batch, workers=workers)
+        masks = batch.attention_mask.astype(bool)
+        return [row[mask] for row, mask in zip(hidden, masks, strict=True)]
+
+    results: list[NDArray[np.float32] | None] = [None] * len(texts)
+    batches = _prepare(model, runtime, texts, options)
+    with _progress(options, len(texts)) as advance:
+        for positions, rows in _run(runtime, batches, compute, options):
+            for position, row in zip(positions, rows, strict=True):
+                results[position] = row
+            advance(len(positions))
+    return [row for row in results if row is not None]
+
+
+def _find_duplicates(
+    texts: Sequence[str],
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64], NDArray[np.int64]]:
+    """(position of each distinct text, positions of repeats, where each was first).
+
+    The first is None when nothing repeats.
+    """
+    seen: dict[str, int] = {}
+    owner = np.fromiter(
+        map(seen.setdefault, texts, itertools.count()), dtype=np.int64, count=len(texts)
+    )
+    nothing = np.empty(0, dtype=np.int64)
+    if len(seen) == len(texts):
+        return None, nothing, nothing
+    own = owner == np.arange(len(texts))
+    return np.flatnonzero(own), np.flatnonzero(~own), owner[~own]
+
+
+def _prepare(
+    model: EmbeddingModel, runtime: Runtime, texts: Sequence[str], options: EncodeOptions
+) -> Batches:
+    tokenizer = model.tokenizer
+    prompt_tokens = 0
+    if options.prompt and not pools_prompt(runtime.architecture.modules):
+        prompt_tokens = tokenizer.prompt_length(options.prompt)
+    return cut_batches(
+        tokenizer.encode(texts),
+        batch_tokens=_batch_tokens(runtime, options),
+        batch_size=options.batch_size,
+        pad_id=tokenizer.pad_id,
+        padding_side=tokenizer.padding_side,
+        prompt_tokens=prompt_tokens,
+    )
+
+
+def _batch_tokens(runtime: Runtime, options: EncodeOptions) -> int:
+    if options.batch_tokens is not None:
+        return int(options.batch_tokens)
+    if runtime.batch_tokens is not None:
+        return runtime.batch_tokens
+    on_cpu = runtime.device.lower().startswith("cpu")
+    return CPU_BATCH_TOKENS if on_cpu else ACCELERATOR_BATCH_TOKENS
+
+
+def _run(
+    runtime: Runtime,
+    batches: Batches,
+    compute: Callable[..., Any],
+    options: EncodeOptions,
+) -> Iterator[tuple[NDArray[np.int64], Any]]:
+    """Results of `compute` over all batches, in any order, a bounded number of them at once."""
+    workers = runtime.preferred_workers(len(batches))
+    if options.workers is not None:
+        workers = min(int(options.workers), runtime.max_workers, len(batches))
+
+    def guarded(positions: NDArray[np.int64], batch: TokenBatch) -> Any:
+        try:
+            return compute(batch, workers=workers)
+        except CoreError:
+            raise
+        except Exception as error:
+            raise _batch_error(positions, batch, error) from error
+
+    if workers <= 1:
+        for positions, batch in batches:
+            yield positions, guarded(positions, batch)
+        return
+    waiting: dict[Future[Any], NDArray[np.int64]] = {}
+    source = iter(batches)
+    with ThreadPoolExecutor(workers, thread_name_prefix="core-encode") as pool:
+        try:
+            # One batch more than workers is prepared, so that none waits for its padding.
+            for positions, batch in itertools.islice(source, workers + 1):
+                waiting[pool.submit(guarded, positions, batch)] = positions
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    finished = waiting.pop(future)
+                    following = next(source, None)
+                    if following is not None:
+                        waiting[pool.submit(guarded, *following)] = following[0]
+                    yield finished, future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _batch_error(positions: NDArray[np.int64], batch: TokenBatch, error: Exception) -> PluginError:
+    shown = ", ".join(str(p) for p in positions[:_SHOWN_POSITIONS])
+    more = ", ..." if len(positions) > _SHOWN_POSITIONS else ""
+    return PluginError(
+        f"The runtime failed on the batch of {batch.rows} texts at positions {shown}{more} "
+        f"({batch.width} tokens each with padding): {type(error).__name__}: {error}. If memory ran "
+        "out, pass a smaller batch_tokens or batch_size."
+    )
+
+
+def _progress(options: EncodeOptions, total: int) -> AbstractContextManager[Callable[[int], Any]]:
+    show = options.show_progress_bar
+    if show is None:
+        show = logger.getEffectiveLevel() in (logging.INFO, logging.DEBUG)
+    if not show:
+        return nullcontext(lambda count: None)
+    return _ProgressBar(total)
+
+
+class _ProgressBar(AbstractContextManager[Callable[[int], Any]]):
+    def __init__(self, total: int) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(total=total, desc="Texts", unit="text")
+
+    def __enter__(self) -> Callable[[int], Any]:
+        advance: Callable[[int], Any] = self._bar.update
+        return advance
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

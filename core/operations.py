@@ -1,0 +1,528 @@
+"""The six operations of one backend: what `core` does around each hook.
+
+Every way of using a backend (`core.load`, `model.encode`, the command line, `core.hooks(name)`)
+goes through `Hooks`, so wrappers see every call and every result is checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from core.artifact import SIDECAR_SUFFIX, Artifact
+from core.artifacts import choose_artifact
+from core.checkpoint import Checkpoint, resolve
+from core.errors import ArtifactNotFound, CoreError, OptionError, PluginError, UnsupportedOperation
+from core.hookspecs import HOOK_NAMES
+from core.model import EmbeddingModel, check_texts
+from core.options import (
+    EncodeOptions,
+    ExportOptions,
+    LoadOptions,
+    OptimizeOptions,
+    QuantizeOptions,
+    SaveOptions,
+    check_names,
+)
+from core.precision import finish
+from core.registry import Backend, Capabilities, registry
+
+if TYPE_CHECKING:
+    from core.artifact import Verification
+
+logger = logging.getLogger("core")
+
+
+class Hooks:
+    """The six operations of one backend, callable by keyword.
+
+    Obtained from `core.hooks(name)`. Options default to the options dataclass's defaults; names
+    and paths are resolved, so `core.hooks("onnx").load(source="path/to/model")` works.
+
+    Attributes:
+        name: The backend's name.
+        capabilities: What the backend says of itself.
+        implemented: Which of the six it implements.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._callers: dict[str, Callable[..., Any]] = {
+            hook: getattr(backend.manager.hook, hook) for hook in HOOK_NAMES
+        }
+
+    def __repr__(self) -> str:
+        return f"<hooks of backend {self._backend.plugin}: {', '.join(self.implemented)}>"
+
+    @property
+    def name(self) -> str:
+        return self._backend.name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._backend.capabilities
+
+    @property
+    def implemented(self) -> tuple[str, ...]:
+        return tuple(hook for hook in HOOK_NAMES if hook in self._backend.hooks)
+
+    # The operations
+
+    def load(
+        self,
+        source: Checkpoint | str | os.PathLike[str],
+        options: LoadOptions | None = None,
+    ) -> EmbeddingModel:
+        """Open a checkpoint.
+
+        Raises:
+            ArtifactNotFound: The file asked for, or any this backend can load, is missing.
+            OptionError: `model_kwargs` holds a name the backend does not know.
+        """
+        options = LoadOptions() if options is None else options
+        checkpoint = self._checkpoint(source)
+        known = self.capabilities.model_kwargs
+        check_names(options.model_kwargs, known, f"model_kwargs of the {self.name} backend")
+        files = checkpoint
+        if self.capabilities.source == "checkpoint":
+            files, options = self._choose_file(checkpoint, options)
+        model = self._call("load", source=files, options=options)
+        if not isinstance(model, EmbeddingModel):
+            raise self._wrong("load", f"returned {type(model).__name__}, not an EmbeddingModel")
+        model._hooks = self
+        model.file_name = options.file_name
+        model._reload = {
+            **checkpoint.arguments,
+            "model_name_or_path": checkpoint.name,
+            "backend": self.name,
+            "device": options.device,
+            "file_name": options.file_name,
+            "trust_remote_code": options.trust_remote_code,
+            "model_kwargs": dict(options.model_kwargs),
+            "config_kwargs": dict(options.config_kwargs),
+        }
+        if files is not checkpoint:  # exported to the cache: found there again
+            model._reload.update(file_name=None)
+        return model
+
+    def export(
+        self,
+        source: Checkpoint | str | os.PathLike[str],
+        target: str | os.PathLike[str] | None = None,
+        options: ExportOptions | None = None,
+    ) -> Artifact:
+        """Write the checkpoint in this backend's format, verified, into `target`.
+
+        Without `target`: into the model's own directory, or the cache for a Hub repository.
+
+        Raises:
+            VerificationError: The result disagrees with its source; nothing is published.
+        """
+        options = ExportOptions() if options is None else options
+        checkpoint = self._checkpoint(source)
+        known = self.capabilities.precisions
+        if options.precision not in known:
+            raise OptionError(
+                f"The {self.name} backend exports {', '.join(known)}, not {options.precision!r}."
+            )
+
+        def reference() -> EmbeddingModel:
+            origin = self.capabilities.exports_from
+            assert origin is not None
+            return hooks(origin).load(
+                checkpoint,
+                LoadOptions(
+                    device=options.device,
+                    trust_remote_code=options.trust_remote_code,
+                    model_kwargs=options.model_kwargs,
+                    config_kwargs=options.config_kwargs,
+                ),
+            )
+
+        return self._produce(
+            "export",
+            checkpoint,
+            target,
+            options,
+            lambda staging: {"source": checkpoint, "target": staging, "options": options},
+            reference if self.capabilities.exports_from else None,
+            options.trust_remote_code,
+        )
+
+    def optimize(
+        self,
+        model: EmbeddingModel,
+        target: str | os.PathLike[str] | None = None,
+        options: OptimizeOptions | None = None,
+    ) -> Artifact:
+        """Write a faster version of the model's file, verified, into `target`.
+
+        Without `target`: into the model's own directory, or the cache for a Hub repository.
+        """
+        options = OptimizeOptions() if options is None else options
+        return self._rewrite("optimize", model, target, options)
+
+    def quantize(
+        self,
+        model: EmbeddingModel,
+        target: str | os.PathLike[str] | None = None,
+        options: QuantizeOptions | None = None,
+    ) -> Artifact:
+        """Write a version of the model with fewer bits, verified, into `target`.
+
+        Without `target`: into the model's own directory, or the cache for a Hub repository.
+        """
+        options = QuantizeOptions() if options is None else options
+        return self._rewrite("quantize", model, target, options)
+
+    def encode(
+        self,
+        model: EmbeddingModel,
+        texts: Sequence[str],
+        options: EncodeOptions | None = None,
+    ) -> Any:
+        """Embed texts: float32 [len(texts), dimension], or as `options` ask.
+
+        Raises:
+            OptionError: An input is no string, or the prompt's name is unknown.
+            PluginError: The backend returned something else than asked.
+        """
+        options = EncodeOptions() if options is None else options
+        if isinstance(texts, str):
+            raise OptionError("encode takes a sequence of texts here, not one string.")
+        rows = check_texts(texts)
+        prompt = choose_prompt(model, options)
+        options = dataclasses.replace(options, prompt=prompt)
+        if prompt:
+            rows = [prompt + text for text in rows]
+        return finish(self.raw_encode(model, rows, options), model, options)
+
+    def save(
+        self,
+        model: EmbeddingModel,
+        target: str | os.PathLike[str],
+        options: SaveOptions | None = None,
+    ) -> Path:
+        """Write the whole model to the directory `target`, atomically."""
+        from core.publish import save_model
+
+        options = SaveOptions() if options is None else options
+        self._check_model("save", model)
+        directory = Path(os.fspath(target)).expanduser()
+
+        def write(staging: Path) -> None:
+            self._call("save", model=model, target=staging, options=options)
+
+        return save_model(model, directory, options, write)
+
+    # What lies around a hook call
+
+    def raw_encode(
+        self, model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions
+    ) -> Any:
+        """The checked result of the `encode` hook, before truncation and the like."""
+        self._check_model("encode", model)
+        result = self._call("encode", model=model, texts=texts, options=options)
+        if options.output_value == "token_embeddings":
+            if not isinstance(result, list) or len(result) != len(texts):
+                raise self._wrong("encode", f"must return a list of {len(texts)} arrays")
+            return result
+        self._check_embeddings(result, len(texts))
+        return result
+
+    def _call(self, hook: str, **arguments: Any) -> Any:
+        if hook not in self._backend.hooks:
+            raise UnsupportedOperation(
+                f"The {self.name} backend does not implement {hook}. It implements "
+                f"{', '.join(self.implemented)}."
+            )
+        try:
+            result = self._callers[hook](**arguments)
+        except CoreError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._wrong(
+                hook, f"failed with {type(error).__name__}: {error}", error
+            ) from error
+        if result is None:
+            raise self._wrong(hook, "returned nothing")
+        return result
+
+    def _wrong(self, hook: str, what: str, error: BaseException | None = None) -> PluginError:
+        return PluginError(f"{hook} of {self._culprit(hook, error)} {what}.")
+
+    def _culprit(self, hook: str, error: BaseException | None) -> str:
+        """The plugin whose code raised, else everyone whose result it could have been."""
+        wrappers = {f"plugin:{p.name}": p for p in self._backend.wrappers}
+        involved = [
+            (wrappers.get(implementation.plugin_name, self._backend.plugin), implementation)
+            for implementation in self._backend.manager.hook.__dict__[hook].get_hookimpls()
+        ]
+        if error is not None:
+            codes = {
+                getattr(implementation.function, "__code__", None): plugin
+                for plugin, implementation in involved
+            }
+            last, trace = None, error.__traceback__
+            while trace is not None:
+                last = codes.get(trace.tb_frame.f_code, last)
+                trace = trace.tb_next
+            if last is not None:
+                kind = "backend" if last is self._backend.plugin else "plugin"
+                return f"{kind} {last}"
+        around = [str(plugin) for plugin, _ in involved if plugin is not self._backend.plugin]
+        backend = f"backend {self._backend.plugin}"
+        return f"{backend} (wrapped by {', '.join(around)})" if around else backend
+
+    def _check_model(self, hook: str, model: EmbeddingModel) -> None:
+        if not isinstance(model, EmbeddingModel):
+            raise OptionError(f"{hook} takes an EmbeddingModel, not {type(model).__name__}.")
+        if model.closed:
+            raise OptionError(f"{model!r} is closed. Load it again to use it.")
+        if model._hooks is not None and model.backend != self.name:
+            raise OptionError(
+                f"{model!r} belongs to the {model.backend} backend; "
+                f"call core.hooks({model.backend!r}).{hook}."
+            )
+
+    def _check_embeddings(self, result: Any, count: int) -> None:
+        if not isinstance(result, np.ndarray):
+            raise self._wrong("encode", f"returned {type(result).__name__}, not a numpy array")
+        if result.ndim != 2 or len(result) != count:
+            raise self._wrong(
+                "encode", f"returned shape {list(result.shape)} for {count} texts, not [{count}, d]"
+            )
+        if result.dtype != np.float32:
+            raise self._wrong("encode", f"returned {result.dtype}, not float32")
+        if not result.flags.writeable:
+            raise self._wrong("encode", "returned a read-only array; callers own their results")
+        # One sum is cheap and finite for finite embeddings; only a bad one is searched through.
+        if not math.isfinite(float(result.sum())):
+            bad = np.flatnonzero(~np.isfinite(result).all(axis=1))
+            if len(bad):
+                shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+                raise self._wrong(
+                    "encode",
+                    f"returned NaN or infinity for {len(bad)} of {count} texts (positions {shown})",
+                )
+
+    def _checkpoint(self, source: Checkpoint | str | os.PathLike[str]) -> Checkpoint:
+        if isinstance(source, Checkpoint):
+            return source
+        if self.capabilities.source == "name":
+            return named_only(os.fspath(source))
+        return resolve(source)
+
+    def _choose_file(
+        self, checkpoint: Checkpoint, options: LoadOptions
+    ) -> tuple[Checkpoint, LoadOptions]:
+        capabilities = self.capabilities
+        if checkpoint.architecture.is_static or not capabilities.file_names:
+            return checkpoint, options
+        chosen = None
+        if options.export is not True:
+            chosen = choose_artifact(
+                checkpoint,
+                self.name,
+                capabilities,
+                file_name=options.file_name,
+                subfolder=options.subfolder,
+            )
+        elif options.file_name is not None:
+            raise OptionError(
+                f"file_name={options.file_name!r} names a file that exists and export=True makes "
+                "another: pass one of them."
+            )
+        if chosen is None:
+            checkpoint, chosen = self._export_to_cache(checkpoint, options)
+        return checkpoint, dataclasses.replace(options, file_name=chosen)
+
+    def _export_to_cache(
+        self, checkpoint: Checkpoint, options: LoadOptions
+    ) -> tuple[Checkpoint, str]:
+        from core.publish import cache_directory, locked
+
+        if not self.capabilities.auto_export or options.export is False:
+            wanted = " or ".join(self.capabilities.file_names[:2])
+            why = " and export=False forbids making one" if options.export is False else ""
+            raise ArtifactNotFound(
+                f"{checkpoint} has no file the {self.name} backend can load ({wanted}){why}. It "
+                f"holds: {_shorten(checkpoint.names)}."
+            )
+        origin = self.capabilities.exports_from
+        # Asking for it now gives its install command before any work is done.
+        try:
+            if origin is not None:
+                hooks(origin)
+        except PluginError as error:
+            raise ArtifactNotFound(
+                f"{checkpoint} has no file the {self.name} backend can load, and exporting one "
+                f"needs the {origin} backend: {error}"
+            ) from error
+        export = ExportOptions(
+            trust_remote_code=options.trust_remote_code, config_kwargs=options.config_kwargs
+        )
+        key = _cache_key(checkpoint, self.name, self._backend.plugin.distribution, export)
+        folder = cache_directory() / "exports" / key
+        with locked(folder):
+            names = [n for n in _finished(folder) if options.export is not True]
+            if not names:
+                start = time.perf_counter()
+                artifact = self.export(checkpoint, folder, export)
+                names = [artifact.file_name]
+                (folder / "finished.json").write_text(json.dumps(names))
+                logger.warning(
+                    "%s has no file for the %s backend: exported one in %.1f s to %s. To keep it "
+                    "with the model, save it: model.save(path).",
+                    checkpoint,
+                    self.name,
+                    time.perf_counter() - start,
+                    folder / artifact.file_name,
+                )
+        return checkpoint.overlay(folder), names[0]
+
+    def _rewrite(
+        self,
+        operation: str,
+        model: EmbeddingModel,
+        target: str | os.PathLike[str] | None,
+        options: OptimizeOptions | QuantizeOptions,
+    ) -> Artifact:
+        self._check_model(operation, model)
+        trusted = bool((model._reload or {}).get("trust_remote_code"))
+        return self._produce(
+            operation,
+            model.source,
+            target,
+            options,
+            lambda staging: {"model": model, "target": staging, "options": options},
+            lambda: model,
+            trusted,
+        )
+
+    def _produce(
+        self,
+        operation: str,
+        source: Checkpoint,
+        target: str | os.PathLike[str] | None,
+        options: Any,
+        arguments: Callable[[Path], dict[str, Any]],
+        reference: Callable[[], EmbeddingModel] | None,
+        trust_remote_code: bool,
+    ) -> Artifact:
+        """Staging, hook, verification, sidecar, publication."""
+        from core.publish import destination_of, publish_artifact, staging_directory
+
+        if operation not in self._backend.hooks:
+            self._call(operation)
+        destination = destination_of(source, target, self.name)
+        with staging_directory(destination) as staging:
+            artifact = self._call(operation, **arguments(staging))
+            if not isinstance(artifact, Artifact):
+                raise self._wrong(operation, f"returned {type(artifact).__name__}, not an Artifact")
+            missing = [name for name in artifact.all_files if not (staging / name).is_file()]
+            if missing:
+                raise self._wrong(operation, f"did not write {', '.join(missing)}")
+            artifact = dataclasses.replace(
+                artifact, root=staging, backend=self.name, operation=operation
+            )
+            model = reference() if reference is not None else None
+            if model is not None:
+                verification = self._verify(artifact, model, source, options, trust_remote_code)
+                artifact = dataclasses.replace(artifact, verification=verification)
+            weights = [model.file_name] if model is not None and model.file_name else []
+            record = artifact.sidecar((model.source if model else source).identity(weights))
+            (staging / (artifact.file_name + SIDECAR_SUFFIX)).write_text(
+                json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
+            publish_artifact(artifact, source, destination)
+        return dataclasses.replace(artifact, root=destination)
+
+    def _verify(
+        self,
+        artifact: Artifact,
+        reference: EmbeddingModel,
+        source: Checkpoint,
+        options: Any,
+        trust_remote_code: bool,
+    ) -> Verification:
+        from core.verify import check, verify
+
+        loaded = self.load(
+            source.overlay(artifact.root),
+            LoadOptions(file_name=artifact.file_name, trust_remote_code=trust_remote_code),
+        )
+        with loaded:
+            verification = verify(reference, loaded)
+        warning = check(artifact, verification, options.min_cosine)
+        if warning:
+            logger.warning("%s", warning)
+        return verification
+
+
+def choose_prompt(model: EmbeddingModel, options: EncodeOptions) -> str:
+    """Given prompt, then prompt name, then the model's default, then none."""
+    if options.prompt is not None:
+        return options.prompt
+    name = options.prompt_name if options.prompt_name is not None else model.default_prompt_name
+    if name is None:
+        return ""
+    if name not in model.prompts:
+        listed = ", ".join(map(repr, sorted(model.prompts))) or "none"
+        raise OptionError(
+            f"The model has no prompt named {name!r}; it has {listed}. Pass the text itself with "
+            "prompt=..., or name it at load: prompts={...}."
+        )
+    return model.prompts[name]
+
+
+def named_only(name: str) -> Checkpoint:
+    """A checkpoint without files, for backends whose models are not files."""
+    from core.checkpoint import NoFiles
+
+    return Checkpoint(name, NoFiles())
+
+
+def hooks(backend: str) -> Hooks:
+    """The six operations of a backend, callable by keyword.
+
+    Raises:
+        BackendNotFound: It is not installed; the message has the command that installs it.
+        BackendLoadError: It is installed and cannot be used.
+    """
+    return Hooks(registry.backend(backend))
+
+
+def _finished(folder: Path) -> list[str]:
+    try:
+        names = json.loads((folder / "finished.json").read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [str(name) for name in names if (folder / str(name)).is_file()]
+
+
+def _cache_key(checkpoint: Checkpoint, backend: str, distribution: str, options: Any) -> str:
+    """Names source and options; the files' sizes and times stand in for a directory's commit."""
+    source: Any = [checkpoint.repo_id, checkpoint.commit]
+    directory = checkpoint.directory
+    if directory is not None:
+        stats = [(n, (directory / n).stat()) for n in checkpoint.names if "/" not in n]
+        source = [str(directory.resolve()), [(n, s.st_size, s.st_mtime_ns) for n, s in stats]]
+    document = json.dumps([source, backend, distribution, repr(options)])
+    digest = hashlib.sha256(document.encode()).hexdigest()[:16]
+    readable = (checkpoint.repo_id or Path(checkpoint.name).resolve().name).replace("/", "--")
+    return f"{backend}/{readable}-{digest}"
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") if names else "nothing"

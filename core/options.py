@@ -1,0 +1,279 @@
+"""What each hook is told: one frozen dataclass per hook.
+
+Hooks keep their signature for good; a new option is a new field with a default. Every field has a
+default, and every dataclass checks itself, so options built by hand are as safe as those that
+`core` builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from core.errors import OptionError
+
+OutputValue = Literal["sentence_embedding", "token_embeddings"]
+EmbeddingPrecision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
+
+OUTPUT_VALUES = ("sentence_embedding", "token_embeddings")
+EMBEDDING_PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
+
+#: Full-precision artifacts must agree with their source at least this well (minimum cosine).
+FULL_PRECISION_MIN_COSINE = 0.9999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """Options of the `load` hook.
+
+    Attributes:
+        device: What the caller asked for (`"cpu"`, `"cuda"`, `"cuda:1"`, ...), or None for the
+            backend's own choice. A device that is not there is an error, never a fallback.
+        file_name: The backend's file inside the checkpoint, relative to its root. `core` has
+            checked that it exists; None only for backends without `FILE_NAMES`.
+        subfolder: Where `core` looks for the file; already part of `file_name` in a hook.
+        export: Whether `core` may export a missing file: None if need be, True always, False
+            never. A hook can ignore it.
+        trust_remote_code: Whether code from the model repository may run.
+        model_kwargs: The backend's own options. `core` has checked the names against the
+            backend's `MODEL_KWARGS`.
+        config_kwargs: Overrides of the model's `config.json`.
+    """
+
+    device: str | None = None
+    file_name: str | None = None
+    subfolder: str | None = None
+    export: bool | None = None
+    trust_remote_code: bool = False
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    config_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_text_or_none(self, "device", "file_name", "subfolder")
+        if self.export not in (None, True, False):
+            raise OptionError(f"export must be True, False or None, not {self.export!r}.")
+        _check_mapping(self, "model_kwargs", "config_kwargs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """Options of the `export` hook.
+
+    Attributes:
+        precision: Of the exported weights: `"fp32"`, `"fp16"`, and what else the backend's
+            `PRECISIONS` names.
+        exporter: `"direct"` (the backend's own) or `"optimum"` (where it is installed).
+        file_name: Of the artifact, relative to the target; None for the backend's default.
+        device: Where to run the source model while exporting.
+        trust_remote_code: Whether code from the model repository may run.
+        model_kwargs: Passed to the source model's load.
+        config_kwargs: Overrides of the model's `config.json`.
+        backend_kwargs: Options only this backend's exporter knows (`opset`, ...).
+        min_cosine: Verification threshold; None for the precision's default.
+    """
+
+    precision: str = "fp32"
+    exporter: str = "direct"
+    file_name: str | None = None
+    device: str | None = None
+    trust_remote_code: bool = False
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    config_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    backend_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    min_cosine: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_text(self, "precision", "exporter")
+        _check_text_or_none(self, "file_name", "device")
+        _check_mapping(self, "model_kwargs", "config_kwargs", "backend_kwargs")
+        _check_cosine(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizeOptions:
+    """Options of the `optimize` hook.
+
+    Attributes:
+        config: A level's name (`"O2"`, `"fp16"`, ...), the backend's configuration object, or None
+            for the backend's default.
+        file_suffix: Replaces the part of the file's name that tells the configuration.
+        backend_kwargs: Options only this backend's optimizer knows.
+        min_cosine: Verification threshold; None for the precision's default.
+    """
+
+    config: Any = None
+    file_suffix: str | None = None
+    backend_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    min_cosine: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_suffix(self)
+        _check_mapping(self, "backend_kwargs")
+        _check_cosine(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeOptions:
+    """Options of the `quantize` hook.
+
+    Attributes:
+        config: A preset's name, a mapping, the backend's configuration object, or None for the
+            backend's default.
+        calibration: Texts for static quantisation. `core` has read files and dropped nothing;
+            None where none were given.
+        num_samples: How many of them to use at most; None for the backend's default.
+        file_suffix: Replaces the part of the file's name that tells the configuration.
+        backend_kwargs: Options only this backend's quantizer knows.
+        min_cosine: Warn when the mean cosine to the source falls under this.
+    """
+
+    config: Any = None
+    calibration: Sequence[str] | None = None
+    num_samples: int | None = None
+    file_suffix: str | None = None
+    backend_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    min_cosine: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "num_samples")
+        _check_suffix(self)
+        _check_mapping(self, "backend_kwargs")
+        _check_cosine(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeOptions:
+    """Options of the `encode` hook.
+
+    A hook computes plain float32 embeddings; `prompt` is already in front of each text it is
+    given, and `core` applies `precision`, `normalize_embeddings`, `truncate_dim` and
+    `convert_to_tensor` to what it returns. A hook that does not run through the shared engine may
+    therefore ignore everything but `output_value`.
+
+    Attributes:
+        prompt: The text put in front of every input; None chooses by `prompt_name`, then the
+            model's default. `""` is a deliberate empty prompt.
+        prompt_name: Which of the model's prompts to use.
+        batch_size: The most texts in one batch; None leaves it to `batch_tokens`.
+        batch_tokens: The most tokens in one batch, padding included; None for the engine's
+            choice.
+        workers: How many batches run at once; None for the engine's choice.
+        show_progress_bar: None shows it when logging is at INFO or below.
+        output_value: `"sentence_embedding"` ([texts, dimension]) or `"token_embeddings"` (a list
+            of [tokens, hidden]).
+        precision: Of the returned embeddings.
+        normalize_embeddings: Scale every embedding to length 1.
+        truncate_dim: Keep this many leading dimensions; None for the model's own setting.
+        convert_to_tensor: Return a `torch.Tensor` (on the model's device for the torch backend).
+    """
+
+    prompt: str | None = None
+    prompt_name: str | None = None
+    batch_size: int | None = None
+    batch_tokens: int | None = None
+    workers: int | None = None
+    show_progress_bar: bool | None = None
+    output_value: OutputValue = "sentence_embedding"
+    precision: EmbeddingPrecision = "float32"
+    normalize_embeddings: bool = False
+    truncate_dim: int | None = None
+    convert_to_tensor: bool = False
+
+    def __post_init__(self) -> None:
+        _check_text_or_none(self, "prompt", "prompt_name")
+        _check_positive(self, "batch_size", "batch_tokens", "workers", "truncate_dim")
+        _check_choice(self, "output_value", OUTPUT_VALUES)
+        _check_choice(self, "precision", EMBEDDING_PRECISIONS)
+        if self.precision != "float32" and self.output_value == "token_embeddings":
+            raise OptionError(
+                f"precision={self.precision!r} quantizes sentence embeddings; "
+                'use it with output_value="sentence_embedding".'
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveOptions:
+    """Options of the `save` hook.
+
+    Attributes:
+        keep_source: Also copy every other file of the source (weights of other backends,
+            README); False writes what this backend needs.
+    """
+
+    keep_source: bool = True
+
+
+def check_names(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    """Raise `OptionError` for the first name in `given` that is not `known`."""
+    import difflib
+
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            listed = ", ".join(sorted(known)) or "none"
+            raise OptionError(f"{what} does not take {name!r}.{hint} It takes: {listed}.")
+
+
+def field_names(options: type) -> tuple[str, ...]:
+    """The names of the fields of an options dataclass."""
+    return tuple(f.name for f in fields(options))
+
+
+def _check_text(options: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if not isinstance(value, str) or not value:
+            raise OptionError(f"{name} must be a non-empty string, not {value!r}.")
+
+
+def _check_text_or_none(options: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if isinstance(value, Path):
+            raise OptionError(f"{name} must be a string, not {value!r}; use str(...).")
+        if value is not None and not isinstance(value, str):
+            raise OptionError(f"{name} must be a string or None, not {value!r}.")
+
+
+def _check_positive(options: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if value is None:
+            continue
+        # bool is an int, and numpy's integers are not: __index__ takes the second kind.
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise OptionError(f"{name} must be a positive integer or None, not {value!r}.")
+        if value < 1:
+            raise OptionError(f"{name} must be 1 or more, not {value!r}; None leaves it to core.")
+
+
+def _check_choice(options: Any, name: str, choices: Sequence[str]) -> None:
+    value = getattr(options, name)
+    if value not in choices:
+        raise OptionError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}.")
+
+
+def _check_mapping(options: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if not isinstance(value, Mapping):
+            raise OptionError(f"{name} must be a mapping, not {value!r}.")
+
+
+def _check_suffix(options: Any) -> None:
+    suffix = options.file_suffix
+    if suffix is None:
+        return
+    if not isinstance(suffix, str) or not suffix or set(suffix) & set('/\\:*?"<>|\0'):
+        raise OptionError(
+            f"file_suffix must be a plain part of a file name, without slashes, not {suffix!r}."
+        )
+
+
+def _check_cosine(options: Any) -> None:
+    value = options.min_cosine
+    if value is not None and not (isinstance(value, int | float) and -1 <= value <= 1):
+        raise OptionError(f"min_cosine must lie between -1 and 1, not {value!r}.")

@@ -1,0 +1,241 @@
+"""Texts to token ids, with one immutable `tokenizers.Tokenizer`.
+
+Padding and truncation of tokenizer.json are overridden once, at load, and nothing is changed
+afterwards: that is what lets many threads encode at once. Padding is not the tokenizer's work at
+all: rows are padded when batches are cut.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from core.architecture import Architecture
+from core.checkpoint import Checkpoint
+from core.errors import ModelError, ModelFormatError
+
+# Encodings carry offsets and strings; a bounded number of them lives at once.
+_CHUNK = 512
+_MAX_TOKENIZER_BYTES = 500_000_000
+
+
+@dataclass(frozen=True)
+class TokenizedTexts:
+    """Token ids of many texts, end to end.
+
+    Attributes:
+        ids: int32 [sum of lengths].
+        lengths: int64 [texts].
+    """
+
+    ids: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+
+    def reorder(self, order: NDArray[np.int64]) -> TokenizedTexts:
+        """The same texts in another order."""
+        starts = np.cumsum(self.lengths) - self.lengths
+        lengths = self.lengths[order]
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        # Position inside its text, plus where that text starts.
+        source = np.arange(total) - np.repeat(ends - lengths, lengths)
+        source += np.repeat(starts[order], lengths)
+        return TokenizedTexts(self.ids[source], lengths)
+
+
+class Tokenizer:
+    """Tokenizes with truncation to `max_length` tokens, special tokens included.
+
+    Attributes:
+        max_length: In tokens, or None for no limit.
+        pad_id: The padding token's id.
+        padding_side: "right" or "left".
+    """
+
+    def __init__(
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        *,
+        max_length: int | None = None,
+        pad_id: int = 0,
+        padding_side: str = "right",
+        truncation_side: str = "right",
+        lowercase: bool = False,
+        add_special_tokens: bool = True,
+    ) -> None:
+        tokenizer.no_padding()
+        if max_length is None:
+            tokenizer.no_truncation()
+        else:
+            reserved = tokenizer.num_special_tokens_to_add(False) if add_special_tokens else 0
+            tokenizer.enable_truncation(max(max_length, reserved), direction=truncation_side)
+        self._tokenizer = tokenizer
+        self._lowercase = lowercase
+        self._special = add_special_tokens
+        self._truncation_side = truncation_side
+        self.max_length = max_length
+        self.pad_id = pad_id
+        self.padding_side = padding_side
+
+    def with_max_length(self, max_length: int | None) -> Tokenizer:
+        """A copy that truncates elsewhere; this one stays as it is."""
+        return Tokenizer(
+            tokenizers.Tokenizer.from_str(self._tokenizer.to_str()),
+            max_length=max_length,
+            pad_id=self.pad_id,
+            padding_side=self.padding_side,
+            truncation_side=self._truncation_side,
+            lowercase=self._lowercase,
+            add_special_tokens=self._special,
+        )
+
+    def encode(self, texts: Sequence[str]) -> TokenizedTexts:
+        """Token ids of `texts`, in their order."""
+        ids: list[NDArray[np.int32]] = []
+        lengths: list[int] = []
+        for start in range(0, len(texts), _CHUNK):
+            chunk = texts[start : start + _CHUNK]
+            if self._lowercase:
+                chunk = [text.lower() for text in chunk]
+            encodings = self._tokenizer.encode_batch_fast(
+                list(chunk), add_special_tokens=self._special
+            )
+            rows = [encoding.ids for encoding in encodings]
+            lengths += map(len, rows)
+            ids.append(np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32))
+        return TokenizedTexts(
+            np.concatenate(ids) if ids else np.empty(0, np.int32),
+            np.asarray(lengths, dtype=np.int64),
+        )
+
+    def prompt_length(self, prompt: str) -> int:
+        """How many leading tokens of a text belong to the prompt in front of it.
+
+        The prompt is tokenized alone; a closing special token is not counted.
+        """
+        if not prompt:
+            return 0
+        text = prompt.lower() if self._lowercase else prompt
+        encoding = self._tokenizer.encode(text, add_special_tokens=self._special)
+        closing = bool(encoding.special_tokens_mask) and encoding.special_tokens_mask[-1] == 1
+        return len(encoding.ids) - int(closing)
+
+    @property
+    def backend(self) -> tokenizers.Tokenizer:
+        """The underlying tokenizer. Do not change it: other threads use it."""
+        return self._tokenizer
+
+
+def read_tokenizer(source: Checkpoint, architecture: Architecture) -> Tokenizer:
+    """The tokenizer of a checkpoint.
+
+    Raises:
+        ModelFormatError: tokenizer.json is missing or unreadable.
+    """
+    settings = _settings(source, architecture)
+    name = architecture.file("tokenizer.json")
+    if source.has(name):
+        tokenizer = _parse(source, name)
+    else:
+        tokenizer = _convert(source, architecture)
+    padding = tokenizer.padding or {}
+    side = str(settings.get("padding_side") or padding.get("direction") or "right")
+    return Tokenizer(
+        tokenizer,
+        max_length=architecture.max_seq_length,
+        pad_id=_pad_id(tokenizer, settings, architecture),
+        padding_side=side,
+        truncation_side=str(settings.get("truncation_side") or "right"),
+        lowercase=architecture.do_lower_case,
+        add_special_tokens=not architecture.is_static,
+    )
+
+
+def _settings(source: Checkpoint, architecture: Architecture) -> dict[str, Any]:
+    name = architecture.file("tokenizer_config.json")
+    stored = source.read_json(name) if source.has(name) else {}
+    name = architecture.file("special_tokens_map.json")
+    special = source.read_json(name) if source.has(name) else {}
+    return {**special, **stored, **architecture.tokenizer_kwargs}
+
+
+def _parse(source: Checkpoint, name: str) -> tokenizers.Tokenizer:
+    path = source.path(name)
+    if path.stat().st_size > _MAX_TOKENIZER_BYTES:
+        raise ModelFormatError(f"{source}: {name} is larger than any tokenizer.")
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic in Rust is no Exception
+        raise ModelFormatError(
+            f"{source}: {name} is not a tokenizer ({str(error)[:200]}). Restore or download it "
+            "again; if a newer library wrote it, `pip install -U tokenizers`."
+        ) from error
+
+
+def _convert(source: Checkpoint, architecture: Architecture) -> tokenizers.Tokenizer:
+    """A tokenizer from the files that came before tokenizer.json."""
+    vocabulary = architecture.file("vocab.txt")
+    if source.has(vocabulary) and architecture.model_type in ("bert", "distilbert", "electra", ""):
+        settings = _settings(source, architecture)
+        lower = bool(settings.get("do_lower_case", True))
+        from tokenizers.implementations import BertWordPieceTokenizer
+
+        wordpiece = BertWordPieceTokenizer(
+            str(source.path(vocabulary)),
+            lowercase=lower,
+            strip_accents=settings.get("strip_accents"),
+            handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
+        )
+        return wordpiece._tokenizer
+    return _convert_with_transformers(source, architecture)
+
+
+def _convert_with_transformers(
+    source: Checkpoint, architecture: Architecture
+) -> tokenizers.Tokenizer:
+    name = architecture.file("tokenizer.json")
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise ModelFormatError(
+            f"{source} has no {name}. `pip install core[torch]` brings transformers, which can "
+            "make one from the older vocabulary files; core[torch] can then also save the model "
+            "with it."
+        ) from error
+    beside = [n for n in source.names if n.rpartition("/")[0] == architecture.path]
+    small = [n for n in beside if n.endswith((".json", ".txt", ".model", ".vocab"))]
+    folder = source.folder(small) / architecture.path
+    try:
+        converted = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        backend = converted.backend_tokenizer
+    except Exception as error:
+        raise ModelError(
+            f"{source} has no {name}, and none could be made from {', '.join(small)}: {error}"
+        ) from error
+    if not isinstance(backend, tokenizers.Tokenizer):
+        raise ModelFormatError(f"{source} has no {name} and its tokenizer has no fast version.")
+    return tokenizers.Tokenizer.from_str(backend.to_str())
+
+
+def _pad_id(
+    tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any], architecture: Architecture
+) -> int:
+    token = settings.get("pad_token")
+    if isinstance(token, Mapping):
+        token = token.get("content")
+    if isinstance(token, str):
+        found = tokenizer.token_to_id(token)
+        if found is not None:
+            return int(found)
+    if tokenizer.padding:
+        return int(tokenizer.padding["pad_id"])
+    stated = architecture.config.get("pad_token_id")
+    return stated if isinstance(stated, int) and stated >= 0 else 0

@@ -1,0 +1,75 @@
+"""The PyTorch backend's hooks. Runtimes are imported inside, so naming it stays cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import core
+
+if TYPE_CHECKING:
+    from core import (
+        Artifact,
+        Checkpoint,
+        EmbeddingModel,
+        EncodeOptions,
+        ExportOptions,
+        LoadOptions,
+        OptimizeOptions,
+        QuantizeOptions,
+        SaveOptions,
+    )
+
+SPEC_VERSION = 1
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+PRECISIONS = ("fp32", "fp16", "bf16")
+FILE_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+FILE_PATTERNS = ("model_*.safetensors", "torch/model_*.json")
+MODEL_KWARGS = ("dtype", "torch_dtype", "attn_implementation")
+EXPORTS_FROM = "torch"
+
+
+@core.hookimpl
+def load(source: Checkpoint, options: LoadOptions) -> EmbeddingModel:
+    from torch_backend.session import TorchRuntime
+
+    return core.build_model(source, options, TorchRuntime.open)
+
+
+@core.hookimpl
+def export(source: Checkpoint, target: Path, options: ExportOptions) -> Artifact:
+    from torch_backend.export import export_weights
+
+    return export_weights(source, target, options)
+
+
+@core.hookimpl
+def optimize(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
+    from torch_backend.optimize import optimize_model
+
+    return optimize_model(model, target, options)
+
+
+@core.hookimpl
+def quantize(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> Artifact:
+    from torch_backend.quantize import quantize_model
+
+    return quantize_model(model, target, options)
+
+
+@core.hookimpl
+def encode(model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) -> Any:
+    return core.encode_texts(model, texts, options)
+
+
+@core.hookimpl
+def save(model: EmbeddingModel, target: Path, options: SaveOptions) -> Path:
+    from torch_backend.save import save_weights
+
+    return save_weights(model, target)

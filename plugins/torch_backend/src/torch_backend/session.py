@@ -1,0 +1,167 @@
+"""A transformer in PyTorch: opening its weights and running padded batches."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
+from core.errors import OptionError
+from core.modules import run_modules
+from torch_backend.weights import open_transformer
+
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+
+class TorchRuntime(Runtime):
+    """Runs a `transformers` encoder and the modules after it on one device.
+
+    Attributes:
+        module: The transformer, in evaluation mode: the contract other backends export from. Its
+            forward takes `input_names` as keywords, int64 [batch, tokens] each, and returns an
+            output whose `last_hidden_state` is [batch, tokens, hidden].
+        input_names: Of `input_ids`, `attention_mask`, `token_type_ids`, those it takes, in the
+            order of its forward.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        module: torch.nn.Module,
+        device: torch.device,
+        *,
+        dtype: str | None = None,
+    ) -> None:
+        super().__init__(architecture)
+        self.module: torch.nn.Module = module.eval().to(device)
+        self.input_names = forward_inputs(module)
+        self._device = device
+        self.device = str(device)
+        parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
+        self.dtype = dtype or str(getattr(parameter, "dtype", torch.float32)).removeprefix("torch.")
+        self._modules = tuple(m.convert(self._to_device) for m in architecture.modules)
+
+    @classmethod
+    def open(
+        cls, source: Checkpoint, architecture: Architecture, options: LoadOptions
+    ) -> TorchRuntime:
+        """Open the weights named by `options.file_name` on the device asked for."""
+        device = choose_device(options.device)
+        stored = dict(architecture.model_kwargs)
+        kwargs = {**stored, **options.model_kwargs}
+        dtype = choose_dtype(kwargs)
+        opened = open_transformer(source, architecture, options, kwargs, dtype)
+        return cls(architecture, opened.module, device, dtype=opened.dtype)
+
+    def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return tensor if self._device.type == "cpu" else tensor.to(self._device)
+
+    def _forward(self, batch: TokenBatch) -> torch.Tensor:
+        inputs = {}
+        for name in self.input_names:
+            # A batch without padding needs no mask, and attention is faster without one.
+            inputs[name] = torch.from_numpy(getattr(batch, name)).to(
+                self._device, non_blocking=True
+            )
+        hidden: torch.Tensor = self.module(**inputs).last_hidden_state
+        return hidden.float()
+
+    def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            result: NDArray[np.float32] = self._forward(batch).cpu().numpy()
+        return result
+
+    def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            pooled: torch.Tensor = run_modules(
+                torch, self._modules, self._forward(batch), batch, self._to_device
+            )
+            result: NDArray[np.float32] = pooled.cpu().numpy()
+        return result
+
+    def close(self) -> None:
+        del self.module
+        self._modules = ()
+
+
+def forward_inputs(module: torch.nn.Module) -> tuple[str, ...]:
+    """Which token inputs a module's forward takes, in its order."""
+    known = ("input_ids", "attention_mask", "token_type_ids")
+    parameters = inspect.signature(module.forward).parameters
+    named = tuple(name for name in parameters if name in known)
+    return named or known[:2]
+
+
+def choose_device(asked: str | None) -> torch.device:
+    """The device asked for, or the best there is: cuda, mps, xpu, cpu.
+
+    Raises:
+        OptionError: It does not exist here; the message lists what does.
+    """
+    available = available_devices()
+    if asked is None:
+        return torch.device(available[0])
+    try:
+        device = torch.device(asked)
+    except (RuntimeError, TypeError) as error:
+        raise OptionError(
+            f"{asked!r} is no device of PyTorch. Available here: {', '.join(available)}."
+        ) from error
+    if device.type not in available:
+        hint = ""
+        if device.type == "cuda":
+            hint = " This PyTorch sees no CUDA GPU: check the driver, and that it is a CUDA build."
+        raise OptionError(
+            f"device={asked!r} is not available. Available here: {', '.join(available)}.{hint}"
+        )
+    if device.type in ("cuda", "xpu") and device.index is not None:
+        count = getattr(torch, device.type).device_count()
+        if device.index >= count:
+            raise OptionError(
+                f"device={asked!r} does not exist: there are {count} {device.type} devices, "
+                f"numbered from 0."
+            )
+    return device
+
+
+def available_devices() -> list[str]:
+    """Kinds of device PyTorch can compute on here, best first."""
+    found = []
+    if torch.cuda.is_available():
+        found.append("cuda")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        found.append("xpu")
+    return [*found, "cpu"]
+
+
+def choose_dtype(kwargs: Mapping[str, Any]) -> torch.dtype | str | None:
+    """`dtype` (or its older name `torch_dtype`) as torch's; "auto" keeps the checkpoint's."""
+    given = [kwargs[name] for name in ("dtype", "torch_dtype") if kwargs.get(name) is not None]
+    if not given:
+        return None
+    if len(given) == 2 and given[0] != given[1]:
+        raise OptionError(f"dtype={given[0]!r} and torch_dtype={given[1]!r}: pass one of them.")
+    value = given[0]
+    if value == "auto":
+        return "auto"
+    name = str(value).removeprefix("torch.")
+    if name not in DTYPES:
+        raise OptionError(
+            f"dtype must be float32, float16, bfloat16 or 'auto', not {value!r}."
+        )
+    return DTYPES[name]
