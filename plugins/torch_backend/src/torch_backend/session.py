@@ -66,7 +66,7 @@ class TorchRuntime(Runtime):
         return cls(architecture, opened.module, device, dtype=opened.dtype)
 
     def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
         return tensor if self._device.type == "cpu" else tensor.to(self._device)
 
     def _forward(self, batch: TokenBatch) -> torch.Tensor:

@@ -16,7 +16,8 @@ from core import Architecture, Checkpoint, LoadOptions
 from core.errors import ModelError, ModelFormatError, OptionError, UnsupportedOperation
 from core.weights import check_safetensors
 
-_DEFAULT_NAMES = ("model.safetensors", "pytorch_model.bin")
+#: Encoder-decoder architectures of which only the encoder embeds.
+_ENCODERS = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,9 @@ def _read_config(
 def _from_pretrained(
     source: Checkpoint, file_name: str, folder: Path, arguments: dict[str, Any]
 ) -> torch.nn.Module:
-    from transformers import AutoModel
-
-    default = file_name.rpartition("/")[2].removesuffix(".index.json") in _DEFAULT_NAMES
     with quiet_transformers():
         try:
-            model, info = AutoModel.from_pretrained(
+            model, info = _model_class(arguments["config"]).from_pretrained(
                 str(folder),
                 use_safetensors=".safetensors" in file_name,
                 output_loading_info=True,
@@ -131,7 +129,6 @@ def _from_pretrained(
             raise _explain(
                 source, file_name, error, bool(arguments["trust_remote_code"])
             ) from error
-    del default
     missing = [k for k in info["missing_keys"] if "pooler" not in k and "position_ids" not in k]
     if missing:
         raise ModelFormatError(
@@ -140,6 +137,12 @@ def _from_pretrained(
         )
     module: torch.nn.Module = model
     return module
+
+
+def _model_class(config: Any) -> Any:
+    import transformers
+
+    return getattr(transformers, _ENCODERS.get(config.model_type, "AutoModel"))
 
 
 def _explain(

