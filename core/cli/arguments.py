@@ -1,0 +1,84 @@
+"""Arguments that several commands share, and how results are printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from core.errors import OptionError
+
+
+def add_model(parser: argparse.ArgumentParser, *, backend_required: bool = False) -> None:
+    """MODEL and where to find and run it."""
+    parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the Hub")
+    parser.add_argument(
+        "-b", "--backend", required=backend_required, help="torch, onnx, openvino, ..."
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; the backend's choice if absent")
+    parser.add_argument("--file-name", help="the file to load, where the model has several")
+    add_source(parser)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Where the model's files come from."""
+    parser.add_argument("--revision", help="branch, tag, commit or refs/pr/N on the Hub")
+    parser.add_argument("--local-files-only", action="store_true", help="open no connection")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="let code from the repository run"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """`--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+
+
+def load_model(parsed: argparse.Namespace) -> Any:
+    """`core.load` with the arguments of `add_model`."""
+    import core
+
+    return core.load(
+        parsed.model,
+        backend=parsed.backend,
+        device=parsed.device,
+        file_name=parsed.file_name,
+        revision=parsed.revision,
+        local_files_only=parsed.local_files_only,
+        trust_remote_code=parsed.trust_remote_code,
+    )
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def print_table(rows: list[tuple[str, ...]]) -> None:
+    """Columns padded to the widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+def parse_option(text: str) -> tuple[str, Any]:
+    """`name=value`, the value read as JSON where it is JSON."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise OptionError(f"--set takes name=value, not {text!r}.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def size_of(count: float) -> str:
+    """Bytes as people read them: 90.9 MB."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"

@@ -1,0 +1,168 @@
+"""`core export`, `core optimize`, `core quantize`: one artifact each, and what it gained."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+from core.cli.arguments import (
+    add_json,
+    add_model,
+    load_model,
+    parse_option,
+    print_json,
+    size_of,
+)
+
+
+def add_commands(commands: Any) -> None:
+    for name, help_text, run in (
+        ("export", "write a model in a backend's format", run_export),
+        ("optimize", "write a faster version of a model's file", run_optimize),
+        ("quantize", "write a version with fewer bits", run_quantize),
+    ):
+        parser = commands.add_parser(name, help=help_text, description=help_text.capitalize() + ".")
+        add_model(parser, backend_required=name == "export")
+        parser.add_argument("-t", "--target", help="directory; the model's own if absent")
+        parser.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="any other option of the operation, for example min_cosine=0.99",
+        )
+        add_json(parser)
+        if name == "export":
+            parser.add_argument("--precision", default="fp32", help="fp32, fp16, ...")
+            parser.add_argument("--exporter", default="direct", help="direct or optimum")
+        else:
+            parser.add_argument("--config", help="level or preset; the backend's default if absent")
+            parser.add_argument("--file-suffix", help="of the new file's name")
+            parser.add_argument("--push-to-hub", metavar="REPO", help="upload the result")
+            parser.add_argument("--create-pr", action="store_true", help="as a pull request")
+        if name == "quantize":
+            parser.add_argument(
+                "--calibration", help="texts for static quantisation: .txt, .jsonl, dataset name"
+            )
+        parser.set_defaults(command=run)
+
+
+def run_export(parsed: argparse.Namespace) -> None:
+    """`core.export`."""
+    import core
+
+    _say(f"Exporting {parsed.model} for {parsed.backend} ...")
+    artifact = core.export(
+        parsed.model,
+        parsed.target,
+        backend=parsed.backend,
+        revision=parsed.revision,
+        local_files_only=parsed.local_files_only,
+        precision=parsed.precision,
+        exporter=parsed.exporter,
+        file_name=parsed.file_name,
+        device=parsed.device,
+        trust_remote_code=parsed.trust_remote_code,
+        **_options(parsed),
+    )
+    origin = core.hooks(parsed.backend).capabilities.exports_from
+    source = None
+    if origin is not None:
+        source = core.load(
+            parsed.model,
+            backend=origin,
+            revision=parsed.revision,
+            local_files_only=parsed.local_files_only,
+            trust_remote_code=parsed.trust_remote_code,
+        )
+    _report(parsed, artifact, source)
+
+
+def run_optimize(parsed: argparse.Namespace) -> None:
+    """`core.optimize`."""
+    with load_model(parsed) as model:
+        _say(f"Optimizing {model.file_name} of {parsed.model} ...")
+        artifact = model.optimize(
+            parsed.config,
+            parsed.target,
+            file_suffix=parsed.file_suffix,
+            push_to_hub=parsed.push_to_hub or False,
+            create_pr=parsed.create_pr,
+            **_options(parsed),
+        )
+        _report(parsed, artifact, model)
+
+
+def run_quantize(parsed: argparse.Namespace) -> None:
+    """`core.quantize`."""
+    with load_model(parsed) as model:
+        _say(f"Quantizing {model.file_name} of {parsed.model} ...")
+        artifact = model.quantize(
+            parsed.config,
+            parsed.target,
+            calibration=parsed.calibration,
+            file_suffix=parsed.file_suffix,
+            push_to_hub=parsed.push_to_hub or False,
+            create_pr=parsed.create_pr,
+            **_options(parsed),
+        )
+        _report(parsed, artifact, model)
+
+
+def _options(parsed: argparse.Namespace) -> dict[str, Any]:
+    return dict(parse_option(text) for text in parsed.set)
+
+
+def _say(text: str) -> None:
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
+
+
+def _report(parsed: argparse.Namespace, artifact: Any, source: Any) -> None:
+    """File, size, speed against its source, drift."""
+    size = sum((artifact.root / name).stat().st_size for name in artifact.all_files)
+    ratio = _speed_ratio(artifact, source) if source is not None else None
+    if parsed.json:
+        print_json(
+            {
+                "file": str(artifact.path),
+                "backend": artifact.backend,
+                "precision": artifact.precision,
+                "bytes": size,
+                "speed_ratio": ratio,
+                "verification": artifact.verification and asdict(artifact.verification),
+                "url": artifact.url,
+            }
+        )
+        return
+    parts = [str(artifact.path), size_of(size)]
+    if ratio is not None:
+        parts.append(f"{ratio:.2f}x the speed of its source")
+    if artifact.verification is not None:
+        parts.append(str(artifact.verification))
+    if artifact.url:
+        parts.append(artifact.url)
+    print("; ".join(parts))
+
+
+def _speed_ratio(artifact: Any, source: Any) -> float:
+    """Texts a second of the artifact over its source's: median of interleaved rounds."""
+    from core.verify import probe_texts
+
+    texts = probe_texts() * 2
+    with artifact.load() as result:
+        ratios = []
+        for _ in range(4):
+            seconds = []
+            for model in (source, result):
+                # Repeats are computed once: make every round's texts new.
+                batch = [f"{text} {index}" for index, text in enumerate(texts)]
+                start = time.perf_counter()
+                model.encode(batch, show_progress_bar=False)
+                seconds.append(time.perf_counter() - start)
+            ratios.append(seconds[0] / seconds[1])
+    return statistics.median(ratios[1:])  # the first round warms up

@@ -1,0 +1,181 @@
+"""`core encode`: texts in, embeddings out."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from core.cli.arguments import add_model, load_model
+from core.errors import CoreError, OptionError
+from core.options import EMBEDDING_PRECISIONS
+
+
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser(
+        "encode",
+        help="embed texts",
+        description="Embed texts given as arguments, from a file or from standard input.",
+    )
+    add_model(parser)
+    parser.add_argument("texts", nargs="*", metavar="TEXT")
+    parser.add_argument(
+        "-i",
+        "--input",
+        metavar="FILE",
+        help=".txt (one text a line), .jsonl, or - for .txt on stdin",
+    )
+    parser.add_argument("--field", default="text", help="which field of each .jsonl line (text)")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help=".npy or .jsonl; absent: .jsonl on stdout"
+    )
+    parser.add_argument("--prompt", help="put in front of every text")
+    parser.add_argument("--prompt-name", help="one of the model's prompts")
+    parser.add_argument("--batch-size", type=int, help="most texts in a batch")
+    parser.add_argument("--batch-tokens", type=int, help="most tokens in a batch")
+    parser.add_argument("--workers", type=int, help="batches at once")
+    parser.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
+    parser.add_argument("--truncate-dim", type=int, help="leading dimensions to keep")
+    parser.add_argument("--precision", default="float32", choices=EMBEDDING_PRECISIONS)
+    parser.add_argument("--json", action="store_true", help="print a JSON summary for machines")
+    parser.set_defaults(command=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Embed and write."""
+    if bool(parsed.texts) == bool(parsed.input):
+        raise OptionError("give texts as arguments or --input FILE (- for standard input).")
+    output = Path(parsed.output) if parsed.output else None
+    if output is not None and output.suffix not in (".npy", ".jsonl"):
+        raise OptionError(f"--output must end in .npy or .jsonl, not {output.name!r}.")
+    if output is None and parsed.json:
+        raise OptionError("--json prints a summary on standard output: give --output FILE too.")
+    with load_model(parsed) as model:
+        texts = read_texts(parsed)
+        count = _write(output, _embed(model, texts, parsed))
+        if output is not None:
+            summary = {
+                "output": str(output),
+                "texts": count,
+                "dimension": min(model.dimension, parsed.truncate_dim or model.dimension),
+                "precision": parsed.precision,
+                "backend": model.backend,
+                "device": model.device,
+            }
+            if parsed.json:
+                print(json.dumps(summary))
+            else:
+                print(f"{count} embeddings written to {output}", file=sys.stderr)
+
+
+def _embed(
+    model: Any, texts: Iterator[str], parsed: argparse.Namespace
+) -> Iterator[tuple[list[str], Any]]:
+    options = {
+        "prompt": parsed.prompt,
+        "prompt_name": parsed.prompt_name,
+        "batch_size": parsed.batch_size,
+        "batch_tokens": parsed.batch_tokens,
+        "workers": parsed.workers,
+        "normalize_embeddings": parsed.normalize,
+        "truncate_dim": parsed.truncate_dim,
+        "precision": parsed.precision,
+        "show_progress_bar": sys.stderr.isatty(),
+    }
+    from core.model import STREAM_WINDOW
+
+    # int8 takes its ranges from all embeddings; everything else streams.
+    window = None if parsed.precision in ("int8", "uint8") else STREAM_WINDOW
+    while rows := list(itertools.islice(texts, window)):
+        yield rows, model.encode(rows, **options)
+
+
+def read_texts(parsed: argparse.Namespace) -> Iterator[str]:
+    """The texts of the arguments or of the input, which names the line that is wrong."""
+    if parsed.texts:
+        yield from parsed.texts
+        return
+    if parsed.input == "-":
+        yield from _lines(sys.stdin.buffer, "standard input")
+        return
+    path = Path(parsed.input)
+    if path.suffix not in (".txt", ".jsonl"):
+        raise OptionError(f"--input must end in .txt or .jsonl, or be -, not {parsed.input!r}.")
+    with path.open("rb") as file:
+        lines = _lines(file, str(path))
+        yield from lines if path.suffix == ".txt" else _fields(lines, str(path), parsed.field)
+
+
+def _lines(file: IO[bytes], name: str) -> Iterator[str]:
+    for number, line in enumerate(file, 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise CoreError(f"{name}, line {number}: not UTF-8 ({error.reason}).") from error
+        yield text.rstrip("\r\n")
+
+
+def _fields(lines: Iterator[str], name: str, field: str) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise CoreError(f"{name}, line {number}: not JSON ({error}).") from error
+        text = record if isinstance(record, str) else None
+        if isinstance(record, dict):
+            if field not in record:
+                raise CoreError(
+                    f"{name}, line {number}: no field {field!r}; it has "
+                    f"{', '.join(map(str, record)) or 'none'}. Choose one with --field."
+                )
+            text = record[field]
+        if not isinstance(text, str):
+            raise CoreError(f"{name}, line {number}: the text is {text!r}, not a string.")
+        yield text
+
+
+def _write(output: Path | None, results: Iterator[tuple[list[str], Any]]) -> int:
+    if output is not None and output.suffix == ".npy":
+        return _write_npy(output, results)
+    count = 0
+    with _replacing(output, binary=False) as file:
+        for texts, embeddings in results:
+            for text, embedding in zip(texts, embeddings.tolist(), strict=True):
+                record = {"text": text, "embedding": embedding}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            count += len(texts)
+    return count
+
+
+def _write_npy(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
+    import numpy as np
+
+    parts = [embeddings for _, embeddings in results]
+    array = np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+    with _replacing(output, binary=True) as file:
+        np.save(file, array)
+    return len(array)
+
+
+@contextmanager
+def _replacing(output: Path | None, *, binary: bool) -> Iterator[IO[Any]]:
+    """A file that takes its place only when whole; standard output for None."""
+    if output is None:
+        yield sys.stdout
+        return
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        with partial.open(
+            "wb" if binary else "w", **({} if binary else {"encoding": "utf-8"})
+        ) as f:
+            yield f
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
