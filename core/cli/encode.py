@@ -172,9 +172,7 @@ def _replacing(output: Path | None, *, binary: bool) -> Iterator[IO[Any]]:
         return
     partial = output.with_name(f".{output.name}.partial")
     try:
-        with partial.open(
-            "wb" if binary else "w", **({} if binary else {"encoding": "utf-8"})
-        ) as f:
+        with partial.open("wb") if binary else partial.open("w", encoding="utf-8") as f:
             yield f
         partial.replace(output)
     finally:

@@ -34,6 +34,7 @@ class TorchRuntime(Runtime):
             output whose `last_hidden_state` is [batch, tokens, hidden].
         input_names: Of `input_ids`, `attention_mask`, `token_type_ids`, those it takes, in the
             order of its forward.
+        compile_options: Of `torch.compile`, or None where the module runs as it is.
     """
 
     def __init__(
@@ -43,9 +44,14 @@ class TorchRuntime(Runtime):
         device: torch.device,
         *,
         dtype: str | None = None,
+        compile_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(architecture)
         self.module: torch.nn.Module = module.eval().to(device)
+        self.compile_options = compile_options
+        self._run: Any = self.module
+        if compile_options is not None:
+            self._run = torch.compile(self.module, **compile_options)
         self.input_names = forward_inputs(module)
         self._device = device
         self.device = str(device)
@@ -57,13 +63,29 @@ class TorchRuntime(Runtime):
     def open(
         cls, source: Checkpoint, architecture: Architecture, options: LoadOptions
     ) -> TorchRuntime:
-        """Open the weights named by `options.file_name` on the device asked for."""
+        """Open the weights named by `options.file_name` on the device asked for.
+
+        Without a dtype, a CPU computes the model's own weights in float32 and everything else
+        keeps the dtype its file stores.
+        """
         device = choose_device(options.device)
-        stored = dict(architecture.model_kwargs)
-        kwargs = {**stored, **options.model_kwargs}
+        kwargs = {**architecture.model_kwargs, **options.model_kwargs}
         dtype = choose_dtype(kwargs)
-        opened = open_transformer(source, architecture, options, kwargs, dtype)
-        return cls(architecture, opened.module, device, dtype=opened.dtype)
+        opened = open_transformer(
+            source, architecture, options, kwargs, dtype, on_cpu=device.type == "cpu"
+        )
+        if opened.dtype == "int8" and device.type != "cpu":
+            raise OptionError(
+                f"{options.file_name} is int8 for CPUs and cannot run on {device}: pass "
+                'device="cpu".'
+            )
+        return cls(
+            architecture,
+            opened.module,
+            device,
+            dtype=opened.dtype,
+            compile_options=opened.compile_options,
+        )
 
     def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
         tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
@@ -72,11 +94,10 @@ class TorchRuntime(Runtime):
     def _forward(self, batch: TokenBatch) -> torch.Tensor:
         inputs = {}
         for name in self.input_names:
-            # A batch without padding needs no mask, and attention is faster without one.
             inputs[name] = torch.from_numpy(getattr(batch, name)).to(
                 self._device, non_blocking=True
             )
-        hidden: torch.Tensor = self.module(**inputs).last_hidden_state
+        hidden: torch.Tensor = self._run(**inputs).last_hidden_state
         return hidden.float()
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
@@ -93,7 +114,7 @@ class TorchRuntime(Runtime):
         return result
 
     def close(self) -> None:
-        del self.module
+        del self.module, self._run
         self._modules = ()
 
 
@@ -161,7 +182,5 @@ def choose_dtype(kwargs: Mapping[str, Any]) -> torch.dtype | str | None:
         return "auto"
     name = str(value).removeprefix("torch.")
     if name not in DTYPES:
-        raise OptionError(
-            f"dtype must be float32, float16, bfloat16 or 'auto', not {value!r}."
-        )
+        raise OptionError(f"dtype must be float32, float16, bfloat16 or 'auto', not {value!r}.")
     return DTYPES[name]

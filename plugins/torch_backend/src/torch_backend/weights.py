@@ -1,31 +1,51 @@
-"""From a checkpoint's files to a transformer: default weights, variants and recipes."""
+"""From a checkpoint's files to a transformer.
+
+A file is one of: the checkpoint's own weights (`model.safetensors`, `pytorch_model.bin`, whole or
+in shards), a variant beside them (`model_fp16.safetensors`, `model_qint8.safetensors`), or a
+recipe (`torch/model_compile.json`) that names weights and what to do with them.
+"""
 
 from __future__ import annotations
 
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from core import Architecture, Checkpoint, LoadOptions
-from core.errors import ModelError, ModelFormatError, OptionError, UnsupportedOperation
+from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
 from core.weights import check_safetensors
+from torch_backend.recipe import is_recipe, read_recipe
+from torch_backend.storage import QUANTIZATION, read_metadata
 
+_DEFAULT_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 #: Encoder-decoder architectures of which only the encoder embeds.
 _ENCODERS = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
 
 
 @dataclass(frozen=True)
 class OpenedTransformer:
-    """A transformer on the CPU. `dtype` is set where its parameters do not tell."""
+    """A transformer on the CPU.
+
+    Attributes:
+        dtype: What it computes in, where its parameters do not tell.
+        compile_options: For `torch.compile`, or None to run it as it is.
+    """
 
     module: torch.nn.Module
     dtype: str | None = None
+    compile_options: Mapping[str, Any] | None = None
 
 
 def open_transformer(
@@ -34,66 +54,95 @@ def open_transformer(
     options: LoadOptions,
     kwargs: Mapping[str, Any],
     dtype: torch.dtype | str | None,
+    *,
+    on_cpu: bool,
 ) -> OpenedTransformer:
     """Build the transformer and load the weights named by `options.file_name`.
 
+    Args:
+        kwargs: `attn_implementation`, where given.
+        dtype: "auto" keeps the dtype the file stores, and so does None, except that the
+            checkpoint's own weights become float32 on a CPU, which computes that fastest.
+        on_cpu: Whether a CPU will run it.
+
     Raises:
         ModelFormatError: Configuration or weights are missing, truncated or do not fit.
+        OptionError: The dtype or attention implementation cannot be used.
     """
-    file_name = options.file_name
-    assert file_name is not None
-    _check_weights(source, file_name)
+    file_name = options.file_name or _DEFAULT_NAMES[0]
+    if is_recipe(file_name):
+        recipe = read_recipe(source, file_name)
+        inner = replace(options, file_name=recipe.weights)
+        opened = open_transformer(source, architecture, inner, kwargs, dtype, on_cpu=on_cpu)
+        return replace(opened, compile_options=recipe.compile_options)
     folder = _gather(source, architecture, file_name, options.trust_remote_code)
     config = _read_config(source, folder, options, architecture)
+    metadata = read_metadata(source.path(file_name)) if file_name.endswith(".safetensors") else {}
+    if QUANTIZATION in metadata:
+        from torch_backend.int8 import open_quantized
+
+        if dtype not in (None, "auto", torch.float32):
+            raise OptionError(
+                f"{file_name} holds int8 weights; dtype={dtype} cannot be applied to it."
+            )
+        with quiet_transformers(), _explained(source, file_name, options.trust_remote_code):
+            empty = _model_from_config(config, options.trust_remote_code)
+        return OpenedTransformer(open_quantized(source, file_name, empty), dtype="int8")
+    is_default = file_name.rpartition("/")[2] in _DEFAULT_NAMES
+    if dtype is None:
+        dtype = torch.float32 if is_default and on_cpu else "auto"
     arguments: dict[str, Any] = {
         "config": config,
         "trust_remote_code": options.trust_remote_code,
         "local_files_only": True,
+        _dtype_keyword(): dtype,
     }
-    attention = kwargs.get("attn_implementation")
-    if attention is not None:
-        arguments["attn_implementation"] = attention
-    if dtype is not None:
-        arguments["dtype" if _new_spelling() else "torch_dtype"] = dtype
-    elif not _new_spelling():
-        arguments["torch_dtype"] = torch.float32
-    else:
-        arguments["dtype"] = torch.float32
-    return OpenedTransformer(_from_pretrained(source, file_name, folder, arguments))
-
-
-def _check_weights(source: Checkpoint, file_name: str) -> None:
-    if file_name.endswith(".safetensors"):
-        check_safetensors(source.path(file_name))
+    if kwargs.get("attn_implementation") is not None:
+        arguments["attn_implementation"] = kwargs["attn_implementation"]
+    if is_default:
+        return OpenedTransformer(_from_pretrained(source, file_name, folder, arguments))
+    with tempfile.TemporaryDirectory(prefix="core-torch-") as links:
+        # transformers only loads weights under their default name.
+        Path(links, "config.json").symlink_to((folder / "config.json").resolve())
+        Path(links, "model.safetensors").symlink_to(source.path(file_name).resolve())
+        return OpenedTransformer(_from_pretrained(source, file_name, Path(links), arguments))
 
 
 def _gather(
     source: Checkpoint, architecture: Architecture, file_name: str, trust_remote_code: bool
 ) -> Path:
-    """A local folder with the transformer's configuration and weights."""
-    if not source.has(architecture.file("config.json")):
-        raise ModelFormatError(
-            f"{source} has no {architecture.file('config.json')}, which tells PyTorch what to build."
-        )
-    wanted = [architecture.file("config.json"), file_name]
-    if file_name.endswith(".index.json"):
-        index = source.read_json(file_name)
-        shards = index.get("weight_map")
-        if not isinstance(shards, dict):
-            raise ModelFormatError(f"{source}: {file_name} has no weight_map.")
-        parent = file_name.rpartition("/")[0]
-        for shard in sorted({str(s) for s in shards.values()}):
-            full = f"{parent}/{shard}" if parent else shard
-            if not source.has(full):
-                raise ModelFormatError(
-                    f"{source}: {file_name} names the weights {shard!r}, which are missing. "
-                    "Copy or download them again."
-                )
-            wanted.append(full)
-            _check_weights(source, full)
+    """The local folder of the transformer, its configuration and weights in it and whole."""
+    config = architecture.file("config.json")
+    if not source.has(config):
+        raise ModelFormatError(f"{source} has no {config}, which tells PyTorch what to build.")
+    wanted = [config, *weight_files(source, file_name)]
     if trust_remote_code:
-        wanted += [n for n in source.names if n.endswith(".py")]
-    return source.folder(wanted) / architecture.path
+        wanted += [name for name in source.names if name.endswith(".py")]
+    folder = source.folder(wanted)
+    for name in wanted:
+        if name.endswith(".safetensors"):
+            check_safetensors(source.path(name))
+    return folder / architecture.path
+
+
+def weight_files(source: Checkpoint, file_name: str) -> list[str]:
+    """The file and, if it is an index, the shards it names; each exists."""
+    if not file_name.endswith(".index.json"):
+        return [file_name]
+    shards = source.read_json(file_name).get("weight_map")
+    if not isinstance(shards, dict):
+        raise ModelFormatError(f"{source}: {file_name} has no weight_map.")
+    parent = file_name.rpartition("/")[0]
+    found = [file_name]
+    for shard in sorted({str(s) for s in shards.values()}):
+        full = f"{parent}/{shard}" if parent else shard
+        if not source.has(full):
+            raise ModelFormatError(
+                f"{source}: {file_name} names the weights {shard!r}, which are missing. Copy or "
+                "download them again."
+            )
+        found.append(full)
+    return found
 
 
 def _read_config(
@@ -102,41 +151,40 @@ def _read_config(
     from transformers import AutoConfig
 
     overrides = {**architecture.config_kwargs, **options.config_kwargs}
-    with quiet_transformers():
-        try:
-            return AutoConfig.from_pretrained(
-                str(folder),
-                trust_remote_code=options.trust_remote_code,
-                local_files_only=True,
-                **overrides,
-            )
-        except Exception as error:
-            raise _explain(source, "config.json", error, options.trust_remote_code) from error
+    trusted = options.trust_remote_code
+    with quiet_transformers(), _explained(source, "config.json", trusted):
+        return AutoConfig.from_pretrained(
+            str(folder), trust_remote_code=trusted, local_files_only=True, **overrides
+        )
 
 
 def _from_pretrained(
     source: Checkpoint, file_name: str, folder: Path, arguments: dict[str, Any]
 ) -> torch.nn.Module:
-    with quiet_transformers():
-        try:
-            model, info = _model_class(arguments["config"]).from_pretrained(
-                str(folder),
-                use_safetensors=".safetensors" in file_name,
-                output_loading_info=True,
-                **arguments,
-            )
-        except Exception as error:
-            raise _explain(
-                source, file_name, error, bool(arguments["trust_remote_code"])
-            ) from error
-    missing = [k for k in info["missing_keys"] if "pooler" not in k and "position_ids" not in k]
-    if missing:
-        raise ModelFormatError(
-            f"{source}: {file_name} lacks {len(missing)} of the weights its config.json asks for "
-            f"({', '.join(sorted(missing)[:4])}, ...). It belongs to another model or is incomplete."
+    model_class = _model_class(arguments["config"])
+    trusted = bool(arguments["trust_remote_code"])
+    with quiet_transformers(), _explained(source, file_name, trusted):
+        model, info = model_class.from_pretrained(
+            str(folder),
+            use_safetensors=".safetensors" in file_name,
+            output_loading_info=True,
+            **arguments,
         )
+    check_missing(source, file_name, info["missing_keys"])
     module: torch.nn.Module = model
     return module
+
+
+def check_missing(source: Checkpoint, file_name: str, names: Any) -> None:
+    """Raise `ModelFormatError` if weights that embedding needs were not in the file."""
+    # The pooler serves other heads, and position ids are no weights.
+    missing = sorted(n for n in names if "pooler" not in n and "position_ids" not in n)
+    if missing:
+        shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
+        raise ModelFormatError(
+            f"{source}: {file_name} lacks {len(missing)} of the weights that config.json asks for "
+            f"({shown}). It is incomplete or belongs to another model."
+        )
 
 
 def _model_class(config: Any) -> Any:
@@ -145,26 +193,41 @@ def _model_class(config: Any) -> Any:
     return getattr(transformers, _ENCODERS.get(config.model_type, "AutoModel"))
 
 
-def _explain(
-    source: Checkpoint, file_name: str, error: Exception, trusted: bool
-) -> ModelError | OptionError | UnsupportedOperation:
-    text = str(error).strip().split("\n")[0]
-    if "trust_remote_code" in str(error) and not trusted:
-        return UnsupportedOperation(
-            f"{source} brings its own model code, which only runs with trust_remote_code=True. Read "
-            "the code in its repository before you allow it."
-        )
-    if "attn_implementation" in str(error) or "attention" in text.lower():
-        return OptionError(f"{source}: {text}")
-    return ModelFormatError(f"{source}: PyTorch cannot load {file_name}: {text}")
+def _model_from_config(config: Any, trust_remote_code: bool) -> torch.nn.Module:
+    model_class = _model_class(config)
+    if model_class.__name__ == "AutoModel":
+        built = model_class.from_config(config, trust_remote_code=trust_remote_code)
+    else:
+        built = model_class(config)
+    module: torch.nn.Module = built
+    return module
 
 
-def _new_spelling() -> bool:
+@contextmanager
+def _explained(source: Checkpoint, file_name: str, trusted: bool) -> Iterator[None]:
+    """Turn what transformers raises into errors that name the model and the mend."""
+    try:
+        yield
+    except CoreError:
+        raise
+    except Exception as error:
+        text = str(error).strip().split("\n")[0]
+        if "trust_remote_code" in str(error) and not trusted:
+            raise UnsupportedOperation(
+                f"{source} brings its own model code, which only runs with trust_remote_code=True. "
+                "Read the code in its repository before you allow it."
+            ) from error
+        if "attn_implementation" in str(error) or "scaled_dot_product" in str(error):
+            raise OptionError(f"{source}: {text}") from error
+        raise ModelFormatError(f"{source}: PyTorch cannot load {file_name}: {text}") from error
+
+
+def _dtype_keyword() -> str:
     """transformers 4.56 renamed `torch_dtype` to `dtype`."""
     from transformers import __version__
 
     major, minor = (int(part) for part in __version__.split(".")[:2])
-    return (major, minor) >= (4, 56)
+    return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
 
 
 @contextmanager

@@ -1,0 +1,67 @@
+"""Optimize: half precision as a file of weights, `torch.compile` as a recipe."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+
+from core import Artifact, EmbeddingModel, OptimizeOptions
+from core.errors import OptionError, UnsupportedOperation
+from core.options import check_names
+from torch_backend.export import DTYPES
+from torch_backend.recipe import COMPILE_OPTIONS, Recipe, check_compile_options
+from torch_backend.session import TorchRuntime
+from torch_backend.storage import write_module
+
+LEVELS = ("compile", "fp16", "bf16")
+
+
+def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
+    """Write what `options.config` names: `"compile"` (the default), `"fp16"` or `"bf16"`."""
+    level = "compile" if options.config is None else options.config
+    if level not in LEVELS:
+        raise OptionError(
+            f"The torch backend optimizes with {', '.join(map(repr, LEVELS))}, not {level!r}."
+        )
+    runtime = model.runtime
+    assert isinstance(runtime, TorchRuntime)
+    if runtime.dtype == "int8" or runtime.compile_options is not None:
+        raise UnsupportedOperation(
+            f"{model.file_name} is already quantized or compiled; optimize the model's own weights."
+        )
+    suffix = options.file_suffix or level
+    if level == "compile":
+        return _compile(model, runtime, target, suffix, options)
+    check_names(options.backend_kwargs, (), f"optimize {level!r} of the torch backend")
+    name = model.source.architecture.file(f"model_{suffix}.safetensors")
+    write_module(copy.deepcopy(runtime.module).to(DTYPES[level]), target / name)
+    return Artifact(
+        root=target,
+        file_name=name,
+        precision=level,
+        config={"level": level},
+        versions={"torch": torch.__version__},
+    )
+
+
+def _compile(
+    model: EmbeddingModel,
+    runtime: TorchRuntime,
+    target: Path,
+    suffix: str,
+    options: OptimizeOptions,
+) -> Artifact:
+    check_names(options.backend_kwargs, COMPILE_OPTIONS, "optimize 'compile' of the torch backend")
+    compile_options = {"dynamic": True, **options.backend_kwargs}
+    check_compile_options(compile_options)
+    name = f"torch/model_{suffix}.json"
+    Recipe(model.file_name or "model.safetensors", compile_options).write(target / name)
+    return Artifact(
+        root=target,
+        file_name=name,
+        precision={"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[runtime.dtype],
+        config={"level": "compile", **compile_options},
+        versions={"torch": torch.__version__},
+    )

@@ -1,0 +1,79 @@
+"""Recipes: small JSON files that name weights and how to run them.
+
+`torch.compile` makes nothing that could be stored and trusted, so its artifact is the request:
+`{"format": 1, "weights": "model.safetensors", "compile": {"dynamic": true}}`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core import Checkpoint
+from core.errors import ModelFormatError, OptionError
+from core.options import check_names
+
+_FORMAT = 1
+#: Options of `torch.compile` a recipe may carry.
+COMPILE_OPTIONS = ("mode", "dynamic", "fullgraph")
+_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Weights of the checkpoint, and options for `torch.compile`."""
+
+    weights: str
+    compile_options: Mapping[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Store it at `path`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        document = {
+            "format": _FORMAT,
+            "weights": self.weights,
+            "compile": dict(self.compile_options),
+        }
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def is_recipe(file_name: str) -> bool:
+    """Whether a file name is a recipe's."""
+    return file_name.endswith(".json") and not file_name.endswith(".index.json")
+
+
+def read_recipe(source: Checkpoint, file_name: str) -> Recipe:
+    """Parse and check a recipe of the checkpoint.
+
+    Raises:
+        ModelFormatError: Not a recipe, or its weights are missing.
+    """
+    content = source.read_json(file_name)
+    weights, options = content.get("weights"), content.get("compile")
+    if content.get("format") != _FORMAT or not isinstance(weights, str) or is_recipe(weights):
+        raise ModelFormatError(f"{source}: {file_name} is not a recipe of the torch backend.")
+    if not isinstance(options, dict):
+        raise ModelFormatError(f"{source}: {file_name} has no compile options.")
+    if not source.has(weights):
+        raise ModelFormatError(
+            f"{source}: {file_name} is a recipe for {weights!r}, which is missing."
+        )
+    try:
+        check_compile_options(options)
+    except OptionError as error:
+        raise ModelFormatError(f"{source}: {file_name}: {error}") from error
+    return Recipe(weights, options)
+
+
+def check_compile_options(options: Mapping[str, Any]) -> None:
+    """Raise `OptionError` for what `torch.compile` would not take."""
+    check_names(options, COMPILE_OPTIONS, "compile")
+    mode = options.get("mode", "default")
+    if mode not in _MODES:
+        raise OptionError(f"mode must be one of {', '.join(_MODES)}, not {mode!r}.")
+    for name in ("dynamic", "fullgraph"):
+        if not isinstance(options.get(name, True), bool):
+            raise OptionError(f"{name} must be true or false, not {options[name]!r}.")
