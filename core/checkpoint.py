@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import re
+import stat
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cached_property
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from core.architecture import Architecture
 
 #: Configuration files are small; a larger one is a mistake or an attack.
-MAX_JSON_BYTES = 2_000_000
+MAX_JSON_BYTES = 4_000_000
 
 #: Files at the top of a directory that make it a model.
 MODEL_MARKERS = ("modules.json", "config_sentence_transformers.json", "config.json")
@@ -45,6 +47,10 @@ class Files(ABC):
     @abstractmethod
     def folder(self, names: Iterable[str]) -> Path:
         """A local directory in which all of `names` lie at their relative places."""
+
+    @abstractmethod
+    def size(self, name: str) -> int | None:
+        """Bytes of one of `names()`, without fetching it; None where nothing tells."""
 
 
 class LocalFiles(Files):
@@ -69,12 +75,16 @@ class LocalFiles(Files):
             self.path(name)
         return self.root
 
+    def size(self, name: str) -> int | None:
+        return self.path(name).stat().st_size
+
 
 class OverlayFiles(Files):
     """The files of a directory in front of another checkpoint's."""
 
     def __init__(self, front: Path, behind: Files) -> None:
         self.front, self.behind = LocalFiles(front), behind
+        self._gathered: list[tempfile.TemporaryDirectory[str]] = []
 
     def names(self) -> tuple[str, ...]:
         return tuple(sorted({*self.front.names(), *self.behind.names()}))
@@ -86,15 +96,24 @@ class OverlayFiles(Files):
 
     def folder(self, names: Iterable[str]) -> Path:
         wanted = list(names)
-        if not any((self.front.root / name).exists() for name in wanted):
+        in_front = [name for name in wanted if (self.front.root / name).exists()]
+        if not in_front:
             return self.behind.folder(wanted)
-        # Runtimes that take a directory find the rest of the checkpoint linked beside the front.
+        if len(in_front) == len(wanted):
+            return self.front.folder(wanted)
+        # Runtimes that take a directory see both as one: links in a directory of their own,
+        # because other processes read the front and may not be allowed to write to it.
+        gathered = tempfile.TemporaryDirectory(prefix="core-checkpoint-")
+        self._gathered.append(gathered)
         for name in wanted:
-            link = self.front.root / name
-            if not link.exists():
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(self.behind.path(name).resolve())
-        return self.front.root
+            link = Path(gathered.name) / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(self.path(name).resolve())
+        return Path(gathered.name)
+
+    def size(self, name: str) -> int | None:
+        front = (self.front.root / name).exists()
+        return self.front.size(name) if front else self.behind.size(name)
 
 
 class NoFiles(Files):
@@ -108,6 +127,9 @@ class NoFiles(Files):
 
     def folder(self, names: Iterable[str]) -> Path:
         raise ModelFormatError("There is no folder: this model is not made of files.")
+
+    def size(self, name: str) -> int | None:
+        return None
 
 
 class Checkpoint:
@@ -178,13 +200,19 @@ class Checkpoint:
         wanted = list(names)
         for name in wanted:
             check_relative(name, f"a file of {self}")
+            if not self.has(name):
+                raise ModelFormatError(f"{self} has no file {name!r}.")
         return self.files.folder(wanted)
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, without fetching it; None where the Hub does not tell."""
+        return self.files.size(name)
 
     def read_json(self, name: str, *, kind: type = dict) -> Any:
         """A configuration file's content.
 
         Raises:
-            ModelFormatError: Not JSON, over 2 MB, nested too deeply, or not a `kind`.
+            ModelFormatError: Not JSON, over 4 MB, nested too deeply, or not a `kind`.
         """
         path = self.path(name)
         size = path.stat().st_size
@@ -261,8 +289,8 @@ def resolve(
         )
     if isinstance(name, Path) or not _REPOSITORY.fullmatch(text) or text.startswith((".", "-")):
         raise ModelNotFound(
-            f"There is no directory {text!r} (seen from {str(Path.cwd())!r}), and it cannot be a Hub "
-            "repository, whose name reads 'owner/name'. Check the path."
+            f"There is no directory {text!r} (seen from {str(Path.cwd())!r}), and it cannot be a "
+            "Hub repository, whose name reads 'owner/name'. Check the path."
         )
     from core.hub import open_repository
 
@@ -303,19 +331,29 @@ def resolve_inside(root: Path, name: str) -> Path:
     """`root / name`, unless it or a link in it leads outside `root`.
 
     The Hub cache is the one exception: its snapshots are links into `blobs` of the same
-    repository.
+    repository or of the whole cache.
+
+    Raises:
+        ModelFormatError: It leads outside, or is no plain file (a pipe would block for good).
     """
     check_relative(name, f"a file of {root}")
     path = root / name
     real, inside = path.resolve(), root.resolve()
-    if real.is_relative_to(inside):
-        return path
-    if inside.parent.name == "snapshots" and real.is_relative_to(inside.parents[1] / "blobs"):
-        return path
-    raise ModelFormatError(
-        f"{path} is a link to {real}, outside the model's directory. core reads only files inside "
-        "it; replace the link by the file if you trust it."
-    )
+    if not real.is_relative_to(inside) and not _in_hub_cache(real, inside):
+        raise ModelFormatError(
+            f"{path} is a link to {real}, outside the model's directory. core reads only files "
+            "inside it; replace the link by the file if you trust it."
+        )
+    if real.exists() and not stat.S_ISREG(real.stat().st_mode):
+        raise ModelFormatError(f"{path} is no plain file. Replace it by the file it stands for.")
+    return path
+
+
+def _in_hub_cache(real: Path, snapshot: Path) -> bool:
+    if snapshot.parent.name != "snapshots":
+        return False
+    repository, cache = snapshot.parents[1], snapshot.parents[2]
+    return real.is_relative_to(repository / "blobs") or real.is_relative_to(cache / "blobs")
 
 
 def sha256_of(path: Path) -> str:
