@@ -6,8 +6,10 @@ processor's cache: docs/performance.md has the measurements.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +17,27 @@ from numpy.typing import NDArray
 from core.runtime import TokenBatch
 from core.tokenizer import TokenizedTexts
 
-#: On a CPU a batch whose activations stay in the cache wins.
-CPU_BATCH_TOKENS = 512
 #: An accelerator wants to be filled.
 ACCELERATOR_BATCH_TOKENS = 16_384
+
+# A batch's widest activations (the feed-forward layer's, float32) should stay in the cache beside
+# the weights in use; measured in docs/performance.md.
+_ACTIVATION_BYTES = 3 * 1024 * 1024
+# Fewer rows than this and a matrix product waits for its weights; many more gain nothing.
+_CPU_BATCH_TOKENS = (256, 1_024)
+# Below this many tokens a batch of its own costs more than it saves.
+_LEAST_BATCH_TOKENS = 64
+
+
+def cpu_batch_tokens(config: Mapping[str, Any]) -> int:
+    """Tokens per batch that run fastest on a CPU, from the model's width in its config.json."""
+    names = ("intermediate_size", "d_ff", "ffn_dim", "hidden_dim")
+    width = next((config[name] for name in names if isinstance(config.get(name), int)), 0)
+    if width < 1:
+        hidden = config.get("hidden_size", config.get("dim", config.get("d_model")))
+        width = 4 * hidden if isinstance(hidden, int) and hidden > 0 else 1_536
+    least, most = _CPU_BATCH_TOKENS
+    return min(max(_ACTIVATION_BYTES // (4 * width), least), most)
 
 
 @dataclass(frozen=True)
@@ -58,25 +77,59 @@ def cut_batches(
     pad_id: int,
     padding_side: str,
     prompt_tokens: int = 0,
+    workers: int = 1,
 ) -> Batches:
     """Sort by token count, longest first, and fill batches up to `batch_tokens` padded tokens.
 
-    A single text over the budget makes a batch of its own.
+    A single text over the budget makes a batch of its own. Where there would be few batches, they
+    are made equal, so that `workers` of them at once end together.
     """
     # Longest first: the last batch to finish is a short one, and memory peaks at once.
     order = np.argsort(-tokenized.lengths, kind="stable")
     lengths = tokenized.lengths[order]
+    rows = len(lengths) if batch_size is None else min(batch_size, len(lengths))
+    bounds = _fill(lengths, batch_tokens, rows)
+    if 1 < workers and len(bounds) < _FEW * workers:
+        bounds = _share_out(lengths, batch_tokens, rows, len(bounds), workers) or bounds
+    return Batches(tokenized.reorder(order), order, bounds, pad_id, padding_side, prompt_tokens)
+
+
+# With so many batches for each worker the last one matters little.
+_FEW = 8
+
+
+def _fill(lengths: NDArray[np.int64], budget: int, most_rows: int) -> list[tuple[int, int]]:
     bounds = []
     first, count = 0, len(lengths)
     while first < count:
         width = max(int(lengths[first]), 1)
-        rows = max(batch_tokens // width, 1)
-        if batch_size is not None:
-            rows = min(rows, batch_size)
-        last = min(first + rows, count)
+        last = min(first + min(max(budget // width, 1), most_rows), count)
         bounds.append((first, last))
         first = last
-    return Batches(tokenized.reorder(order), order, bounds, pad_id, padding_side, prompt_tokens)
+    return bounds
+
+
+def _share_out(
+    lengths: NDArray[np.int64], budget: int, most_rows: int, batches: int, workers: int
+) -> list[tuple[int, int]] | None:
+    """Batches of about equal token counts, as many as all workers do at once or a multiple.
+
+    None where that would break the budget or cut texts into batches too small to be worth it.
+    """
+    ends = np.cumsum(lengths)
+    total = int(ends[-1])
+    first = -(-batches // workers) * workers
+    for count in (first, first + workers):
+        if count > len(lengths) or total < count * _LEAST_BATCH_TOKENS:
+            return None
+        cuts = np.searchsorted(ends, np.arange(1, count) * (total / count)) + 1
+        cuts = np.unique(np.concatenate([[0], np.minimum(cuts, len(lengths) - 1), [len(lengths)]]))
+        sizes = np.diff(cuts)
+        if len(sizes) == count and sizes.max() <= most_rows:
+            padded = sizes * lengths[cuts[:-1]]
+            if ((padded <= budget) | (sizes == 1)).all():
+                return list(itertools.pairwise(cuts.tolist()))
+    return None
 
 
 def pad(

@@ -12,17 +12,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.batching import (
-    ACCELERATOR_BATCH_TOKENS,
-    CPU_BATCH_TOKENS,
-    Batches,
-    cut_batches,
-)
+from core.batching import ACCELERATOR_BATCH_TOKENS, Batches, cpu_batch_tokens, cut_batches
 from core.errors import CoreError, PluginError
 from core.modules import pools_prompt
 from core.options import EncodeOptions
@@ -53,14 +49,13 @@ def encode_texts(model: EmbeddingModel, texts: Sequence[str], options: EncodeOpt
     if not texts:
         return np.empty((0, model.dimension), dtype=np.float32)
     firsts, duplicates, originals = _find_duplicates(texts)
-    unique = texts if firsts is None else [texts[i] for i in firsts]
-    batches = _prepare(model, runtime, unique, options)
+    batches = _prepare(model, runtime, texts, options, firsts)
     result: NDArray[np.float32] | None = None
-    with _progress(options, len(unique)) as advance:
+    with _progress(options, len(batches.order)) as advance:
         for positions, rows in _run(runtime, batches, runtime.sentence_embeddings, options):
             if result is None:
                 result = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
-            result[positions if firsts is None else firsts[positions]] = rows
+            result[positions] = rows
             advance(len(positions))
     assert result is not None
     if len(duplicates):
@@ -96,11 +91,13 @@ def _find_duplicates(
 
     The first is None when nothing repeats.
     """
+    nothing = np.empty(0, dtype=np.int64)
+    if len(texts) == 1:
+        return None, nothing, nothing
     seen: dict[str, int] = {}
     owner = np.fromiter(
         map(seen.setdefault, texts, itertools.count()), dtype=np.int64, count=len(texts)
     )
-    nothing = np.empty(0, dtype=np.int64)
     if len(seen) == len(texts):
         return None, nothing, nothing
     own = owner == np.arange(len(texts))
@@ -108,20 +105,27 @@ def _find_duplicates(
 
 
 def _prepare(
-    model: EmbeddingModel, runtime: Runtime, texts: Sequence[str], options: EncodeOptions
+    model: EmbeddingModel,
+    runtime: Runtime,
+    texts: Sequence[str],
+    options: EncodeOptions,
+    chosen: NDArray[np.int64] | None = None,
 ) -> Batches:
+    """Batches of `texts`, or of those at the positions `chosen`."""
     tokenizer = model.tokenizer
     prompt_tokens = 0
     if options.prompt and not pools_prompt(runtime.architecture.modules):
         prompt_tokens = tokenizer.prompt_length(options.prompt)
-    return cut_batches(
-        tokenizer.encode(texts),
+    batches = cut_batches(
+        tokenizer.encode(texts if chosen is None else [texts[i] for i in chosen]),
         batch_tokens=_batch_tokens(runtime, options),
         batch_size=options.batch_size,
         pad_id=tokenizer.pad_id,
         padding_side=tokenizer.padding_side,
         prompt_tokens=prompt_tokens,
+        workers=_most_workers(runtime, options),
     )
+    return batches if chosen is None else replace(batches, order=chosen[batches.order])
 
 
 def _batch_tokens(runtime: Runtime, options: EncodeOptions) -> int:
@@ -129,8 +133,15 @@ def _batch_tokens(runtime: Runtime, options: EncodeOptions) -> int:
         return int(options.batch_tokens)
     if runtime.batch_tokens is not None:
         return runtime.batch_tokens
-    on_cpu = runtime.device.lower().startswith("cpu")
-    return CPU_BATCH_TOKENS if on_cpu else ACCELERATOR_BATCH_TOKENS
+    if not runtime.device.lower().startswith("cpu"):
+        return ACCELERATOR_BATCH_TOKENS
+    return cpu_batch_tokens(runtime.architecture.config)
+
+
+def _most_workers(runtime: Runtime, options: EncodeOptions) -> int:
+    if options.workers is None:
+        return runtime.max_workers
+    return min(int(options.workers), runtime.max_workers)
 
 
 def _run(
@@ -142,7 +153,7 @@ def _run(
     """Results of `compute` over all batches, in any order, a bounded number of them at once."""
     workers = runtime.preferred_workers(len(batches))
     if options.workers is not None:
-        workers = min(int(options.workers), runtime.max_workers, len(batches))
+        workers = min(_most_workers(runtime, options), len(batches))
 
     def guarded(positions: NDArray[np.int64], batch: TokenBatch) -> Any:
         try:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from core.artifact import Artifact
     from core.operations import Hooks
 
-#: Texts `encode_stream` holds at once.
+#: Texts, and characters, `encode_stream` holds at once.
 STREAM_WINDOW = 8_192
+_STREAM_CHARACTERS = 16_000_000
 
 _QUERY_PROMPTS = ("query",)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
@@ -242,8 +243,9 @@ class EmbeddingModel:
     ) -> Iterator[Any]:
         """Embed any number of texts in bounded memory.
 
-        Takes `window` texts at a time from the iterable and yields one array for each such group,
-        in order: float32 [at most window, dimension]. The other arguments are `encode`'s.
+        Takes up to `window` texts at a time from the iterable, fewer where they are very long,
+        and yields one array for each such group, in order: float32 [at most window, dimension].
+        The other arguments are `encode`'s.
 
         Raises:
             OptionError: As `encode`; also for `precision="int8"` and `"uint8"`, whose ranges come
@@ -264,7 +266,7 @@ class EmbeddingModel:
 
     def _stream(self, source: Iterator[str], window: int, options: EncodeOptions) -> Iterator[Any]:
         start = 0
-        while rows := list(itertools.islice(source, window)):
+        while rows := _take(source, window):
             check_texts(rows, start)
             yield self.hooks.encode(model=self, texts=rows, options=options)
             start += len(rows)
@@ -368,6 +370,20 @@ def _load_again(arguments: dict[str, Any], state: dict[str, Any]) -> EmbeddingMo
     return model
 
 
+def _take(source: Iterator[str], window: int) -> list[str]:
+    """The next `window` texts, or fewer once they hold `_STREAM_CHARACTERS`."""
+    rows: list[str] = []
+    characters = 0
+    while len(rows) < window and characters < _STREAM_CHARACTERS:
+        # In steps: counting each text as it comes would cost more than reading them.
+        step = list(itertools.islice(source, min(64, window - len(rows))))
+        if not step:
+            break
+        rows += step
+        characters += sum(len(text) for text in step if isinstance(text, str))
+    return rows
+
+
 def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
     """`texts` as a sequence of strings.
 
@@ -388,15 +404,38 @@ def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
             raise OptionError(
                 f"encode takes a string or a sequence of strings, not {type(texts).__name__}."
             ) from error
-    for position, text in enumerate(rows):
+    # Both tests run at the interpreter's own speed; rows are looked at only when one fails.
+    if not set(map(type, rows)) <= {str}:
+        _refuse_other_than_text(rows, start)
+    if not all(map(str.isascii, rows)):
+        _refuse_surrogates(rows, start)
+    return rows
+
+
+def _refuse_other_than_text(rows: Sequence[Any], start: int) -> None:
+    for position, text in enumerate(rows, start):
         if not isinstance(text, str):
             shown = repr(text)
             shown = shown if len(shown) <= 60 else shown[:60] + "..."
             raise OptionError(
-                f"Input {start + position} is {type(text).__name__} {shown}, not a string. Convert or "
+                f"Input {position} is {type(text).__name__} {shown}, not a string. Convert or "
                 'drop it; use "" for a missing text.'
             )
-    return rows
+
+
+def _refuse_surrogates(rows: Sequence[str], start: int) -> None:
+    """Half of a surrogate pair is no character: no tokenizer can read it."""
+    for position, text in enumerate(rows, start):
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise OptionError(
+                    f"Input {position} has the lone surrogate {text[error.start]!r} at character "
+                    f"{error.start}, which is no valid Unicode. It comes from reading bytes with "
+                    "errors='surrogateescape' or from a broken JSON escape: decode the source as "
+                    "what it is, or replace it with text.encode(errors='replace').decode()."
+                ) from error
 
 
 def build_model(

@@ -8,8 +8,10 @@ all: rows are padded when batches are cut.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,13 @@ from numpy.typing import NDArray
 from core.architecture import Architecture
 from core.checkpoint import Checkpoint
 from core.errors import ModelError, ModelFormatError
+from core.prefix import safe_cut
 
-# Encodings carry offsets and strings; a bounded number of them lives at once.
-_CHUNK = 512
+# Encodings carry strings and masks, many times a text's size; a bounded number lives at once.
+_CHUNK_TEXTS = 1_024
+_CHUNK_CHARACTERS = 500_000
+# Of a long text so many characters a token are tokenized first; English has 4 to 5.
+_CHARACTERS_PER_TOKEN = 6
 _MAX_TOKENIZER_BYTES = 500_000_000
 
 
@@ -70,11 +76,13 @@ class Tokenizer:
         add_special_tokens: bool = True,
     ) -> None:
         tokenizer.no_padding()
+        self._window = 0
         if max_length is None:
             tokenizer.no_truncation()
         else:
             reserved = tokenizer.num_special_tokens_to_add(False) if add_special_tokens else 0
-            tokenizer.enable_truncation(max(max_length, reserved), direction=truncation_side)
+            self._window = max(max_length, reserved)
+            tokenizer.enable_truncation(self._window, direction=truncation_side)
         self._tokenizer = tokenizer
         self._lowercase = lowercase
         self._special = add_special_tokens
@@ -96,23 +104,81 @@ class Tokenizer:
         )
 
     def encode(self, texts: Sequence[str]) -> TokenizedTexts:
-        """Token ids of `texts`, in their order."""
-        ids: list[NDArray[np.int32]] = []
+        """Token ids of `texts`, in their order.
+
+        Of texts far longer than `max_length` only a prefix is tokenized, where that provably
+        gives the same ids (core/prefix.py).
+        """
+        chunks: list[NDArray[np.int32]] = []
         lengths: list[int] = []
-        for start in range(0, len(texts), _CHUNK):
-            chunk = texts[start : start + _CHUNK]
-            if self._lowercase:
-                chunk = [text.lower() for text in chunk]
-            encodings = self._tokenizer.encode_batch_fast(
-                list(chunk), add_special_tokens=self._special
-            )
-            rows = [encoding.ids for encoding in encodings]
+        for chunk in self._chunks(texts):
+            rows = self._rows(chunk)
             lengths += map(len, rows)
-            ids.append(np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32))
+            chunks.append(np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32))
         return TokenizedTexts(
-            np.concatenate(ids) if ids else np.empty(0, np.int32),
+            np.concatenate(chunks) if chunks else np.empty(0, np.int32),
             np.asarray(lengths, dtype=np.int64),
         )
+
+    def _chunks(self, texts: Sequence[str]) -> Iterator[Sequence[str]]:
+        sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+        if self._window:
+            np.minimum(sizes, 2 * self._prefix_length, out=sizes)
+        ends = np.cumsum(sizes)
+        start = 0
+        while start < len(texts):
+            full = int(ends[start] - sizes[start]) + _CHUNK_CHARACTERS
+            stop = int(np.searchsorted(ends, full, side="right"))
+            stop = min(max(stop, start + 1), start + _CHUNK_TEXTS)
+            yield texts[start:stop]
+            start = stop
+
+    @property
+    def _prefix_length(self) -> int:
+        return max(self._window * _CHARACTERS_PER_TOKEN, 64)
+
+    @cached_property
+    def _cut(self) -> re.Pattern[str] | None:
+        right = self._window and self._truncation_side == "right"
+        return safe_cut(self._tokenizer) if right else None
+
+    def _rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, from a prefix of the long ones as far as that fills the window."""
+        size = self._prefix_length
+        # Cutting pays when much is cut off.
+        longest = max(map(len, texts))
+        if not self._window or longest < 2 * size or self._cut is None:
+            return self._tokenize(texts)
+        prefixes = [self._prefix(text, size) for text in texts]
+        rows = self._tokenize(prefixes)
+        open_ends = list(range(len(texts)))
+        while True:
+            open_ends = [
+                i
+                for i in open_ends
+                if len(rows[i]) < self._window and len(prefixes[i]) < len(texts[i])
+            ]
+            if not open_ends:
+                return rows
+            size *= 4
+            for i in open_ends:
+                prefixes[i] = self._prefix(texts[i], size)
+            longer = self._tokenize([prefixes[i] for i in open_ends])
+            for i, row in zip(open_ends, longer, strict=True):
+                rows[i] = row
+
+    def _prefix(self, text: str, size: int) -> str:
+        if len(text) < 2 * size or self._cut is None:
+            return text
+        # The lookahead sees nothing past the end of the range, so that is no place to cut.
+        match = self._cut.search(text, size, 2 * size)
+        return text[: match.start()] if match else text
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        if self._lowercase:
+            texts = [text.lower() for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._special)
+        return [encoding.ids for encoding in encodings]
 
     def prompt_length(self, prompt: str) -> int:
         """How many leading tokens of a text belong to the prompt in front of it.
@@ -140,10 +206,7 @@ def read_tokenizer(source: Checkpoint, architecture: Architecture) -> Tokenizer:
     """
     settings = _settings(source, architecture)
     name = architecture.file("tokenizer.json")
-    if source.has(name):
-        tokenizer = _parse(source, name)
-    else:
-        tokenizer = _convert(source, architecture)
+    tokenizer = _parse(source, name) if source.has(name) else _convert(source, architecture)
     padding = tokenizer.padding or {}
     side = str(settings.get("padding_side") or padding.get("direction") or "right")
     return Tokenizer(
@@ -186,7 +249,7 @@ def _convert(source: Checkpoint, architecture: Architecture) -> tokenizers.Token
     if source.has(vocabulary) and architecture.model_type in ("bert", "distilbert", "electra", ""):
         settings = _settings(source, architecture)
         lower = bool(settings.get("do_lower_case", True))
-        from tokenizers.implementations import BertWordPieceTokenizer
+        from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
         wordpiece = BertWordPieceTokenizer(
             str(source.path(vocabulary)),
