@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         export,
         load,
         optimize,
+        plugins,
         quantize,
         register_backend,
         register_plugin,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
         SaveOptions,
     )
     from core.precision import quantize_embeddings
-    from core.registry import BackendStatus, Capabilities
+    from core.registry import BackendStatus, Capabilities, PluginStatus
     from core.runtime import Runtime, TokenBatch
 
 __version__ = "0.1.0"
@@ -64,6 +65,7 @@ _MODULES = {
         "export",
         "load",
         "optimize",
+        "plugins",
         "quantize",
         "register_backend",
         "register_plugin",
@@ -98,7 +100,7 @@ _MODULES = {
         "SaveOptions",
     ),
     "precision": ("quantize_embeddings",),
-    "registry": ("BackendStatus", "Capabilities"),
+    "registry": ("BackendStatus", "Capabilities", "PluginStatus"),
     "runtime": ("Runtime", "TokenBatch"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
@@ -125,6 +127,7 @@ __all__ = [  # noqa: PLE0604 - kept equal to _HOMES by a test
     "OptimizeOptions",
     "OptionError",
     "PluginError",
+    "PluginStatus",
     "QuantizeOptions",
     "Runtime",
     "SaveOptions",
@@ -141,6 +144,7 @@ __all__ = [  # noqa: PLE0604 - kept equal to _HOMES by a test
     "hooks",
     "load",
     "optimize",
+    "plugins",
     "quantize",
     "quantize_embeddings",
     "register_backend",

@@ -24,6 +24,7 @@ from core.registry import (
     BACKEND_VARIABLE,
     PLUGIN_GROUP,
     BackendStatus,
+    PluginStatus,
     install_hint,
     registry,
 )
@@ -203,10 +204,11 @@ def optimize(
         **options: Fields of `core.OptimizeOptions`; any other name goes to the backend.
     """
     _check_model(model, "optimize")
+    _check_push(model, push_to_hub, create_pr)
     given = {"config": config, "file_suffix": file_suffix, **options}
     parsed = OptimizeOptions(**_split(given, OptimizeOptions))
     artifact = model.hooks.optimize(model, target, parsed)
-    return _pushed(artifact, model, push_to_hub, create_pr, options)
+    return _pushed(artifact, model, push_to_hub, create_pr)
 
 
 def quantize(
@@ -234,6 +236,7 @@ def quantize(
         **options: Fields of `core.QuantizeOptions`; any other name goes to the backend.
     """
     _check_model(model, "quantize")
+    _check_push(model, push_to_hub, create_pr)
     given = {"config": config, "file_suffix": file_suffix, **options}
     if calibration is not None:
         from core.calibration import read_calibration
@@ -241,7 +244,7 @@ def quantize(
         given["calibration"] = read_calibration(calibration, given)
     parsed = QuantizeOptions(**_split(given, QuantizeOptions))
     artifact = model.hooks.quantize(model, target, parsed)
-    return _pushed(artifact, model, push_to_hub, create_pr, options)
+    return _pushed(artifact, model, push_to_hub, create_pr)
 
 
 def save(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
@@ -253,6 +256,11 @@ def save(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
 def backends() -> dict[str, BackendStatus]:
     """Every installed backend and whether it works. Imports them all."""
     return registry.statuses()
+
+
+def plugins() -> dict[str, PluginStatus]:
+    """Every installed wrapping plugin and whether it works. Imports them all."""
+    return registry.plugin_statuses()
 
 
 def register_backend(name: str, plugin: Any, *, replace: bool = False) -> None:
@@ -307,20 +315,24 @@ def _check_model(model: Any, operation: str) -> None:
         )
 
 
+def _check_push(model: EmbeddingModel, push_to_hub: bool | str, create_pr: bool) -> None:
+    """Refuse before the work is done, not after."""
+    if push_to_hub:
+        from core.push import check_push_target
+
+        check_push_target(model, push_to_hub)
+    elif create_pr:
+        raise OptionError("create_pr=True uploads: pass push_to_hub=True or a repository too.")
+
+
 def _pushed(
-    artifact: Artifact,
-    model: EmbeddingModel,
-    push_to_hub: bool | str,
-    create_pr: bool,
-    options: Mapping[str, Any],
+    artifact: Artifact, model: EmbeddingModel, push_to_hub: bool | str, create_pr: bool
 ) -> Artifact:
     if not push_to_hub:
-        if create_pr:
-            raise OptionError("create_pr=True uploads: pass push_to_hub=True or a repository too.")
         return artifact
-    from core.hub import push_artifact
+    from core.push import push_artifact
 
-    return push_artifact(artifact, model, push_to_hub, create_pr=create_pr, **options)
+    return push_artifact(artifact, model, push_to_hub, create_pr=create_pr)
 
 
 __all__ = [
@@ -329,6 +341,7 @@ __all__ = [
     "export",
     "load",
     "optimize",
+    "plugins",
     "quantize",
     "register_backend",
     "register_plugin",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 STREAM_WINDOW = 8_192
 _STREAM_CHARACTERS = 16_000_000
 
+_DEFAULT_OPTIONS = EncodeOptions()
 _QUERY_PROMPTS = ("query",)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
@@ -272,6 +273,8 @@ class EmbeddingModel:
             start += len(rows)
 
     def _encode_options(self, options: Mapping[str, Any]) -> EncodeOptions:
+        if not options:
+            return _DEFAULT_OPTIONS
         check_names(options, field_names(EncodeOptions), "encode")
         return EncodeOptions(**options)
 
@@ -311,7 +314,7 @@ class EmbeddingModel:
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the model to a Hub repository; returns the commit's or pull request's URL."""
-        from core.hub import push_model
+        from core.push import push_model
 
         return push_model(self, repo_id, **options)
 

@@ -7,22 +7,21 @@ goes through `Hooks`, so wrappers see every call and every result is checked.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from core.artifact import SIDECAR_SUFFIX, Artifact
 from core.artifacts import choose_artifact
 from core.checkpoint import Checkpoint, resolve
 from core.errors import ArtifactNotFound, CoreError, OptionError, PluginError, UnsupportedOperation
+from core.guards import Trail, recorder
 from core.hookspecs import HOOK_NAMES
 from core.model import EmbeddingModel, check_texts
 from core.options import (
@@ -36,6 +35,13 @@ from core.options import (
 )
 from core.precision import finish
 from core.registry import Backend, Capabilities, registry
+from core.results import (
+    Check,
+    check_artifact,
+    check_embeddings,
+    check_instance,
+    check_token_embeddings,
+)
 
 if TYPE_CHECKING:
     from core.artifact import Verification
@@ -76,6 +82,15 @@ class Hooks:
     def implemented(self) -> tuple[str, ...]:
         return tuple(hook for hook in HOOK_NAMES if hook in self._backend.hooks)
 
+    @functools.cached_property
+    def unwrapped(self) -> Hooks:
+        """The backend without plugins.
+
+        For a plugin's implementation that computes a part of a call itself, such as the texts a
+        cache does not know: the plugins around the call see it as a whole already.
+        """
+        return Hooks(self._backend.unwrapped)
+
     # The operations
 
     def load(
@@ -96,9 +111,9 @@ class Hooks:
         files = checkpoint
         if self.capabilities.source == "checkpoint":
             files, options = self._choose_file(checkpoint, options)
-        model = self._call("load", source=files, options=options)
-        if not isinstance(model, EmbeddingModel):
-            raise self._wrong("load", f"returned {type(model).__name__}, not an EmbeddingModel")
+        model: EmbeddingModel = self._call(
+            "load", check_instance(EmbeddingModel), source=files, options=options
+        )
         model._hooks = self
         model.file_name = options.file_name
         model._reload = {
@@ -202,9 +217,10 @@ class Hooks:
             raise OptionError("encode takes a sequence of texts here, not one string.")
         rows = check_texts(texts)
         prompt = choose_prompt(model, options)
-        options = dataclasses.replace(options, prompt=prompt)
         if prompt:
             rows = [prompt + text for text in rows]
+        if prompt != (options.prompt or ""):
+            options = dataclasses.replace(options, prompt=prompt)
         return finish(self.raw_encode(model, rows, options), model, options)
 
     def save(
@@ -221,7 +237,7 @@ class Hooks:
         directory = Path(os.fspath(target)).expanduser()
 
         def write(staging: Path) -> None:
-            self._call("save", model=model, target=staging, options=options)
+            self._call("save", check_instance(Path), model=model, target=staging, options=options)
 
         return save_model(model, directory, options, write)
 
@@ -230,91 +246,73 @@ class Hooks:
     def raw_encode(
         self, model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions
     ) -> Any:
-        """The checked result of the `encode` hook, before truncation and the like."""
+        """The checked result of the `encode` hook: float32 [len(texts), full_dimension].
+
+        `texts` have their prompts in front already, and truncation, normalisation and precision
+        are not applied: what a plugin calls (on `hooks.unwrapped`) that answers a part of a call
+        itself and leaves the other texts to the backend.
+        """
         self._check_model("encode", model)
-        result = self._call("encode", model=model, texts=texts, options=options)
         if options.output_value == "token_embeddings":
-            if not isinstance(result, list) or len(result) != len(texts):
-                raise self._wrong("encode", f"must return a list of {len(texts)} arrays")
-            return result
-        self._check_embeddings(result, len(texts))
+            check = functools.partial(check_token_embeddings, count=len(texts))
+        else:
+            check = functools.partial(
+                check_embeddings, count=len(texts), dimension=model._dimension
+            )
+        result = self._call("encode", check, model=model, texts=texts, options=options)
+        if model._dimension is None and options.output_value != "token_embeddings":
+            model._dimension = int(result.shape[1])
         return result
 
-    def _call(self, hook: str, **arguments: Any) -> Any:
+    def _call(self, hook: str, check: Check, **arguments: Any) -> Any:
+        """Call a hook; `check` says what is wrong with a result, or None."""
         if hook not in self._backend.hooks:
-            raise UnsupportedOperation(
-                f"The {self.name} backend does not implement {hook}. It implements "
-                f"{', '.join(self.implemented)}."
-            )
+            raise self._unsupported(hook)
+        trail: Trail = []
+        outer, recorder.trail = recorder.trail, trail
         try:
             result = self._callers[hook](**arguments)
         except CoreError:
             raise
         except (Exception, SystemExit) as error:
-            raise self._wrong(
-                hook, f"failed with {type(error).__name__}: {error}", error
-            ) from error
-        if result is None:
-            raise self._wrong(hook, "returned nothing")
+            raised = f"failed with {type(error).__name__}: {error}"
+            culprit = next((p for p, value in trail if value is error), self._backend.plugin)
+            raise PluginError(f"{hook} of {culprit} {raised}.") from error
+        finally:
+            recorder.trail = outer
+        if result is None or check(result) is not None:
+            raise self._wrong(hook, check, trail)
         return result
 
-    def _wrong(self, hook: str, what: str, error: BaseException | None = None) -> PluginError:
-        return PluginError(f"{hook} of {self._culprit(hook, error)} {what}.")
+    def _wrong(self, hook: str, check: Check, trail: Trail) -> PluginError:
+        """Name the innermost plugin whose result was bad; those around it passed it on."""
+        culprit, what = self._backend.plugin, "returned nothing"
+        for plugin, value in trail:
+            if isinstance(value, BaseException):
+                continue
+            fault = "returned nothing" if value is None else check(value)
+            if fault is not None:
+                culprit, what = plugin, fault
+                break
+        return PluginError(f"{hook} of {culprit} {what}.")
 
-    def _culprit(self, hook: str, error: BaseException | None) -> str:
-        """The plugin whose code raised, else everyone whose result it could have been."""
-        wrappers = {f"plugin:{p.name}": p for p in self._backend.wrappers}
-        involved = [
-            (wrappers.get(implementation.plugin_name, self._backend.plugin), implementation)
-            for implementation in self._backend.manager.hook.__dict__[hook].get_hookimpls()
-        ]
-        if error is not None:
-            codes = {
-                getattr(implementation.function, "__code__", None): plugin
-                for plugin, implementation in involved
-            }
-            last, trace = None, error.__traceback__
-            while trace is not None:
-                last = codes.get(trace.tb_frame.f_code, last)
-                trace = trace.tb_next
-            if last is not None:
-                kind = "backend" if last is self._backend.plugin else "plugin"
-                return f"{kind} {last}"
-        around = [str(plugin) for plugin, _ in involved if plugin is not self._backend.plugin]
-        backend = f"backend {self._backend.plugin}"
-        return f"{backend} (wrapped by {', '.join(around)})" if around else backend
+    def _unsupported(self, hook: str) -> UnsupportedOperation:
+        return UnsupportedOperation(
+            f"The {self.name} backend does not implement {hook}. It implements "
+            f"{', '.join(self.implemented)}."
+        )
 
     def _check_model(self, hook: str, model: EmbeddingModel) -> None:
         if not isinstance(model, EmbeddingModel):
             raise OptionError(f"{hook} takes an EmbeddingModel, not {type(model).__name__}.")
         if model.closed:
             raise OptionError(f"{model!r} is closed. Load it again to use it.")
-        if model._hooks is not None and model.backend != self.name:
+        owner = model._hooks
+        if owner is not None and owner is not self and owner.name != self.name:
             raise OptionError(
                 f"{model!r} belongs to the {model.backend} backend; "
                 f"call core.hooks({model.backend!r}).{hook}."
             )
-
-    def _check_embeddings(self, result: Any, count: int) -> None:
-        if not isinstance(result, np.ndarray):
-            raise self._wrong("encode", f"returned {type(result).__name__}, not a numpy array")
-        if result.ndim != 2 or len(result) != count:
-            raise self._wrong(
-                "encode", f"returned shape {list(result.shape)} for {count} texts, not [{count}, d]"
-            )
-        if result.dtype != np.float32:
-            raise self._wrong("encode", f"returned {result.dtype}, not float32")
-        if not result.flags.writeable:
-            raise self._wrong("encode", "returned a read-only array; callers own their results")
-        # One sum is cheap and finite for finite embeddings; only a bad one is searched through.
-        if not math.isfinite(float(result.sum())):
-            bad = np.flatnonzero(~np.isfinite(result).all(axis=1))
-            if len(bad):
-                shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
-                raise self._wrong(
-                    "encode",
-                    f"returned NaN or infinity for {len(bad)} of {count} texts (positions {shown})",
-                )
 
     def _checkpoint(self, source: Checkpoint | str | os.PathLike[str]) -> Checkpoint:
         if isinstance(source, Checkpoint):
@@ -424,15 +422,11 @@ class Hooks:
         from core.publish import destination_of, publish_artifact, staging_directory
 
         if operation not in self._backend.hooks:
-            self._call(operation)
+            raise self._unsupported(operation)
         destination = destination_of(source, target, self.name)
         with staging_directory(destination) as staging:
-            artifact = self._call(operation, **arguments(staging))
-            if not isinstance(artifact, Artifact):
-                raise self._wrong(operation, f"returned {type(artifact).__name__}, not an Artifact")
-            missing = [name for name in artifact.all_files if not (staging / name).is_file()]
-            if missing:
-                raise self._wrong(operation, f"did not write {', '.join(missing)}")
+            check = functools.partial(check_artifact, staging=staging)
+            artifact: Artifact = self._call(operation, check, **arguments(staging))
             artifact = dataclasses.replace(
                 artifact, root=staging, backend=self.name, operation=operation
             )

@@ -1,31 +1,42 @@
-"""Finding, validating and routing to backends and wrapping plugins.
+"""Validating plugins and routing to backends.
 
 Only the named backend is ever imported. Each gets a plugin manager of its own, holding it and
-every wrapper, so that a call can reach no other backend.
+every wrapping plugin, so that a call can reach no other backend.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import inspect
+import difflib
 import logging
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import pluggy
 
-from core import hookspecs
+from core import tracing
+from core.capabilities import Capabilities, read_capabilities
+from core.discovery import (
+    BACKEND_GROUP,
+    DISABLE_VARIABLE,
+    GROUPS,
+    PLUGIN_GROUP,
+    Candidate,
+    InvalidPlugin,
+    Plugin,
+    disabled_plugins,
+    scan,
+)
 from core.errors import BackendLoadError, BackendNotFound, OptionError
-from core.hookspecs import HOOK_NAMES, OLDEST_SPEC_VERSION, PROJECT, REQUIRED_HOOKS, SPEC_VERSION
+from core.guards import GuardedPlugin, Implementation, new_manager, read_implementations
+from core.hookspecs import HOOK_NAMES
 
 logger = logging.getLogger("core")
 
-BACKEND_GROUP = "core.backends"
-PLUGIN_GROUP = "core.plugins"
-DISABLE_VARIABLE = "CORE_DISABLE_PLUGINS"
 BACKEND_VARIABLE = "CORE_BACKEND"
 
 #: Which command installs what this repository ships; third parties are found, not listed.
@@ -35,43 +46,12 @@ INSTALL_COMMANDS = {
     "openvino": "pip install core[openvino]",
 }
 
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What a backend says of itself in plain attributes, readable without its runtime.
-
-    Each attribute is read from the plugin under its upper-case name (`DEVICES`, ...).
-
-    Attributes:
-        spec_version: The hook specifications it was written for.
-        devices: Names its `device` argument takes.
-        precisions: Names its export and quantize know.
-        file_names: The files it loads by default, first choice first; empty for a backend that
-            needs no file of its own.
-        file_patterns: Patterns (`onnx/*.onnx`; `*` stays within a folder) of every file it loads.
-        model_kwargs: Names its `model_kwargs` takes.
-        exports_from: The backend whose models its export starts from; None if it has no such
-            export.
-        auto_export: Whether `load` may export when the file is missing.
-        artifact_folder: Where its artifacts lie in a model directory ("" for the top).
-        source: `"checkpoint"`, or `"name"` for backends whose models are not files (a server's).
-    """
-
-    spec_version: int = 1
-    devices: tuple[str, ...] = ("cpu",)
-    precisions: tuple[str, ...] = ("fp32",)
-    file_names: tuple[str, ...] = ()
-    file_patterns: tuple[str, ...] = ()
-    model_kwargs: tuple[str, ...] = ()
-    exports_from: str | None = None
-    auto_export: bool = False
-    artifact_folder: str = ""
-    source: str = "checkpoint"
+Status = Literal["ok", "broken", "duplicate", "disabled"]
 
 
 @dataclass(frozen=True)
-class BackendStatus:
-    """One backend as `core.backends()` reports it.
+class PluginStatus:
+    """One wrapping plugin as `core.plugins()` reports it.
 
     Attributes:
         status: `"ok"`, `"broken"` (does not import or is invalid), `"duplicate"` (claimed by
@@ -81,130 +61,161 @@ class BackendStatus:
         file: The plugin's source file.
         error: Why it is not "ok".
         hooks: Which of the six it implements.
-        wrappers: Names of the wrapping plugins around it, outermost first.
     """
 
     name: str
-    status: Literal["ok", "broken", "duplicate", "disabled"]
+    status: Status
     distribution: str = ""
     entry_point: str = ""
     file: str = ""
     error: str = ""
     hooks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BackendStatus(PluginStatus):
+    """One backend as `core.backends()` reports it.
+
+    Attributes:
+        wrappers: Names of the wrapping plugins around it, outermost first.
+        calls: For each hook, whom a call reaches, in order: plugins, then the backend.
+        capabilities: What it says of itself.
+    """
+
     wrappers: tuple[str, ...] = ()
+    calls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     capabilities: Capabilities = field(default_factory=Capabilities)
 
 
 @dataclass(frozen=True, eq=False)
-class Plugin:
-    """A validated plugin object and where it is from."""
+class _Checked:
+    """A plugin whose hooks fit the specifications."""
 
-    name: str
-    implementation: Any
-    distribution: str
-    entry_point: str
-
-    def __str__(self) -> str:
-        origin = f" of distribution {self.distribution}" if self.distribution else ""
-        return f"{self.name!r}{origin}"
+    plugin: Plugin
+    implementations: tuple[Implementation, ...]
 
     @property
-    def file(self) -> str:
-        try:
-            return inspect.getfile(
-                self.implementation
-                if inspect.ismodule(self.implementation)
-                else type(self.implementation)
-            )
-        except (TypeError, OSError):
-            return ""
+    def hooks(self) -> tuple[str, ...]:
+        found = {hook for hook, _ in self.implementations}
+        return tuple(hook for hook in HOOK_NAMES if hook in found)
 
 
 @dataclass(frozen=True, eq=False)
 class Backend:
-    """A backend ready to be called, with its wrappers."""
+    """A backend ready to be called, with its wrapping plugins.
 
-    plugin: Plugin
+    Attributes:
+        wrappers: Outermost first.
+    """
+
+    checked: _Checked
     capabilities: Capabilities
-    hooks: frozenset[str]
-    manager: pluggy.PluginManager
-    wrappers: tuple[Plugin, ...]
+    around: tuple[_Checked, ...]
+
+    @property
+    def plugin(self) -> Plugin:
+        return self.checked.plugin
 
     @property
     def name(self) -> str:
         return self.plugin.name
 
-
-@dataclass(frozen=True, eq=False)
-class _Candidate:
-    """An entry point, not loaded yet, or an object registered in code."""
-
-    name: str
-    entry_point: importlib.metadata.EntryPoint | None = None
-    implementation: Any = None
+    @cached_property
+    def hooks(self) -> frozenset[str]:
+        return frozenset(self.checked.hooks)
 
     @property
-    def distribution(self) -> str:
-        dist = self.entry_point.dist if self.entry_point is not None else None
-        return f"{dist.name} {dist.version}" if dist is not None else ""
+    def wrappers(self) -> tuple[Plugin, ...]:
+        return tuple(checked.plugin for checked in self.around)
+
+    @cached_property
+    def manager(self) -> pluggy.PluginManager:
+        manager = new_manager()
+        # The last one registered is outermost; the first by name shall be.
+        for checked in (self.checked, *reversed(self.around)):
+            guarded = GuardedPlugin(checked.plugin, checked.implementations)
+            manager.register(guarded, name=f"{checked.plugin.group}:{checked.plugin.name}")
+        if tracing.enabled():
+            tracing.trace_calls(manager, self.name)
+        return manager
+
+    @cached_property
+    def unwrapped(self) -> Backend:
+        """The same backend without plugins."""
+        return Backend(self.checked, self.capabilities, ())
 
     @property
-    def value(self) -> str:
-        return self.entry_point.value if self.entry_point is not None else ""
-
-
-class _Invalid(Exception):  # noqa: N818 - a reason on its way to a message
-    """Why a plugin cannot be used."""
+    def calls(self) -> dict[str, tuple[str, ...]]:
+        """For each hook, the names of those a call reaches, outermost first."""
+        return {
+            hook: tuple(
+                implementation.plugin_name.partition(":")[2]
+                for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls())
+            )
+            for hook in self.checked.hooks
+        }
 
 
 class Registry:
-    """All plugins of this process. Thread-safe."""
+    """All plugins of this process. Thread-safe.
+
+    Plugins are imported outside the registry's own lock: one that hangs on import holds up those
+    who name it, and nobody else.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._registered: dict[str, dict[str, Any]] = {BACKEND_GROUP: {}, PLUGIN_GROUP: {}}
-        self._loaded: dict[str, Backend] = {}
+        self._opening: dict[str, threading.RLock] = {}
+        #: Per group and name: the object as given, and itself or its instance if it is a class.
+        self._registered: dict[str, dict[str, tuple[Any, Any]]] = {group: {} for group in GROUPS}
+        self._scanned: tuple[tuple[str, ...], tuple[Candidate, ...]] | None = None
+        self._backends: dict[str, Backend] = {}
+        self._plugins: dict[str, _Checked | BackendLoadError] = {}
+        self._generation = 0
 
-    def register(
-        self, group: str, name: str, implementation: Any, *, replace: bool = False
-    ) -> None:
+    # In code
+
+    def register(self, group: str, name: str, given: Any, *, replace: bool = False) -> None:
         """Offer an object as if an entry point named it.
 
         Raises:
             OptionError: The name is not usable or taken by another object.
             BackendLoadError: The object is no valid plugin.
         """
-        if not isinstance(name, str) or not name or not name.replace("-", "_").isidentifier():
+        if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
             raise OptionError(f"A plugin's name must read like an identifier, not {name!r}.")
+        candidate = Candidate(group, name, implementation=given)
         with self._lock:
             earlier = self._registered[group].get(name)
-            if earlier is not None and earlier is not implementation and not replace:
+            if earlier is not None and earlier[0] is not given and not replace:
                 raise OptionError(
                     f"Another object is registered as {name!r} already. Choose another name, or "
                     "pass replace=True."
                 )
-            installed = [c.distribution for c in _installed(group) if c.name == name]
+            installed = [c.distribution for c in self._installed() if self._is(c, group, name)]
             if installed:
                 raise OptionError(
                     f"{name!r} is already installed by distribution {installed[0]}; "
                     "choose another name."
                 )
-            candidate = _Candidate(name, implementation=implementation)
-            try:
-                _validate(implementation, required=group == BACKEND_GROUP)
-            except _Invalid as error:
-                raise BackendLoadError(_broken(candidate, group, str(error))) from error
-            self._registered[group][name] = implementation
-            if group == PLUGIN_GROUP:
-                self._loaded.clear()  # every backend is wrapped anew
-            else:
-                self._loaded.pop(name, None)
+        instance = _check(candidate).plugin.implementation
+        with self._lock:
+            self._registered[group][name] = (given, instance)
+            self._forget()
 
     def unregister(self, group: str, name: str) -> None:
         """Undo `register`; unknown names are ignored."""
         with self._lock:
             self._registered[group].pop(name, None)
-            self._loaded.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        """Every backend is put together anew; models that are loaded keep theirs."""
+        self._generation += 1
+        self._backends.clear()
+        self._plugins.clear()
+
+    # By name
 
     def backend(self, name: str) -> Backend:
         """The named backend, imported and validated on first use.
@@ -213,64 +224,71 @@ class Registry:
             BackendNotFound: Nothing installed has this name.
             BackendLoadError: It is installed and unusable, disabled, or claimed twice.
         """
-        loaded = self._loaded.get(name)
-        if loaded is not None:
-            return loaded
         if not isinstance(name, str):
             raise OptionError(f"A backend is named by a string, not {name!r}.")
-        with self._lock:
-            loaded = self._loaded.get(name)
-            if loaded is None:
-                loaded = self._loaded[name] = self._load(name)
-            return loaded
+        found = self._backends.get(name)
+        while found is None:
+            with self._opening_lock(BACKEND_GROUP, name):
+                generation = self._generation
+                loaded = self._load(name)
+                with self._lock:
+                    # Otherwise something was registered meanwhile, and is missing around it.
+                    if generation == self._generation:
+                        found = self._backends.setdefault(name, loaded)
+        return found
 
     def names(self) -> tuple[str, ...]:
         """Every installed or registered backend, disabled ones left out, none imported."""
         disabled = disabled_plugins()
-        found = {c.name for c in self._candidates(BACKEND_GROUP)}
-        return tuple(sorted(found - disabled))
+        return tuple(name for name in self._by_name(BACKEND_GROUP) if name not in disabled)
 
     def statuses(self) -> dict[str, BackendStatus]:
         """Load every backend and report on each."""
-        by_name: dict[str, list[_Candidate]] = {}
-        for candidate in self._candidates(BACKEND_GROUP):
-            by_name.setdefault(candidate.name, []).append(candidate)
-        return {name: self._status(name, found) for name, found in sorted(by_name.items())}
-
-    def wrapper_candidates(self) -> dict[str, str]:
-        """Name and distribution of every wrapping plugin, none imported."""
-        return {c.name: c.distribution for c in self._candidates(PLUGIN_GROUP)}
-
-    def _status(self, name: str, found: list[_Candidate]) -> BackendStatus:
-        origin = {
-            "distribution": ", ".join(c.distribution for c in found if c.distribution),
-            "entry_point": ", ".join(c.value for c in found if c.value),
+        self._rescan()
+        return {
+            name: self._backend_status(name, found)
+            for name, found in self._by_name(BACKEND_GROUP).items()
         }
+
+    def plugin_statuses(self) -> dict[str, PluginStatus]:
+        """Load every wrapping plugin and report on each."""
+        self._rescan()
+        return {
+            name: self._plugin_status(name, found)
+            for name, found in self._by_name(PLUGIN_GROUP).items()
+        }
+
+    def _backend_status(self, name: str, found: list[Candidate]) -> BackendStatus:
+        distributions, values = _origin(found)
         if name in disabled_plugins():
-            return BackendStatus(
-                name, "disabled", error=f"Switched off by {DISABLE_VARIABLE}.", **origin
-            )
+            return BackendStatus(name, "disabled", distributions, values, error=_switched_off())
         try:
             backend = self.backend(name)
         except BackendLoadError as error:
-            status: Literal["broken", "duplicate"] = "duplicate" if len(found) > 1 else "broken"
-            return BackendStatus(name, status, error=str(error), **origin)
+            return BackendStatus(name, _failure(found), distributions, values, error=str(error))
         return BackendStatus(
             name,
             "ok",
+            distributions,
+            values,
             file=backend.plugin.file,
-            hooks=tuple(hook for hook in HOOK_NAMES if hook in backend.hooks),
+            hooks=backend.checked.hooks,
             wrappers=tuple(plugin.name for plugin in backend.wrappers),
+            calls=backend.calls,
             capabilities=backend.capabilities,
-            **origin,
         )
 
-    def _candidates(self, group: str) -> list[_Candidate]:
-        registered = [
-            _Candidate(name, implementation=implementation)
-            for name, implementation in self._registered[group].items()
-        ]
-        return [*_installed(group), *registered]
+    def _plugin_status(self, name: str, found: list[Candidate]) -> PluginStatus:
+        distributions, values = _origin(found)
+        if name in disabled_plugins():
+            return PluginStatus(name, "disabled", distributions, values, error=_switched_off())
+        checked = self._plugin(name, found)
+        if isinstance(checked, BackendLoadError):
+            return PluginStatus(name, _failure(found), distributions, values, error=str(checked))
+        file = checked.plugin.file
+        return PluginStatus(name, "ok", distributions, values, file=file, hooks=checked.hooks)
+
+    # Loading
 
     def _load(self, name: str) -> Backend:
         if name in disabled_plugins():
@@ -278,58 +296,85 @@ class Registry:
                 f"Backend {name!r} is switched off by {DISABLE_VARIABLE}="
                 f"{os.environ[DISABLE_VARIABLE]!r}. Remove it from that variable to use it."
             )
-        found = [c for c in self._candidates(BACKEND_GROUP) if c.name == name]
-        if not found:
+        found = self._by_name(BACKEND_GROUP).get(name)
+        if found is None:
+            self._rescan()  # it may have been installed since
+            found = self._by_name(BACKEND_GROUP).get(name)
+        if found is None:
             raise BackendNotFound(self._not_found(name))
         if len(found) > 1:
-            claimants = " and ".join(f"{c.distribution} ({c.value})" for c in found)
-            raise BackendLoadError(
-                f"Backend {name!r} is claimed by {len(found)} distributions: {claimants}. "
-                "Uninstall all but one of them."
-            )
-        plugin = _open(found[0], BACKEND_GROUP)
+            raise _claimed_twice(found)
+        checked = _check(found[0])
         try:
-            hooks = _validate(plugin.implementation, required=True)
-            capabilities = _capabilities(plugin.implementation)
-        except _Invalid as error:
-            raise BackendLoadError(_broken(found[0], BACKEND_GROUP, str(error))) from error
-        manager = _new_manager()
-        manager.register(plugin.implementation, name=name)
-        wrappers = self._wrappers()
-        # The last one registered is outermost; the first by name shall be.
-        for wrapper in reversed(wrappers):
-            manager.register(wrapper.implementation, name=f"plugin:{wrapper.name}")
-        return Backend(plugin, capabilities, hooks, manager, tuple(wrappers))
+            capabilities = read_capabilities(checked.plugin.implementation)
+        except Exception as error:
+            raise found[0].error(str(error)) from error
+        backend = Backend(checked, capabilities, self._around())
+        _ = backend.manager  # put together before any thread calls it
+        return backend
 
-    def _wrappers(self) -> list[Plugin]:
-        """Every usable wrapping plugin, by name; a broken one is dropped with a warning."""
-        usable = []
+    def _around(self) -> tuple[_Checked, ...]:
+        """Every usable wrapping plugin, by name."""
         disabled = disabled_plugins()
-        seen: set[str] = set()
-        for candidate in sorted(self._candidates(PLUGIN_GROUP), key=lambda c: c.name):
-            if candidate.name in disabled:
-                continue
-            if candidate.name in seen:
-                logger.warning(
-                    "%s",
-                    _broken(candidate, PLUGIN_GROUP, "another distribution has the same name")
-                    + " It is left out.",
-                )
-                continue
-            seen.add(candidate.name)
+        opened = [
+            self._plugin(name, found)
+            for name, found in self._by_name(PLUGIN_GROUP).items()
+            if name not in disabled
+        ]
+        return tuple(checked for checked in opened if isinstance(checked, _Checked))
+
+    def _plugin(self, name: str, found: list[Candidate]) -> _Checked | BackendLoadError:
+        """A wrapping plugin, opened once for all backends; a broken one warns once."""
+        with self._opening_lock(PLUGIN_GROUP, name):
+            known = self._plugins.get(name)
+            if known is not None:
+                return known
+            generation = self._generation
+            opened: _Checked | BackendLoadError
             try:
-                plugin = _open(candidate, PLUGIN_GROUP)
-                _validate(plugin.implementation, required=False)
-            except (BackendLoadError, _Invalid) as error:
-                why = (
-                    str(error)
-                    if isinstance(error, BackendLoadError)
-                    else _broken(candidate, PLUGIN_GROUP, str(error))
-                )
-                logger.warning("%s It is left out.", why)
-                continue
-            usable.append(plugin)
-        return usable
+                opened = _check(found[0]) if len(found) == 1 else _claimed_twice(found)
+            except BackendLoadError as error:
+                opened = error
+            if isinstance(opened, BackendLoadError):
+                logger.warning("%s It is left out.", opened)
+            with self._lock:
+                if generation == self._generation:
+                    self._plugins[name] = opened
+            return opened
+
+    def _opening_lock(self, group: str, name: str) -> threading.RLock:
+        with self._lock:
+            return self._opening.setdefault(f"{group}:{name}", threading.RLock())
+
+    # What there is
+
+    def _by_name(self, group: str) -> dict[str, list[Candidate]]:
+        """The candidates of a group, sorted by name; several to a name when it is claimed twice."""
+        with self._lock:
+            registered = [
+                Candidate(group, name, implementation=instance)
+                for name, (_, instance) in self._registered[group].items()
+            ]
+            installed = [c for c in self._installed() if c.group == group]
+        grouped: dict[str, list[Candidate]] = {}
+        for candidate in sorted([*installed, *registered], key=lambda c: c.name):
+            grouped.setdefault(candidate.name, []).append(candidate)
+        return grouped
+
+    def _installed(self) -> tuple[Candidate, ...]:
+        path = tuple(sys.path)
+        with self._lock:
+            if self._scanned is None or self._scanned[0] != path:
+                self._scanned = (path, scan())
+            return self._scanned[1]
+
+    def _rescan(self) -> None:
+        with self._lock:
+            self._scanned = None
+
+    @staticmethod
+    def _is(candidate: Candidate, group: str, name: str) -> bool:
+        return candidate.group == group and candidate.name == name
 
     def _not_found(self, name: str) -> str:
         names = self.names()
@@ -338,118 +383,48 @@ class Registry:
             return f"Backend {name!r} is not installed. Install it: `{command}`."
         if not names:
             return f"Backend {name!r} is not installed, nor is any other. {install_hint()}"
-        import difflib
-
         close = difflib.get_close_matches(name, [*names, *INSTALL_COMMANDS], n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         return f"There is no backend {name!r}.{hint} Installed: {', '.join(names)}."
+
+
+def _check(candidate: Candidate) -> _Checked:
+    try:
+        plugin = candidate.open()
+        return _Checked(plugin, read_implementations(plugin))
+    except InvalidPlugin as error:
+        raise candidate.error(str(error)) from error
+
+
+def _claimed_twice(found: list[Candidate]) -> BackendLoadError:
+    kind = "Backend" if found[0].group == BACKEND_GROUP else "Plugin"
+    claimants = " and ".join(f"{c.distribution or 'code'} ({c.value})" for c in found)
+    return BackendLoadError(
+        f"{kind} {found[0].name!r} is claimed by {len(found)} distributions: {claimants}. "
+        "Uninstall all but one of them."
+    )
+
+
+def _origin(found: list[Candidate]) -> tuple[str, str]:
+    """Distributions and entry points, usually one of each."""
+    return (
+        ", ".join(c.distribution for c in found if c.distribution),
+        ", ".join(c.value for c in found if c.value),
+    )
+
+
+def _failure(found: list[Candidate]) -> Status:
+    return "duplicate" if len(found) > 1 else "broken"
+
+
+def _switched_off() -> str:
+    return f"Switched off by {DISABLE_VARIABLE}."
 
 
 def install_hint() -> str:
     """The sentence that tells how to install a backend."""
     commands = ", ".join(f"`{command}`" for command in INSTALL_COMMANDS.values())
     return f"Install one with {commands}."
-
-
-def disabled_plugins() -> set[str]:
-    """Names in `CORE_DISABLE_PLUGINS`."""
-    value = os.environ.get(DISABLE_VARIABLE, "")
-    return {name.strip() for name in value.split(",") if name.strip()}
-
-
-def _installed(group: str) -> list[_Candidate]:
-    return [
-        _Candidate(entry_point.name, entry_point=entry_point)
-        for entry_point in importlib.metadata.entry_points(group=group)
-    ]
-
-
-def _new_manager() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
-    return manager
-
-
-def _open(candidate: _Candidate, group: str) -> Plugin:
-    implementation = candidate.implementation
-    if candidate.entry_point is not None:
-        try:
-            implementation = candidate.entry_point.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # SystemExit too: a plugin must not end the process
-            raise BackendLoadError(
-                _broken(candidate, group, f"importing it raised {type(error).__name__}: {error}")
-            ) from error
-    if inspect.isclass(implementation):
-        implementation = implementation()
-    return Plugin(candidate.name, implementation, candidate.distribution, candidate.value)
-
-
-def _broken(candidate: _Candidate, group: str, why: str) -> str:
-    kind = "Backend" if group == BACKEND_GROUP else "Plugin"
-    origin = (
-        f" (entry point {candidate.value!r} of distribution {candidate.distribution})"
-        if candidate.entry_point is not None
-        else ""
-    )
-    mend = (
-        f" Update or uninstall that distribution, or set {DISABLE_VARIABLE}={candidate.name}."
-        if candidate.entry_point is not None
-        else ""
-    )
-    return f"{kind} {candidate.name!r}{origin} cannot be used: {why}.{mend}"
-
-
-def _validate(implementation: Any, *, required: bool) -> frozenset[str]:
-    """The hooks a plugin implements, after every check that can be made without calling it."""
-    version = getattr(implementation, "SPEC_VERSION", SPEC_VERSION)
-    if not isinstance(version, int):
-        raise _Invalid(f"its SPEC_VERSION is {version!r}, not an integer")
-    if version < OLDEST_SPEC_VERSION:
-        raise _Invalid(
-            f"it was written for version {version} of the hook specifications, and this core runs "
-            f"{OLDEST_SPEC_VERSION} to {SPEC_VERSION}: it is too old"
-        )
-    if version > SPEC_VERSION:
-        raise _Invalid(
-            f"it was written for version {version} of the hook specifications, and this core runs "
-            f"{OLDEST_SPEC_VERSION} to {SPEC_VERSION}: core is too old (`pip install -U core`)"
-        )
-    manager = _new_manager()
-    try:
-        manager.register(implementation)
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        reason = str(error).replace("\n", " ")
-        raise _Invalid(f"its hooks do not fit the specifications: {reason}") from error
-    except Exception as error:
-        raise _Invalid(f"its attributes cannot be read: {error!r}") from error
-    callers = manager.get_hookcallers(implementation) or []
-    hooks = frozenset(caller.name for caller in callers)
-    if not hooks:
-        raise _Invalid("it implements no hook; mark its functions with core.hookimpl")
-    missing = [hook for hook in REQUIRED_HOOKS if hook not in hooks]
-    if required and missing:
-        raise _Invalid(f"it does not implement {' and '.join(missing)}")
-    return hooks
-
-
-def _capabilities(implementation: Any) -> Capabilities:
-    stated: dict[str, Any] = {}
-    defaults = Capabilities()
-    for name in defaults.__dataclass_fields__:
-        attribute = name.upper()
-        if not hasattr(implementation, attribute):
-            continue
-        value = getattr(implementation, attribute)
-        default = getattr(defaults, name)
-        if isinstance(default, tuple):
-            if isinstance(value, str) or not all(isinstance(v, str) for v in value):
-                raise _Invalid(f"its {attribute} must be a tuple of strings, not {value!r}")
-            value = tuple(value)
-        stated[name] = value
-    return Capabilities(**stated)
 
 
 def status_table(statuses: Mapping[str, BackendStatus]) -> list[tuple[str, str, str, str]]:
@@ -462,3 +437,20 @@ def status_table(statuses: Mapping[str, BackendStatus]) -> list[tuple[str, str, 
 
 #: The plugins of this process.
 registry = Registry()
+
+__all__ = [
+    "BACKEND_GROUP",
+    "BACKEND_VARIABLE",
+    "DISABLE_VARIABLE",
+    "INSTALL_COMMANDS",
+    "PLUGIN_GROUP",
+    "Backend",
+    "BackendStatus",
+    "Capabilities",
+    "Plugin",
+    "PluginStatus",
+    "Registry",
+    "install_hint",
+    "registry",
+    "status_table",
+]
