@@ -57,6 +57,7 @@ class Architecture:
         path: Where the transformer (or static embedding) lies, relative to the checkpoint; ""
             for its top.
         is_static: A table of token embeddings instead of a transformer.
+        entries: (class, folder) of every module as modules.json lists them, the transformer first.
         modules: What follows the transformer, in order.
         config: The transformer's config.json, its `text_config` in its place if it has one.
         hidden_size: Width of a token embedding; 0 where no file tells.
@@ -74,6 +75,7 @@ class Architecture:
 
     path: str
     is_static: bool
+    entries: tuple[tuple[str, str], ...]
     modules: tuple[Module, ...]
     config: Mapping[str, Any]
     hidden_size: int
@@ -135,10 +137,12 @@ def read_architecture(source: Checkpoint) -> Architecture:
         modules.append(module)
     if not static and not any(isinstance(m, Pooling) for m in modules):
         modules.insert(0, Pooling(modes=(_default_pooling(config),)))
+        entries.insert(1, ("Pooling", ""))
         dimension = dimension or hidden
     return Architecture(
         path=first_path,
         is_static=static,
+        entries=tuple(entries),
         modules=tuple(modules),
         config=config,
         hidden_size=hidden,
@@ -217,8 +221,9 @@ def _module_class(source: Checkpoint, kind: str) -> str:
     package, _, name = kind.rpartition(".")
     if package.split(".")[0] != "sentence_transformers":
         raise UnsupportedOperation(
-            f"{source}: modules.json names {kind!r}, code that comes with the model. core never runs "
-            f"custom modules, with or without trust_remote_code; it runs {', '.join(MODULE_CLASSES)}."
+            f"{source}: modules.json names {kind!r}, code that comes with the model. core never "
+            "runs custom modules, with or without trust_remote_code; it runs "
+            f"{', '.join(MODULE_CLASSES)}."
         )
     if name not in MODULE_CLASSES:
         raise _unsupported(source, name)
@@ -236,9 +241,8 @@ def _is_model2vec(source: Checkpoint) -> bool:
     if not source.has("config.json"):
         return False
     config = source.read_json("config.json")
-    return config.get("model_type") == "model2vec" or (
-        config.get("architectures") == ["StaticModel"]
-    )
+    named = config.get("model_type") == "model2vec"
+    return bool(named or config.get("architectures") == ["StaticModel"])
 
 
 def _model2vec_normalize(source: Checkpoint) -> list[tuple[str, str]]:
@@ -434,7 +438,8 @@ def _tensor(
 ) -> Any:
     if name not in weights:
         raise ModelFormatError(
-            f"{source}: the weights of {path!r} hold no {name!r}, only {', '.join(sorted(weights))}."
+            f"{source}: the weights of {path!r} hold no {name!r}, only "
+            f"{', '.join(sorted(weights))}."
         )
     tensor = weights[name]
     if shape is not None and tensor.shape != shape:

@@ -30,14 +30,7 @@ class StaticRuntime(Runtime):
         cls, source: Checkpoint, architecture: Architecture, options: LoadOptions
     ) -> StaticRuntime:
         """Read sentence-transformers' layout (`embedding.weight`) or model2vec's (`embeddings`)."""
-        for name in ("model.safetensors", "pytorch_model.bin"):
-            if source.has(architecture.file(name)):
-                weights = read_weights(source.path(architecture.file(name)))
-                return cls(architecture, _table(source, weights))
-        raise ModelFormatError(
-            f"{source}: the static embedding's weights are missing; neither model.safetensors nor "
-            f"pytorch_model.bin is in {architecture.path or 'its top folder'!r}."
-        )
+        return cls(architecture, read_table(source, architecture))
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         rows: NDArray[np.float32] = self._table[np.minimum(batch.input_ids, len(self._table) - 1)]
@@ -54,18 +47,54 @@ class StaticRuntime(Runtime):
         return result
 
 
-def _table(source: Checkpoint, weights: Tensors) -> NDArray[np.float32]:
+def read_table(source: Checkpoint, architecture: Architecture) -> NDArray[np.float32]:
+    """The embedding of every token, float32 [vocabulary, dimension].
+
+    Raises:
+        ModelFormatError: The weights are missing, or hold no such table.
+    """
+    weights = _read(source, architecture)
     table: Any = weights.get("embedding.weight")
     if table is None and "embeddings" in weights:
         # model2vec: optional rows shared between tokens, optional weight of each token.
         table = weights["embeddings"]
-        if "mapping" in weights:
-            table = table[weights["mapping"].astype(np.int64)]
-        if "weights" in weights:
-            table = table.astype(np.float32) * weights["weights"].astype(np.float32)[:, None]
-    if table is None or table.ndim != 2:
+        if table.ndim == 2 and "mapping" in weights:
+            table = table[_row_numbers(source, weights["mapping"], len(table))]
+        if table.ndim == 2 and "weights" in weights:
+            scale = weights["weights"].astype(np.float32).reshape(-1)
+            if len(scale) != len(table):
+                raise ModelFormatError(
+                    f"{source}: the static embedding has {len(table)} rows and {len(scale)} "
+                    "weights."
+                )
+            table = table.astype(np.float32) * scale[:, None]
+    if table is None or table.ndim != 2 or not len(table):
         raise ModelFormatError(
             f"{source}: the static embedding's weights hold neither embedding.weight nor "
-            f"embeddings as a table, but {', '.join(sorted(weights))}."
+            f"embeddings as a table, but {', '.join(sorted(weights)) or 'nothing'}."
         )
     return np.ascontiguousarray(table, dtype=np.float32)
+
+
+def is_plain_table(source: Checkpoint) -> bool:
+    """Whether the weights are sentence-transformers' single table, not model2vec's parts."""
+    return "embedding.weight" in _read(source, source.architecture)
+
+
+def _read(source: Checkpoint, architecture: Architecture) -> Tensors:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if source.has(architecture.file(name)):
+            return read_weights(source.path(architecture.file(name)))
+    raise ModelFormatError(
+        f"{source}: the static embedding's weights are missing; neither model.safetensors nor "
+        f"pytorch_model.bin is in {architecture.path or 'its top folder'!r}."
+    )
+
+
+def _row_numbers(source: Checkpoint, mapping: NDArray[Any], rows: int) -> NDArray[np.int64]:
+    numbers = mapping.astype(np.int64).reshape(-1)
+    if len(numbers) and not 0 <= numbers.min() <= numbers.max() < rows:
+        raise ModelFormatError(
+            f"{source}: the static embedding's mapping names rows outside its {rows} embeddings."
+        )
+    return numbers

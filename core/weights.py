@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import json
+import math
 import pickle
 import zipfile
 from pathlib import Path
@@ -22,7 +23,7 @@ from core.errors import ModelFormatError
 
 Tensors = dict[str, NDArray[Any]]
 
-_SAFETENSORS_DTYPES = {
+_SAFETENSORS_DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -34,7 +35,9 @@ _SAFETENSORS_DTYPES = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-_MAX_HEADER = 100_000_000  # the format's own limit
+# The format allows 100 MB; published models stay under one, and parsing costs ten times the size.
+_MAX_HEADER = 16_000_000
+_MAX_PICKLE = 16_000_000
 
 
 def read_weights(path: Path) -> Tensors:
@@ -81,13 +84,15 @@ def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
         try:
             dtype, shape = entry["dtype"], entry["shape"]
             begin, end = entry["data_offsets"]
-            count = int(np.prod(shape, dtype=np.int64))
+            if not all(type(n) is int and n >= 0 for n in (begin, end, *shape)):
+                raise ValueError("sizes are whole numbers")
+            count = math.prod(shape)
         except (TypeError, KeyError, ValueError) as error:
-            raise bad(f"its entry {name!r} is malformed") from error
+            raise bad(f"its entry {name[:100]!r} is malformed") from error
         if start + end > size:
             raise bad(f"tensor {name!r} ends at byte {start + end:,}")
         known = _SAFETENSORS_DTYPES.get(dtype)
-        if known is not None and (begin < 0 or end - begin != count * known.itemsize):
+        if known is not None and end - begin != count * known.itemsize:
             raise bad(f"tensor {name!r} has {end - begin} bytes for shape {shape}")
     return header, start
 
@@ -120,7 +125,7 @@ class _Storage:
         self.dtype = dtype
 
 
-_TORCH_STORAGES = {
+_TORCH_STORAGES: dict[str, np.dtype[Any] | None] = {
     "FloatStorage": np.dtype("<f4"),
     "DoubleStorage": np.dtype("<f8"),
     "HalfStorage": np.dtype("<f2"),
@@ -139,7 +144,9 @@ def _rebuild_tensor(
 ) -> NDArray[Any]:
     array, bfloat16 = storage
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
-    if min((offset, *shape, *stride), default=0) < 0 or (0 not in shape and last >= array.size):
+    outside = min((offset, *shape, *stride), default=0) < 0 or last >= array.size
+    # A stride of 0 would make any number of rows out of one.
+    if (0 not in shape and outside) or math.prod(shape) > array.size:
         raise pickle.UnpicklingError("a tensor reaches out of its storage")
     view = np.lib.stride_tricks.as_strided(
         array[offset:], shape, [s * array.itemsize for s in stride], writeable=False
@@ -177,6 +184,7 @@ class _TensorUnpickler(pickle.Unpickler):
 def _read_torch_pickle(path: Path) -> Tensors:
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_archive(path, archive)
             inner = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             if len(inner) != 1:
                 raise ModelFormatError(f"{path} is not a torch checkpoint: no data.pkl inside.")
@@ -196,3 +204,41 @@ def _read_torch_pickle(path: Path) -> Tensors:
     if not isinstance(loaded, dict) or not all(isinstance(v, np.ndarray) for v in loaded.values()):
         raise ModelFormatError(f"{path} does not hold a state dict of tensors.")
     return {str(name): tensor for name, tensor in loaded.items()}
+
+
+def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:
+    """torch stores without compressing: what claims to unpack to more is no checkpoint."""
+    members = archive.infolist()
+    unpacked = sum(member.file_size for member in members)
+    pickled = sum(m.file_size for m in members if m.filename.endswith("/data.pkl"))
+    if unpacked > path.stat().st_size or pickled > _MAX_PICKLE:
+        raise ModelFormatError(
+            f"{path} is not a torch checkpoint: it has {path.stat().st_size:,} bytes and claims to "
+            f"unpack to {unpacked:,}. Ask its author for a safetensors file."
+        )
+
+
+def write_safetensors(path: Path, tensors: Tensors) -> None:
+    """Write contiguous arrays as a `.safetensors` file.
+
+    Raises:
+        KeyError: A dtype the format lacks.
+    """
+    names = {dtype: name for name, dtype in _SAFETENSORS_DTYPES.items() if name != "BF16"}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, array in tensors.items():
+        end = offset + array.nbytes
+        header[name] = {
+            "dtype": names[array.dtype.newbyteorder("<")],
+            "shape": list(array.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)  # tensors start at a multiple of 8
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        for array in tensors.values():
+            file.write(np.ascontiguousarray(array).data)
