@@ -1,0 +1,253 @@
+"""What an ONNX file holds, read without the `onnx` package and without its weights.
+
+Loading must stay light, and an untrusted file must be looked at before ONNX Runtime opens it: where
+its external data lies, and whether it is whole. The file is a protocol buffer message; every field
+that is not needed is stepped over by its length, so a large file costs no more than a small one.
+Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; the wire format is
+described at https://protobuf.dev/programming-guides/encoding.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.checkpoint import Checkpoint, check_relative
+from core.errors import ModelFormatError
+
+#: TensorProto.DataType of the types that tell a graph's precision.
+FLOAT, UINT8, INT8, FLOAT16, DOUBLE, BFLOAT16 = 1, 2, 3, 10, 11, 16
+_WEIGHT_ELEMENTS = 256  # smaller tensors are constants of the graph, not weights
+
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_MAX_DEPTH = 32
+
+#: Operators that only quantised graphs have.
+QUANTIZED_OPERATORS = (
+    "DynamicQuantizeLinear",
+    "DynamicQuantizeLSTM",
+    "DynamicQuantizeMatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "QAttention",
+    "QEmbedLayerNormalization",
+    "QGemm",
+    "QLinearMatMul",
+    "QuantizeLinear",
+    "MatMulNBits",
+)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A summary of an ONNX file.
+
+    Attributes:
+        operators: How often each operator occurs, subgraphs included.
+        weights: Elements held by weights of each TensorProto.DataType.
+        external: Files with external data, relative to the ONNX file, as written in it.
+    """
+
+    operators: Counter[str]
+    weights: Counter[int]
+    external: tuple[str, ...]
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether any operator computes with integers of a quantised graph."""
+        return any(name in self.operators for name in QUANTIZED_OPERATORS)
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in: "int8", "float16", "bfloat16" or "float32"."""
+        if self.is_quantized:
+            return "int8"
+        if not self.weights:
+            return "float32"
+        largest, _ = self.weights.most_common(1)[0]
+        return {FLOAT16: "float16", BFLOAT16: "bfloat16", DOUBLE: "float64"}.get(largest, "float32")
+
+
+def read_model_file(path: Path, shown: str) -> ModelFile:
+    """Look through an ONNX file; `shown` names it in messages.
+
+    Raises:
+        ModelFormatError: Not an ONNX model, or not all of it.
+    """
+    size = path.stat().st_size
+    if size == 0:
+        raise ModelFormatError(f"{shown} is empty. Download or copy it again.")
+    scan = _Scan()
+    try:
+        with path.open("rb") as file:
+            # Not closed by hand: views of it live as long as an error's traceback.
+            scan.model(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+    except _Malformed as error:
+        raise ModelFormatError(
+            f"{shown} is not a whole ONNX model ({size:,} bytes): {error}. It was cut short or is "
+            "another kind of file: download, copy or export it again."
+        ) from error
+    return ModelFile(scan.operators, scan.weights, tuple(sorted(scan.external)))
+
+
+def external_files(source: Checkpoint, file_name: str, external: tuple[str, ...]) -> list[str]:
+    """Names in the checkpoint of a file's external data.
+
+    Raises:
+        ModelFormatError: One is missing, or lies outside the folder of the ONNX file.
+    """
+    folder = file_name.rpartition("/")[0]
+    names = []
+    for location in external:
+        check_relative(location, f"external data of {file_name}")
+        name = f"{folder}/{location}" if folder else location
+        name = name.replace("/./", "/").removeprefix("./")
+        if not source.has(name):
+            raise ModelFormatError(
+                f"{source}: {file_name} keeps its weights in {location!r}, which is missing: there "
+                f"is no {name}. Copy or download it beside {file_name}."
+            )
+        names.append(name)
+    return names
+
+
+class _Malformed(Exception):  # noqa: N818 - a reason on its way to a message
+    """Why the bytes are no message."""
+
+
+class _Scan:
+    """Collects from a ModelProto what `ModelFile` holds."""
+
+    def __init__(self) -> None:
+        self.operators: Counter[str] = Counter()
+        self.weights: Counter[int] = Counter()
+        self.external: set[str] = set()
+
+    def model(self, data: memoryview) -> None:
+        graphs = 0
+        for number, value in _fields(data):
+            if number == 7 and isinstance(value, memoryview):
+                graphs += 1
+                self.graph(value, 0)
+            elif number == 25 and isinstance(value, memoryview):
+                self.function(value)
+        if not graphs:
+            raise _Malformed("there is no graph in it")
+
+    def graph(self, data: memoryview, depth: int) -> None:
+        if depth > _MAX_DEPTH:
+            raise _Malformed("its subgraphs are nested too deeply")
+        for number, value in _fields(data):
+            if not isinstance(value, memoryview):
+                continue
+            if number == 1:
+                self.node(value, depth)
+            elif number == 5:
+                self.tensor(value)
+            elif number == 15:  # SparseTensorProto: values and indices
+                self.sparse(value)
+
+    def function(self, data: memoryview) -> None:
+        for number, value in _fields(data):
+            if number == 7 and isinstance(value, memoryview):
+                self.node(value, 0)
+
+    def node(self, data: memoryview, depth: int) -> None:
+        for number, value in _fields(data):
+            if not isinstance(value, memoryview):
+                continue
+            if number == 4:
+                self.operators[_text(value)] += 1
+            elif number == 5:
+                self.attribute(value, depth)
+
+    def attribute(self, data: memoryview, depth: int) -> None:
+        for number, value in _fields(data):
+            if not isinstance(value, memoryview):
+                continue
+            if number in (5, 10):
+                self.tensor(value)
+            elif number in (6, 11):
+                self.graph(value, depth + 1)
+            elif number in (22, 23):
+                self.sparse(value)
+
+    def sparse(self, data: memoryview) -> None:
+        for number, value in _fields(data):
+            if number in (1, 2) and isinstance(value, memoryview):
+                self.tensor(value)
+
+    def tensor(self, data: memoryview) -> None:
+        elements, data_type, external = 1, 0, False
+        for number, value in _fields(data):
+            if number == 1:
+                for size in [value] if isinstance(value, int) else _packed(value):
+                    elements *= max(size, 0)
+            elif number == 2 and isinstance(value, int):
+                data_type = value
+            elif number == 13 and isinstance(value, memoryview):
+                external = True
+                self.entry(value)
+            elif number == 14 and value == 1:
+                external = True
+        if elements >= _WEIGHT_ELEMENTS or external:
+            self.weights[data_type] += elements
+
+    def entry(self, data: memoryview) -> None:
+        """A StringStringEntryProto of a tensor's external data."""
+        pair = {n: _text(v) for n, v in _fields(data) if isinstance(v, memoryview)}
+        if pair.get(1) == "location":
+            self.external.add(pair.get(2, ""))
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(field number, value) of a message: integers as they are, all else as bytes."""
+    position, end = 0, len(data)
+    while position < end:
+        key, position = _varint(data, position, end)
+        number, kind = key >> 3, key & 7
+        if kind == _VARINT:
+            value, position = _varint(data, position, end)
+            yield number, value
+            continue
+        if kind == _LENGTH:
+            length, position = _varint(data, position, end)
+        elif kind in (_FIXED32, _FIXED64):
+            length = 4 if kind == _FIXED32 else 8
+        else:
+            raise _Malformed(f"byte {position} is no part of a model")
+        if number == 0 or position + length > end:
+            raise _Malformed(f"a field ends {position + length - end:,} bytes after the file's end")
+        yield number, data[position : position + length]
+        position += length
+
+
+def _varint(data: memoryview, position: int, end: int) -> tuple[int, int]:
+    result = shift = 0
+    while position < end:
+        byte = data[position]
+        position += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, position
+        shift += 7
+        if shift > 63:
+            raise _Malformed("a number in it is too long")
+    raise _Malformed("it ends in the middle of a number")
+
+
+def _packed(data: memoryview) -> Iterator[int]:
+    position, end = 0, len(data)
+    while position < end:
+        value, position = _varint(data, position, end)
+        yield value
+
+
+def _text(data: memoryview) -> str:
+    try:
+        return bytes(data).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _Malformed("a name in it is not UTF-8") from error

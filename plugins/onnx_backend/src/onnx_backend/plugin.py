@@ -1,0 +1,72 @@
+"""The ONNX Runtime backend's hooks. Runtimes are imported inside, so naming it stays cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import core
+
+if TYPE_CHECKING:
+    from core import (
+        Artifact,
+        Checkpoint,
+        EmbeddingModel,
+        EncodeOptions,
+        ExportOptions,
+        LoadOptions,
+        OptimizeOptions,
+        QuantizeOptions,
+        SaveOptions,
+    )
+
+SPEC_VERSION = 1
+DEVICES = ("cpu", "cuda", "tensorrt", "dml", "coreml", "rocm", "migraphx", "openvino")
+PRECISIONS = ("fp32", "fp16")
+FILE_NAMES = ("model.onnx", "onnx/model.onnx")
+FILE_PATTERNS = ("*.onnx", "onnx/*.onnx")
+MODEL_KWARGS = ("provider", "provider_options", "session_options")
+EXPORTS_FROM = "torch"
+AUTO_EXPORT = True
+ARTIFACT_FOLDER = "onnx"
+
+
+@core.hookimpl
+def load(source: Checkpoint, options: LoadOptions) -> EmbeddingModel:
+    from onnx_backend.session import OnnxRuntime
+
+    return core.build_model(source, options, OnnxRuntime.open)
+
+
+@core.hookimpl
+def export(source: Checkpoint, target: Path, options: ExportOptions) -> Artifact:
+    from onnx_backend.export import export_model
+
+    return export_model(source, target, options)
+
+
+@core.hookimpl
+def optimize(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
+    from onnx_backend.optimize import optimize_model
+
+    return optimize_model(model, target, options)
+
+
+@core.hookimpl
+def quantize(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> Artifact:
+    from onnx_backend.quantize import quantize_model
+
+    return quantize_model(model, target, options)
+
+
+@core.hookimpl
+def encode(model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) -> Any:
+    return core.encode_texts(model, texts, options)
+
+
+@core.hookimpl
+def save(model: EmbeddingModel, target: Path, options: SaveOptions) -> Path:
+    from onnx_backend.save import save_files
+
+    return save_files(model, target)

@@ -1,0 +1,323 @@
+"""An ONNX graph in ONNX Runtime: opening it and running padded batches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
+from core.errors import BackendLoadError, ModelFormatError, OptionError, UnsupportedOperation
+from core.modules import Normalize, Pooling, run_modules
+from core.runtime import as_numpy
+from core.threads import available_cpus
+from onnx_backend.graph import Graph, describe_graph
+from onnx_backend.model_file import ModelFile, external_files, read_model_file
+from onnx_backend.providers import CPU, Provider, choose_provider, import_runtime
+
+_LOG_ERRORS = 3  # ONNX Runtime's severity: its warnings are about its own choices
+
+#: Opens a session with so many threads inside an operator.
+OpenSession = Callable[[int], Any]
+
+
+class OnnxRuntime(Runtime):
+    """Runs an encoder graph, and the modules after it where the graph does not hold them.
+
+    On a CPU there are up to two sessions of the same file: one with a single thread, which any
+    number of workers call at once, and one with a thread for every processor, for a batch that
+    runs alone. Each is opened when first needed.
+
+    Attributes:
+        file: What the ONNX file holds.
+        path: The file, on this machine.
+        files: The file and its external data, relative to the checkpoint.
+        provider: The execution provider in use.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        file: ModelFile,
+        path: Path,
+        files: tuple[str, ...],
+        provider: Provider,
+        sessions: Sessions,
+    ) -> None:
+        super().__init__(architecture)
+        self.file, self.path, self.files, self.provider = file, path, files, provider
+        self._sessions = sessions
+        self.graph: Graph = describe_graph(sessions.any(), files[0])
+        self.device = provider.device
+        self.dtype = file.dtype
+        self.max_workers = sessions.cpus
+        self._modules = architecture.modules
+        if self.graph.sentence is not None:
+            self._modules = _modules_after(architecture, self.graph, files[0])
+        self._pooler: Any = None
+        if provider.name != CPU and self.graph.tokens is not None:
+            from onnx_backend.pooling import DevicePooler
+
+            self._pooler = DevicePooler(architecture.modules, sessions.open_bytes)
+
+    @classmethod
+    def open(
+        cls, source: Checkpoint, architecture: Architecture, options: LoadOptions
+    ) -> OnnxRuntime:
+        """Open the file named by `options.file_name`.
+
+        Raises:
+            ModelFormatError: It is no ONNX model, is cut short, or its external data is missing.
+            OptionError: The device or provider is not available.
+        """
+        import_runtime()
+        kwargs = options.model_kwargs
+        provider = choose_provider(
+            options.device, kwargs.get("provider"), kwargs.get("provider_options")
+        )
+        name = options.file_name
+        assert name is not None
+        path = source.path(name)
+        file = read_model_file(path, f"{source}: {name}")
+        files = (name, *external_files(source, name, file.external))
+        if file.external:
+            path = source.folder(files) / name
+        sessions = Sessions(path, f"{source}: {name}", provider, kwargs.get("session_options"))
+        return cls(architecture, file, path, files, sessions.provider, sessions)
+
+    def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        name = self.graph.tokens
+        if name is None:
+            raise UnsupportedOperation(
+                f"{self.files[0]} gives sentence embeddings only (outputs: "
+                f"{', '.join(self.graph.outputs)}). Export the model again for token embeddings."
+            )
+        return as_numpy(self._run(name, batch, workers))
+
+    def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        # What the graph pooled includes the prompt; where it must not, its tokens are pooled here.
+        if self.graph.sentence is not None and not (batch.prompt_tokens and self.graph.tokens):
+            pooled = as_numpy(self._run(self.graph.sentence, batch, workers))
+            if not self._modules:
+                return pooled
+            result: NDArray[np.float32] = run_modules(
+                np, self._modules, None, batch, sentence_embedding=pooled
+            )
+            return result
+        if self._pooler is not None:
+            return self._pooled_on_device(batch)
+        return super().sentence_embeddings(batch, workers=workers)
+
+    def preferred_workers(self, batches: int) -> int:
+        return min(self._sessions.preferred_workers, batches)
+
+    def close(self) -> None:
+        self._sessions.close()
+        self._pooler = None
+
+    def _run(self, output: str, batch: TokenBatch, workers: int) -> Any:
+        return self._sessions.get(workers).run([output], self.graph.feed(batch))[0]
+
+    def _pooled_on_device(self, batch: TokenBatch) -> NDArray[np.float32]:
+        """Only [batch, dimension] leaves the device."""
+        session = self._sessions.get(1)
+        tokens = self.graph.tokens
+        binding = session.io_binding()
+        for name, array in self.graph.feed(batch).items():
+            binding.bind_cpu_input(name, array)
+        kind, _, index = self.device.partition(":")
+        device = kind if self.provider.binds_outputs else "cpu"
+        binding.bind_output(tokens, "cuda" if device == "tensorrt" else device, int(index or 0))
+        session.run_with_iobinding(binding)
+        hidden = binding.get_outputs()[0]
+        result: NDArray[np.float32] = self._pooler(hidden, batch)
+        return result
+
+
+class Sessions:
+    """The sessions of one ONNX file on one provider. Thread-safe.
+
+    Attributes:
+        provider: As asked for, or the CPU where the GPU nobody insisted on does not work.
+        cpus: How many batches may run at once.
+        preferred_workers: How many should.
+    """
+
+    def __init__(self, path: Path, shown: str, provider: Provider, session_options: Any) -> None:
+        self._path, self._shown = path, shown
+        self._given = session_options
+        self._lock = threading.Lock()
+        self._open: dict[int, Any] = {}
+        self._closed = False
+        self.provider = provider
+        self._threads = available_cpus()
+        self._open[self._key(1)] = self._first_session()
+        self.cpus = self._threads if self.provider.name == CPU else 1
+        self.preferred_workers = self.cpus
+        if session_options is not None and self._key(2) != 1:
+            # The caller's own session has all its threads in every batch.
+            self.preferred_workers = 1
+
+    def any(self) -> Any:
+        """Some session of the file."""
+        return next(iter(self._open.values()))
+
+    def get(self, workers: int) -> Any:
+        """The session for a batch that runs with `workers - 1` others at once."""
+        key = self._key(workers)
+        session = self._open.get(key)
+        if session is None:
+            with self._lock:
+                if self._closed:
+                    raise UnsupportedOperation(f"{self._shown} is closed. Load it again.")
+                session = self._open.get(key)
+                if session is None:
+                    session = self._open[key] = self._session(str(self._path), key)
+        return session
+
+    def open_bytes(self, model: bytes) -> Any:
+        """A session of another graph beside this one, on the same device."""
+        return self._session(model, 1)
+
+    def close(self) -> None:
+        """Forget the sessions; ONNX Runtime frees what no running batch holds."""
+        with self._lock:
+            self._closed = True
+            self._open.clear()
+
+    def _key(self, workers: int) -> int:
+        """Threads inside an operator; one session serves all where they do not matter."""
+        if self._given is not None:
+            threads = _stated_threads(self._given)
+            return threads if threads is not None else self._threads
+        if self.provider.name != CPU:
+            return 1
+        return 1 if workers > 1 else self._threads
+
+    def _first_session(self) -> Any:
+        asked = self.provider
+        try:
+            session = self._session(str(self._path), self._key(1))
+        except BackendLoadError as error:
+            if asked.required:
+                raise
+            session = None
+            why = f" ({error})"
+        else:
+            if asked.name in session.get_providers():
+                return session
+            why = ""
+        wanted = (
+            f"{asked.name} did not start on {asked.device}{why}. Check the driver and the CUDA and "
+            "cuDNN versions this ONNX Runtime needs: "
+            "https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html"
+        )
+        if asked.required:
+            raise BackendLoadError(wanted)
+        _logger().warning("%s Using the CPU; pass device='cpu' to choose it.", wanted)
+        self.provider = Provider(CPU)
+        return self._session(str(self._path), self._key(1))
+
+    def _session(self, model: str | bytes, threads: int) -> Any:
+        onnxruntime = import_runtime()
+        options = _session_options(onnxruntime, self._given, threads)
+        try:
+            return onnxruntime.InferenceSession(
+                model, options, providers=self.provider.arguments, enable_fallback=0
+            )
+        except Exception as error:  # its exceptions share no base class
+            text = str(error).strip()
+            if self.provider.name != CPU and _about_provider(text):
+                raise BackendLoadError(f"{self.provider.name} failed: {text}") from error
+            raise ModelFormatError(
+                f"{self._shown} is not a model that ONNX Runtime {onnxruntime.__version__} opens: "
+                f"{text[:600]}. Download or export it again, or update onnxruntime."
+            ) from error
+
+
+def _logger() -> Any:
+    import logging
+
+    return logging.getLogger("core")
+
+
+def _about_provider(text: str) -> bool:
+    return any(word in text for word in ("CUDA", "cuda", "TensorRT", "Provider", "provider"))
+
+
+def _session_options(onnxruntime: Any, given: Any, threads: int) -> Any:
+    """What the caller gave, on top of ours; a whole SessionOptions object is taken as it is."""
+    if isinstance(given, onnxruntime.SessionOptions):
+        return given
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_ERRORS
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A memory plan is kept for every shape ever seen, and texts come in any shape.
+    options.enable_mem_pattern = False
+    # Threads that spin while waiting starve whatever else runs on the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if given is None:
+        return options
+    if not isinstance(given, Mapping):
+        raise OptionError(
+            "session_options must be an onnxruntime.SessionOptions or a mapping of its "
+            f"attributes, not {type(given).__name__}."
+        )
+    for name, value in given.items():
+        if name.startswith("_") or not hasattr(options, name) or callable(getattr(options, name)):
+            raise OptionError(
+                f"session_options has no attribute {name!r}. Names are those of "
+                "onnxruntime.SessionOptions: intra_op_num_threads, graph_optimization_level, ..."
+            )
+        if name == "graph_optimization_level" and isinstance(value, str | int):
+            value = _optimization_level(onnxruntime, value)
+        try:
+            setattr(options, name, value)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"session_options {name}={value!r}: {error}") from error
+    return options
+
+
+def _optimization_level(onnxruntime: Any, value: str | int) -> Any:
+    levels = onnxruntime.GraphOptimizationLevel
+    try:
+        return levels(value) if isinstance(value, int) else getattr(levels, value)
+    except (AttributeError, ValueError) as error:
+        raise OptionError(
+            f"graph_optimization_level={value!r} is none of ORT_DISABLE_ALL, ORT_ENABLE_BASIC, "
+            "ORT_ENABLE_EXTENDED, ORT_ENABLE_ALL."
+        ) from error
+
+
+def _stated_threads(given: Any) -> int | None:
+    """Threads inside an operator as the caller's options state them; None for every processor."""
+    if isinstance(given, Mapping):
+        value = given.get("intra_op_num_threads")
+    else:
+        value = getattr(given, "intra_op_num_threads", None)
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _modules_after(architecture: Architecture, graph: Graph, name: str) -> tuple[Any, ...]:
+    """The modules that a graph with a pooled output leaves to be run.
+
+    Its width tells whether the modules after pooling are in it. Normalising twice changes nothing.
+    """
+    modules = architecture.modules
+    if graph.width is None or not architecture.dimension or graph.width == architecture.dimension:
+        last = modules[-1:] if modules else ()
+        return tuple(m for m in last if isinstance(m, Normalize))
+    for position, module in enumerate(modules):
+        if isinstance(module, Pooling):
+            if graph.width == architecture.hidden_size * len(module.modes):
+                return modules[position + 1 :]
+            break
+    raise ModelFormatError(
+        f"{name} gives sentence embeddings of {graph.width} dimensions, and the model's "
+        f"configuration says {architecture.dimension}. They belong to different models."
+    )
