@@ -1,0 +1,195 @@
+"""Whatever is wrong, the error is a `CoreError` that names it and tells the way out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import core
+from core import EmbeddingModel
+from tests.conftest import copy_model
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Callable[[str], Path]) -> EmbeddingModel:
+    return core.load(tiny_model("bert-prompts"), backend="torch", device="cpu")
+
+
+@pytest.fixture
+def copy(tiny_model: Callable[[str], Path], tmp_path: Path) -> Path:
+    return copy_model(tiny_model("bert-cls"), tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("texts", "pattern"),
+    [
+        (42, "int"),
+        (None, "NoneType"),
+        ({"a": "b"}, "dict"),
+        (b"bytes", "bytes"),
+        (["fine", None], r"Input 1 is NoneType"),
+        (["fine", "fine", 3.5], r"Input 2 is float 3\.5"),
+        ([["nested"]], r"Input 0 is list"),
+        ([float("nan")], r"Input 0 is float nan"),
+    ],
+)
+def test_inputs_that_are_no_strings(model: EmbeddingModel, texts: Any, pattern: str) -> None:
+    with pytest.raises(core.OptionError, match=pattern):
+        model.encode(texts)
+
+
+@pytest.mark.parametrize(
+    ("options", "pattern"),
+    [
+        ({"prompt_name": "qurey"}, r"'qurey'.*'passage', 'query'"),
+        ({"batchsize": 3}, r"'batchsize'.*Did you mean 'batch_size'"),
+        ({"batch_size": 0}, "batch_size must be 1 or more, not 0"),
+        ({"batch_size": -5}, "batch_size"),
+        ({"batch_size": "8"}, "batch_size must be a positive integer"),
+        ({"batch_tokens": 0}, "batch_tokens"),
+        ({"workers": True}, "workers"),
+        ({"truncate_dim": 0}, "truncate_dim"),
+        ({"precision": "int4"}, "precision must be one of.*'int4'"),
+        ({"output_value": "all"}, "output_value must be one of"),
+        ({"output_value": "token_embeddings", "precision": "int8"}, "sentence embeddings"),
+        ({"prompt": 3}, "prompt must be a string"),
+    ],
+)
+def test_options_that_cannot_be_used(
+    model: EmbeddingModel, options: dict[str, Any], pattern: str
+) -> None:
+    with pytest.raises(core.OptionError, match=pattern):
+        model.encode(["text"], **options)
+
+
+def test_stream_options(model: EmbeddingModel) -> None:
+    with pytest.raises(core.OptionError, match="not one string"):
+        model.encode_stream("text")
+    with pytest.raises(core.OptionError, match="ranges"):
+        model.encode_stream(["text"], precision="int8")
+    with pytest.raises(core.OptionError, match="window"):
+        model.encode_stream(["text"], window=0)
+    stream = model.encode_stream(["fine", "fine", 7], window=2)  # type: ignore[list-item]
+    next(stream)
+    with pytest.raises(core.OptionError, match="Input 2 is int 7"):
+        next(stream)
+
+
+def test_a_path_that_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(core.ModelNotFound, match=re.escape(str(tmp_path / "absent"))):
+        core.load(tmp_path / "absent", backend="torch")
+    with pytest.raises(core.ModelNotFound, match="owner/name"):
+        core.load("some/deep/path", backend="torch")
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(core.ModelNotFound, match=r"holds no model.*notes\.txt"):
+        core.load(tmp_path, backend="torch")
+    with pytest.raises(core.ModelNotFound, match="is a file"):
+        core.load(tmp_path / "notes.txt", backend="torch")
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc", "1_Pooling/../../outside", "C:\\outside"])
+def test_modules_json_that_points_outside(copy: Path, path: str) -> None:
+    modules = json.loads((copy / "modules.json").read_text())
+    modules[1]["path"] = path
+    (copy / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(core.ModelFormatError, match="outside the model's directory"):
+        core.load(copy, backend="torch")
+
+
+def test_a_custom_module_is_named_and_not_run(copy: Path) -> None:
+    modules = json.loads((copy / "modules.json").read_text())
+    modules[1]["type"] = "my_code.MyPooling"
+    (copy / "modules.json").write_text(json.dumps(modules))
+    (copy / "my_code.py").write_text("raise SystemExit('code of the model ran')")
+    with pytest.raises(core.UnsupportedOperation, match=r"my_code\.MyPooling"):
+        core.load(copy, backend="torch")
+
+
+def test_code_of_the_model_needs_trust(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    config["model_type"] = "my_architecture"
+    config["auto_map"] = {"AutoConfig": "code.C", "AutoModel": "code.M"}
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "code.py").write_text("raise SystemExit('code of the model ran')")
+    with pytest.raises(core.UnsupportedOperation, match="trust_remote_code=True"):
+        core.load(copy, backend="torch")
+
+
+def test_missing_weights(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(core.ArtifactNotFound, match=r"model\.safetensors.*config\.json"):
+        core.load(copy, backend="torch")
+
+
+def test_truncated_weights(copy: Path) -> None:
+    path = copy / "model.safetensors"
+    whole = path.read_bytes()
+    path.unlink()
+    for length in (0, 4, 200, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(core.ModelFormatError, match=r"model\.safetensors.*whole safetensors"):
+            core.load(copy, backend="torch")
+
+
+def test_weights_of_another_model(copy: Path, tiny_model: Callable[[str], Path]) -> None:
+    (copy / "model.safetensors").unlink()
+    other = tiny_model("roberta") / "model.safetensors"
+    (copy / "model.safetensors").write_bytes(other.read_bytes())
+    with pytest.raises(core.ModelFormatError, match=r"model\.safetensors"):
+        core.load(copy, backend="torch")
+
+
+def test_a_file_name_that_is_missing_lists_what_exists(minilm: Path) -> None:
+    with pytest.raises(core.ArtifactNotFound, match=r"'modle\.safetensors'.*model\.safetensors"):
+        core.load(minilm, backend="torch", file_name="modle.safetensors")
+
+
+def test_unreadable_configuration(copy: Path) -> None:
+    (copy / "modules.json").write_text("{not json")
+    with pytest.raises(core.ModelFormatError, match=r"modules\.json is not readable JSON"):
+        core.load(copy, backend="torch")
+    (copy / "modules.json").write_text('{"a": 1}')
+    with pytest.raises(core.ModelFormatError, match=r"modules\.json must hold a JSON array"):
+        core.load(copy, backend="torch")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        ({"device": "cuda:7"}, r"cuda.*Available here: .*cpu"),
+        ({"device": "gpu"}, "'gpu' is no device"),
+        ({"model_kwargs": {"dtype": "int3"}}, "dtype must be float32"),
+        ({"model_kwargs": {"provider": "x"}}, "does not take 'provider'"),
+        ({"model_kwargs": {"dtype": "float16", "torch_dtype": "float32"}}, "pass one of them"),
+        ({"model_kwargs": {"attn_implementation": "magic"}}, "magic"),
+        ({"truncate_dim": 0}, "truncate_dim"),
+        ({"prompts": {"a": 1}}, "prompts"),
+        ({"default_prompt_name": "no"}, "'no' is none of the model's prompts"),
+        ({"similarity_fn_name": "l2"}, "similarity_fn_name"),
+        ({"file_name": "a", "model_kwargs": {"file_name": "b"}}, "pass one of them"),
+    ],
+)
+def test_load_arguments(
+    tiny_model: Callable[[str], Path], arguments: dict[str, Any], pattern: str
+) -> None:
+    with pytest.raises(core.OptionError, match=pattern):
+        core.load(tiny_model("bert-mean"), backend="torch", **arguments)
+
+
+def test_unknown_backends_are_told_from_missing_ones(minilm: Path) -> None:
+    with pytest.raises(core.BackendNotFound, match=r"Did you mean 'torch'"):
+        core.load(minilm, backend="troch")
+    with pytest.raises(core.OptionError, match="A model is named"):
+        core.load(None, backend="torch")  # type: ignore[arg-type]
+
+
+def test_core_functions_want_models() -> None:
+    with pytest.raises(core.OptionError, match="takes a model from core.load"):
+        core.optimize("name")  # type: ignore[arg-type]
+    with pytest.raises(core.OptionError, match="takes a model from core.load"):
+        core.save(None, "x")  # type: ignore[arg-type]
