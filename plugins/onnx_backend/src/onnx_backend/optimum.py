@@ -1,0 +1,59 @@
+"""Export with Optimum, for architectures the direct exporter cannot trace. Optional."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from core import Checkpoint, ExportOptions
+from core.errors import UnsupportedOperation
+from onnx_backend.storage import versions
+
+
+def export_with_optimum(
+    source: Checkpoint, scratch: Path, options: ExportOptions, opset: int
+) -> tuple[Path, Mapping[str, str]]:
+    """The ONNX file optimum-onnx makes of the checkpoint's transformer, and what made it.
+
+    Raises:
+        UnsupportedOperation: optimum-onnx is not installed, or cannot export this model.
+    """
+    try:
+        from optimum.exporters.onnx import main_export
+    except ImportError as error:
+        raise UnsupportedOperation(
+            f"exporter='optimum' needs optimum-onnx, which cannot be imported ({error}). Install "
+            "it: `pip install core[optimum]`, in an environment of its own, for it holds "
+            "transformers back; or use exporter='direct'."
+        ) from error
+    architecture = source.architecture
+    prefix = f"{architecture.path}/" if architecture.path else ""
+    beside = [n for n in source.names if n.startswith(prefix) and "/" not in n[len(prefix) :]]
+    # modules.json would make Optimum export the pooled model; core runs the modules itself.
+    beside = [n for n in beside if not n.endswith(("modules.json", ".onnx"))]
+    try:
+        main_export(
+            str(_copied(source, beside, scratch.with_name(".checkpoint"))),
+            output=scratch,
+            task="feature-extraction",
+            library_name="transformers",
+            opset=opset,
+            trust_remote_code=options.trust_remote_code,
+            do_validation=False,
+        )
+    except Exception as error:
+        raise UnsupportedOperation(
+            f"optimum-onnx cannot export {source}: {type(error).__name__}: {str(error)[:300]}"
+        ) from error
+    for file in scratch.iterdir():
+        if not file.name.startswith("model.onnx"):
+            file.unlink()
+    return scratch / "model.onnx", versions("optimum-onnx", "optimum", "transformers", "torch")
+
+
+def _copied(source: Checkpoint, names: list[str], folder: Path) -> Path:
+    """The transformer's files linked into a folder of their own, at its top."""
+    folder.mkdir()
+    for name in names:
+        (folder / name.rpartition("/")[2]).symlink_to(source.path(name).resolve())
+    return folder

@@ -1,0 +1,133 @@
+"""Reading and writing ONNX models as whole: external data, half precision, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import onnx
+
+from core import EmbeddingModel
+from core.errors import ModelFormatError, OptionError, UnsupportedOperation
+
+#: A protocol buffer message cannot be larger; what is goes into a second file.
+MAX_BYTES = 2**31 - 1
+#: Left for everything but the weights.
+_RESERVE = 64 * 2**20
+_EXTERNAL_THRESHOLD = 1024
+
+
+def read_model(path: Path) -> Any:
+    """The `onnx.ModelProto` with its external data in memory."""
+    return onnx.load(str(path))
+
+
+def write_model(
+    traced: Path,
+    target: Path,
+    name: str,
+    *,
+    convert: Callable[[Any], Any] | None = None,
+    external_data: bool | None = None,
+) -> tuple[str, ...]:
+    """Move an ONNX file to `target / name`, through `convert`; removes the folder it was in.
+
+    Returns the names written, relative to `target`. A file over 2 GB, or any with
+    `external_data=True`, keeps its weights in `<name>_data` beside it.
+    """
+    place = target / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    alone = len(list(traced.parent.iterdir())) == 1
+    if alone and convert is None and not external_data:
+        traced.replace(place)
+        files: tuple[str, ...] = (name,)
+    else:
+        model = read_model(traced)
+        if convert is not None:
+            model = convert(model)
+        files = save_model(model, target, name, external_data=external_data)
+    shutil.rmtree(traced.parent)
+    return files
+
+
+def save_model(
+    model: Any, target: Path, name: str, *, external_data: bool | None = None
+) -> tuple[str, ...]:
+    """Write a model to `target / name`; returns the names written, relative to `target`."""
+    if external_data not in (None, True, False):
+        raise OptionError(f"external_data must be True, False or None, not {external_data!r}.")
+    place = target / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    size = model.ByteSize() if external_data is None or external_data is False else 0
+    if external_data is False and not 0 <= size < MAX_BYTES:
+        raise OptionError("The model is over 2 GB and needs external_data=True (or None).")
+    if not external_data and 0 <= size < MAX_BYTES - _RESERVE:
+        onnx.save(model, str(place))
+        return (name,)
+    data = PurePosixPath(name).name + "_data"
+    onnx.save(
+        model,
+        str(place),
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=data,
+        size_threshold=_EXTERNAL_THRESHOLD,
+    )
+    return (name, str(PurePosixPath(name).parent / data))
+
+
+def to_half(model: Any) -> Any:
+    """The model computing in float16, inputs and outputs as they were."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    # Its symbolic shape inference knows ONNX Runtime's fused operators and needs sympy; onnx's own
+    # does not, so shapes are not inferred and types follow the graph.
+    return convert_float_to_float16(
+        model, keep_io_types=True, disable_shape_infer=True, check_fp16_ready=False
+    )
+
+
+def derived_name(file_name: str, suffix: str) -> str:
+    """The name of what is made from a file: beside it, or in `onnx/`.
+
+    `onnx/model.onnx` gives `onnx/model_O3.onnx`, and that `onnx/model_O3_quint8_avx2.onnx`.
+    """
+    path = PurePosixPath(file_name)
+    folder = PurePosixPath("onnx") if path.parent == PurePosixPath() else path.parent
+    return str(folder / f"{path.stem}_{suffix}.onnx")
+
+
+def onnx_file(model: EmbeddingModel, operation: str) -> Any:
+    """The runtime of a model whose file can be rewritten.
+
+    Raises:
+        UnsupportedOperation: It has no ONNX file (static embeddings).
+    """
+    from onnx_backend.session import OnnxRuntime
+
+    if not isinstance(model.runtime, OnnxRuntime):
+        raise UnsupportedOperation(
+            f"{model!r} has no ONNX file to {operation}: static embeddings are a table, looked up "
+            "as they are."
+        )
+    if not model.runtime.path.is_file():
+        raise ModelFormatError(
+            f"{model.runtime.path} is gone since the model was loaded. Restore it or load again."
+        )
+    return model.runtime
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Versions of installed distributions; what is not installed is left out."""
+    found = {}
+    for name in names:
+        for distribution in (name, f"{name}-gpu"):
+            try:
+                found[name] = importlib.metadata.version(distribution)
+                break
+            except importlib.metadata.PackageNotFoundError:
+                continue
+    return found
