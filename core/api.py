@@ -84,7 +84,7 @@ def load(
     device = _one("device", device, own)
     subfolder = own.pop("subfolder", None)
     if operations.capabilities.source == "name":
-        source = named_only(os.fspath(model_name_or_path))
+        source = named_only(model_name_or_path)
     else:
         source = resolve(
             model_name_or_path,

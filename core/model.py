@@ -83,6 +83,8 @@ class EmbeddingModel:
     def __repr__(self) -> str:
         if self._closed:
             return f"<EmbeddingModel {str(self.source)!r}, closed>"
+        if self._hooks is None:  # as a wrapper of the load hook sees it
+            return f"<EmbeddingModel {str(self.source)!r}>"
         return (
             f"<EmbeddingModel {str(self.source)!r} on {self.backend} ({self.device}, {self.dtype}), "
             f"dimension {self.dimension}>"

@@ -318,7 +318,7 @@ class Hooks:
         if isinstance(source, Checkpoint):
             return source
         if self.capabilities.source == "name":
-            return named_only(os.fspath(source))
+            return named_only(source)
         return resolve(source)
 
     def _choose_file(
@@ -480,10 +480,12 @@ def choose_prompt(model: EmbeddingModel, options: EncodeOptions) -> str:
     return model.prompts[name]
 
 
-def named_only(name: str) -> Checkpoint:
+def named_only(name: str | os.PathLike[str]) -> Checkpoint:
     """A checkpoint without files, for backends whose models are not files."""
     from core.checkpoint import NoFiles
 
+    if not isinstance(name, str | os.PathLike) or not (name := os.fspath(name)):
+        raise OptionError(f"A model is named by a string, not {name!r}.")
     return Checkpoint(name, NoFiles())
 
 

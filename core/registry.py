@@ -209,6 +209,12 @@ class Registry:
             self._registered[group].pop(name, None)
             self._forget()
 
+    def refresh(self) -> None:
+        """Look anew at what is installed, as after a `pip install` in a running process."""
+        with self._lock:
+            self._scanned = None
+            self._forget()
+
     def _forget(self) -> None:
         """Every backend is put together anew; models that are loaded keep theirs."""
         self._generation += 1
@@ -229,12 +235,15 @@ class Registry:
         found = self._backends.get(name)
         while found is None:
             with self._opening_lock(BACKEND_GROUP, name):
+                found = self._backends.get(name)
+                if found is not None:
+                    break
                 generation = self._generation
                 loaded = self._load(name)
                 with self._lock:
                     # Otherwise something was registered meanwhile, and is missing around it.
                     if generation == self._generation:
-                        found = self._backends.setdefault(name, loaded)
+                        found = self._backends[name] = loaded
         return found
 
     def names(self) -> tuple[str, ...]:
