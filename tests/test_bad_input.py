@@ -189,7 +189,7 @@ def test_unknown_backends_are_told_from_missing_ones(minilm: Path) -> None:
 
 
 def test_core_functions_want_models() -> None:
-    with pytest.raises(core.OptionError, match="takes a model from core.load"):
+    with pytest.raises(core.OptionError, match=r"takes a model from core\.load"):
         core.optimize("name")  # type: ignore[arg-type]
-    with pytest.raises(core.OptionError, match="takes a model from core.load"):
+    with pytest.raises(core.OptionError, match=r"takes a model from core\.load"):
         core.save(None, "x")  # type: ignore[arg-type]
