@@ -1,0 +1,179 @@
+"""An OpenVINO graph: reading its files, and telling its inputs and outputs apart by name."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from core import Checkpoint
+from core.errors import ArtifactNotFound, ModelFormatError, OptionError, UnsupportedOperation
+from openvino_backend.imports import openvino
+
+#: What a batch of `core` can feed.
+INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+#: Names exporters give to the last hidden state, and to a finished sentence embedding.
+TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings", "hidden_states")
+SENTENCE_OUTPUT = "sentence_embedding"
+
+_START_BYTES = 1_024
+_SMALL_CONSTANT = 4_096
+
+
+def graph_files(source: Checkpoint, file_name: str) -> list[str]:
+    """Every file of the graph: weights of an .xml, external data of an .onnx.
+
+    Raises:
+        ArtifactNotFound: An .xml without its .bin.
+    """
+    if file_name.endswith(".onnx"):
+        # External data lies beside the file and is named after it by every known exporter.
+        beside = [
+            n for n in source.names if n.startswith((f"{file_name}_data", f"{file_name}.data"))
+        ]
+        return [file_name, *beside]
+    weights = weights_name(file_name)
+    if not source.has(weights):
+        raise ArtifactNotFound(
+            f"{source} has {file_name} without its weights {weights}. Copy or download that file "
+            "too, or export the model again with core.export(..., backend='openvino')."
+        )
+    return [file_name, weights]
+
+
+def weights_name(file_name: str) -> str:
+    """The weights' file of an .xml file."""
+    return str(PurePosixPath(file_name).with_suffix(".bin"))
+
+
+def read_graph(runtime: openvino.Core, source: Checkpoint, file_name: str) -> openvino.Model:
+    """Read a graph from its files; weights are mapped into memory, not copied.
+
+    Raises:
+        ModelFormatError: The file is not a model, or a damaged one.
+    """
+    if not file_name.endswith((".xml", ".onnx")):
+        raise ModelFormatError(
+            f"OpenVINO reads .xml and .onnx files, not {file_name!r}. Name one of those with "
+            "file_name."
+        )
+    path = source.folder(graph_files(source, file_name)) / file_name
+    if file_name.endswith(".xml"):
+        _check_start(source, path, file_name)
+    try:
+        return runtime.read_model(path)
+    except RuntimeError as error:
+        raise ModelFormatError(
+            f"{source}: OpenVINO cannot read {file_name} as a model ({reason(error)}). It is no "
+            "model, damaged, or from a newer OpenVINO. Restore or download it again with its "
+            "weights, or export it anew with core.export(..., backend='openvino')."
+        ) from error
+
+
+def _check_start(source: Checkpoint, path: Path, file_name: str) -> None:
+    # OpenVINO would offer a file that is no graph to TensorFlow's reader, which writes to stderr.
+    with path.open("rb") as file:
+        start = file.read(_START_BYTES)
+    if b"<net" not in start:
+        raise ModelFormatError(
+            f"{source}: {file_name} is no OpenVINO model: it does not begin with <net ...>. "
+            "Restore or download it again, or name another file with file_name."
+        )
+
+
+def reason(error: Exception) -> str:
+    """What OpenVINO says, without the places in its source code."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [
+        line
+        for line in lines
+        if line and not line.startswith(("Exception from src", "Check '")) and ".cpp:" not in line
+    ]
+    return " ".join(told or [line for line in lines if line][-1:])[:300] or type(error).__name__
+
+
+def input_names(graph: openvino.Model, file_name: str) -> tuple[str, ...]:
+    """Which of `INPUT_NAMES` each input is, in the graph's order.
+
+    Raises:
+        UnsupportedOperation: An input a text encoder does not have.
+    """
+    found = []
+    for port in graph.inputs:
+        known = [name for name in INPUT_NAMES if name in port.get_names()]
+        if not known:
+            names = ", ".join(sorted(port.get_names())) or "an input without a name"
+            raise UnsupportedOperation(
+                f"{file_name} wants {names}; core feeds {', '.join(INPUT_NAMES)}. Generators with "
+                "a key-value cache and models of other data are not encoders: export the model as "
+                "a feature extractor."
+            )
+        found.append(known[0])
+    return tuple(found)
+
+
+def token_output(graph: openvino.Model) -> Any | None:
+    """The output [batch, tokens, hidden], by name, else the only one of rank 3."""
+    deep = [port for port in graph.outputs if _rank(port) in (None, 3)]
+    for name in TOKEN_OUTPUTS:
+        for port in deep:
+            if name in port.get_names():
+                return port
+    return deep[0] if len(deep) == 1 and _rank(deep[0]) == 3 else None
+
+
+def sentence_output(graph: openvino.Model) -> Any | None:
+    """The output that holds finished sentence embeddings [batch, dimension], by name."""
+    for port in graph.outputs:
+        if SENTENCE_OUTPUT in port.get_names():
+            return port
+    return None
+
+
+def _rank(port: Any) -> int | None:
+    rank = port.get_partial_shape().rank
+    return rank.get_length() if rank.is_static else None
+
+
+def only(graph: openvino.Model, output: Any) -> openvino.Model:
+    """The part of a graph that computes one of its outputs; weights are shared."""
+    if len(graph.outputs) == 1:
+        return graph
+    value = output.get_node().input_value(0)
+    return openvino.Model([value], graph.get_parameters(), graph.get_friendly_name())
+
+
+def graph_precision(graph: openvino.Model) -> str:
+    """How the weights are stored: `"fp32"`, `"fp16"`, `"int8"` or `"int4"`."""
+    kinds = {
+        node.get_element_type().get_type_name()
+        for node in graph.get_ops()
+        # Smaller constants are shapes, scales and masks.
+        if node.get_type_name() == "Constant" and node.get_byte_size() > _SMALL_CONSTANT
+    }
+    for stored, precision in (
+        ({"u4", "i4", "nf4"}, "int4"),
+        ({"u8", "i8"}, "int8"),
+        ({"f16"}, "fp16"),
+    ):
+        if kinds & stored:
+            return precision
+    return "fp32"
+
+
+def quantizes_activations(graph: openvino.Model) -> bool:
+    """Whether the graph computes in int8, as static quantisation leaves it."""
+    return any(node.get_type_name() == "FakeQuantize" for node in graph.get_ops())
+
+
+def write_graph(graph: openvino.Model, target: Path, file_name: str, *, half: bool = False) -> None:
+    """Write a graph and its weights under `target`; `half` stores float32 weights as float16."""
+    if not file_name.endswith(".xml"):
+        raise OptionError(f"An OpenVINO file's name ends in .xml; file_name is {file_name!r}.")
+    place = target / file_name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(graph, place, compress_to_fp16=half)
+
+
+def graph_names(file_name: str) -> tuple[str, ...]:
+    """The files `write_graph` writes."""
+    return (file_name, weights_name(file_name))

@@ -1,0 +1,71 @@
+"""Optimize: half-precision storage, and pooling and normalisation inside the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core import Artifact, EmbeddingModel, OptimizeOptions
+from core.errors import OptionError, UnsupportedOperation
+from core.options import check_names
+from openvino_backend.fusion import append_modules
+from openvino_backend.graph import (
+    graph_names,
+    graph_precision,
+    only,
+    read_graph,
+    token_output,
+    write_graph,
+)
+from openvino_backend.imports import openvino
+from openvino_backend.naming import derived_name
+
+LEVELS = ("fp16", "fused")
+
+
+def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
+    """Write what `options.config` names.
+
+    `"fp16"` (the default) halves the file; a CPU widens the weights again when it loads them.
+    `"fused"` puts pooling and what follows into the file, whose one output is then
+    `sentence_embedding`: for other programs, which need no module chain to run it.
+    """
+    level = "fp16" if options.config is None else options.config
+    if level not in LEVELS:
+        raise OptionError(
+            f"The openvino backend optimizes with {' or '.join(map(repr, LEVELS))}, not {level!r}."
+        )
+    check_names(options.backend_kwargs, (), f"optimize {level!r} of the openvino backend")
+    assert model.file_name is not None
+    graph = read_graph(openvino.Core(), model.source, model.file_name)
+    stored = graph_precision(graph)
+    if level == "fused":
+        graph = _fused(graph, model)
+    elif stored != "fp32":
+        raise UnsupportedOperation(
+            f"{model.file_name} stores {stored} weights already; optimize 'fp16' starts from fp32."
+        )
+    precision = "fp16" if level == "fp16" else stored
+    name = derived_name(model.file_name, options.file_suffix or level)
+    write_graph(graph, target, name, half=level == "fp16")
+    return Artifact(
+        root=target,
+        file_name=name,
+        files=graph_names(name),
+        precision=precision,
+        config={"level": level},
+        versions={"openvino": openvino.__version__},
+    )
+
+
+def _fused(graph: openvino.Model, model: EmbeddingModel) -> openvino.Model:
+    tokens = token_output(graph)
+    modules = model.source.architecture.modules
+    fused = None if tokens is None else append_modules(only(graph, tokens), modules)
+    if fused is None:
+        chain = ", ".join(type(module).__name__ for module in modules)
+        raise UnsupportedOperation(
+            f"{model.file_name} cannot be fused with its modules ({chain}): the file has no token "
+            "embeddings or no attention mask, or the model leaves prompts out of pooling, which "
+            "differ from call to call."
+        )
+    return fused

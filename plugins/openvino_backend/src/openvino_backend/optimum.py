@@ -1,0 +1,55 @@
+"""Export with Optimum, for architectures the direct exporter cannot trace. Optional."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core import Checkpoint, ExportOptions
+from core.errors import UnsupportedOperation
+from openvino_backend.imports import openvino
+
+
+def convert_with_optimum(
+    source: Checkpoint, options: ExportOptions
+) -> tuple[Any, Mapping[str, str]]:
+    """The graph optimum-intel makes of the checkpoint's transformer, and what made it.
+
+    Raises:
+        UnsupportedOperation: optimum-intel is not installed, or cannot export this model.
+    """
+    try:
+        from optimum.intel import OVModelForFeatureExtraction
+    except ImportError as error:
+        raise UnsupportedOperation(
+            f"exporter='optimum' needs optimum-intel, which cannot be imported ({error}). Install "
+            "it: `pip install core[optimum]`, in an environment of its own, for it holds "
+            "transformers back; or use exporter='direct'."
+        ) from error
+    architecture = source.architecture
+    prefix = f"{architecture.path}/" if architecture.path else ""
+    beside = [n for n in source.names if n.startswith(prefix) and "/" not in n[len(prefix) :]]
+    folder = source.folder(beside) / architecture.path
+    try:
+        model = OVModelForFeatureExtraction.from_pretrained(
+            str(folder),
+            export=True,
+            compile=False,
+            load_in_8bit=False,
+            trust_remote_code=options.trust_remote_code,
+        )
+    except Exception as error:
+        raise UnsupportedOperation(
+            f"optimum-intel cannot export {source}: {type(error).__name__}: {str(error)[:300]}"
+        ) from error
+    with tempfile.TemporaryDirectory() as scratch:
+        # Its graph maps files of a directory it deletes; a copy of its own outlives that.
+        openvino.save_model(model.model, Path(scratch) / "model.xml", compress_to_fp16=False)
+        graph = openvino.Core().read_model(Path(scratch) / "model.xml").clone()
+    return graph, {
+        name: importlib.metadata.version(name)
+        for name in ("optimum-intel", "transformers", "torch")
+    }

@@ -1,0 +1,72 @@
+"""The OpenVINO backend's hooks. Runtimes are imported inside, so naming it stays cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import core
+
+if TYPE_CHECKING:
+    from core import (
+        Artifact,
+        Checkpoint,
+        EmbeddingModel,
+        EncodeOptions,
+        ExportOptions,
+        LoadOptions,
+        OptimizeOptions,
+        QuantizeOptions,
+        SaveOptions,
+    )
+
+SPEC_VERSION = 1
+DEVICES = ("cpu", "gpu", "npu", "auto")
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
+FILE_NAMES = ("openvino_model.xml", "openvino/openvino_model.xml")
+FILE_PATTERNS = ("*.xml", "openvino/*.xml")
+MODEL_KWARGS = ("ov_config",)
+EXPORTS_FROM = "torch"
+AUTO_EXPORT = True
+ARTIFACT_FOLDER = "openvino"
+
+
+@core.hookimpl
+def load(source: Checkpoint, options: LoadOptions) -> EmbeddingModel:
+    from openvino_backend.session import OpenVINORuntime
+
+    return core.build_model(source, options, OpenVINORuntime.open)
+
+
+@core.hookimpl
+def export(source: Checkpoint, target: Path, options: ExportOptions) -> Artifact:
+    from openvino_backend.export import export_model
+
+    return export_model(source, target, options)
+
+
+@core.hookimpl
+def optimize(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
+    from openvino_backend.optimize import optimize_model
+
+    return optimize_model(model, target, options)
+
+
+@core.hookimpl
+def quantize(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> Artifact:
+    from openvino_backend.quantize import quantize_model
+
+    return quantize_model(model, target, options)
+
+
+@core.hookimpl
+def encode(model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) -> Any:
+    return core.encode_texts(model, texts, options)
+
+
+@core.hookimpl
+def save(model: EmbeddingModel, target: Path, options: SaveOptions) -> Path:
+    from openvino_backend.save import save_graph
+
+    return save_graph(model, target)

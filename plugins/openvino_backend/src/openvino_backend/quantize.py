@@ -1,0 +1,197 @@
+"""Quantize: static int8 through nncf, and weight-only compression."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core import Artifact, EmbeddingModel, QuantizeOptions, TokenBatch
+from core.calibration import DATASET_ARGUMENTS
+from core.errors import OptionError, UnsupportedOperation
+from core.modules import run_modules, unit_length
+from core.options import check_names
+from core.runtime import as_numpy
+from openvino_backend.calibration import calibration_batches, choose_texts, feed
+from openvino_backend.compress import COMPRESSION_OPTIONS, compress_weights
+from openvino_backend.graph import (
+    graph_names,
+    graph_precision,
+    quantizes_activations,
+    read_graph,
+    token_output,
+    write_graph,
+)
+from openvino_backend.imports import import_nncf, openvino
+from openvino_backend.naming import derived_name
+from openvino_backend.recipe import Recipe, read_recipe
+
+#: Of the texts, how many accuracy control puts aside to measure with: one in so many.
+_VALIDATION_SHARE = 4
+
+
+def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> Artifact:
+    """Write `openvino/openvino_model_qint8_quantized.xml`, or weights alone in int8 or int4."""
+    if model.file_name is None:
+        raise UnsupportedOperation(f"{model!r} is a table of static embeddings: no graph.")
+    given = dict(options.backend_kwargs)
+    stray = [name for name in ("dataset_name", *DATASET_ARGUMENTS) if name in given]
+    if stray:
+        raise OptionError(
+            f"{', '.join(stray)} without a dataset's name: pass calibration='its/name' with "
+            f"{', '.join(DATASET_ARGUMENTS)}, or none of them."
+        )
+    if options.config in ("int8-weights", "int4-weights"):
+        return _compress(model, target, options, given)
+    recipe = read_recipe(options.config, given, options.num_samples)
+    nncf = import_nncf("Static quantisation")
+    graph = _source_graph(model)
+    texts = choose_texts(options.calibration, recipe.num_samples)
+    with _quiet(nncf):
+        quantized = _quantize(nncf, graph, model, texts, recipe)
+    name = derived_name(model.file_name, options.file_suffix or "qint8_quantized")
+    config = {**recipe.as_json(), "texts": len(texts), "own_texts": options.calibration is None}
+    return _write(quantized, target, name, "int8", config, nncf)
+
+
+def _source_graph(model: EmbeddingModel) -> Any:
+    assert model.file_name is not None
+    graph = read_graph(openvino.Core(), model.source, model.file_name)
+    stored = graph_precision(graph)
+    if quantizes_activations(graph) or stored in ("int8", "int4"):
+        raise UnsupportedOperation(
+            f"{model.file_name} is quantized already ({stored}). Quantize the full-precision file: "
+            "core.load(..., file_name='openvino/openvino_model.xml')."
+        )
+    return graph
+
+
+def _compress(
+    model: EmbeddingModel, target: Path, options: QuantizeOptions, given: Mapping[str, Any]
+) -> Artifact:
+    if options.calibration is not None or options.num_samples is not None:
+        raise OptionError(
+            f"{options.config!r} needs no calibration texts; leave out calibration and num_samples."
+        )
+    check_names(given, COMPRESSION_OPTIONS, f"quantize {options.config!r} of the openvino backend")
+    precision = options.config.partition("-")[0]
+    nncf = import_nncf(f"Compressing weights to {precision}")
+    graph = _source_graph(model)
+    with _quiet(nncf):
+        compressed, used = compress_weights(graph, precision, given)
+    assert model.file_name is not None
+    name = derived_name(model.file_name, options.file_suffix or f"{precision}_weights")
+    return _write(compressed, target, name, precision, used, nncf)
+
+
+def _write(
+    graph: Any, target: Path, name: str, precision: str, config: Mapping[str, Any], nncf: Any
+) -> Artifact:
+    write_graph(graph, target, name)
+    return Artifact(
+        root=target,
+        file_name=name,
+        files=graph_names(name),
+        precision=precision,
+        config=config,
+        versions={"openvino": openvino.__version__, "nncf": nncf.__version__},
+    )
+
+
+def _quantize(
+    nncf: Any, graph: Any, model: EmbeddingModel, texts: Sequence[str], recipe: Recipe
+) -> Any:
+    names = model.runtime.input_names
+    batches = [batch for _, batch in calibration_batches(model, texts)]
+    arguments = _arguments(nncf, recipe)
+    try:
+        if recipe.max_drop is None:
+            data = nncf.Dataset([feed(batch, names) for batch in batches])
+            return nncf.quantize(graph, data, subset_size=len(batches), **arguments)
+        return _with_accuracy_control(nncf, graph, model, batches, recipe, arguments)
+    except (RuntimeError, ValueError, nncf.ValidationError) as error:
+        raise OptionError(
+            f"nncf cannot quantize {model.file_name} with {recipe}: {error}"
+        ) from error
+
+
+def _arguments(nncf: Any, recipe: Recipe) -> dict[str, Any]:
+    advanced = nncf.AdvancedQuantizationParameters(
+        overflow_fix=nncf.OverflowFix(recipe.overflow_fix)
+    )
+    if recipe.smooth_quant_alpha is not None:
+        advanced.smooth_quant_alphas.matmul = recipe.smooth_quant_alpha
+    scope = {name: list(values) for name, values in recipe.ignored_scope.items()}
+    return {
+        "preset": nncf.QuantizationPreset("performance" if recipe.sym else "mixed"),
+        "model_type": nncf.ModelType.TRANSFORMER,
+        "fast_bias_correction": recipe.fast_bias_correction,
+        "ignored_scope": nncf.IgnoredScope(**scope),
+        "advanced_parameters": advanced,
+    }
+
+
+def _with_accuracy_control(
+    nncf: Any,
+    graph: Any,
+    model: EmbeddingModel,
+    batches: Sequence[TokenBatch],
+    recipe: Recipe,
+    arguments: dict[str, Any],
+) -> Any:
+    """Quantise, measuring the mean cosine to the source on a part of the texts put aside."""
+    if token_output(graph) is None:
+        raise UnsupportedOperation(
+            f"max_drop needs token embeddings, which {model.file_name} does not give."
+        )
+    names = model.runtime.input_names
+    aside = batches[::_VALIDATION_SHARE]
+    kept = [batch for i, batch in enumerate(batches) if i % _VALIDATION_SHARE] or list(batches)
+    expected = [unit_length(np, model.runtime.sentence_embeddings(batch)) for batch in aside]
+
+    def similarity(compiled: Any, numbers: Iterable[int]) -> tuple[float, list[float]]:
+        means = [_agreement(compiled, model, aside[i], expected[i], names) for i in numbers]
+        return float(np.mean(means)), means
+
+    arguments["advanced_quantization_parameters"] = arguments.pop("advanced_parameters")
+    return nncf.quantize_with_accuracy_control(
+        graph,
+        calibration_dataset=nncf.Dataset([feed(batch, names) for batch in kept]),
+        validation_dataset=nncf.Dataset(
+            list(range(len(aside))), lambda number: feed(aside[number], names)
+        ),
+        validation_fn=similarity,
+        max_drop=recipe.max_drop,
+        subset_size=len(kept),
+        **arguments,
+    )
+
+
+def _agreement(
+    compiled: Any,
+    model: EmbeddingModel,
+    batch: TokenBatch,
+    expected: NDArray[np.float32],
+    names: Sequence[str],
+) -> float:
+    hidden = as_numpy(compiled(feed(batch, names))[0])
+    embeddings = run_modules(np, model.source.architecture.modules, hidden, batch)
+    return float((unit_length(np, embeddings) * expected).sum(axis=1).mean())
+
+
+class _quiet:  # noqa: N801 - reads as a statement
+    """nncf reports every step at INFO; its warnings stay."""
+
+    def __init__(self, nncf: Any) -> None:
+        self._logger = logging.getLogger("nncf")
+        self._level = self._logger.level
+
+    def __enter__(self) -> None:
+        self._logger.setLevel(logging.WARNING)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._level)

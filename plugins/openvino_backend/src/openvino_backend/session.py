@@ -1,0 +1,268 @@
+"""An encoder in OpenVINO: compiling its graph and running padded batches."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
+from core.errors import CoreError, ModelFormatError, OptionError
+from core.modules import run_modules
+from core.runtime import as_numpy
+from core.threads import available_cpus
+from openvino_backend.fusion import append_modules
+from openvino_backend.graph import (
+    input_names,
+    only,
+    quantizes_activations,
+    read_graph,
+    reason,
+    sentence_output,
+    token_output,
+)
+from openvino_backend.imports import openvino
+from openvino_backend.settings import (
+    SCHEDULING,
+    choose_device,
+    read_ov_config,
+    supported,
+    with_precision,
+)
+from openvino_backend.shapes import Shape
+
+DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+
+class OpenVINORuntime(Runtime):
+    """Runs a graph and the modules after it on one device.
+
+    The graph is compiled for one batch at a time with all threads (latency), and, once several
+    batches are in flight, again for one thread a batch (throughput). Pooling and what follows is
+    compiled into the graph where it can be; asking for token embeddings compiles it without.
+
+    Attributes:
+        graph: As it was read from the file.
+        settings: OpenVINO properties it is compiled with.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        graph: openvino.Model,
+        runtime: openvino.Core,
+        device: str,
+        settings: Mapping[str, Any],
+        *,
+        file_name: str,
+    ) -> None:
+        super().__init__(architecture)
+        self.graph = graph
+        self.settings = dict(settings)
+        self.input_names = input_names(graph, file_name)
+        self._runtime = runtime
+        self._target = device
+        self._tokens, self._sentences = _outputs(graph, architecture, file_name)
+        self._scheduled = any(name in self.settings for name in SCHEDULING)
+        self._shape = _fixed_shape(graph)
+        self._compiled: dict[tuple[str, str], Compiled] = {}
+        self._lock = threading.Lock()
+        first = self._executable("sentences", workers=1)
+        self.device = first.device
+        self.dtype = "int8" if quantizes_activations(graph) else first.dtype
+        self.max_workers = first.streams if self._scheduled else self._streams()
+
+    @classmethod
+    def open(
+        cls, source: Checkpoint, architecture: Architecture, options: LoadOptions
+    ) -> OpenVINORuntime:
+        """Open the graph named by `options.file_name` on the device asked for."""
+        assert options.file_name is not None
+        config = read_ov_config(options.model_kwargs.get("ov_config"))
+        runtime = openvino.Core()
+        device = choose_device(runtime, options.device)
+        graph = read_graph(runtime, source, options.file_name)
+        settings = with_precision(runtime, device, config)
+        return cls(architecture, graph, runtime, device, settings, file_name=options.file_name)
+
+    def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        if self._tokens is None:
+            raise OptionError(
+                "This file holds finished sentence embeddings and no token embeddings. Load one "
+                "that does with file_name."
+            )
+        hidden = self._run("tokens", batch, workers)
+        return hidden[: batch.rows, : batch.width]
+
+    def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        if self._sentences is not None:
+            return self._run("sentences", batch, workers)[: batch.rows]
+        hidden = self.token_embeddings(batch, workers=workers)
+        result: NDArray[np.float32] = run_modules(np, self.architecture.modules, hidden, batch)
+        return result
+
+    def preferred_workers(self, batches: int) -> int:
+        # A few batches leave most streams of one thread idle: better one after the other with all.
+        if self._scheduled or 2 * batches >= self.max_workers:
+            return min(self.max_workers, batches)
+        return 1
+
+    def close(self) -> None:
+        with self._lock:
+            self._compiled.clear()
+            del self.graph, self._tokens, self._sentences
+
+    def _run(self, kind: str, batch: TokenBatch, workers: int) -> NDArray[np.float32]:
+        executable = self._executable(kind, workers=workers)
+        width, rows = self._shape.width, self._shape.rows
+        if width is not None and batch.width > width:
+            raise OptionError(
+                f"The graph takes {width} tokens and a text has {batch.width}. Set "
+                f"model.max_seq_length = {width}."
+            )
+        parts = [batch] if rows is None else list(_cut(batch, rows))
+        results = [self._infer(executable, self._shape.padded(part), part) for part in parts]
+        return results[0] if len(results) == 1 else np.concatenate(results)
+
+    def _infer(
+        self, executable: Compiled, padded: TokenBatch, batch: TokenBatch
+    ) -> NDArray[np.float32]:
+        inputs = {name: getattr(padded, name) for name in self.input_names}
+        return executable.infer(inputs)[: batch.rows]
+
+    def _executable(self, kind: str, *, workers: int) -> Compiled:
+        mode = "throughput" if workers > 1 and not self._scheduled else "latency"
+        if kind == "sentences" and self._sentences is None:
+            kind = "tokens"
+        found = self._compiled.get((kind, mode))
+        if found is None:
+            with self._lock:
+                found = self._compiled.get((kind, mode))
+                if found is None:
+                    found = self._compiled[kind, mode] = self._compile(kind, mode)
+        return found
+
+    def _compile(self, kind: str, mode: str) -> Compiled:
+        settings = {**self._schedule(mode), **self.settings}
+        graph = self._sentences if kind == "sentences" else self._tokens
+        try:
+            compiled = self._runtime.compile_model(graph, self._target, settings)
+        except (RuntimeError, TypeError) as error:
+            known = ", ".join(sorted(supported(self._runtime, self._target)))
+            asked = ", ".join(f"{k}={v}" for k, v in settings.items())
+            raise OptionError(
+                f"OpenVINO cannot compile the model for {self._target} with {asked}: "
+                f"{reason(error)}. Check ov_config; {self._target} knows {known}."
+            ) from error
+        return Compiled(compiled, self.graph)
+
+    def _schedule(self, mode: str) -> dict[str, Any]:
+        """How a device spreads the work, unless the caller says it."""
+        if self._scheduled:
+            return {}
+        if self._target == "CPU":
+            streams = 1 if mode == "latency" else self._streams()
+            return {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": available_cpus()}
+        return {"PERFORMANCE_HINT": mode.upper()}
+
+    def _streams(self) -> int:
+        # Other devices are asked to run a handful: what one stream of a GPU leaves free.
+        return available_cpus() if self._target == "CPU" else 4
+
+
+class Compiled:
+    """A compiled graph that any number of threads may call."""
+
+    def __init__(self, compiled: openvino.CompiledModel, graph: openvino.Model) -> None:
+        self._compiled = compiled
+        self._idle: deque[openvino.InferRequest] = deque()
+        self._graph = graph  # its weights are mapped, and must stay so
+        self._types = {
+            name: port.get_element_type().to_dtype()
+            for port in compiled.inputs
+            for name in port.get_names()
+        }
+
+    def infer(self, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Run one batch; every call has a request of its own."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        arrays = {
+            name: np.ascontiguousarray(array, dtype=self._types[name])
+            for name, array in inputs.items()
+        }
+        result = request.infer(arrays, share_inputs=True, share_outputs=True)
+        # The request's memory is used again by the next call.
+        output = as_numpy(np.array(result[0], copy=True))
+        self._idle.append(request)
+        return output
+
+    @property
+    def device(self) -> str:
+        """What OpenVINO says it computes on."""
+        devices = [d.strip("()") for d in self._property("EXECUTION_DEVICES") or ["CPU"]]
+        return ",".join(devices)
+
+    @property
+    def dtype(self) -> str:
+        """What OpenVINO says it computes in."""
+        kind = self._property("INFERENCE_PRECISION_HINT")
+        return DTYPES.get(kind.get_type_name() if kind is not None else "f32", "float32")
+
+    @property
+    def streams(self) -> int:
+        """How many batches it runs at once."""
+        return int(self._property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") or 1)
+
+    def _property(self, name: str) -> Any:
+        try:
+            return self._compiled.get_property(name)
+        except RuntimeError:  # virtual devices do not know every property
+            return None
+
+
+def _outputs(
+    graph: openvino.Model, architecture: Architecture, file_name: str
+) -> tuple[openvino.Model | None, openvino.Model | None]:
+    """The graphs of token embeddings and of finished sentence embeddings; None where missing."""
+    tokens, sentences = token_output(graph), sentence_output(graph)
+    if tokens is None and sentences is None:
+        names = ", ".join(sorted(n for port in graph.outputs for n in port.get_names()))
+        raise ModelFormatError(
+            f"{file_name} has neither token embeddings [batch, tokens, hidden] nor an output named "
+            f"sentence_embedding; its outputs are {names or 'nameless'}. Export the model as a "
+            "feature extractor: core.export(..., backend='openvino')."
+        )
+    if tokens is None:
+        return None, only(graph, sentences)
+    token_graph = only(graph, tokens)
+    try:
+        return token_graph, append_modules(token_graph, architecture.modules)
+    except CoreError:
+        raise
+
+
+def _fixed_shape(graph: openvino.Model) -> Shape:
+    rows, width = graph.inputs[0].get_partial_shape()
+    return Shape(
+        rows.get_length() if rows.is_static else None,
+        width.get_length() if width.is_static else None,
+    )
+
+
+def _cut(batch: TokenBatch, rows: int) -> list[TokenBatch]:
+    return [
+        TokenBatch(
+            batch.input_ids[i : i + rows],
+            batch.attention_mask[i : i + rows],
+            batch.token_type_ids[i : i + rows],
+            batch.prompt_tokens,
+        )
+        for i in range(0, batch.rows, rows)
+    ]

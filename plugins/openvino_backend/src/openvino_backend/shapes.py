@@ -1,0 +1,57 @@
+"""Which shapes a graph is run with: a bounded set, so that memory stays flat.
+
+OpenVINO prepares its kernels anew for every shape and keeps what it prepared. Rounding rows and
+tokens up to a grid of 32 steps an octave costs at most 3 % and bounds the set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core import TokenBatch
+
+_STEPS = 32
+
+
+def round_up(count: int) -> int:
+    """The next size of the grid: every number to 64, even ones to 128, every fourth to 256..."""
+    step = max((1 << (count - 1).bit_length()) // (2 * _STEPS), 1) if count > 1 else 1
+    return -(-count // step) * step
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Rows and tokens a graph takes; None where any number will do."""
+
+    rows: int | None = None
+    width: int | None = None
+
+    def padded(self, batch: TokenBatch) -> TokenBatch:
+        """The batch with rows and tokens filled up to the grid, or to what is fixed.
+
+        Tokens are added on the right, also to a batch padded on the left: positions that a model
+        counts by column must not move. Added rows repeat the first, so that none is empty.
+        """
+        rows = self.rows or round_up(batch.rows)
+        width = self.width or round_up(batch.width)
+        if (rows, width) == (batch.rows, batch.width):
+            return batch
+        return TokenBatch(
+            input_ids=_fill(batch.input_ids, rows, width, None),
+            attention_mask=_fill(batch.attention_mask, rows, width, 0),
+            token_type_ids=_fill(batch.token_type_ids, rows, width, 0),
+            prompt_tokens=batch.prompt_tokens,
+        )
+
+
+def _fill(array: NDArray[np.int64], rows: int, width: int, value: int | None) -> NDArray[np.int64]:
+    filled = np.empty((rows, width), dtype=np.int64)
+    have_rows, have_width = array.shape
+    filled[:have_rows, :have_width] = array
+    # Any token will do where the mask is 0; the first one of each row is one of the vocabulary.
+    filled[:have_rows, have_width:] = array[:, :1] if value is None else value
+    filled[have_rows:] = filled[0]
+    return filled
