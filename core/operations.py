@@ -106,6 +106,7 @@ class Hooks:
         """
         options = LoadOptions() if options is None else options
         checkpoint = self._checkpoint(source)
+        self._check_device(options.device)
         known = self.capabilities.model_kwargs
         check_names(options.model_kwargs, known, f"model_kwargs of the {self.name} backend")
         files = checkpoint
@@ -301,6 +302,17 @@ class Hooks:
             f"The {self.name} backend does not implement {hook}. It implements "
             f"{', '.join(self.implemented)}."
         )
+
+    def _check_device(self, device: str | None) -> None:
+        """Refuse what a backend of one device cannot do; with several it chooses itself."""
+        devices = self.capabilities.devices
+        if device is None or len(devices) != 1:
+            return
+        if device.lower().partition(":")[0] != devices[0].lower():
+            raise OptionError(
+                f"The {self.name} backend computes on {devices[0]} only, not on {device!r}. Leave "
+                "out device, or choose another backend."
+            )
 
     def _check_model(self, hook: str, model: EmbeddingModel) -> None:
         if not isinstance(model, EmbeddingModel):

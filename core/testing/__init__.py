@@ -1,0 +1,27 @@
+"""The contract of a backend as a test suite: subclass `BackendConformance` and run pytest.
+
+from core.testing import BackendConformance
+
+
+class TestMine(BackendConformance):
+    backend = "mine"
+    model = "name or directory of a small model"
+    reference = {"a text": [0.12, ...]}
+"""
+
+from __future__ import annotations
+
+try:
+    import pytest
+except ImportError as error:
+    raise ImportError("core.testing runs in pytest, which is missing: `pip install pytest`.") from (
+        error
+    )
+
+for _module in ("encoding", "loading", "wrapping"):
+    # So that a failed assertion shows its values, as in test files.
+    pytest.register_assert_rewrite(f"core.testing.{_module}")
+
+from core.testing.conformance import BackendConformance  # noqa: E402
+
+__all__ = ["BackendConformance"]

@@ -1,0 +1,170 @@
+"""Loading, capabilities, saving and pickling."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import core
+from core.hookspecs import HOOK_NAMES, REQUIRED_HOOKS
+from core.testing.subject import TEXTS, Subject
+
+#: What no backend may import when it is only named.
+RUNTIMES = (
+    "torch", "transformers", "sentence_transformers", "onnx", "onnxruntime", "openvino", "nncf",
+    "optimum", "tensorflow", "jax", "ctranslate2", "llama_cpp", "gensim", "datasets",
+)  # fmt: skip
+
+_IMPORTED = """
+import sys, core
+core.hooks(sys.argv[1])
+watched = sys.argv[2].split(",")
+print(",".join(module for module in watched if module in sys.modules))
+"""
+
+
+class LoadingContract(Subject):
+    """A backend loads, says truly what it is, and leaves other backends alone."""
+
+    def test_it_is_found_and_valid(self) -> None:
+        """`core.backends()` lists it as ok, with the required hooks."""
+        status = core.backends().get(self.backend)
+        assert status is not None, f"no backend is called {self.backend!r}: is it installed?"
+        assert status.status == "ok", status.error
+        assert set(REQUIRED_HOOKS) <= set(status.hooks)
+        if not self.lacking("entry_point"):
+            assert status.distribution, "registered in code: declare lacks = {'entry_point'}"
+
+    def test_capabilities_fit_the_hooks(self) -> None:
+        """What it declares and what it implements say the same."""
+        hooks = core.hooks(self.backend)
+        stated, implemented = hooks.capabilities, hooks.implemented
+        assert stated.devices, "DEVICES is empty: state at least one"
+        assert stated.precisions, "PRECISIONS is empty: state at least one"
+        exports = "export" in implemented
+        assert bool(stated.exports_from) == exports, (
+            f"EXPORTS_FROM = {stated.exports_from!r}, but export is "
+            f"{'implemented' if exports else 'not implemented'}"
+        )
+        assert not stated.auto_export or exports, "AUTO_EXPORT without an export hook"
+        if set(stated.precisions) - {"fp32"}:
+            assert set(implemented) & {"export", "optimize", "quantize"}, (
+                f"PRECISIONS = {stated.precisions}, but no hook writes any of them"
+            )
+        if stated.source == "name":
+            assert not stated.file_names, 'FILE_NAMES with SOURCE = "name": such models have none'
+
+    def test_the_model_says_what_it_is(self) -> None:
+        """Backend, device, dtype, dimension and file are reported, and truly."""
+        model = self.shared()
+        capabilities = core.hooks(self.backend).capabilities
+        assert model.backend == self.backend
+        assert isinstance(model.dimension, int)
+        assert model.dimension > 0
+        assert model.dtype
+        devices = [device.lower() for device in capabilities.devices]
+        assert any(model.device.lower().startswith(device) for device in devices), (
+            f"it computes on {model.device!r}, which is none of its DEVICES {devices}"
+        )
+        if model.file_name is not None and not model.source.architecture.is_static:
+            known = [*capabilities.file_names, *capabilities.file_patterns]
+            assert any(
+                fnmatchcase(model.file_name, prefix + pattern)
+                for pattern in known
+                for prefix in ("", "*/")
+            ), f"it loaded {model.file_name}, which is none of {known}"
+        assert self.backend in repr(model)
+
+    def test_unknown_options_are_refused(self) -> None:
+        """A misspelled option, or a device that is not there, is an error, never ignored."""
+        with pytest.raises(core.OptionError, match="no_such_option"):
+            self.load(model_kwargs={"no_such_option": 1})
+        with pytest.raises(core.CoreError, match="no-such-device"):
+            self.load(device="no-such-device")
+
+    def test_naming_it_imports_no_other_backend_and_no_runtime(self) -> None:
+        """`core.hooks(name)` costs milliseconds, whatever else is installed."""
+        if self.lacking("entry_point"):
+            pytest.skip("declared: registered in code")
+        others = [
+            status.entry_point.partition(":")[0]
+            for name, status in core.backends().items()
+            if name != self.backend and status.entry_point
+        ]
+        watched = ",".join([*others, *RUNTIMES, *self.runtime_modules])
+        done = subprocess.run(
+            [sys.executable, "-c", _IMPORTED, self.backend, watched],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == "", "import these inside the hooks that need them"
+
+    def test_two_models_are_independent(self) -> None:
+        """Closing one leaves the other working, and using the closed one is an error."""
+        expected = self.shared().encode(TEXTS[0])
+        first, second = self.load(), self.load()
+        try:
+            first.encode(TEXTS[0])
+            first.close()
+            first.close()
+            self._assert_same(second.encode(TEXTS[0]), expected)
+            with pytest.raises(core.CoreError, match="closed"):
+                first.encode(TEXTS[0])
+        finally:
+            second.close()
+
+    def test_hooks_it_lacks_are_refused(self, tmp_path: Path) -> None:
+        """A hook that is not implemented raises, naming backend and hook."""
+        hooks, model = core.hooks(self.backend), self.shared()
+        calls: dict[str, Callable[[], object]] = {
+            "export": lambda: hooks.export(model.source, tmp_path / "export"),
+            "optimize": lambda: hooks.optimize(model, tmp_path / "optimize"),
+            "quantize": lambda: hooks.quantize(model, tmp_path / "quantize"),
+            "save": lambda: hooks.save(model, tmp_path / "save"),
+        }
+        for hook in HOOK_NAMES:
+            if hook not in hooks.implemented:
+                with pytest.raises(core.UnsupportedOperation) as caught:
+                    calls[hook]()
+                assert self.backend in str(caught.value)
+                assert hook in str(caught.value)
+
+    def test_a_saved_model_loads_and_embeds_the_same(self, tmp_path: Path) -> None:
+        """`save` writes a directory that `core.load` takes with the same backend."""
+        implemented = "save" in core.hooks(self.backend).implemented
+        assert implemented != self.lacking("save"), (
+            "it implements save and declares that it lacks it"
+            if implemented
+            else "it does not implement save: do so, or declare lacks = {'save'}"
+        )
+        if not implemented:
+            return
+        expected = self.shared().encode(list(TEXTS))
+        path = self.shared().save(tmp_path / "saved")
+        arguments = {**self.load_arguments, "backend": self.backend}
+        with core.load(path, **arguments) as again:
+            self._assert_same(again.encode(list(TEXTS)), expected)
+
+    def test_a_pickled_model_embeds_the_same(self) -> None:
+        """Pickling stores how to load it again; prompts and truncation go with it."""
+        model = self.load()
+        model.prompts["conformance"] = "query: "
+        model.truncate_dim = max(1, model.full_dimension // 2)
+        expected = model.encode(list(TEXTS), prompt_name="conformance")
+        with pickle.loads(pickle.dumps(model)) as again:
+            self._assert_same(again.encode(list(TEXTS), prompt_name="conformance"), expected)
+        model.close()
+
+    def _assert_same(self, found: object, expected: object) -> None:
+        np.testing.assert_allclose(
+            np.asarray(found), np.asarray(expected), atol=self.tolerance, rtol=0
+        )
