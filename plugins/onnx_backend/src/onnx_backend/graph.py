@@ -76,9 +76,7 @@ def describe_graph(session: Any, name: str) -> Graph:
             "input_ids. Load the file of the encoder itself."
         )
     last = outputs[sentence][-1] if sentence is not None and outputs[sentence] else None
-    return Graph(
-        inputs, tuple(outputs), tokens, sentence, last if isinstance(last, int) else None
-    )
+    return Graph(inputs, tuple(outputs), tokens, sentence, last if isinstance(last, int) else None)
 
 
 def _choose(outputs: dict[str, list[Any]], usual: tuple[str, ...], rank: int) -> str | None:

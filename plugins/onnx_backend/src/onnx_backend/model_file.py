@@ -3,8 +3,8 @@
 Loading must stay light, and an untrusted file must be looked at before ONNX Runtime opens it: where
 its external data lies, and whether it is whole. The file is a protocol buffer message; every field
 that is not needed is stepped over by its length, so a large file costs no more than a small one.
-Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; the wire format is
-described at https://protobuf.dev/programming-guides/encoding.
+Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; the wire format
+is described at https://protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations

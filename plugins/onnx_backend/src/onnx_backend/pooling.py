@@ -53,14 +53,14 @@ class DevicePooler:
 
 
 def pooling_graph(modules: Sequence[Module], dtype: str = "float32") -> bytes:
-    """A serialised model that computes `modules` from token embeddings of `dtype` and both masks."""
+    """A serialised model of `modules`: from token embeddings of `dtype` and both masks."""
     graph = _Builder()
     element = TensorProto.FLOAT16 if dtype == "float16" else TensorProto.FLOAT
     features = {"token_embeddings": graph.add("Cast", _HIDDEN, to=TensorProto.FLOAT)}
     for module in modules:
         _MODULES.get(type(module), _unknown)(graph, module, features)
     # Reading both masks everywhere keeps one set of inputs, whatever the chain uses.
-    unused = graph.add("Mul", graph.sum(graph.add("Add", _MASK, _POOLING_MASK)), graph.float(0.0))
+    unused = graph.add("Mul", graph.sum(graph.add("Add", _MASK, _POOLING_MASK)), graph.number(0.0))
     graph.add("Add", features["sentence_embedding"], graph.column(unused), output=_RESULT)
     inputs = [helper.make_tensor_value_info(_HIDDEN, element, ["batch", "tokens", "hidden"])]
     for name in (_MASK, _POOLING_MASK):
@@ -93,7 +93,7 @@ class _Builder:
         self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def float(self, value: float) -> str:
+    def number(self, value: float) -> str:
         return self.constant(np.array(value, dtype=np.float32))
 
     def axis(self, number: int) -> str:
@@ -108,7 +108,7 @@ class _Builder:
         return self.add("Unsqueeze", value, self.axis(1))
 
     def at_least(self, value: str, least: float) -> str:
-        return self.add("Max", value, self.float(least))
+        return self.add("Max", value, self.number(least))
 
     def rows_at(self, values: str, index: str) -> str:
         """`values[i, index[i]]` for every i."""
@@ -125,9 +125,9 @@ def _cls(graph: _Builder, tokens: str, mask: str) -> str:
 
 
 def _max(graph: _Builder, tokens: str, mask: str) -> str:
-    zero = graph.float(0.0)
+    zero = graph.number(0.0)
     real = graph.add("Unsqueeze", graph.add("Greater", mask, zero), graph.axis(2))
-    shown = graph.add("Where", real, tokens, graph.float(-np.inf))
+    shown = graph.add("Where", real, tokens, graph.number(-np.inf))
     highest = graph.add("ReduceMax", shown, axes=[1], keepdims=0)
     some = graph.column(graph.add("Greater", graph.sum(mask), zero))
     return graph.add("Where", some, highest, zero)
@@ -217,17 +217,17 @@ _MODULES: dict[type, Callable[[_Builder, Any, dict[str, str]], None]] = {
 
 
 def _gelu(graph: _Builder, x: str) -> str:
-    erf = graph.add("Erf", graph.add("Mul", x, graph.float(0.5**0.5)))
-    half = graph.add("Mul", x, graph.float(0.5))
-    return graph.add("Mul", half, graph.add("Add", erf, graph.float(1.0)))
+    erf = graph.add("Erf", graph.add("Mul", x, graph.number(0.5**0.5)))
+    half = graph.add("Mul", x, graph.number(0.5))
+    return graph.add("Mul", half, graph.add("Add", erf, graph.number(1.0)))
 
 
 def _gelu_tanh(graph: _Builder, x: str) -> str:
     cube = graph.add("Mul", graph.add("Mul", x, x), x)
-    inner = graph.add("Add", x, graph.add("Mul", cube, graph.float(0.044715)))
-    tanh = graph.add("Tanh", graph.add("Mul", inner, graph.float((2.0 / np.pi) ** 0.5)))
-    half = graph.add("Mul", x, graph.float(0.5))
-    return graph.add("Mul", half, graph.add("Add", tanh, graph.float(1.0)))
+    inner = graph.add("Add", x, graph.add("Mul", cube, graph.number(0.044715)))
+    tanh = graph.add("Tanh", graph.add("Mul", inner, graph.number((2.0 / np.pi) ** 0.5)))
+    half = graph.add("Mul", x, graph.number(0.5))
+    return graph.add("Mul", half, graph.add("Add", tanh, graph.number(1.0)))
 
 
 def _single(operator: str, **attributes: Any) -> Callable[[_Builder, str], str]:

@@ -187,9 +187,7 @@ def _check_available(name: str, asked: str) -> None:
         )
     close = difflib.get_close_matches(name, [*available, *DEVICE_NAMES], n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise OptionError(
-        f"{asked} is not available: the installed ONNX Runtime has {listed}.{hint}"
-    )
+    raise OptionError(f"{asked} is not available: the installed ONNX Runtime has {listed}.{hint}")
 
 
 def _parse_device(device: str) -> tuple[str, int | None]:

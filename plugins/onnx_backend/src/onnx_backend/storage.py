@@ -12,6 +12,7 @@ import onnx
 
 from core import EmbeddingModel
 from core.errors import ModelFormatError, OptionError, UnsupportedOperation
+from onnx_backend.providers import CPU, import_runtime
 
 #: A protocol buffer message cannot be larger; what is goes into a second file.
 MAX_BYTES = 2**31 - 1
@@ -30,7 +31,7 @@ def write_model(
     target: Path,
     name: str,
     *,
-    convert: Callable[[Any], Any] | None = None,
+    convert: Callable[[Any, Path], Any] | None = None,
     external_data: bool | None = None,
 ) -> tuple[str, ...]:
     """Move an ONNX file to `target / name`, through `convert`; removes the folder it was in.
@@ -47,7 +48,7 @@ def write_model(
     else:
         model = read_model(traced)
         if convert is not None:
-            model = convert(model)
+            model = convert(model, traced.parent)
         files = save_model(model, target, name, external_data=external_data)
     shutil.rmtree(traced.parent)
     return files
@@ -79,15 +80,31 @@ def save_model(
     return (name, str(PurePosixPath(name).parent / data))
 
 
-def to_half(model: Any) -> Any:
+def to_half(model: Any, scratch: Path) -> Any:
     """The model computing in float16, inputs and outputs as they were."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    # Its symbolic shape inference knows ONNX Runtime's fused operators and needs sympy; onnx's own
-    # does not, so shapes are not inferred and types follow the graph.
-    return convert_float_to_float16(
-        model, keep_io_types=True, disable_shape_infer=True, check_fp16_ready=False
+    # Types of inner values decide where casts go. ONNX Runtime knows those of its own operators.
+    typed = with_value_types(model, scratch)
+    return convert_float_to_float16(typed, keep_io_types=True, disable_shape_infer=True)
+
+
+def with_value_types(model: Any, scratch: Path) -> Any:
+    """The same graph with the type and shape of every inner value stated."""
+    onnxruntime = import_runtime()
+    names = save_model(model, scratch, "untyped.onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.optimized_model_filepath = str(scratch / "typed.onnx")
+    if len(names) > 1:
+        prefix = "session.optimized_model_external_initializers_"
+        options.add_session_config_entry(f"{prefix}file_name", "typed.onnx_data")
+        options.add_session_config_entry(f"{prefix}min_size_in_bytes", str(_EXTERNAL_THRESHOLD))
+    onnxruntime.InferenceSession(
+        str(scratch / names[0]), options, providers=[CPU], enable_fallback=0
     )
+    return read_model(scratch / "typed.onnx")
 
 
 def derived_name(file_name: str, suffix: str) -> str:

@@ -1,0 +1,245 @@
+"""Optimise: ONNX Runtime's own graph passes and its transformer fusions, without torch.
+
+`onnxruntime.transformers.optimizer.optimize_model` imports torch for one check of its GPU path; its
+two steps are called here one by one instead, with the same results.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core import Artifact, EmbeddingModel, OptimizeOptions
+from core.errors import OptionError, UnsupportedOperation
+from core.options import check_names
+from onnx_backend.fusion import FUSION_SWITCHES, fusion_options
+from onnx_backend.providers import CPU, CUDA, available_providers, import_runtime
+from onnx_backend.storage import (
+    derived_name,
+    onnx_file,
+    read_model,
+    save_model,
+    to_half,
+    versions,
+)
+
+LEVELS = ("O1", "O2", "O3", "O4", "fp16")
+DEFAULT_LEVEL = "O2"
+OPTIMIZE_OPTIONS = ("raw_attention_mask", "external_data")
+
+#: ONNX Runtime's passes that would hide attention from the fusions after them.
+_HIDING = (
+    "MatMulScaleFusion",
+    "MatMulAddFusion",
+    "MatmulTransposeFusion",
+    "GemmActivationFusion",
+    "BiasSoftmaxFusion",
+)
+_ORT_LEVELS = {1: "ORT_ENABLE_BASIC", 2: "ORT_ENABLE_EXTENDED", 99: "ORT_ENABLE_ALL"}
+#: Where configurations keep the head count and the hidden size.
+_HEADS = ("num_attention_heads", "n_heads", "num_heads", "n_head", "encoder_attention_heads")
+
+
+@dataclass(frozen=True)
+class Level:
+    """What to do to a graph.
+
+    Attributes:
+        name: Suffix of the file's name.
+        passes: Level of ONNX Runtime's own passes: 0 for none, 1, 2 or 99.
+        fusions: Whether its transformer fusions follow.
+        switches: Of `FUSION_SWITCHES`.
+        for_gpu: Whether the result is to run on a GPU.
+        half: Convert to float16 at the end.
+    """
+
+    name: str
+    passes: int
+    fusions: bool
+    switches: Mapping[str, bool] = field(default_factory=dict)
+    for_gpu: bool = False
+    half: bool = False
+
+
+_NAMED = {
+    "O1": Level("O1", 1, False),
+    "O2": Level("O2", 2, True),
+    "O3": Level("O3", 2, True, {"enable_gelu_approximation": True}),
+    "O4": Level("O4", 2, True, {"enable_gelu_approximation": True}, for_gpu=True, half=True),
+    "fp16": Level("fp16", 0, False, half=True),
+}
+
+
+def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
+    """Write the optimised graph beside the name of the file it was made from."""
+    runtime = onnx_file(model, "optimize")
+    check_names(options.backend_kwargs, OPTIMIZE_OPTIONS, "optimize of the onnx backend")
+    level = read_level(options.config)
+    raw_mask = options.backend_kwargs.get("raw_attention_mask", True)
+    if level.half and runtime.dtype != "float32":
+        raise UnsupportedOperation(
+            f"{runtime.files[0]} computes in {runtime.dtype}; only a float32 file becomes float16. "
+            "Load the float32 file (file_name=...) and optimize that."
+        )
+    scratch = target / ".optimize"
+    scratch.mkdir()
+    with _quiet():
+        graph = _run_passes(runtime.path, bool(runtime.file.external), scratch, level)
+        if level.fusions:
+            graph = _fuse(graph, model, level, bool(raw_mask))
+        if level.half:
+            graph = to_half(graph, scratch)
+    name = derived_name(runtime.files[0], options.file_suffix or level.name)
+    files = save_model(
+        graph, target, name, external_data=options.backend_kwargs.get("external_data")
+    )
+    precision = {"float32": "fp32", "float16": "fp16"}.get(runtime.dtype, runtime.dtype)
+    return Artifact(
+        root=target,
+        file_name=name,
+        files=files,
+        precision="fp16" if level.half else precision,
+        config={
+            "level": level.name,
+            "passes": level.passes,
+            "fusions": level.fusions,
+            **level.switches,
+            "for_gpu": level.for_gpu,
+            "raw_attention_mask": bool(raw_mask),
+        },
+        versions=versions("onnx", "onnxruntime"),
+    )
+
+
+def read_level(config: Any) -> Level:
+    """A level's name, a mapping, or an object like Optimum's `OptimizationConfig`.
+
+    Raises:
+        OptionError: Neither, or with values that are not understood.
+    """
+    if config is None:
+        config = DEFAULT_LEVEL
+    if isinstance(config, str):
+        if config not in _NAMED:
+            raise OptionError(
+                f"The onnx backend optimizes to {', '.join(LEVELS)} or with a configuration "
+                f"object, not {config!r}."
+            )
+        return _NAMED[config]
+    if isinstance(config, Mapping):
+        values = dict(config)
+        known = (
+            "optimization_level",
+            "optimize_for_gpu",
+            "fp16",
+            *_OPTIMUM_EXTRA,
+            *FUSION_SWITCHES,
+        )
+        check_names(values, known, "an optimization config")
+    elif hasattr(config, "optimization_level"):
+        values = {name: getattr(config, name) for name in dir(config) if not name.startswith("_")}
+    else:
+        raise OptionError(
+            f"config must be one of {', '.join(LEVELS)}, a mapping or an OptimizationConfig, not "
+            f"{config!r}."
+        )
+    return _from_values(values)
+
+
+#: Attributes of Optimum's configuration that are no fusion switches.
+_OPTIMUM_EXTRA = (
+    "enable_transformers_specific_optimizations",
+    "optimize_with_onnxruntime_only",
+    "disable_shape_inference",
+    "use_external_data_format",
+)
+
+
+def _from_values(values: Mapping[str, Any]) -> Level:
+    passes = values.get("optimization_level", 1)
+    if passes not in (0, *_ORT_LEVELS):
+        raise OptionError(f"optimization_level must be 0, 1, 2 or 99, not {passes!r}.")
+    fusions = values.get("enable_transformers_specific_optimizations", True)
+    if values.get("optimize_with_onnxruntime_only"):
+        fusions = False
+    switches = {n: bool(values[n]) for n in FUSION_SWITCHES if values.get(n) is not None}
+    return Level(
+        "optimized",
+        passes,
+        bool(fusions),
+        switches,
+        for_gpu=bool(values.get("optimize_for_gpu")),
+        half=bool(values.get("fp16")),
+    )
+
+
+def _run_passes(path: Path, external: bool, scratch: Path, level: Level) -> Any:
+    """The graph after ONNX Runtime's own passes, external data in memory."""
+    # Passes for a GPU run on a GPU; without one the fusions do nearly all of the work.
+    if level.passes == 0 or (level.for_gpu and CUDA not in available_providers()):
+        return read_model(path)
+    onnxruntime = import_runtime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, _ORT_LEVELS[level.passes]
+    )
+    written = scratch / "model.onnx"
+    options.optimized_model_filepath = str(written)
+    if external:
+        prefix = "session.optimized_model_external_initializers_"
+        options.add_session_config_entry(f"{prefix}file_name", "model.onnx_data")
+        options.add_session_config_entry(f"{prefix}min_size_in_bytes", "1024")
+    disabled = ["ConstantSharing"]
+    if level.passes > 1 and level.fusions:
+        disabled += _HIDING
+    onnxruntime.InferenceSession(
+        str(path),
+        options,
+        providers=[CUDA, CPU] if level.for_gpu else [CPU],
+        disabled_optimizers=disabled,
+        enable_fallback=0,
+    )
+    return read_model(written)
+
+
+def _fuse(graph: Any, model: EmbeddingModel, level: Level, raw_mask: bool) -> Any:
+    from onnxruntime.transformers.optimizer import optimize_by_fusion
+
+    heads, hidden = heads_and_hidden(model)
+    options = fusion_options(level.switches, raw_mask)
+    return optimize_by_fusion(graph, "bert", heads, hidden, options).model
+
+
+def heads_and_hidden(model: EmbeddingModel) -> tuple[int, int]:
+    """Attention heads and hidden size from the model's config; zeros let the graph tell."""
+    architecture = model.source.architecture
+    heads = next((h for n in _HEADS if isinstance(h := architecture.config.get(n), int)), 0)
+    hidden = architecture.hidden_size
+    # The fusions assume heads as wide as hidden_size / heads, which some architectures are not.
+    if not heads or not hidden or hidden % heads or architecture.config.get("head_dim"):
+        return 0, 0
+    return heads, hidden
+
+
+class _Hide(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the optimiser's remarks on the root logger and its own."""
+    names = ("", "onnxruntime.transformers", "fusion_base", "onnx_model", "onnx_model_bert")
+    hide, loggers = _Hide(), [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addFilter(hide)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(hide)

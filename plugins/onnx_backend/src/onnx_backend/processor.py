@@ -1,0 +1,66 @@
+"""Which int8 preset this processor runs best, from its instruction set."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+#: Preset to the instructions it is for: any one of them.
+INSTRUCTIONS = {
+    "avx512_vnni": ("avx512_vnni", "avx512vnni", "avx_vnni", "avxvnni"),
+    "avx512": ("avx512f",),
+    "avx2": ("avx2",),
+}
+
+
+def instruction_set(text: str) -> frozenset[str]:
+    """Flags of the first processor in the text of /proc/cpuinfo."""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip().lower() in ("flags", "features"):
+            return frozenset(value.lower().split())
+    return frozenset()
+
+
+def choose_preset(flags: frozenset[str] | None = None, machine: str | None = None) -> str:
+    """The preset for a processor; for this one without arguments.
+
+    Processors with VNNI multiply signed weights exactly and fastest. Without it signed weights
+    can saturate, so plain AVX2 gets the unsigned ones.
+    """
+    kind = (machine or platform.machine()).lower()
+    if kind.startswith(("arm", "aarch")):
+        return "arm64"
+    known = _flags() if flags is None else flags
+    for preset, any_of in INSTRUCTIONS.items():
+        if known.intersection(any_of):
+            return preset
+    return "avx2"
+
+
+def better_preset(
+    preset: str, flags: frozenset[str] | None = None, machine: str | None = None
+) -> str | None:
+    """The preset to use instead where the processor lacks the instructions of this one."""
+    best = choose_preset(flags, machine)
+    order = ("avx2", "avx512", "avx512_vnni")
+    if (preset == "arm64") != (best == "arm64"):
+        return best
+    if preset in order and best in order and order.index(preset) > order.index(best):
+        return best
+    return None
+
+
+@cache
+def _flags() -> frozenset[str]:
+    if _CPUINFO.is_file():
+        return instruction_set(_CPUINFO.read_text(encoding="utf-8", errors="replace"))
+    if platform.system() == "Darwin":
+        command = ["sysctl", "-n", "machdep.cpu.features", "machdep.cpu.leaf7_features"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        return frozenset(found.stdout.lower().replace(".", "").split())
+    return frozenset()

@@ -1,0 +1,292 @@
+"""Quantise: dynamic int8 for an instruction set, static int8 with calibration texts, float16."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from core import Artifact, EmbeddingModel, QuantizeOptions
+from core.errors import OptionError, UnsupportedOperation
+from core.options import check_names
+from onnx_backend.calibrate import TextReader
+from onnx_backend.model_file import QUANTIZED_OPERATORS
+from onnx_backend.processor import better_preset, choose_preset
+from onnx_backend.session import OnnxRuntime
+from onnx_backend.storage import derived_name, onnx_file, versions, write_model
+
+logger = logging.getLogger("core")
+
+PRESETS = ("arm64", "avx2", "avx512", "avx512_vnni")
+CONFIGS = ("auto", *PRESETS, "fp16")
+QUANTIZE_OPTIONS = ("external_data",)
+#: Texts that static quantisation runs by default; ranges hardly move after them.
+DEFAULT_SAMPLES = 300
+CALIBRATION_METHODS = ("MinMax", "Entropy", "Percentile", "Distribution")
+_WEIGHT_TYPES = ("QInt8", "QUInt8")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to quantise.
+
+    Attributes:
+        name: Last part of the file's suffix: a preset, "quantized" or "static".
+        weights: ONNX Runtime's QuantType of the weights: "QInt8" or "QUInt8".
+        activations: Likewise of the activations.
+        per_channel: One scale a column of a weight, not one a weight.
+        reduce_range: Seven bits for weights, against overflow on old processors.
+        is_static: Activation ranges from calibration instead of from each batch.
+        method: Of `CALIBRATION_METHODS`, for static quantisation.
+        operators: Which operators; None for the default.
+        exclude: Nodes left in float32.
+    """
+
+    name: str
+    weights: str = "QInt8"
+    activations: str = "QUInt8"
+    weights_symmetric: bool = True
+    activations_symmetric: bool = False
+    per_channel: bool = True
+    reduce_range: bool = False
+    is_static: bool = False
+    method: str = "MinMax"
+    operators: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        return f"{self.weights.lower()}_{self.name}"
+
+
+def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> Artifact:
+    """Write the quantised graph beside the name of the file it was made from."""
+    runtime = onnx_file(model, "quantize")
+    extra = options.backend_kwargs
+    check_names(extra, QUANTIZE_OPTIONS, "quantize of the onnx backend")
+    if options.config == "fp16":
+        from core import OptimizeOptions
+        from onnx_backend.optimize import optimize_model
+
+        plain = OptimizeOptions(
+            config="fp16", file_suffix=options.file_suffix, backend_kwargs=extra
+        )
+        return optimize_model(model, target, plain)
+    settings = read_settings(options.config, options.calibration is not None)
+    _check_source(runtime)
+    if settings.is_static and options.calibration is None:
+        raise OptionError(
+            "Static quantisation needs calibration texts like those to be embedded: "
+            "calibration=[...] or a .txt or .jsonl file. Dynamic quantisation (a preset, or None) "
+            "needs none."
+        )
+    scratch = target / ".quantize"
+    scratch.mkdir()
+    written = scratch / "model.onnx"
+    external = bool(runtime.file.external)
+    with _quiet():
+        if settings.is_static:
+            texts = list(options.calibration or ())[: options.num_samples or DEFAULT_SAMPLES]
+            _quantize_static(model, settings, texts, written, external)
+        else:
+            _quantize_dynamic(runtime, settings, written, external)
+    name = derived_name(runtime.files[0], options.file_suffix or settings.suffix)
+    files = write_model(written, target, name, external_data=extra.get("external_data"))
+    return Artifact(
+        root=target,
+        file_name=name,
+        files=files,
+        precision="int8",
+        config={
+            "preset": settings.name,
+            "weights": settings.weights,
+            "activations": settings.activations,
+            "per_channel": settings.per_channel,
+            "reduce_range": settings.reduce_range,
+            "static": settings.is_static,
+            **({"method": settings.method, "texts": len(texts)} if settings.is_static else {}),
+        },
+        versions=versions("onnx", "onnxruntime"),
+    )
+
+
+def read_settings(config: Any, calibrated: bool) -> Settings:
+    """A preset's name, a mapping, or an object like Optimum's `QuantizationConfig`.
+
+    Raises:
+        OptionError: Neither, or with values that are not understood.
+    """
+    if config is None:
+        config = "static" if calibrated else "auto"
+    if isinstance(config, str):
+        return _preset(config, calibrated)
+    if isinstance(config, Mapping):
+        values = dict(config)
+        check_names(values, _CONFIG_NAMES, "a quantization config")
+    elif hasattr(config, "weights_dtype") and hasattr(config, "is_static"):
+        values = {name: getattr(config, name) for name in _CONFIG_NAMES if hasattr(config, name)}
+    else:
+        raise OptionError(
+            f"config must be one of {', '.join(CONFIGS)}, a mapping or a QuantizationConfig, not "
+            f"{config!r}."
+        )
+    return _from_values(values, calibrated)
+
+
+def _preset(name: str, calibrated: bool) -> Settings:
+    chosen = choose_preset() if name in ("auto", "static") else name
+    if chosen not in PRESETS:
+        raise OptionError(
+            f"The onnx backend quantizes for {', '.join(CONFIGS)}, statically ('static', with "
+            f"calibration texts) or with a configuration object, not {name!r}."
+        )
+    better = better_preset(chosen)
+    if better is not None:
+        logger.warning(
+            "This processor lacks the instructions of %r, so its int8 results may saturate and "
+            "its speed be lower here; %r is for this processor. Use the file where those "
+            "instructions are.",
+            chosen,
+            better,
+        )
+    settings = Settings(chosen, weights="QUInt8" if chosen == "avx2" else "QInt8")
+    if name != "static" and not calibrated:
+        return settings
+    return replace(settings, name=f"{chosen}_static", is_static=True)
+
+
+#: Attributes of Optimum's QuantizationConfig that are honoured; mappings take them too.
+_CONFIG_NAMES = (
+    "is_static",
+    "weights_dtype",
+    "weights_symmetric",
+    "activations_dtype",
+    "activations_symmetric",
+    "per_channel",
+    "reduce_range",
+    "operators_to_quantize",
+    "nodes_to_exclude",
+    "method",
+)
+
+
+def _from_values(values: Mapping[str, Any], calibrated: bool) -> Settings:
+    method = str(values.get("method", "MinMax"))
+    if method not in CALIBRATION_METHODS:
+        listed = ", ".join(CALIBRATION_METHODS)
+        raise OptionError(f"method must be one of {listed}, not {method!r}.")
+    operators = values.get("operators_to_quantize")
+    return Settings(
+        name="quantized",
+        weights=_type_name(values.get("weights_dtype", "QInt8"), "weights_dtype"),
+        activations=_type_name(values.get("activations_dtype", "QUInt8"), "activations_dtype"),
+        weights_symmetric=bool(values.get("weights_symmetric", True)),
+        activations_symmetric=bool(values.get("activations_symmetric", False)),
+        per_channel=bool(values.get("per_channel", True)),
+        reduce_range=bool(values.get("reduce_range", False)),
+        is_static=bool(values.get("is_static", calibrated)),
+        method=method,
+        operators=tuple(operators) if operators else None,
+        exclude=tuple(values.get("nodes_to_exclude") or ()),
+    )
+
+
+def _type_name(value: Any, name: str) -> str:
+    text = str(getattr(value, "name", value))
+    for known in _WEIGHT_TYPES:
+        if text.lower().removeprefix("q") == known.lower().removeprefix("q"):
+            return known
+    raise OptionError(f"{name} must be QInt8 or QUInt8, not {value!r}.")
+
+
+def _check_source(runtime: OnnxRuntime) -> None:
+    file, name = runtime.file, runtime.files[0]
+    if file.is_quantized:
+        found = sorted(set(file.operators) & set(QUANTIZED_OPERATORS))
+        raise UnsupportedOperation(
+            f"{name} is quantised already (it has {', '.join(found)}). Load the float32 file it "
+            "was made from (file_name=...) and quantize that."
+        )
+    if file.dtype != "float32":
+        raise UnsupportedOperation(
+            f"{name} computes in {file.dtype}; int8 is made from float32. Load the float32 file "
+            "(file_name=...) and quantize that."
+        )
+
+
+def _quantize_dynamic(
+    runtime: OnnxRuntime, settings: Settings, written: Path, external: bool
+) -> None:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        str(runtime.path),
+        str(written),
+        op_types_to_quantize=list(settings.operators) if settings.operators else None,
+        nodes_to_exclude=list(settings.exclude),
+        per_channel=settings.per_channel,
+        reduce_range=settings.reduce_range,
+        weight_type=getattr(QuantType, settings.weights),
+        use_external_data_format=external,
+        extra_options={
+            "WeightSymmetric": settings.weights_symmetric,
+            "ActivationSymmetric": settings.activations_symmetric,
+            # ONNX Runtime's default leaves the products inside attention in float32.
+            "MatMulConstBOnly": False,
+            # Shape inference does not know the fused operators of an optimised graph.
+            "DefaultTensorType": onnx.TensorProto.FLOAT,
+        },
+    )
+
+
+#: Quantised statically: products with weights. Sums, norms and softmax cost little and lose much.
+_STATIC_OPERATORS = ("MatMul", "Gemm")
+
+
+def _quantize_static(
+    model: EmbeddingModel, settings: Settings, texts: list[str], written: Path, external: bool
+) -> None:
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    runtime: OnnxRuntime = model.runtime
+    quantize_static(
+        str(runtime.path),
+        str(written),
+        TextReader(model, runtime.graph, texts),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=list(settings.operators or _STATIC_OPERATORS),
+        nodes_to_exclude=list(settings.exclude),
+        per_channel=settings.per_channel,
+        reduce_range=settings.reduce_range,
+        activation_type=getattr(QuantType, settings.activations),
+        weight_type=getattr(QuantType, settings.weights),
+        calibrate_method=getattr(CalibrationMethod, settings.method),
+        use_external_data_format=external,
+        extra_options={
+            "WeightSymmetric": settings.weights_symmetric,
+            "ActivationSymmetric": settings.activations_symmetric,
+            "MatMulConstBOnly": True,
+            "DefaultTensorType": onnx.TensorProto.FLOAT,
+        },
+    )
+
+
+class _Hide(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the quantiser's advice on the root logger to preprocess, which loading did."""
+    hide, root = _Hide(), logging.getLogger()
+    root.addFilter(hide)
+    try:
+        yield
+    finally:
+        root.removeFilter(hide)
