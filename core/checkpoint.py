@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cached_property
@@ -84,7 +86,6 @@ class OverlayFiles(Files):
 
     def __init__(self, front: Path, behind: Files) -> None:
         self.front, self.behind = LocalFiles(front), behind
-        self._gathered: list[tempfile.TemporaryDirectory[str]] = []
 
     def names(self) -> tuple[str, ...]:
         return tuple(sorted({*self.front.names(), *self.behind.names()}))
@@ -103,13 +104,13 @@ class OverlayFiles(Files):
             return self.front.folder(wanted)
         # Runtimes that take a directory see both as one: links in a directory of their own,
         # because other processes read the front and may not be allowed to write to it.
-        gathered = tempfile.TemporaryDirectory(prefix="core-checkpoint-")
-        self._gathered.append(gathered)
+        gathered = Path(tempfile.mkdtemp(prefix="core-checkpoint-"))
+        weakref.finalize(self, shutil.rmtree, gathered, ignore_errors=True)
         for name in wanted:
-            link = Path(gathered.name) / name
+            link = gathered / name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(self.path(name).resolve())
-        return Path(gathered.name)
+        return gathered
 
     def size(self, name: str) -> int | None:
         front = (self.front.root / name).exists()

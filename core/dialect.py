@@ -116,11 +116,10 @@ def _write_table(tree: Path, source: Checkpoint) -> None:
 def _write_module(tree: Path, folder: str, module: Module, architecture: Architecture) -> None:
     place = tree / folder / "config.json"
     given: dict[str, Any] = json.loads(place.read_bytes()) if place.is_file() else {}
+    config: dict[str, Any]
     if isinstance(module, Pooling):
         width = given.get("embedding_dimension") or given.get("word_embedding_dimension")
-        config: dict[str, Any] = {"word_embedding_dimension": width or architecture.hidden_size}
-        config.update({_FLAGS[mode]: mode in module.modes for mode in POOLING_MODES})
-        config["include_prompt"] = module.include_prompt
+        config = _pooling_config(module, width or architecture.hidden_size)
     elif isinstance(module, Dense):
         config = _dense_config(module, given)
     elif isinstance(module, LayerNorm):
@@ -128,6 +127,15 @@ def _write_module(tree: Path, folder: str, module: Module, architecture: Archite
     else:
         return
     _write_json(place, config)
+
+
+def _pooling_config(module: Pooling, width: int) -> dict[str, Any]:
+    config: dict[str, Any] = {"include_prompt": module.include_prompt}
+    if list(module.modes) != [mode for mode in POOLING_MODES if mode in module.modes]:
+        # Flags have one order; versions since 5.4 read any other from a list.
+        return {"embedding_dimension": width, "pooling_mode": list(module.modes), **config}
+    flags = {flag: mode in module.modes for mode, flag in _FLAGS.items()}
+    return {"word_embedding_dimension": width, **flags, **config}
 
 
 def _dense_config(module: Dense, given: Mapping[str, Any]) -> dict[str, Any]:

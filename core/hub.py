@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import core
 from core.checkpoint import Checkpoint, Files
 from core.errors import ModelError, ModelFormatError, ModelNotFound
 from core.repository import DEFAULT_OWNER, Repository, explained, status_of
@@ -107,6 +108,7 @@ class HubFiles(Files):
                     token=repository.token,
                     endpoint=repository.endpoint,
                     library_name="core",
+                    library_version=core.__version__,
                 )
             )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import core
 from core.errors import CoreError, ModelError, ModelNotFound
 
 #: Whose repository a name without an owner means.
@@ -54,7 +55,12 @@ class Repository:
         """huggingface_hub's client for it."""
         from huggingface_hub import HfApi
 
-        return HfApi(endpoint=self.endpoint, token=self.token, library_name="core")
+        return HfApi(
+            endpoint=self.endpoint,
+            token=self.token,
+            library_name="core",
+            library_version=core.__version__,
+        )
 
     @property
     def download_command(self) -> str:
@@ -122,10 +128,13 @@ def explain(error: Exception, repository: Repository, doing: str) -> ModelError:
             f"{did}: the cache {repository.cache} cannot be written ({os.strerror(int(number))}). "
             "Free space there, or point cache_dir (or $HF_HOME) elsewhere."
         )
+    advice = "try again."
+    if not doing.startswith("push"):
+        advice = "try again: finished files are kept. Without one, use what is cached: "
+        advice += "local_files_only=True."
     return ModelError(
         f"{did}: the connection to {endpoint} failed ({type(error).__name__}: {text}). Check the "
-        "network, the proxy and $HF_ENDPOINT, then try again: finished files are kept. Without a "
-        "network, use what is cached: local_files_only=True."
+        f"network, the proxy and $HF_ENDPOINT, then {advice}"
     )
 
 
@@ -163,5 +172,8 @@ def _revisions(repository: Repository) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    lines = [line.strip() for line in str(root).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(root).__name__

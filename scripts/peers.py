@@ -1,7 +1,7 @@
 """Environments of other libraries, to compare with and to exchange models with.
 
     python scripts/peers.py --list
-    python scripts/peers.py st-5.3 st-6.2     # prints each interpreter's path, building what is missing
+    python scripts/peers.py st-5.3 st-6.2   # builds what is missing, prints the interpreters
 
 Each lives in .cache/peers/<name>, built once and again when its recipe here changes. They are
 needed for comparisons only; neither the library nor `make test` uses them.

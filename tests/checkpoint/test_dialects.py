@@ -1,0 +1,361 @@
+"""Every dialect of a model directory is read; what is written all readers know."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import core
+from core.architecture import TRANSFORMER_CONFIGS
+from core.checkpoint import resolve
+from core.errors import ModelFormatError, UnsupportedOperation
+from core.modules import Dense, Normalize, Pooling
+from core.weights import read_weights, write_safetensors
+from tests.checkpoint import dialects
+from tests.checkpoint.dialects import DIALECTS, build_dialect, chain, new_modules, read, write
+
+TEXTS = ["one text", "another, longer text about vectors", ""]
+
+
+def embed(folder: Path, **arguments: Any) -> np.ndarray:
+    with core.load(str(folder), backend="torch", device="cpu", **arguments) as model:
+        result: np.ndarray = model.encode(TEXTS)
+        return result
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def tiny(tiny_model: Callable[[str], Path], folder: Path) -> Path:
+    """A copy of bert-cls: Transformer, Pooling (cls), Normalize."""
+    shutil.copytree(tiny_model("bert-cls"), folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("dialect", "same_as"),
+    [
+        ("transformer-in-a-folder", "bert-cls"),
+        ("old-length-name", "roberta"),
+        ("no-modules-json", "bert-mean"),
+    ],
+)
+def test_an_old_layout_embeds_like_the_usual_one(
+    folder: Path, tiny_model: Callable[[str], Path], dialect: str, same_as: str
+) -> None:
+    build_dialect(dialect, folder)
+    assert np.array_equal(embed(folder), embed(tiny_model(same_as)))
+
+
+def test_the_new_modules_json_embeds_like_the_old(
+    folder: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    new_modules(folder)
+    assert np.array_equal(embed(folder), embed(tiny_model("bert-cls")))
+    # The length is in tokenizer_config.json alone.
+    assert resolve(folder).architecture.max_seq_length == 128
+
+
+@pytest.mark.parametrize("name", TRANSFORMER_CONFIGS)
+def test_the_length_is_read_under_each_of_its_files_names(tiny: Path, name: str) -> None:
+    (tiny / "sentence_bert_config.json").unlink()
+    write(tiny, name, {"max_seq_length": 17, "do_lower_case": True})
+    architecture = resolve(tiny).architecture
+    assert architecture.max_seq_length == 17
+    assert architecture.do_lower_case
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "sentence_transformers.models.Normalize",
+        "sentence_transformers.sentence_transformer.modules.normalize.Normalize",
+        "sentence_transformers.base.modules.normalize.Normalize",
+        "sentence_transformers.models.Normalize.Normalize",
+    ],
+)
+def test_a_class_is_known_by_its_last_name(tiny: Path, kind: str) -> None:
+    modules = read(tiny, "modules.json")
+    modules[2]["type"] = kind
+    write(tiny, "modules.json", modules)
+    assert isinstance(resolve(tiny).architecture.modules[1], Normalize)
+
+
+LEGACY = {
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+
+
+@pytest.mark.parametrize("mode", LEGACY)
+def test_a_pooling_mode_means_the_same_in_both_spellings(tiny: Path, mode: str) -> None:
+    flags = {flag: name == mode for name, flag in LEGACY.items()}
+    write(tiny, "1_Pooling/config.json", {"word_embedding_dimension": 32, **flags})
+    old = resolve(tiny).architecture.modules[0]
+    write(tiny, "1_Pooling/config.json", {"embedding_dimension": 32, "pooling_mode": mode})
+    assert resolve(tiny).architecture.modules[0] == old == Pooling(modes=(mode,))
+
+
+@pytest.mark.parametrize(
+    ("config", "modes"),
+    [
+        ({"pooling_mode_cls_token": True}, ("cls",)),
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, ("mean",)),
+        ({}, ("mean",)),
+        ({"pooling_mode_lasttoken": True, "pooling_mode_cls_token": True}, ("cls", "lasttoken")),
+        ({"pooling_mode": ["mean", "max"]}, ("mean", "max")),
+    ],
+)
+def test_partial_and_several_flags(tiny: Path, config: dict[str, Any], modes: tuple[str]) -> None:
+    write(tiny, "1_Pooling/config.json", {"word_embedding_dimension": 32, **config})
+    pooling = resolve(tiny).architecture.modules[0]
+    assert isinstance(pooling, Pooling)
+    assert pooling.modes == modes
+
+
+def test_a_causal_model_without_modules_json_pools_its_last_token(
+    tiny_model: Callable[[str], Path], folder: Path
+) -> None:
+    shutil.copytree(tiny_model("qwen3"), folder)
+    (folder / "modules.json").unlink()
+    for is_causal, mode in ((None, "lasttoken"), (True, "lasttoken"), (False, "mean")):
+        config = {**read(folder, "config.json"), "architectures": ["Qwen3ForCausalLM"]}
+        if is_causal is not None:
+            config["is_causal"] = is_causal
+        write(folder, "config.json", config)
+        assert resolve(folder).architecture.modules[0] == Pooling(modes=(mode,))
+
+
+def test_dense_reads_safetensors_and_pickles_alike(folder: Path, tmp_path: Path) -> None:
+    build_dialect("dense-in-pickle", folder)
+    from_pickle = embed(folder)
+    weights = read_weights(folder / "2_Dense/pytorch_model.bin")
+    (folder / "2_Dense/pytorch_model.bin").unlink()
+    write_safetensors(folder / "2_Dense/model.safetensors", weights)
+    assert np.array_equal(embed(folder), from_pickle)
+    assert from_pickle.shape == (3, 16)
+
+
+def test_dense_with_a_residual_adds_its_input(folder: Path) -> None:
+    build_dialect("dense-in-pickle", folder)
+    random = np.random.default_rng(0)
+    square = {
+        "linear.weight": random.normal(0, 0.2, (32, 32)).astype(np.float32),
+        "linear.bias": np.zeros(32, np.float32),
+    }
+    (folder / "2_Dense/pytorch_model.bin").unlink()
+    write_safetensors(folder / "2_Dense/model.safetensors", square)
+    config = {**read(folder, "2_Dense/config.json"), "out_features": 32}
+    write(folder, "2_Dense/config.json", config)
+    plain = embed(folder)
+    write(folder, "2_Dense/config.json", {**config, "use_residual": True})
+    chain(folder, *[(m["type"], m["path"]) for m in read(folder, "modules.json")[:2]])
+    pooled = embed(folder)
+    dense = {"type": dialects._OLD + "Dense", "path": "2_Dense"}
+    write(folder, "modules.json", [*read(folder, "modules.json"), dense])
+    assert np.allclose(embed(folder), plain + pooled, atol=1e-6)
+
+
+def test_transformer_weights_in_a_pickle_load(
+    tiny: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(tiny / "model.safetensors"), tiny / "pytorch_model.bin")
+    (tiny / "model.safetensors").unlink()
+    assert np.array_equal(embed(tiny), embed(tiny_model("bert-cls")))
+
+
+@pytest.fixture
+def model2vec(folder: Path, tiny_model: Callable[[str], Path]) -> Path:
+    """model2vec's layout: no modules.json, shared rows, a weight for each token."""
+    random = np.random.default_rng(4)
+    write_safetensors(
+        folder / "model.safetensors",
+        {
+            "embeddings": random.normal(size=(50, 24)).astype(np.float16),
+            "mapping": random.integers(0, 50, 400),
+            "weights": random.uniform(0.5, 2, 400),
+        },
+    )
+    write(folder, "config.json", {"model_type": "model2vec", "normalize": True})
+    shutil.copyfile(tiny_model("bert-mean") / "tokenizer.json", folder / "tokenizer.json")
+    return folder
+
+
+def test_static_embeddings_average_rows(folder: Path) -> None:
+    build_dialect("static-table", folder)
+    table = read_weights(folder / "0_StaticEmbedding/model.safetensors")["embedding.weight"]
+    with core.load(str(folder), backend="torch", device="cpu") as model:
+        ids = model.tokenizer.encode([TEXTS[1]]).ids
+        mean = table[ids].mean(axis=0)
+        assert np.allclose(model.encode(TEXTS[1]), mean / np.linalg.norm(mean), atol=1e-6)
+        assert not model.encode("").any()
+
+
+def test_model2vec_shares_and_weights_rows(model2vec: Path) -> None:
+    weights = read_weights(model2vec / "model.safetensors")
+    table = weights["embeddings"][weights["mapping"]] * weights["weights"][:, None]
+    with core.load(str(model2vec), backend="torch", device="cpu") as model:
+        ids = model.tokenizer.encode([TEXTS[1]]).ids
+        mean = table[ids].mean(axis=0)
+        assert np.allclose(model.encode(TEXTS[1]), mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_model2vec_is_saved_as_the_table_sentence_transformers_reads(
+    model2vec: Path, tmp_path: Path
+) -> None:
+    with core.load(str(model2vec), backend="torch", device="cpu") as model:
+        model.save(tmp_path / "saved")
+    saved = read_weights(tmp_path / "saved/model.safetensors")
+    assert list(saved) == ["embedding.weight"]
+    assert [m["type"].rpartition(".")[2] for m in read(tmp_path / "saved", "modules.json")] == [
+        "StaticEmbedding",
+        "Normalize",
+    ]
+    assert np.allclose(embed(tmp_path / "saved"), embed(model2vec), atol=1e-6)
+
+
+def test_static_embeddings_run_on_every_installed_backend(folder: Path) -> None:
+    build_dialect("static-table", folder)
+    expected = embed(folder)
+    for name, status in core.backends().items():
+        if status.status == "ok":
+            with core.load(str(folder), backend=name) as model:
+                assert np.array_equal(model.encode(TEXTS), expected), name
+
+
+@pytest.mark.parametrize(
+    "name", ["CNN", "LSTM", "CLIPModel", "Router", "Asym", "BoW", "WordWeights"]
+)
+def test_a_module_that_is_not_run_is_named(tiny: Path, name: str) -> None:
+    chain(
+        tiny, (f"sentence_transformers.models.{name}", ""), (dialects._OLD + "Pooling", "1_Pooling")
+    )
+    with pytest.raises(UnsupportedOperation, match=f"type {name}, which core does not run"):
+        embed(tiny)
+
+
+@pytest.mark.parametrize("kind", ["SparseEncoder", "CrossEncoder"])
+def test_another_kind_of_model_is_named(tiny: Path, kind: str) -> None:
+    write(tiny, "config_sentence_transformers.json", {"model_type": kind})
+    with pytest.raises(UnsupportedOperation, match=f"is a {kind}"):
+        embed(tiny)
+
+
+def test_custom_code_is_named_and_not_run(tiny: Path) -> None:
+    (tiny / "evil.py").write_text(f"open({str(tiny / 'ran')!r}, 'w')\nclass Custom: pass\n")
+    chain(tiny, (dialects._OLD + "Transformer", ""), ("evil.Custom", "1_Pooling"))
+    with pytest.raises(UnsupportedOperation, match=r"'evil.Custom'.*never runs"):
+        embed(tiny, trust_remote_code=True)
+    assert not (tiny / "ran").exists()
+
+
+@pytest.mark.parametrize("dialect", [*DIALECTS, "new-modules"])
+def test_saving_writes_the_old_dialect_and_changes_no_embedding(
+    folder: Path, tmp_path: Path, dialect: str
+) -> None:
+    if dialect == "new-modules":
+        new_modules(folder)
+    else:
+        build_dialect(dialect, folder)
+    saved = tmp_path / "saved"
+    with core.load(str(folder), backend="torch", device="cpu") as model:
+        model.save(saved)
+    assert np.array_equal(embed(saved), embed(folder))
+    modules = read(saved, "modules.json")
+    for number, module in enumerate(modules):
+        assert module["type"].startswith("sentence_transformers.models.")
+        assert (module["idx"], module["name"]) == (number, str(number))
+    if "StaticEmbedding" not in modules[0]["type"]:
+        assert modules[0]["path"] == ""
+        assert {"max_seq_length", "do_lower_case"} <= set(read(saved, "sentence_bert_config.json"))
+        pooling = read(saved, "1_Pooling/config.json")
+        assert pooling["word_embedding_dimension"] == 32
+        assert {type(pooling[flag]) for flag in LEGACY.values()} == {bool}
+
+
+def test_the_configuration_of_a_live_model_is_what_is_saved(tiny: Path, tmp_path: Path) -> None:
+    with core.load(str(tiny), backend="torch", device="cpu") as model:
+        model.prompts.update({"query": "find: ", "document": ""})
+        model.default_prompt_name = "query"
+        model.similarity_fn_name = "dot"
+        model.max_seq_length = 9
+        model.truncate_dim = 8
+        model.save(tmp_path / "saved")
+    with core.load(str(tmp_path / "saved"), backend="torch", device="cpu") as again:
+        assert again.prompts == {"query": "find: ", "document": ""}
+        assert again.default_prompt_name == "query"
+        assert again.similarity_fn_name == "dot"
+        assert again.max_seq_length == 9
+        assert again.dimension == 8
+
+
+def test_every_file_of_the_source_is_kept(tiny: Path, tmp_path: Path) -> None:
+    extra = {"README.md": b"mine", "notes/deep/a.txt": b"1", "onnx/model_x.onnx": b"graph"}
+    for name, content in extra.items():
+        (tiny / name).parent.mkdir(parents=True, exist_ok=True)
+        (tiny / name).write_bytes(content)
+    with core.load(str(tiny), backend="torch", device="cpu") as model:
+        model.save(tmp_path / "saved")
+    for name, content in extra.items():
+        assert (tmp_path / "saved" / name).read_bytes() == content
+    before = {p.relative_to(tiny) for p in tiny.rglob("*") if p.is_file()}
+    assert {tmp_path / "saved" / p for p in before} <= set((tmp_path / "saved").rglob("*"))
+
+
+def test_a_card_is_made_once(tiny: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "my-model"
+    with core.load(str(tiny), backend="torch", device="cpu") as model:
+        model.save(saved)
+        card = (saved / "README.md").read_text()
+        assert 'core.load("my-model", backend="torch")' in card
+        assert 'SentenceTransformer("my-model")' in card
+        (saved / "README.md").write_text("mine")
+        model.save(saved)
+    assert (saved / "README.md").read_text() == "mine"
+
+
+def test_a_tokenizer_json_is_made_from_an_old_vocabulary(tiny: Path, tmp_path: Path) -> None:
+    vocabulary = json.loads((tiny / "tokenizer.json").read_text())["model"]["vocab"]
+    (tiny / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)))
+    expected = embed(tiny)
+    (tiny / "tokenizer.json").unlink()
+    assert np.array_equal(embed(tiny), expected)
+    with core.load(str(tiny), backend="torch", device="cpu") as model:
+        model.save(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved/tokenizer.json").read_text())["truncation"] is None
+    assert np.array_equal(embed(tmp_path / "saved"), expected)
+
+
+def test_dense_and_layer_norm_need_their_weights(folder: Path) -> None:
+    build_dialect("layer-norm", folder)
+    assert not isinstance(resolve(folder).architecture.modules[-1], Dense)
+    (folder / "2_LayerNorm/model.safetensors").unlink()
+    with pytest.raises(ModelFormatError, match="weights of module '2_LayerNorm' are missing"):
+        embed(folder)
+
+
+def test_the_order_of_pooling_modes_survives_saving(tiny: Path, tmp_path: Path) -> None:
+    config = {"embedding_dimension": 32, "pooling_mode": ["mean", "cls"]}
+    write(tiny, "1_Pooling/config.json", config)
+    expected = embed(tiny)
+    with core.load(str(tiny), backend="torch", device="cpu") as model:
+        model.save(tmp_path / "saved")
+    assert np.array_equal(embed(tmp_path / "saved"), expected)
+    write(tiny, "1_Pooling/config.json", {**config, "pooling_mode": ["cls", "mean"]})
+    assert not np.array_equal(embed(tiny), expected)

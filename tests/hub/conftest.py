@@ -1,0 +1,31 @@
+"""A fresh loopback Hub and an empty Hub cache for every test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hub.loopback import TOKEN, LoopbackHub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """`$HF_ENDPOINT` points to it, `$HF_TOKEN` may write, the cache is empty."""
+    with LoopbackHub(tmp_path / "hub") as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+        # Xet is a second protocol with servers of its own; uploads take LFS without it.
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        yield running
+
+
+def folder_files(folder: Path) -> dict[str, bytes]:
+    """Relative name to content of every file in a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -1,0 +1,154 @@
+"""What a Hub and a network do wrong, and what the user reads then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import core
+from core.checkpoint import resolve
+from core.errors import ArtifactNotFound, ModelError, ModelFormatError, ModelNotFound
+from tests.hub.conftest import folder_files
+from tests.hub.loopback import LoopbackHub
+
+TEXTS = ["one text", "another, longer text about vectors"]
+
+
+@pytest.fixture
+def tiny(tiny_model: Callable[[str], Path]) -> Path:
+    return tiny_model("bert-cls")
+
+
+@pytest.fixture
+def published(hub: LoopbackHub, tiny: Path) -> LoopbackHub:
+    store = hub.create("acme/tiny")
+    store.point("refs/tags/v1", store.add(folder_files(tiny)))
+    return hub
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client waits seconds between its attempts; here it makes them at once."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
+
+
+def embed(name: str, **arguments: object) -> np.ndarray:
+    with core.load(name, backend="torch", device="cpu", **arguments) as model:  # type: ignore[arg-type]
+        result: np.ndarray = model.encode(TEXTS)
+        return result
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "says"),
+    [
+        (401, ModelNotFound, r"refused the token \(401\).*hf auth login"),
+        (403, ModelNotFound, r"access is restricted.*token"),
+        (404, ModelNotFound, r"no such repository.*Check the name"),
+        (429, ModelError, r"\(429\).*Wait a little.*local_files_only=True"),
+        (500, ModelError, r"answered 500.*Try again later"),
+    ],
+)
+@pytest.mark.parametrize("where", ["listing", "file"])
+def test_each_refusal_names_its_cause_and_mend(
+    published: LoopbackHub, where: str, status: int, kind: type[Exception], says: str
+) -> None:
+    published.fail("/api/models" if where == "listing" else "/resolve/", status=status)
+    if where == "file" and status == 404:
+        says = "no such repository|no such file any more"
+    with pytest.raises(kind, match=says) as caught:
+        core.load("acme/tiny", backend="torch", device="cpu")
+    assert "acme/tiny" in str(caught.value)
+
+
+def test_a_missing_repository_explains_bare_names(hub: LoopbackHub) -> None:
+    with pytest.raises(ModelNotFound, match=r"like 'nothing-here', means 'sentence-transformers/"):
+        core.load("nothing-here", backend="torch")
+
+
+def test_a_missing_revision_lists_what_exists(published: LoopbackHub) -> None:
+    with pytest.raises(ModelNotFound, match=r"no revision 'v9'.*branches and tags: main, v1"):
+        core.load("acme/tiny", backend="torch", revision="v9")
+
+
+def test_a_missing_file_lists_what_exists_and_fetches_nothing(published: LoopbackHub) -> None:
+    with pytest.raises(ArtifactNotFound, match=r"no file 'modle.safetensors'.*model.safetensors"):
+        core.load("acme/tiny", backend="torch", file_name="modle.safetensors")
+    assert not [r for r in published.downloads() if r.path.endswith(".safetensors")]
+
+
+def test_a_busy_hub_is_asked_again(published: LoopbackHub, tiny: Path) -> None:
+    published.fail("/api/models", status=429, times=1)
+    published.fail("/api/models", status=503, times=1)
+    assert np.array_equal(embed("acme/tiny"), embed(str(tiny)))
+
+
+def test_a_connection_dropped_mid_file_is_made_again(published: LoopbackHub, tiny: Path) -> None:
+    published.fail("GET .*model.safetensors", drop_after=10_000, times=1)
+    assert np.array_equal(embed("acme/tiny"), embed(str(tiny)))
+    sent = [r for r in published.downloads() if r.path.endswith("model.safetensors")]
+    assert sent[0].sent == 10_000
+    assert len(sent) == 2
+
+
+def test_a_connection_that_keeps_dropping_is_an_error_and_the_next_load_works(
+    published: LoopbackHub, tiny: Path
+) -> None:
+    fault = published.fail("GET .*model.safetensors", drop_after=0)
+    with pytest.raises(ModelError, match=r"download model.safetensors of acme/tiny.*try again"):
+        core.load("acme/tiny", backend="torch", device="cpu")
+    fault.times = 0
+    assert np.array_equal(embed("acme/tiny"), embed(str(tiny)))
+
+
+def test_a_hub_that_is_not_there_is_named(
+    published: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ModelError, match=r"connection to http://127.0.0.1:9 failed.*proxy"):
+        core.load("acme/tiny", backend="torch")
+
+
+def test_a_slow_hub_times_out_with_the_same_advice(
+    published: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the fault itself has to wait
+    monkeypatch.setenv("HF_ENDPOINT", published.url)
+    monkeypatch.setattr("core.hub._LISTING_TIMEOUT", 0.2)
+    published.fail("/api/models", delay=0.8)
+    with pytest.raises(ModelError, match=r"connection to .* failed .*local_files_only=True"):
+        core.load("acme/tiny", backend="torch")
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_truncated_cached_file_is_named_with_the_way_to_refresh_it(
+    published: LoopbackHub, tiny: Path, offline: bool
+) -> None:
+    embed("acme/tiny")
+    blob = resolve("acme/tiny").path("model.safetensors").resolve()
+    whole = blob.read_bytes()
+    blob.write_bytes(whole[:-100])
+    with pytest.raises(ModelFormatError, match=r"--force-download") as caught:
+        embed("acme/tiny", local_files_only=offline)
+    assert f"{len(whole) - 100:,} bytes and the Hub says {len(whole):,}" in str(caught.value)
+    assert str(blob) in str(caught.value)
+    # The second way it names works.
+    blob.unlink()
+    assert np.array_equal(embed("acme/tiny"), embed(str(tiny)))
+
+
+def test_a_truncated_file_that_another_tool_cached_is_named_too(published: LoopbackHub) -> None:
+    import os
+
+    from huggingface_hub import snapshot_download
+
+    cache = os.environ["HF_HUB_CACHE"]
+    snapshot_download("acme/tiny", endpoint=published.url, cache_dir=cache)
+    blob = next(Path(cache).glob("models--acme--tiny/snapshots/*/model.safetensors")).resolve()
+    blob.write_bytes(blob.read_bytes()[:-100])
+    with pytest.raises(ModelFormatError, match=r"cached copy of model.safetensors.*--force"):
+        embed("acme/tiny", local_files_only=True)
