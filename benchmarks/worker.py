@@ -1,0 +1,209 @@
+"""One system under measurement, in a process and an interpreter of its own.
+
+Started by benchmarks/process.py with a system's description as JSON; then reads one JSON command a
+line and answers each with one line. Imports nothing of this repository, so that it runs in every
+peer's environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Encode = Callable[[list[str]], Any]
+
+
+def open_core(spec: dict[str, Any]) -> Encode:
+    import core
+
+    model = core.load(
+        spec["path"],
+        backend=spec["backend"],
+        device=spec.get("device"),
+        file_name=spec.get("file_name"),
+        export=False,
+    )
+    options = spec.get("options", {})
+    return lambda texts: model.encode(texts, **options)
+
+
+def open_sentence_transformers(spec: dict[str, Any]) -> Encode:
+    from sentence_transformers import SentenceTransformer
+
+    arguments: dict[str, Any] = {"backend": spec["backend"], "device": "cpu"}
+    if spec.get("file_name"):
+        arguments["model_kwargs"] = {"file_name": spec["file_name"]}
+    model = SentenceTransformer(spec["path"], **arguments)
+    return lambda texts: model.encode(texts, show_progress_bar=False)
+
+
+def open_fastembed(spec: dict[str, Any]) -> Encode:
+    import numpy as np
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    TextEmbedding.add_custom_model(
+        model="benchmark/minilm",
+        pooling=PoolingType.MEAN,
+        normalization=True,
+        sources=ModelSource(hf="benchmark/minilm"),
+        dim=384,
+        model_file=spec["file_name"],
+    )
+    model = TextEmbedding("benchmark/minilm", specific_model_path=spec["path"])
+    # Its default of 256 texts a batch is slower here; 32 is what the others default to.
+    return lambda texts: np.array(list(model.embed(texts, batch_size=32)))
+
+
+def open_embed_anything(spec: dict[str, Any]) -> Encode:
+    import asyncio
+    import inspect
+
+    import embed_anything
+    import numpy as np
+
+    model = embed_anything.EmbeddingModel.from_pretrained_hf(model_id=spec["model_id"])
+    config = embed_anything.TextEmbedConfig(batch_size=32)
+
+    def encode(texts: list[str]) -> Any:
+        found = embed_anything.embed_query(texts, embedder=model, config=config)
+        if inspect.isawaitable(found):
+
+            async def wait() -> Any:
+                return await found
+
+            found = asyncio.run(wait())
+        return np.array([item.embedding for item in found], dtype=np.float32)
+
+    return encode
+
+
+def open_sgemm(spec: dict[str, Any]) -> Encode:
+    """Not a model: the machine's own limit, in GFLOP/s of float32 matrix products."""
+    import numpy as np
+    import torch
+
+    size = 1_536
+    a, b = (np.random.default_rng(i).random((size, size), dtype=np.float32) for i in (0, 1))
+    out, ta, tb = np.empty_like(a), torch.from_numpy(a), torch.from_numpy(b)
+
+    def measure(texts: list[str]) -> Any:
+        best = 0.0
+        for product in (lambda: np.matmul(a, b, out=out), lambda: torch.mm(ta, tb)):
+            for _ in range(6):
+                start = time.perf_counter()
+                product()
+                best = max(best, 2 * size**3 / (time.perf_counter() - start) / 1e9)
+        return best
+
+    return measure
+
+
+OPEN = {
+    "core": open_core,
+    "sentence-transformers": open_sentence_transformers,
+    "fastembed": open_fastembed,
+    "embed-anything": open_embed_anything,
+    "sgemm": open_sgemm,
+}
+
+
+def memory() -> dict[str, float]:
+    """Resident memory now and at its highest, in megabytes (10^6 bytes)."""
+    fields = {}
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in ("VmRSS", "VmHWM"):
+            fields[name] = int(value.split()[0]) * 1024 / 1e6
+    return {"now": fields.get("VmRSS", 0.0), "peak": fields.get("VmHWM", 0.0)}
+
+
+def installed_size(requirements: list[str]) -> dict[str, Any]:
+    """Megabytes of the files of the named distributions and of all they require."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    from pip._vendor.packaging.requirements import Requirement
+
+    sizes: dict[str, float] = {}
+    seen = set()
+    todo = list(requirements)
+    while todo:
+        wanted = Requirement(todo.pop())
+        key = (wanted.name.lower().replace("_", "-"), tuple(sorted(wanted.extras)))
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            found = distribution(wanted.name)
+        except PackageNotFoundError:
+            continue
+        paths = (Path(str(found.locate_file(file))) for file in found.files or ())
+        sizes[key[0]] = sum(p.stat().st_size for p in paths if p.is_file()) / 1e6
+        for text in found.requires or ():
+            needed = Requirement(text)
+            extras = [*wanted.extras, ""]
+            if needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in extras):
+                todo.append(text.partition(";")[0])
+    return {"megabytes": sum(sizes.values()), "distributions": sizes}
+
+
+def latency(encode: Encode, texts: list[str]) -> list[float]:
+    seconds = []
+    for text in texts:
+        start = time.perf_counter()
+        encode([text])
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def answer(command: dict[str, Any], encode: Encode, texts: dict[str, list[str]]) -> Any:
+    kind = command["do"]
+    if kind == "encode":
+        rows = texts[command["workload"]]
+        start = time.perf_counter()
+        encode(rows)
+        return {"seconds": time.perf_counter() - start}
+    if kind == "latency":
+        return {"seconds": latency(encode, texts[command["workload"]][: command["count"]])}
+    if kind == "value":
+        return {"value": encode([])}
+    if kind == "save":
+        import numpy as np
+
+        np.save(command["file"], np.asarray(encode(texts[command["workload"]]), dtype=np.float32))
+        return {}
+    return {"memory": memory()}
+
+
+def main() -> None:
+    spec = json.loads(sys.argv[1])
+    # Standard output carries answers only; whatever a library prints goes to standard error.
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(value: Any) -> None:
+        print(json.dumps(value), file=channel, flush=True)
+
+    if spec.get("measure") == "size":
+        say(installed_size(spec["distributions"]))
+        return
+    start = time.perf_counter()
+    encode = OPEN[spec["kind"]](spec)
+    loaded = time.perf_counter() - start
+    if spec.get("measure") == "cold":
+        encode(["The first text that this process embeds."])
+        say({"loaded": loaded})
+        return
+    texts = json.loads(Path(spec["texts"]).read_text())
+    say({"loaded": loaded, "memory": memory()})
+    for line in sys.stdin:
+        say(answer(json.loads(line), encode, texts))
+
+
+if __name__ == "__main__":
+    main()
