@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command; importing the commands imports no runtime."""
     from core import __version__
-    from core.cli import artifacts, demo, encode, models
+    from core.cli import artifacts, demo, encode, models, scaffold
 
     parser = argparse.ArgumentParser(
         prog="core",
@@ -52,6 +52,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"core {__version__}")
     commands = parser.add_subparsers(dest="name", metavar="COMMAND", required=True)
-    for module in (models, encode, artifacts, demo):
+    for module in (models, encode, artifacts, demo, scaffold):
         module.add_commands(commands)
     return parser

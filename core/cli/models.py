@@ -13,6 +13,9 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "backends", help="list backends", description="List every backend and whether it works."
     )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="where each is from, and what it can"
+    )
     add_json(parser)
     parser.set_defaults(command=show_backends)
     parser = commands.add_parser(
@@ -27,11 +30,19 @@ def add_commands(commands: Any) -> None:
 def show_backends(parsed: argparse.Namespace) -> None:
     """Name, status, distribution, operations."""
     import core
+    from core.cli.plugins import describe
     from core.registry import install_hint, status_table
 
     statuses = core.backends()
     if parsed.json:
-        print_json({name: asdict(status) for name, status in statuses.items()})
+        report = {name: asdict(status) for name, status in statuses.items()}
+        if parsed.verbose:
+            plugins = {name: asdict(status) for name, status in core.plugins().items()}
+            print_json({"backends": report, "plugins": plugins})
+        else:
+            print_json(report)
+    elif parsed.verbose and (statuses or core.plugins()):
+        print(describe(statuses, core.plugins()))
     elif not statuses:
         print(f"No backend is installed. {install_hint()}")
     else:

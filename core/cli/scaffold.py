@@ -1,0 +1,30 @@
+"""`core new-backend`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser(
+        "new-backend",
+        help="write the package of a new backend",
+        description="Write a package of a backend that installs and passes the conformance suite.",
+    )
+    parser.add_argument("backend", metavar="NAME", help="as users will type it: my-engine")
+    parser.add_argument("directory", nargs="?", metavar="DIRECTORY", help="core-NAME-backend")
+    parser.set_defaults(command=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Write the package and say what to do next."""
+    from core.scaffold import write_backend
+
+    directory = Path(parsed.directory) if parsed.directory else None
+    target = write_backend(parsed.backend, directory)
+    for path in sorted(target.rglob("*")):
+        if path.is_file():
+            print(path)
+    print(f"\nNext:\n  cd {target}\n  pip install -e '.[test]'\n  pytest")
