@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
-from core.errors import OptionError
+from core.errors import OptionError, UnsupportedOperation
 from core.modules import run_modules
 from torch_backend.weights import open_transformer
 
@@ -48,11 +49,11 @@ class TorchRuntime(Runtime):
     ) -> None:
         super().__init__(architecture)
         self.module: torch.nn.Module = module.eval().to(device)
+        self.input_names = forward_inputs(module)
         self.compile_options = compile_options
         self._run: Any = self.module
         if compile_options is not None:
-            self._run = torch.compile(self.module, **compile_options)
-        self.input_names = forward_inputs(module)
+            self._run = _compiled(self.module, self.input_names, device, compile_options)
         self._device = device
         self.device = str(device)
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
@@ -116,6 +117,30 @@ class TorchRuntime(Runtime):
     def close(self) -> None:
         del self.module, self._run
         self._modules = ()
+
+
+def _compiled(
+    module: torch.nn.Module,
+    input_names: Sequence[str],
+    device: torch.device,
+    options: Mapping[str, Any],
+) -> Any:
+    """`torch.compile`, tried at once: a missing compiler shows here and not in a later batch."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own deprecations while it traces
+        compiled = torch.compile(module, **options)
+        sample = torch.ones((2, 8), dtype=torch.long, device=device)
+        try:
+            with torch.inference_mode():
+                compiled(**dict.fromkeys(input_names, sample))
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0][:300]
+            raise UnsupportedOperation(
+                f"torch.compile cannot compile this model here ({type(error).__name__}: {reason}). "
+                "On a CPU it needs a C++ compiler (`apt-get install g++`). Load the weights "
+                "themselves to run without it."
+            ) from error
+    return compiled
 
 
 def forward_inputs(module: torch.nn.Module) -> tuple[str, ...]:

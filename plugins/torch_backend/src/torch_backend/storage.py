@@ -32,6 +32,16 @@ def write_module(
     save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
 
 
+_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def stored_dtype(path: Path) -> torch.dtype:
+    """float16 or bfloat16 where a tensor of the file has it, else float32."""
+    with safe_open(path, framework="pt") as file:
+        stored = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    return next((dtype for name, dtype in _DTYPES.items() if name in stored), torch.float32)
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """The header's metadata."""
     try:

@@ -22,7 +22,7 @@ from core import Architecture, Checkpoint, LoadOptions
 from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
 from core.weights import check_safetensors
 from torch_backend.recipe import is_recipe, read_recipe
-from torch_backend.storage import QUANTIZATION, read_metadata
+from torch_backend.storage import QUANTIZATION, read_metadata, stored_dtype
 
 _DEFAULT_NAMES = (
     "model.safetensors",
@@ -90,7 +90,10 @@ def open_transformer(
         return OpenedTransformer(open_quantized(source, file_name, empty), dtype="int8")
     is_default = file_name.rpartition("/")[2] in _DEFAULT_NAMES
     if dtype is None:
-        dtype = torch.float32 if is_default and on_cpu else "auto"
+        if not is_default:  # a variant was written for its dtype, whatever config.json says
+            dtype = stored_dtype(source.path(file_name))
+        else:
+            dtype = torch.float32 if on_cpu else "auto"
     arguments: dict[str, Any] = {
         "config": config,
         "trust_remote_code": options.trust_remote_code,

@@ -1,0 +1,259 @@
+"""The torch backend: load, encode, export, optimize, quantize, save."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import core
+from core.similarity import similarity_pairwise
+from tests.conftest import copy_model
+from tests.tiny_models import SPECS
+
+TEXTS = ["", "A fox.", "The quick brown fox jumps over the lazy dog. " * 9, "机器学习 🙂"]
+
+
+def load(path: Path, **arguments: Any) -> core.EmbeddingModel:
+    return core.load(path, backend="torch", device="cpu", **arguments)
+
+
+def min_cosine(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+    return float(similarity_pairwise(a, b).min())
+
+
+@pytest.fixture
+def copy(tiny_model: Callable[[str], Path], tmp_path: Path) -> Path:
+    return copy_model(tiny_model("bert-cls"), tmp_path / "model")
+
+
+def test_the_real_model_on_real_sentences(minilm_torch: core.EmbeddingModel) -> None:
+    sentences = [
+        "The weather is lovely today.",
+        "It's so sunny outside!",
+        "He drove to the stadium.",
+    ]
+    embeddings = minilm_torch.encode(sentences)
+    assert embeddings.shape == (3, 384)
+    # The figures published in the model's own documentation.
+    expected = [[1.0, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]]
+    np.testing.assert_allclose(minilm_torch.similarity(embeddings, embeddings), expected, atol=1e-3)
+    assert minilm_torch.max_seq_length == 256
+    assert minilm_torch.dtype == "float32"
+    assert minilm_torch.device == "cpu"
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_every_architecture_is_independent_of_its_batch(
+    tiny_model: Callable[[str], Path], name: str
+) -> None:
+    model = load(tiny_model(name))
+    together = model.encode(TEXTS)
+    alone = np.stack([model.encode(text) for text in TEXTS])
+    assert together.shape == (len(TEXTS), model.dimension)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert len(np.unique(together.round(4), axis=0)) == len(TEXTS)
+
+
+def test_the_device_is_reported_and_chosen(tiny_model: Callable[[str], Path]) -> None:
+    model = core.load(tiny_model("bert-mean"), backend="torch")
+    if torch.cuda.is_available():
+        assert model.device == "cuda"
+    elif torch.backends.mps.is_available():
+        assert model.device == "mps"
+    else:
+        assert model.device == "cpu"
+
+
+def test_best_device_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch_backend import session
+
+    # No GPU here: what a machine that has them would report, and nothing else, is faked.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert str(session.choose_device(None)) == "cuda"
+    assert str(session.choose_device("cuda:1")) == "cuda:1"
+    with pytest.raises(core.OptionError, match="there are 2 cuda devices"):
+        session.choose_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert str(session.choose_device(None)) == "mps"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.xpu, "is_available", lambda: True)
+    assert str(session.choose_device(None)) == "xpu"
+    with pytest.raises(core.OptionError, match="no CUDA GPU"):
+        session.choose_device("cuda")
+
+
+@pytest.mark.parametrize("spelling", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("value", ["float16", "bfloat16", torch.bfloat16, "float32"])
+def test_dtypes_at_load(tiny_model: Callable[[str], Path], spelling: str, value: Any) -> None:
+    exact = load(tiny_model("bert-cls"))
+    model = load(tiny_model("bert-cls"), model_kwargs={spelling: value})
+    assert model.dtype == str(value).removeprefix("torch.")
+    embeddings = model.encode(TEXTS)
+    assert embeddings.dtype == np.float32
+    assert min_cosine(embeddings, exact.encode(TEXTS)) > 0.995
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_implementations_agree(tiny_model: Callable[[str], Path], attention: str) -> None:
+    model = load(tiny_model("bert-cls"), model_kwargs={"attn_implementation": attention})
+    expected = load(tiny_model("bert-cls")).encode(TEXTS)
+    np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-5)
+
+
+def test_the_module_is_open_to_other_backends(tiny_model: Callable[[str], Path]) -> None:
+    runtime = load(tiny_model("bert-cls")).runtime
+    assert isinstance(runtime.module, torch.nn.Module)
+    assert runtime.input_names == ("input_ids", "attention_mask", "token_type_ids")
+    assert not runtime.module.training
+    ids = torch.ones((1, 3), dtype=torch.long)
+    with torch.inference_mode():
+        output = runtime.module(input_ids=ids, attention_mask=ids)
+    assert output.last_hidden_state.shape == (1, 3, 32)
+
+
+@pytest.mark.parametrize("level", ["fp16", "bf16"])
+def test_half_precision_files(copy: Path, level: str) -> None:
+    model = load(copy)
+    artifact = core.optimize(model, level)
+    assert artifact.path == copy / f"model_{level}.safetensors"
+    assert artifact.verification is not None
+    assert artifact.verification.mean_cosine > 0.999
+    sidecar = json.loads((copy / f"model_{level}.safetensors.json").read_text())
+    assert sidecar["precision"] == level
+    assert sidecar["source"]["sha256"]["model.safetensors"]
+    assert artifact.path.stat().st_size < 0.6 * (copy / "model.safetensors").stat().st_size
+    half = load(copy, file_name=artifact.file_name)
+    assert half.dtype == {"fp16": "float16", "bf16": "bfloat16"}[level]
+    assert min_cosine(half.encode(TEXTS), model.encode(TEXTS)) > 0.995
+    # The default load still takes the model's own weights.
+    assert load(copy).file_name == "model.safetensors"
+
+
+def test_int8_is_close_and_independent_of_the_batch(minilm_copy: Path) -> None:
+    model = load(minilm_copy)
+    artifact = core.quantize(model)
+    assert artifact.path == minilm_copy / "model_qint8.safetensors"
+    assert artifact.precision == "int8"
+    assert artifact.verification is not None
+    assert artifact.verification.mean_cosine > 0.99
+    assert artifact.verification.min_cosine > 0.97
+    with artifact.load(device="cpu") as int8:
+        assert int8.dtype == "int8"
+        together = int8.encode(TEXTS)
+        alone = np.stack([int8.encode(text) for text in TEXTS])
+        np.testing.assert_allclose(together, alone, atol=1e-5)
+        with pytest.raises(core.UnsupportedOperation, match="quantized already"):
+            core.quantize(int8)
+    with pytest.raises(core.OptionError, match="int8"):
+        load(minilm_copy, file_name=artifact.file_name, model_kwargs={"dtype": "float16"})
+
+
+@pytest.mark.parametrize("name", ["t5", "qwen3", "modernbert", "albert"])
+def test_int8_of_other_architectures(
+    tiny_model: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    model = load(tiny_model(name))
+    artifact = core.quantize(model, target=tmp_path / "out")
+    with artifact.load(device="cpu") as int8:
+        assert min_cosine(int8.encode(TEXTS), model.encode(TEXTS)) > 0.95
+
+
+def test_compile_is_a_recipe_that_gives_the_same_embeddings(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    model = load(copy)
+    artifact = core.optimize(model, "compile")
+    assert artifact.path == copy / "torch/model_compile.json"
+    assert json.loads(artifact.path.read_text())["weights"] == "model.safetensors"
+    assert artifact.verification is not None
+    assert artifact.verification.min_cosine > 0.9999
+    with artifact.load(device="cpu") as compiled:
+        assert compiled.runtime.compile_options == {"dynamic": True}
+        np.testing.assert_allclose(compiled.encode(TEXTS), model.encode(TEXTS), atol=1e-5)
+
+
+def test_export_writes_safetensors_of_a_pickle(copy: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    expected = load(copy).encode(TEXTS)
+    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    np.testing.assert_allclose(load(copy).encode(TEXTS), expected, atol=1e-6)
+    artifact = core.export(copy, backend="torch")
+    assert artifact.path == copy / "model.safetensors"
+    assert load(copy).file_name == "model.safetensors"
+    np.testing.assert_allclose(load(copy).encode(TEXTS), expected, atol=1e-6)
+
+
+def test_weights_in_shards(copy: Path, tmp_path: Path) -> None:
+    model = load(copy)
+    (copy / "model.safetensors").unlink()
+    model.runtime.module.save_pretrained(copy, max_shard_size="20KB")
+    assert load(copy).file_name == "model.safetensors.index.json"
+    np.testing.assert_allclose(load(copy).encode(TEXTS), model.encode(TEXTS), atol=1e-6)
+    shard = sorted(copy.glob("model-*.safetensors"))[1]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-10])
+    with pytest.raises(core.ModelFormatError, match=shard.name):
+        load(copy)
+    shard.unlink()
+    with pytest.raises(core.ModelFormatError, match=rf"{shard.name}.*missing"):
+        load(copy)
+
+
+@pytest.mark.parametrize("name", ["bert-cls", "gemma3", "qwen3", "t5"])
+def test_saved_models_load_again(
+    tiny_model: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    model = load(tiny_model(name))
+    path = model.save(tmp_path / "saved")
+    again = load(path)
+    np.testing.assert_allclose(again.encode(TEXTS), model.encode(TEXTS), atol=1e-6)
+    assert again.prompts == model.prompts
+    assert again.max_seq_length == model.max_seq_length
+
+
+@pytest.mark.parametrize(
+    ("call", "pattern"),
+    [
+        (lambda m: core.optimize(m, "O9"), "'compile', 'fp16', 'bf16', not 'O9'"),
+        (lambda m: core.optimize(m, "compile", mode="fast"), "mode must be one of"),
+        (lambda m: core.optimize(m, "fp16", mode="default"), "does not take 'mode'"),
+        (lambda m: core.optimize(m, "fp16", file_suffix="../x"), "file_suffix"),
+        (lambda m: core.quantize(m, "int2"), "'int8'.*not 'int2'"),
+        (lambda m: core.quantize(m, calibration=["a text"]), "no calibration"),
+        (lambda m: core.quantize(m, create_pr=True), "create_pr"),
+        (lambda m: core.export(m.source.name, backend="torch", precision="int3"), "int3"),
+        (lambda m: core.export(m.source.name, backend="torch", exporter="x"), "'direct'"),
+    ],
+)
+def test_bad_requests_change_nothing(
+    copy: Path, call: Callable[[core.EmbeddingModel], Any], pattern: str
+) -> None:
+    before = sorted(p.name for p in copy.rglob("*"))
+    with pytest.raises(core.OptionError, match=pattern):
+        call(load(copy))
+    assert sorted(p.name for p in copy.rglob("*")) == before
+
+
+def test_recipes_are_checked(copy: Path) -> None:
+    (copy / "torch").mkdir()
+    recipe = copy / "torch/model_compile.json"
+    for content, pattern in (
+        ({"format": 1, "weights": "absent.safetensors", "compile": {}}, "missing"),
+        ({"format": 1, "weights": "../x", "compile": {}}, "missing"),
+        ({"format": 1, "weights": "model.safetensors", "compile": {"x": 1}}, "does not take 'x'"),
+        ({"format": 9}, "not a recipe"),
+    ):
+        recipe.write_text(json.dumps(content))
+        with pytest.raises(core.ModelFormatError, match=pattern):
+            load(copy, file_name="torch/model_compile.json")
