@@ -78,6 +78,7 @@ class EmbeddingModel:
         self._similarity = similarity_fn_name or "cosine"
         self._hooks: Hooks | None = None
         self._reload: dict[str, Any] | None = None
+        self._identity: tuple[Any, str] | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -106,6 +107,20 @@ class EmbeddingModel:
     def backend(self) -> str:
         """Its backend's name."""
         return self.hooks.name
+
+    @property
+    def identity(self) -> str:
+        """64 hexadecimal digits that differ whenever its embeddings may: for caches and records.
+
+        Covers checkpoint (commit, or a directory's files by size and time), file, backend and its
+        version, load options, device, dtype and token limit; not prompts and truncation.
+        """
+        from core.identity import model_identity
+
+        key = (self.max_seq_length, self._device, self._dtype)
+        if self._identity is None or self._identity[0] != key:
+            self._identity = (key, model_identity(self))
+        return self._identity[1]
 
     @property
     def device(self) -> str:

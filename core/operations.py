@@ -79,6 +79,11 @@ class Hooks:
         return self._backend.capabilities
 
     @property
+    def distribution(self) -> str:
+        """Name and version of what installed the backend; "" when registered in code."""
+        return self._backend.plugin.distribution
+
+    @property
     def implemented(self) -> tuple[str, ...]:
         return tuple(hook for hook in HOOK_NAMES if hook in self._backend.hooks)
 
