@@ -14,6 +14,7 @@ import core
 from core import Artifact, Checkpoint, ExportOptions, LoadOptions
 from core.errors import CoreError, OptionError, PluginError, UnsupportedOperation
 from core.options import check_names
+from onnx_backend.masks import traceable_masks
 from onnx_backend.storage import to_half, versions, write_model
 
 EXPORTERS = ("direct", "optimum")
@@ -131,7 +132,7 @@ def _export_module(module: Any, names: Sequence[str], path: Path, opset: int) ->
     # Padding on both sides: a mask of ones only would be traced as no mask.
     example["attention_mask"][0, :12] = example["attention_mask"][1, 2:] = 1
     axes = {0: "batch", 1: "tokens"}
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _quiet(), traceable_masks():
         torch.onnx.export(
             LastHiddenState().eval(),
             tuple(example[name] for name in names),

@@ -260,7 +260,7 @@ def _quantize_static(
         TextReader(model, runtime.graph, texts),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=list(settings.operators or _STATIC_OPERATORS),
-        nodes_to_exclude=list(settings.exclude),
+        nodes_to_exclude=list(settings.exclude) or narrowing_products(runtime.path),
         per_channel=settings.per_channel,
         reduce_range=settings.reduce_range,
         activation_type=getattr(QuantType, settings.activations),
@@ -274,6 +274,24 @@ def _quantize_static(
             "DefaultTensorType": onnx.TensorProto.FLOAT,
         },
     )
+
+
+def narrowing_products(path: Path) -> list[str]:
+    """Products that make their input narrower: the feed-forward layers' second ones.
+
+    What they take has outliers that one range for all texts cannot hold: quantised as well, the
+    embeddings of all-MiniLM-L6-v2 fall from a mean cosine of 0.991 to 0.944.
+    """
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
+    found = []
+    for node in graph.node:
+        shape = shapes.get(node.input[1], ()) if node.op_type in _STATIC_OPERATORS else ()
+        if len(shape) == 2 and shape[0] > shape[1]:
+            found.append(node.name)
+    return found
 
 
 class _Hide(logging.Filter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from core.threads import available_cpus
 from onnx_backend.graph import Graph, describe_graph
 from onnx_backend.model_file import ModelFile, external_files, read_model_file
 from onnx_backend.providers import CPU, Provider, choose_provider, import_runtime
+
+logger = logging.getLogger("core")
 
 _LOG_ERRORS = 3  # ONNX Runtime's severity: its warnings are about its own choices
 
@@ -58,6 +61,12 @@ class OnnxRuntime(Runtime):
         self._modules = architecture.modules
         if self.graph.sentence is not None:
             self._modules = _modules_after(architecture, self.graph, files[0])
+        if provider.name == CPU and self.dtype == "float16":
+            logger.warning(
+                "%s computes in float16, which is far slower than float32 on a CPU. It is meant "
+                "for a GPU; here load the float32 file, or quantize that to int8.",
+                files[0],
+            )
         self._pooler: Any = None
         if provider.name != CPU and self.graph.tokens is not None:
             from onnx_backend.pooling import DevicePooler
@@ -218,7 +227,7 @@ class Sessions:
         )
         if asked.required:
             raise BackendLoadError(wanted)
-        _logger().warning("%s Using the CPU; pass device='cpu' to choose it.", wanted)
+        logger.warning("%s Using the CPU; pass device='cpu' to choose it.", wanted)
         self.provider = Provider(CPU)
         return self._session(str(self._path), self._key(1))
 
@@ -237,12 +246,6 @@ class Sessions:
                 f"{self._shown} is not a model that ONNX Runtime {onnxruntime.__version__} opens: "
                 f"{text[:600]}. Download or export it again, or update onnxruntime."
             ) from error
-
-
-def _logger() -> Any:
-    import logging
-
-    return logging.getLogger("core")
 
 
 def _about_provider(text: str) -> bool:
