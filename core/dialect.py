@@ -73,6 +73,7 @@ def write_configuration(tree: Path, source: Checkpoint, settings: ModelSettings)
         if name != "Dropout":  # it does nothing here, so the chain does not hold it
             _write_module(tree, folder, next(modules), architecture)
     _write_settings(tree, settings)
+    _write_tokenizer_class(tree)
     if not architecture.is_static:
         _write_transformer(tree, architecture, settings)
 
@@ -179,6 +180,19 @@ def _write_settings(tree: Path, settings: ModelSettings) -> None:
     if settings.truncate_dim is not None:
         config["truncate_dim"] = settings.truncate_dim
     _write_json(place, config)
+
+
+def _write_tokenizer_class(tree: Path) -> None:
+    """transformers 5 names a class that 4 does not know; both know this one, and mean the same."""
+    place = tree / "tokenizer_config.json"
+    if not place.is_file():
+        return
+    config = json.loads(place.read_bytes())
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        # Likewise: 4 expects names for the extra tokens, which tokenizer.json holds anyway.
+        if isinstance(config.get("extra_special_tokens"), list):
+            config["additional_special_tokens"] = config.pop("extra_special_tokens")
+        _write_json(place, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def _write_transformer(tree: Path, architecture: Architecture, settings: ModelSettings) -> None:

