@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         QuantizeOptions,
         SaveOptions,
     )
+    from core.pool import ProcessPool
     from core.precision import quantize_embeddings
     from core.registry import BackendStatus, Capabilities, PluginStatus
     from core.runtime import Runtime, TokenBatch
@@ -99,6 +100,7 @@ _MODULES = {
         "QuantizeOptions",
         "SaveOptions",
     ),
+    "pool": ("ProcessPool",),
     "precision": ("quantize_embeddings",),
     "registry": ("BackendStatus", "Capabilities", "PluginStatus"),
     "runtime": ("Runtime", "TokenBatch"),
@@ -128,6 +130,7 @@ __all__ = [  # noqa: PLE0604 - kept equal to _HOMES by a test
     "OptionError",
     "PluginError",
     "PluginStatus",
+    "ProcessPool",
     "QuantizeOptions",
     "Runtime",
     "SaveOptions",

@@ -48,7 +48,7 @@ def encode_texts(model: EmbeddingModel, texts: Sequence[str], options: EncodeOpt
         return _token_embeddings(model, runtime, texts, options)
     if not texts:
         return np.empty((0, model.dimension), dtype=np.float32)
-    firsts, duplicates, originals = _find_duplicates(texts)
+    firsts, duplicates, originals = find_duplicates(texts)
     batches = _prepare(model, runtime, texts, options, firsts)
     result: NDArray[np.float32] | None = None
     with _progress(options, len(batches.order)) as advance:
@@ -84,7 +84,7 @@ def _token_embeddings(
     return [row for row in results if row is not None]
 
 
-def _find_duplicates(
+def find_duplicates(
     texts: Sequence[str],
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64], NDArray[np.int64]]:
     """(position of each distinct text, positions of repeats, where each was first).

@@ -1,0 +1,186 @@
+"""Several processes: order, killed workers, exceptions, every backend."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import core
+from core import EmbeddingModel, OptionError, PluginError, ProcessPool
+from tests.engine.texts import english
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Callable[[str], Path]) -> Iterator[EmbeddingModel]:
+    with core.load(tiny_model("bert-mean"), backend="onnx") as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def pool(model: EmbeddingModel) -> Iterator[ProcessPool]:
+    with ProcessPool(model, processes=2) as opened:
+        yield opened
+
+
+def texts(count: int) -> list[str]:
+    paragraphs = english()
+    return [f"{i} {paragraphs[i % len(paragraphs)][:200]}" for i in range(count)]
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
+def test_every_backend_gives_the_rows_of_one_process_in_order(
+    backend: str, tiny_model: Callable[[str], Path]
+) -> None:
+    rows = texts(120)
+    with (
+        core.load(tiny_model("bert-cls"), backend=backend) as one,
+        ProcessPool(one, processes=2) as many,
+    ):
+        np.testing.assert_allclose(many.encode(rows), one.encode(rows), atol=1e-5)
+
+
+def test_a_stream_keeps_its_order_and_reads_only_a_little_ahead(
+    pool: ProcessPool, model: EmbeddingModel
+) -> None:
+    rows = texts(600)
+    taken = 0
+
+    def source() -> Iterator[str]:
+        nonlocal taken
+        for row in rows:
+            taken += 1
+            yield row
+
+    blocks = pool.encode_stream(source(), window=20)
+    first = next(blocks)
+    assert taken <= 20 * 6
+    result = np.concatenate([first, *blocks])
+    np.testing.assert_allclose(result, model.encode(rows), atol=1e-5)
+
+
+def test_repeated_texts_give_equal_rows(pool: ProcessPool, model: EmbeddingModel) -> None:
+    rows = [*texts(30), *texts(10), "same", "same"]
+    result = pool.encode(rows)
+    np.testing.assert_array_equal(result[30:40], result[:10])
+    np.testing.assert_allclose(result, model.encode(rows), atol=1e-5)
+
+
+def test_options_reach_the_processes(pool: ProcessPool, model: EmbeddingModel) -> None:
+    rows = texts(100)
+    for options in (
+        {"prompt": "query: "},
+        {"truncate_dim": 8, "normalize_embeddings": True},
+        {"precision": "binary"},
+        {"precision": "int8"},
+    ):
+        expected = model.encode(rows, **options)
+        found = pool.encode(rows, **options)
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(found.astype(float), expected.astype(float), atol=1.001)
+    tokens = pool.encode(rows[:5], output_value="token_embeddings")
+    assert [len(row) for row in tokens] == [
+        len(row) for row in model.encode(rows[:5], output_value="token_embeddings")
+    ]
+
+
+def test_one_text_and_none(pool: ProcessPool) -> None:
+    assert pool.encode("one").shape == (32,)
+    assert pool.encode([]).shape == (0, 32)
+    assert list(pool.encode_stream([])) == []
+
+
+def test_a_killed_worker_is_started_again_and_the_work_finished(
+    pool: ProcessPool, model: EmbeddingModel
+) -> None:
+    rows = texts(4_000)
+    expected = model.encode(rows)
+    before = pool.pids
+    killer = threading.Thread(target=lambda: [time.sleep(0.1), os.kill(before[0], signal.SIGKILL)])
+    killer.start()
+    blocks = list(pool.encode_stream(rows, window=100))
+    killer.join()
+    np.testing.assert_allclose(np.concatenate(blocks), expected, atol=1e-5)
+    # Whether it died busy or idle, the next work finds a living process in its place.
+    np.testing.assert_allclose(pool.encode(rows[:400]), expected[:400], atol=1e-5)
+
+
+def test_a_worker_killed_while_idle_is_replaced(pool: ProcessPool, model: EmbeddingModel) -> None:
+    for pid in pool.pids:
+        os.kill(pid, signal.SIGKILL)
+    rows = texts(50)
+    np.testing.assert_allclose(pool.encode(rows), model.encode(rows), atol=1e-5)
+
+
+def test_an_exception_is_raised_in_the_caller_and_the_pool_lives_on(
+    pool: ProcessPool, model: EmbeddingModel
+) -> None:
+    with pytest.raises(OptionError, match="no prompt named 'nobody'") as caught:
+        pool.encode(texts(100), prompt_name="nobody")
+    assert any("inputs 0 to 15" in note for note in caught.value.__notes__)
+    np.testing.assert_allclose(pool.encode(["on"]), model.encode(["on"]), atol=1e-5)
+
+
+def test_a_bad_input_is_named_by_its_place_in_the_stream(pool: ProcessPool) -> None:
+    def source() -> Iterator[str]:
+        yield from texts(45)
+        yield "broken \ud83d"
+
+    with pytest.raises(OptionError, match="Input 45 has the lone surrogate"):
+        list(pool.encode_stream(source(), window=10))
+    with pytest.raises(OptionError, match="Input 1 is int"):
+        pool.encode(["fine", 3])  # type: ignore[list-item]
+
+
+def test_a_model_that_no_longer_loads_raises_what_loading_raised(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("bert-mean"), folder)
+    with core.load(folder, backend="torch", device="cpu") as loaded:
+        shutil.rmtree(folder)
+        with pytest.raises(core.ModelNotFound, match="model"):
+            ProcessPool(loaded, processes=1)
+
+
+def test_closed_pools_say_so(model: EmbeddingModel) -> None:
+    pool = ProcessPool(model, processes=1)
+    pool.close()
+    pool.close()
+    with pytest.raises(OptionError, match="closed"):
+        pool.encode(["text"])
+
+
+def test_closing_ends_the_work_of_another_thread(model: EmbeddingModel) -> None:
+    pool = ProcessPool(model, processes=1)
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in pool.encode_stream((f"text {i}" for i in range(10_000_000)), window=500):
+                started.set()
+        except (PluginError, OptionError) as error:
+            errors.append(error)
+
+    started = threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert started.wait(60)
+    pool.close()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert errors
+
+
+@pytest.mark.parametrize(("name", "value"), [("processes", 0), ("threads", -1), ("processes", "2")])
+def test_counts_are_checked(model: EmbeddingModel, name: str, value: object) -> None:
+    with pytest.raises(OptionError, match=f"{name} must be 1 or more"):
+        ProcessPool(model, **{name: value})  # type: ignore[arg-type]
