@@ -1,0 +1,1 @@
+"""A backend of core for servers with the OpenAI embeddings API."""
