@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import core
-from core import Artifact, Checkpoint, ExportOptions, LoadOptions
-from core.errors import CoreError, OptionError, UnsupportedOperation
+from core import Artifact, Checkpoint, ExportOptions
+from core.errors import OptionError
 from core.options import check_names
+from core.traceable import last_hidden_state, open_source, tracing
 from openvino_backend.compress import COMPRESSION_OPTIONS, compress_weights
 from openvino_backend.graph import graph_names, write_graph
 from openvino_backend.imports import openvino
@@ -54,26 +52,8 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions) -> Ar
 
 def convert(source: Checkpoint, options: ExportOptions) -> tuple[Any, Mapping[str, str]]:
     """The graph of last_hidden_state with dynamic batch and length, and what made it."""
-    load = LoadOptions(
-        device="cpu",
-        trust_remote_code=options.trust_remote_code,
-        # Other attention implementations trace into graphs that fix shapes, or that give NaN for
-        # rows without a single visible token.
-        model_kwargs={"attn_implementation": "eager", **options.model_kwargs},
-        config_kwargs=options.config_kwargs,
-    )
-    with core.hooks("torch").load(source, load) as model:
-        try:
-            graph = trace(model.runtime.module, model.runtime.input_names)
-        except CoreError:
-            raise
-        except Exception as error:
-            kind = source.architecture.model_type or type(model.runtime.module).__name__
-            raise UnsupportedOperation(
-                f"{source} ({kind}) cannot be traced into an OpenVINO graph: "
-                f"{type(error).__name__}: {str(error)[:300]}. Try exporter='optimum', which knows "
-                "more architectures and needs `pip install core[optimum]`."
-            ) from error
+    with open_source(source, options, "OpenVINO") as model, tracing(source, "an OpenVINO graph"):
+        graph = trace(model.runtime.module, model.runtime.input_names)
     import torch
     import transformers
 
@@ -82,26 +62,8 @@ def convert(source: Checkpoint, options: ExportOptions) -> tuple[Any, Mapping[st
 
 def trace(module: Any, names: Sequence[str]) -> Any:
     """Trace a transformer whose forward takes `names`; the result takes any batch and length."""
-    import torch
-
-    extra = {"use_cache": False} if "use_cache" in signature(module.forward).parameters else {}
-
-    class LastHiddenState(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = module
-
-        def forward(self, *tensors: torch.Tensor) -> Any:
-            inputs = dict(zip(names, tensors, strict=True))
-            return self.module(**inputs, **extra).last_hidden_state
-
-    module.float()
-    example = tuple(torch.ones((2, 16), dtype=torch.int64) for _ in names)
-    with torch.no_grad(), warnings.catch_warnings():
-        # What the tracer warns of, constants that depend on the traced shape, the verification
-        # after every export looks for: it runs other shapes.
-        warnings.simplefilter("ignore")
-        graph = openvino.convert_model(LastHiddenState().eval(), example_input=example)
+    module, example = last_hidden_state(module, names)
+    graph = openvino.convert_model(module, example_input=example)
     for name, port in zip(names, graph.inputs, strict=True):
         port.get_tensor().set_names({name})
         port.get_node().set_friendly_name(name)

@@ -14,6 +14,7 @@ INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 #: Names exporters give to the last hidden state, and to a finished sentence embedding.
 TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings", "hidden_states")
 SENTENCE_OUTPUT = "sentence_embedding"
+SENTENCE_OUTPUTS = (SENTENCE_OUTPUT, "sentence_embeddings", "embeddings", "text_embeds")
 
 _START_BYTES = 1_024
 _SMALL_CONSTANT = 4_096
@@ -122,10 +123,11 @@ def token_output(graph: openvino.Model) -> Any | None:
 
 
 def sentence_output(graph: openvino.Model) -> Any | None:
-    """The output that holds finished sentence embeddings [batch, dimension], by name."""
-    for port in graph.outputs:
-        if SENTENCE_OUTPUT in port.get_names():
-            return port
+    """The output that holds sentence embeddings [batch, dimension], by name."""
+    for name in SENTENCE_OUTPUTS:
+        for port in graph.outputs:
+            if name in port.get_names() and _rank(port) in (None, 2):
+                return port
     return None
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
-from core.errors import CoreError, ModelFormatError, OptionError
-from core.modules import run_modules
+from core.errors import ModelFormatError, OptionError, UnsupportedOperation
+from core.modules import Normalize, run_modules, unit_length
 from core.runtime import as_numpy
 from core.threads import available_cpus
 from openvino_backend.fusion import append_modules
@@ -62,11 +62,14 @@ class OpenVINORuntime(Runtime):
     ) -> None:
         super().__init__(architecture)
         self.graph = graph
+        self.file_name = file_name
         self.settings = dict(settings)
         self.input_names = input_names(graph, file_name)
         self._runtime = runtime
         self._target = device
         self._tokens, self._sentences = _outputs(graph, architecture, file_name)
+        modules = architecture.modules
+        self._normalize = self._tokens is None and isinstance(modules[-1], Normalize)
         self._scheduled = any(name in self.settings for name in SCHEDULING)
         self._shape = _fixed_shape(graph)
         self._compiled: dict[tuple[str, str], Compiled] = {}
@@ -91,16 +94,17 @@ class OpenVINORuntime(Runtime):
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         if self._tokens is None:
-            raise OptionError(
-                "This file holds finished sentence embeddings and no token embeddings. Load one "
-                "that does with file_name."
+            raise UnsupportedOperation(
+                f"{self.file_name} gives sentence embeddings only. Load a file that gives token "
+                "embeddings with file_name, or export the model again."
             )
-        hidden = self._run("tokens", batch, workers)
-        return hidden[: batch.rows, : batch.width]
+        return self._run("tokens", batch, workers)
 
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         if self._sentences is not None:
-            return self._run("sentences", batch, workers)[: batch.rows]
+            pooled = self._run("sentences", batch, workers)
+            # A file that pools may leave out the last step, which changes nothing where it is done.
+            return unit_length(np, pooled) if self._normalize else pooled
         hidden = self.token_embeddings(batch, workers=workers)
         result: NDArray[np.float32] = run_modules(np, self.architecture.modules, hidden, batch)
         return result
@@ -125,14 +129,13 @@ class OpenVINORuntime(Runtime):
                 f"model.max_seq_length = {width}."
             )
         parts = [batch] if rows is None else list(_cut(batch, rows))
-        results = [self._infer(executable, self._shape.padded(part), part) for part in parts]
+        results = []
+        for part in parts:
+            padded = self._shape.padded(part)
+            inputs = {name: getattr(padded, name) for name in self.input_names}
+            result = executable.infer(inputs)[: part.rows]
+            results.append(result[:, : batch.width] if result.ndim == 3 else result)
         return results[0] if len(results) == 1 else np.concatenate(results)
-
-    def _infer(
-        self, executable: Compiled, padded: TokenBatch, batch: TokenBatch
-    ) -> NDArray[np.float32]:
-        inputs = {name: getattr(padded, name) for name in self.input_names}
-        return executable.infer(inputs)[: batch.rows]
 
     def _executable(self, kind: str, *, workers: int) -> Compiled:
         mode = "throughput" if workers > 1 and not self._scheduled else "latency"
@@ -242,10 +245,7 @@ def _outputs(
     if tokens is None:
         return None, only(graph, sentences)
     token_graph = only(graph, tokens)
-    try:
-        return token_graph, append_modules(token_graph, architecture.modules)
-    except CoreError:
-        raise
+    return token_graph, append_modules(token_graph, architecture.modules)
 
 
 def _fixed_shape(graph: openvino.Model) -> Shape:
