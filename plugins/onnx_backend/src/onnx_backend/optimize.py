@@ -18,6 +18,7 @@ from core.errors import OptionError, UnsupportedOperation
 from core.options import check_names
 from onnx_backend.fusion import FUSION_SWITCHES, fusion_options
 from onnx_backend.providers import CPU, CUDA, available_providers, import_runtime
+from onnx_backend.shapes import RuntimeShapes
 from onnx_backend.storage import (
     derived_name,
     onnx_file,
@@ -90,7 +91,7 @@ def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions
     with _quiet():
         graph = _run_passes(runtime.path, bool(runtime.file.external), scratch, level)
         if level.fusions:
-            graph = _fuse(graph, model, level, bool(raw_mask))
+            graph = _fuse(graph, model, level, bool(raw_mask), scratch)
         if level.half:
             graph = to_half(graph, scratch)
     name = derived_name(runtime.files[0], options.file_suffix or level.name)
@@ -207,12 +208,22 @@ def _run_passes(path: Path, external: bool, scratch: Path, level: Level) -> Any:
     return read_model(written)
 
 
-def _fuse(graph: Any, model: EmbeddingModel, level: Level, raw_mask: bool) -> Any:
-    from onnxruntime.transformers.optimizer import optimize_by_fusion
+def _fuse(graph: Any, model: EmbeddingModel, level: Level, raw_mask: bool, scratch: Path) -> Any:
+    """What `onnxruntime.transformers.optimizer.optimize_by_fusion` does, without sympy."""
+    from onnxruntime.transformers.onnx_model_bert import BertOnnxModel
 
-    heads, hidden = heads_and_hidden(model)
-    options = fusion_options(level.switches, raw_mask)
-    return optimize_by_fusion(graph, "bert", heads, hidden, options).model
+    class Optimizer(BertOnnxModel):  # type: ignore[misc]
+        shapes = RuntimeShapes(scratch)
+
+        def infer_runtime_shape(self, *_: Any, **__: Any) -> RuntimeShapes | None:
+            return self.shapes if self.shapes.update(self.model) else None
+
+    optimizer = Optimizer(graph, *heads_and_hidden(model))
+    optimizer.optimize(fusion_options(level.switches, raw_mask))
+    optimizer.topological_sort()
+    optimizer.model.producer_name = "onnxruntime.transformers"
+    optimizer.model.producer_version = import_runtime().__version__
+    return optimizer.model
 
 
 def heads_and_hidden(model: EmbeddingModel) -> tuple[int, int]:
