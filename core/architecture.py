@@ -100,8 +100,11 @@ class Architecture:
         return str(self.config.get("model_type", ""))
 
 
-def read_architecture(source: Checkpoint) -> Architecture:
+def read_architecture(source: Checkpoint, *, weights: bool = True) -> Architecture:
     """Parse the configuration files of a checkpoint.
+
+    Without `weights` no weight file is opened (or downloaded): the small modules' tensors have
+    their shapes and hold zeros.
 
     Raises:
         ModelFormatError: Missing or unreadable files, or a path out of the directory.
@@ -124,7 +127,7 @@ def read_architecture(source: Checkpoint) -> Architecture:
     modules: list[Module] = []
     dimension = hidden
     for name, path in entries[1:]:
-        module = _read_module(source, name, path)
+        module = _read_module(source, name, path, weights)
         if module is None:
             continue
         if isinstance(module, Pooling):
@@ -331,17 +334,15 @@ def _default_pooling(config: Mapping[str, Any]) -> str:
     return "lasttoken" if causal else "mean"
 
 
-def _read_module(source: Checkpoint, name: str, path: str) -> Module | None:
+def _read_module(source: Checkpoint, name: str, path: str, weights: bool) -> Module | None:
     if name == "Pooling":
         return _read_pooling(source, path)
     if name == "Normalize":
         return Normalize()
     if name == "Dense":
-        return _read_dense(source, path)
+        return _read_dense(source, path, weights)
     if name == "LayerNorm":
-        weights = _module_weights(source, path)
-        weight = _tensor(source, path, weights, "norm.weight")
-        return LayerNorm(weight, _tensor(source, path, weights, "norm.bias", weight.shape))
+        return _read_layer_norm(source, path, weights)
     if name == "Dropout":
         return None
     raise ModelFormatError(f"{source}: {name} can only be the first module.")
@@ -387,7 +388,16 @@ def _read_pooling(source: Checkpoint, path: str) -> Pooling:
     return Pooling(modes=tuple(modes), include_prompt=config.get("include_prompt", True) is True)
 
 
-def _read_dense(source: Checkpoint, path: str) -> Dense:
+def _read_layer_norm(source: Checkpoint, path: str, weights: bool) -> LayerNorm:
+    if not weights:
+        width = _number(_module_config(source, path), "dimension") or 0
+        return LayerNorm(_zeros(width), _zeros(width))
+    tensors = _module_weights(source, path)
+    weight = _tensor(source, path, tensors, "norm.weight")
+    return LayerNorm(weight, _tensor(source, path, tensors, "norm.bias", weight.shape))
+
+
+def _read_dense(source: Checkpoint, path: str, weights: bool) -> Dense:
     config = _module_config(source, path)
     kind = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
     package, _, activation = kind.rpartition(".")
@@ -396,18 +406,19 @@ def _read_dense(source: Checkpoint, path: str) -> Dense:
             f"{source}: {path} uses the activation {kind!r}; known are torch's "
             f"{', '.join(sorted(ACTIVATIONS))}."
         )
-    weights = _module_weights(source, path)
-    weight = _tensor(source, path, weights, "linear.weight")
+    shape = [_number(config, name) or 0 for name in ("out_features", "in_features")]
+    tensors = _module_weights(source, path) if weights else {}
+    weight = _tensor(source, path, tensors, "linear.weight") if weights else _zeros(*shape)
     if weight.ndim != 2:
         raise ModelFormatError(f"{source}: linear.weight of {path} has shape {weight.shape}.")
     outputs = weight.shape[:1]
     bias = None
-    if config.get("bias", True):
-        bias = _tensor(source, path, weights, "linear.bias", outputs)
+    if config.get("bias", True) and weights:
+        bias = _tensor(source, path, tensors, "linear.bias", outputs)
     residual = None
     use_residual = bool(config.get("use_residual", False))
-    if use_residual and weight.shape[0] != weight.shape[1]:
-        residual = _tensor(source, path, weights, "residual.weight", weight.shape)
+    if use_residual and weights and weight.shape[0] != weight.shape[1]:
+        residual = _tensor(source, path, tensors, "residual.weight", weight.shape)
     given = str(config.get("module_input_name") or "sentence_embedding")
     made = str(config.get("module_output_name") or given)
     known = ("sentence_embedding", "token_embeddings")
@@ -416,6 +427,10 @@ def _read_dense(source: Checkpoint, path: str) -> Dense:
             f"{source}: {path} maps {given!r} to {made!r}; known are {', '.join(known)}."
         )
     return Dense(weight, bias, activation, given, made, use_residual, residual)
+
+
+def _zeros(*shape: int) -> Any:
+    return np.broadcast_to(np.float32(0), shape)  # no memory, whatever the file claims
 
 
 def _module_weights(source: Checkpoint, path: str) -> Tensors:

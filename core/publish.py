@@ -115,15 +115,16 @@ def save_model(
     Raises:
         CoreError: Nothing can be written there; what was there is unchanged.
     """
-    target = directory.resolve()
-    if target.exists() and not target.is_dir():
-        raise OptionError(f"{str(directory)!r} is a file; a model is saved to a directory.")
-    recover(target)
-    with explained_writes(target), staging_directory(target) as tree:
-        stage_model(model, tree, target.name, options, write, existing=target)
-        with locked_directory(target.parent):
-            put_in_place(tree, target)
-    return directory
+    with explained_writes(directory):
+        target = directory.resolve()
+        if target.exists() and not target.is_dir():
+            raise OptionError(f"{str(directory)!r} is a file; a model is saved to a directory.")
+        recover(target)
+        with staging_directory(target) as tree:
+            stage_model(model, tree, target.name, options, write, existing=target)
+            with locked_directory(target.parent):
+                put_in_place(tree, target)
+        return directory
 
 
 def stage_model(

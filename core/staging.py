@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -72,6 +73,8 @@ def put_in_place(tree: Path, target: Path) -> None:
     Where they cannot be exchanged, files are renamed one by one, data before what refers to them.
     """
     sync_tree(tree)
+    if target.is_dir():
+        tree.chmod(stat.S_IMODE(target.stat().st_mode))
     inside = _relative_cwd(target)
     if not is_exchangeable(target):
         replace_files(tree, target)

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from core.cli.arguments import add_json, add_source, print_json, print_table, size_of
+from core.cli.arguments import add_json, add_source, print_json, print_table
 
 
 def add_commands(commands: Any) -> None:
@@ -51,44 +51,20 @@ def show_backends(parsed: argparse.Namespace) -> None:
 
 def show_info(parsed: argparse.Namespace) -> None:
     """What a model consists of, and which files each backend finds."""
-    from core.artifacts import find_artifacts
     from core.checkpoint import resolve
-    from core.errors import CoreError
-    from core.operations import hooks
-    from core.registry import registry
+    from core.inspection import artifact_rows, inspect_model, render
 
     source = resolve(
         parsed.model, revision=parsed.revision, local_files_only=parsed.local_files_only
     )
-    architecture = source.architecture
-    artifacts: dict[str, list[str]] = {}
-    for name in registry.names():
-        try:
-            capabilities = hooks(name).capabilities
-        except CoreError:
-            continue  # `core backends` tells what is wrong with it
-        artifacts[name] = find_artifacts(source.names, capabilities, architecture.path)
-    first = "StaticEmbedding" if architecture.is_static else "Transformer"
-    info = {
-        "model": source.name,
-        "commit": source.commit,
-        "architecture": architecture.model_type or None,
-        "modules": [first, *(type(module).__name__ for module in architecture.modules)],
-        "dimension": architecture.dimension,
-        "max_seq_length": architecture.max_seq_length,
-        "similarity": architecture.similarity_fn_name,
-        "prompts": dict(architecture.prompts),
-        "default_prompt_name": architecture.default_prompt_name,
-        "artifacts": artifacts,
-    }
+    info = inspect_model(source)
     if parsed.json:
-        print_json(info)
+        print_json(info.as_dict())
         return
-    for key, value in info.items():
-        if key == "artifacts":
-            continue
-        shown = " > ".join(value) if isinstance(value, list) else value
-        print(f"{key.replace('_', ' '):20} {shown if shown not in (None, {}) else '-'}")
-    for name, files in artifacts.items():
-        for file in files:
-            print(f"{name + ' file':20} {file}  {size_of(source.path(file).stat().st_size)}")
+    print(render(info))
+    rows = artifact_rows(info)
+    if len(rows) > 1:
+        print()
+        print_table(rows)
+    else:
+        print("\nNo installed backend finds a file it can load.")

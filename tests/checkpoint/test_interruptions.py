@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from tests.checkpoint.numpy_backend import register
 from tests.checkpoint.saver import digest
 from tests.conftest import ROOT
 
-FULL_DISK_BYTES = 8_000_000
+FULL_DISK_BYTES = 4_000_000
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def static(tmp_path: Path) -> Path:
     """A static embedding of some megabytes."""
     register()
     folder = build_dialect("static-table", tmp_path / "static")
-    table = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float32)
+    table = np.random.default_rng(0).normal(size=(10_000, 64)).astype(np.float32)
     write_safetensors(folder / "0_StaticEmbedding/model.safetensors", {"embedding.weight": table})
     return folder
 
@@ -39,7 +38,7 @@ def other(static: Path, tmp_path: Path) -> Path:
     """Another model, with a file that the first has not."""
     folder = tmp_path / "other"
     shutil.copytree(static, folder)
-    table = np.random.default_rng(1).normal(size=(20_000, 64)).astype(np.float32)
+    table = np.random.default_rng(1).normal(size=(10_000, 64)).astype(np.float32)
     write_safetensors(folder / "0_StaticEmbedding/model.safetensors", {"embedding.weight": table})
     (folder / "README.md").write_text("the other one")
     return folder
@@ -117,7 +116,7 @@ def test_a_full_disk_is_an_error_and_changes_nothing(
         with pytest.raises(CoreError, match=r"disk is full.*Nothing was changed"):
             model.save(target)
         # The same when it shows only while writing.
-        (small_disk / "filler").write_bytes(bytes(1_000_000))
+        (small_disk / "filler").write_bytes(bytes(500_000))
         (other / "late.txt").write_bytes(bytes(10))
         with pytest.raises(CoreError, match=r"disk is full.*Nothing was changed"):
             model.save(target)
@@ -275,4 +274,4 @@ def test_without_an_exchange_the_directory_is_replaced_all_the_same(
         (folder / "file").write_text(text)
     put_in_place(tree, target)
     assert (target / "file").read_text() == "new"
-    assert os.listdir(tmp_path) == ["target"]
+    assert [p.name for p in tmp_path.iterdir()] == ["target"]

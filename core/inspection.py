@@ -1,0 +1,235 @@
+"""What a model consists of, without opening (or downloading) its weights: behind `core info`."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from core.architecture import Architecture, read_architecture
+from core.artifact import SIDECAR_SUFFIX
+from core.artifacts import find_artifacts
+from core.checkpoint import Checkpoint
+from core.errors import CoreError, ModelFormatError
+from core.modules import Dense, LayerNorm, Module, Normalize, Pooling
+from core.operations import hooks
+from core.registry import registry
+
+#: Precision as file names tell it, for files without a sidecar.
+_PRECISIONS = (
+    (re.compile(r"_q?u?int8|_quantized"), "int8"),
+    (re.compile(r"_int4|_q4|_bnb4"), "int4"),
+    (re.compile(r"_fp16|_O4|_float16"), "fp16"),
+    (re.compile(r"_bf16"), "bf16"),
+)
+_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+# external data and weights that belong to one file
+_COMPANIONS = ("_data", ".data")
+
+
+@dataclass(frozen=True)
+class FoundArtifact:
+    """A file a backend can load.
+
+    Attributes:
+        size: Bytes, its external data included; None where the Hub does not tell.
+        precision: From its sidecar, else from its name or config.json; None if neither tells.
+        default: Whether the backend loads it unless told otherwise.
+        operation: What made it, from its sidecar.
+        verification: Its sidecar's: cosines to what it was made from.
+    """
+
+    backend: str
+    file: str
+    size: int | None
+    precision: str | None
+    default: bool
+    operation: str | None = None
+    verification: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What `core info` prints; None where no file tells."""
+
+    model: str
+    commit: str | None
+    architecture: str | None
+    modules: list[str]
+    dimension: int | None
+    max_seq_length: int | None
+    similarity: str
+    truncate_dim: int | None
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    artifacts: list[FoundArtifact] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def inspect_model(source: Checkpoint) -> ModelInfo:
+    """Read configuration files and sidecars of a checkpoint, and nothing larger."""
+    architecture = read_architecture(source, weights=False)
+    return ModelInfo(
+        model=source.repo_id or source.name,
+        commit=source.commit,
+        architecture=architecture.model_type or None,
+        modules=describe_modules(architecture),
+        dimension=architecture.dimension or None,
+        max_seq_length=architecture.max_seq_length,
+        similarity=architecture.similarity_fn_name,
+        truncate_dim=architecture.truncate_dim,
+        prompts=dict(architecture.prompts),
+        default_prompt_name=architecture.default_prompt_name,
+        artifacts=list_artifacts(source, architecture),
+    )
+
+
+def describe_modules(architecture: Architecture) -> list[str]:
+    """One phrase a module, the transformer first."""
+    if architecture.is_static:
+        first = "StaticEmbedding"
+    else:
+        first = f"Transformer ({architecture.model_type or 'unknown'})"
+    return [first, *map(_describe, architecture.modules)]
+
+
+def _describe(module: Module) -> str:
+    if isinstance(module, Pooling):
+        prompt = "" if module.include_prompt else ", without the prompt"
+        return f"Pooling ({' + '.join(module.modes)}{prompt})"
+    if isinstance(module, Dense):
+        outputs, inputs = module.weight.shape
+        residual = ", residual" if module.use_residual else ""
+        return f"Dense ({inputs} to {outputs}, {module.activation}{residual})"
+    if isinstance(module, LayerNorm):
+        return "LayerNorm"
+    return "Normalize" if isinstance(module, Normalize) else type(module).__name__
+
+
+def list_artifacts(source: Checkpoint, architecture: Architecture) -> list[FoundArtifact]:
+    """Every file an installed backend can load, defaults first, backends in their order."""
+    found = []
+    for name in registry.names():
+        try:
+            capabilities = hooks(name).capabilities
+        except CoreError:
+            continue  # `core backends` tells what is wrong with it
+        if architecture.is_static:
+            files = [n for n in map(architecture.file, _STATIC_FILES) if source.has(n)][:1]
+        else:
+            files = find_artifacts(source.names, capabilities, architecture.path)
+        for number, file in enumerate(files):
+            found.append(_inspect_file(source, architecture, name, file, default=number == 0))
+    return found
+
+
+_STATIC_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def _inspect_file(
+    source: Checkpoint, architecture: Architecture, backend: str, file: str, *, default: bool
+) -> FoundArtifact:
+    sidecar = _read_sidecar(source, file)
+    verification = sidecar.get("verification")
+    return FoundArtifact(
+        backend=backend,
+        file=file,
+        size=_size(source, file, sidecar),
+        precision=sidecar.get("precision") or _precision(file, architecture),
+        default=default,
+        operation=sidecar.get("operation"),
+        verification=verification if isinstance(verification, dict) else None,
+    )
+
+
+def _read_sidecar(source: Checkpoint, file: str) -> dict[str, Any]:
+    name = file + SIDECAR_SUFFIX
+    if not source.has(name):
+        return {}
+    try:
+        content: dict[str, Any] = source.read_json(name)
+    except ModelFormatError:
+        return {}  # another tool's file of that name
+    return content if "backend" in content else {}
+
+
+def _size(source: Checkpoint, file: str, sidecar: dict[str, Any]) -> int | None:
+    listed = sidecar.get("files")
+    names = {file, *(str(n) for n in listed if isinstance(n, str))} if listed else {file}
+    names |= {file + suffix for suffix in _COMPANIONS}
+    if file.endswith(".xml"):
+        names.add(file.removesuffix("xml") + "bin")
+    if file.endswith(".index.json"):
+        names |= _shards(source, file)
+    sizes = [source.size(name) for name in sorted(names) if source.has(name)]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def _shards(source: Checkpoint, index: str) -> set[str]:
+    folder = index.rpartition("/")[0]
+    try:
+        shards = set(source.read_json(index).get("weight_map", {}).values())
+    except (ModelFormatError, AttributeError, TypeError):
+        return set()
+    return {f"{folder}/{shard}" if folder else str(shard) for shard in shards}
+
+
+def _precision(file: str, architecture: Architecture) -> str | None:
+    name = file.rpartition("/")[2]
+    for pattern, precision in _PRECISIONS:
+        if pattern.search(name):
+            return precision
+    if "/" in file.removeprefix(architecture.file("")):
+        return "fp32"  # an export's default
+    stated = architecture.config.get("dtype") or architecture.config.get("torch_dtype")
+    return _DTYPES.get(str(stated).removeprefix("torch."), "fp32" if stated is None else None)
+
+
+def render(info: ModelInfo) -> str:
+    """A few lines for people."""
+    rows: list[tuple[str, Any]] = [
+        ("model", info.model),
+        ("commit", info.commit),
+        ("modules", " > ".join(info.modules)),
+        ("dimension", info.dimension),
+        ("longest text", f"{info.max_seq_length} tokens" if info.max_seq_length else "no limit"),
+        ("similarity", info.similarity),
+        ("truncated to", info.truncate_dim),
+    ]
+    for name, prompt in info.prompts.items():
+        mark = " (default)" if name == info.default_prompt_name else ""
+        rows.append((f"prompt {name}{mark}", json.dumps(prompt, ensure_ascii=False)))
+    lines = [f"{title:16} {value}" for title, value in rows if value is not None]
+    return "\n".join(lines)
+
+
+def artifact_rows(info: ModelInfo) -> list[tuple[str, ...]]:
+    """A table of the artifacts, its header first; the default of each backend has a star."""
+    from core.cli.arguments import size_of
+
+    rows: list[tuple[str, ...]] = [("BACKEND", "FILE", "SIZE", "PRECISION", "DRIFT")]
+    for found in info.artifacts:
+        rows.append(
+            (
+                found.backend,
+                found.file + (" *" if found.default else ""),
+                "?" if found.size is None else size_of(found.size),
+                found.precision or "?",
+                _drift(found.verification),
+            )
+        )
+    return rows
+
+
+def _drift(verification: dict[str, Any] | None) -> str:
+    if verification is None:
+        return "-"
+    mean, least = verification.get("mean_cosine"), verification.get("min_cosine")
+    if not isinstance(mean, float | int) or not isinstance(least, float | int):
+        return "-"
+    return f"cosine mean {mean:.6f}, minimum {least:.6f}"

@@ -1,0 +1,320 @@
+"""Directories made to do harm, or broken: an error, no code run, bounded memory and time."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import core
+from core.checkpoint import resolve
+from core.errors import CoreError, ModelError, ModelFormatError, ModelNotFound
+from core.weights import read_weights, write_safetensors
+from tests.checkpoint.dialects import build_dialect, chain, read, write
+from tests.conftest import ROOT
+
+_OLD = "sentence_transformers.models."
+
+
+@pytest.fixture
+def tiny(tiny_model: Callable[[str], Path], tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model("bert-cls"), folder)
+    return folder
+
+
+def load(folder: Path, **arguments: Any) -> core.EmbeddingModel:
+    return core.load(str(folder), backend="torch", device="cpu", **arguments)
+
+
+def outside(tiny: Path) -> Path:
+    """A good Pooling folder beside the model."""
+    place = tiny.parent / "outside"
+    shutil.copytree(tiny / "1_Pooling", place)
+    return place
+
+
+@pytest.mark.parametrize(
+    "path", ["../outside", "1_Pooling/../../outside", "ABSOLUTE", "..\\outside", "C:\\outside"]
+)
+def test_a_module_path_out_of_the_directory_is_refused(tiny: Path, path: str) -> None:
+    place = outside(tiny)
+    modules = read(tiny, "modules.json")
+    modules[1]["path"] = str(place) if path == "ABSOLUTE" else path
+    write(tiny, "modules.json", modules)
+    with pytest.raises(ModelFormatError, match="points outside the model's directory"):
+        load(tiny)
+
+
+@pytest.mark.parametrize("name", ["../outside/x.safetensors", "/etc/passwd", "a/../../b", "\0"])
+def test_a_file_name_out_of_the_directory_is_refused(tiny: Path, name: str) -> None:
+    with pytest.raises(CoreError, match=r"outside the model's directory|not the name"):
+        load(tiny, file_name=name)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_link_out_of_the_directory_is_refused(tiny: Path, name: str) -> None:
+    place = tiny.parent / "elsewhere"
+    (tiny / name).rename(place)
+    (tiny / name).symlink_to(place)
+    with pytest.raises(ModelFormatError, match="outside the model's directory"):
+        load(tiny)
+
+
+def test_a_linked_folder_out_of_the_directory_is_refused(tiny: Path) -> None:
+    place = outside(tiny)
+    shutil.rmtree(tiny / "1_Pooling")
+    (tiny / "1_Pooling").symlink_to(place)
+    with pytest.raises(ModelFormatError):
+        load(tiny)
+
+
+def test_a_link_inside_the_directory_is_fine(tiny: Path) -> None:
+    (tiny / "weights").mkdir()
+    (tiny / "model.safetensors").rename(tiny / "weights/real")
+    (tiny / "model.safetensors").symlink_to("weights/real")
+    with load(tiny) as model:
+        assert model.encode("x").shape == (32,)
+
+
+def test_a_pipe_in_the_place_of_a_file_does_not_hang(tiny: Path) -> None:
+    (tiny / "config.json").unlink()
+    os.mkfifo(tiny / "config.json")
+    with pytest.raises(ModelFormatError, match="no plain file"):
+        load(tiny)
+
+
+class Evil:
+    """Its pickle runs a command when it is opened."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.place}",)
+
+
+def write_torch_archive(path: Path, pickled: bytes) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/version", "3\n")
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "2_Dense/pytorch_model.bin"])
+@pytest.mark.parametrize("kind", ["archive", "plain"])
+def test_a_pickle_that_runs_code_is_refused_and_not_run(
+    tmp_path: Path, file: str, kind: str
+) -> None:
+    folder = build_dialect("dense-in-pickle", tmp_path / "model")
+    ran = tmp_path / "ran"
+    pickled = pickle.dumps({"linear.weight": Evil(ran)})
+    (folder / "model.safetensors").rename(tmp_path / "kept")
+    if file != "pytorch_model.bin":
+        (tmp_path / "kept").rename(folder / "model.safetensors")
+    if kind == "archive":
+        write_torch_archive(folder / file, pickled)
+    else:
+        (folder / file).write_bytes(pickled)
+    with pytest.raises(ModelError):
+        load(folder)
+    assert not ran.exists()
+    pickle.loads(pickled)  # it does run where nobody looks
+    assert ran.exists()
+
+
+def test_a_pickle_cannot_claim_more_memory_than_it_has(tmp_path: Path) -> None:
+    import torch
+
+    place = tmp_path / "bomb.bin"
+    torch.save({"x": torch.zeros(1).expand(1_000_000_000)}, place)
+    with pytest.raises(ModelFormatError, match="reaches out of its storage"):
+        read_weights(place)
+    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(50_000_000))
+    with pytest.raises(ModelFormatError, match="claims to unpack to 50,000,000"):
+        read_weights(place)
+
+
+def test_a_huge_modules_json_is_refused_unread(tiny: Path) -> None:
+    entry = '{"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},'
+    (tiny / "modules.json").write_text("[" + entry * (10_000_000 // len(entry)) + "{}]")
+    tracemalloc.start()
+    with pytest.raises(ModelFormatError, match=r"modules.json has 9,\d+,\d+ bytes.*at most"):
+        load(tiny)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+@pytest.mark.parametrize(
+    "name", ["modules.json", "config.json", "tokenizer_config.json", "1_Pooling/config.json"]
+)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 1_000_000,
+        b'{"a":' * 300_000,
+        b"",
+        b"\xff\xfe\x00garbage",
+        b"{}garbage",
+        b"null",
+        b'"text"',
+        b'{"a": ' + b"9" * 100_000 + b"}",
+    ],
+    ids=["nested", "nested objects", "empty", "bytes", "trailing", "null", "string", "long number"],
+)
+def test_unreadable_json_is_named(tiny: Path, name: str, content: bytes) -> None:
+    (tiny / name).write_bytes(content)
+    with pytest.raises(ModelFormatError, match=name):
+        load(tiny)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"garbage",
+        b"{}",
+        b'{"model": {"type": "BPE"}}',
+        b"[" * 500_000,
+        b"",
+        bytes(range(256)) * 1000,
+    ],
+    ids=["text", "empty object", "half a model", "nested", "empty", "bytes"],
+)
+def test_a_tokenizer_json_of_garbage_is_named(tiny: Path, content: bytes) -> None:
+    (tiny / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ModelFormatError, match=r"tokenizer.json is not a tokenizer"):
+        load(tiny)
+
+
+def _header(entries: dict[str, Any], length: int | None = None) -> bytes:
+    encoded = json.dumps(entries).encode()
+    return (len(encoded) if length is None else length).to_bytes(8, "little") + encoded
+
+
+_ENTRY = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"1234567",
+        _header({}, length=2**63),
+        _header({}, length=50_000_000),
+        _header({"x": _ENTRY}),
+        _header({"x": {**_ENTRY, "data_offsets": [-16, 0]}}) + bytes(16),
+        _header({"x": {**_ENTRY, "shape": [2**40, 2**40]}}) + bytes(16),
+        _header({"x": {**_ENTRY, "shape": [-4, -1]}}) + bytes(16),
+        _header({"x": {**_ENTRY, "shape": [[4]]}}) + bytes(16),
+        _header({"x": {**_ENTRY, "shape": 4}}) + bytes(16),
+        _header({"x": 1}) + bytes(16),
+        (500_000).to_bytes(8, "little") + b"[" * 500_000,
+    ],
+    ids=[
+        "empty", "seven bytes", "endless header", "header past the end", "no data",
+        "negative offset", "overflowing shape", "negative shape", "nested shape", "number as shape",
+        "number as entry", "nested header",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("file", ["model.safetensors", "2_LayerNorm/model.safetensors"])
+def test_broken_safetensors_are_named(tmp_path: Path, file: str, content: bytes) -> None:
+    folder = build_dialect("layer-norm", tmp_path / "model")
+    (folder / file).write_bytes(content)
+    with pytest.raises(ModelFormatError, match=r"is not a whole safetensors file"):
+        load(folder)
+
+
+def test_a_static_table_cannot_point_outside_itself(tmp_path: Path) -> None:
+    folder = build_dialect("static-table", tmp_path / "model")
+    weights = {
+        "embeddings": np.zeros((4, 8), np.float32),
+        "mapping": np.array([0, 1, 2, 4]),
+    }
+    write_safetensors(folder / "0_StaticEmbedding/model.safetensors", weights)
+    with pytest.raises(ModelFormatError, match="outside its 4 embeddings"):
+        load(folder)
+
+
+def test_a_dense_of_another_shape_is_named(tmp_path: Path) -> None:
+    folder = build_dialect("dense-in-pickle", tmp_path / "model")
+    (folder / "2_Dense/pytorch_model.bin").unlink()
+    weights = {"linear.weight": np.zeros((16, 32), np.float32), "linear.bias": np.zeros(3)}
+    write_safetensors(folder / "2_Dense/model.safetensors", weights)
+    with pytest.raises(ModelFormatError, match=r"linear.bias of '2_Dense' has shape \(3,\)"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("modules.json", [], "modules.json is empty"),
+        ("modules.json", [{"path": ""}], "an entry without a type"),
+        ("modules.json", [{"type": _OLD + "Transformer", "path": 3}], "has the path 3"),
+        ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length is -1"),
+        ("sentence_bert_config.json", {"max_seq_length": "512"}, "max_seq_length is '512'"),
+        ("1_Pooling/config.json", {"pooling_mode": "best"}, "known are cls, max, mean"),
+        ("config_sentence_transformers.json", {"prompts": ["a"]}, "must map names to strings"),
+        ("config_sentence_transformers.json", {"default_prompt_name": "q"}, "not among its"),
+        ("config_sentence_transformers.json", {"similarity_fn_name": "x"}, "known are cosine"),
+        ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim in"),
+    ],
+)
+def test_a_wrong_setting_is_named(tiny: Path, name: str, content: Any, says: str) -> None:
+    write(tiny, name, content)
+    with pytest.raises(ModelFormatError, match=says):
+        load(tiny)
+
+
+def test_a_missing_module_folder_is_named(tiny: Path) -> None:
+    shutil.rmtree(tiny / "1_Pooling")
+    with pytest.raises(ModelFormatError, match=r"1_Pooling/config.json is missing"):
+        load(tiny)
+    chain(tiny, (_OLD + "Pooling", "1_Pooling"))
+    with pytest.raises(ModelFormatError, match=r"the first module of modules.json is Pooling"):
+        load(tiny)
+
+
+def test_a_directory_without_a_model_says_what_it_holds(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"holds no model.*\(it holds: nothing\)"):
+        resolve(tmp_path)
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ModelNotFound, match=r"it holds: notes.txt"):
+        resolve(tmp_path)
+    with pytest.raises(ModelNotFound, match=r"is a file. Give the model's directory"):
+        resolve(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b/c", "./missing", "/missing", "~/missing-model", "a//b", "-x"]
+)
+def test_what_can_be_neither_directory_nor_repository(name: str) -> None:
+    with pytest.raises(ModelNotFound, match="cannot be a Hub repository"):
+        resolve(name)
+
+
+def test_a_model_directory_full_of_nonsense_stays_within_its_memory(tiny: Path) -> None:
+    """One address-space limit for everything a hostile configuration may try at load."""
+    (tiny / "config.json").write_text('{"model_type": "bert", "x": [' + "[]," * 1_000_000 + "[]]}")
+    code = (
+        "import resource, sys; from core.checkpoint import resolve;"
+        "resource.setrlimit(resource.RLIMIT_AS, (600_000_000, 600_000_000));"
+        "resolve(sys.argv[1]).architecture"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny)], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 or "ModelFormatError" in done.stderr, done.stderr
+    assert "MemoryError" not in done.stderr
