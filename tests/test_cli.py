@@ -1,0 +1,197 @@
+"""The `core` command, in process; exit code 0 for done, 1 for failed, 2 for bad usage."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import core
+from core.cli import main
+from tests.conftest import copy_model
+
+
+@pytest.fixture
+def tiny(tiny_model: Callable[[str], Path]) -> str:
+    return str(tiny_model("bert-mean"))
+
+
+def encode(*arguments: str) -> int:
+    return main(["encode", *arguments, "--backend", "torch", "--device", "cpu"])
+
+
+def test_texts_as_arguments(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert encode(tiny, "a fox", "机器") == 0
+    captured = capsys.readouterr()
+    records = [json.loads(line) for line in captured.out.splitlines()]
+    assert [record["text"] for record in records] == ["a fox", "机器"]
+    expected = core.load(tiny, backend="torch", device="cpu").encode(["a fox", "机器"])
+    np.testing.assert_allclose([r["embedding"] for r in records], expected, atol=1e-6)
+    assert captured.err == ""  # no progress bar unless standard error is a terminal
+
+
+def test_a_text_file_to_npy(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "texts.txt"
+    source.write_bytes("\ufeffone\r\n\ntwo 🙂\nlast".encode())
+    output = tmp_path / "vectors.npy"
+    assert encode(tiny, "--input", str(source), "--output", str(output), "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["texts"] == 4
+    assert summary["dimension"] == 32
+    texts = ["one", "", "two 🙂", "last"]
+    expected = core.load(tiny, backend="torch", device="cpu").encode(texts)
+    np.testing.assert_allclose(np.load(output), expected, atol=1e-6)
+    assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
+
+
+def test_jsonl_in_and_out_with_options(tiny: str, tmp_path: Path) -> None:
+    source = tmp_path / "texts.jsonl"
+    source.write_text('{"id": 1, "body": "one"}\n\n{"id": 2, "body": "two"}\n')
+    output = tmp_path / "vectors.jsonl"
+    options = ("--field", "body", "--normalize", "--truncate-dim", "8", "--prompt", "query: ")
+    assert encode(tiny, "--input", str(source), "--output", str(output), *options) == 0
+    records = [json.loads(line) for line in output.read_text().splitlines()]
+    model = core.load(tiny, backend="torch", device="cpu")
+    expected = model.encode(
+        ["one", "two"], prompt="query: ", truncate_dim=8, normalize_embeddings=True
+    )
+    np.testing.assert_allclose([r["embedding"] for r in records], expected, atol=1e-6)
+
+
+def test_standard_input(
+    tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(b"one\ntwo\n"))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert encode(tiny, "--input", "-", "--precision", "ubinary") == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(record["embedding"]) for record in records] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("content", "pattern"),
+    [
+        (b'{"text": "fine"}\n{"text": \n', "line 2: not JSON"),
+        (b'{"text": "fine"}\n{"body": "x"}\n', "line 2: no field 'text'; it has body"),
+        (b'{"text": "fine"}\n\n{"text": null}\n', "line 3: the text is None"),
+        (b'{"text": "fine"}\n{"text": "\xff"}\n', "line 2: not UTF-8"),
+    ],
+)
+def test_bad_lines_are_named_and_leave_no_output(
+    tiny: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes,
+    pattern: str,
+) -> None:
+    source, output = tmp_path / "texts.jsonl", tmp_path / "vectors.npy"
+    source.write_bytes(content)
+    output.write_bytes(b"earlier")
+    assert encode(tiny, "--input", str(source), "--output", str(output)) == 1
+    error = capsys.readouterr().err
+    assert str(source) in error
+    assert pattern in error
+    assert output.read_bytes() == b"earlier"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        ((), "give texts"),
+        (("a", "--input", "-"), "give texts"),
+        (("--input", "texts.csv"), r".txt or .jsonl"),
+        (("a", "--output", "x.csv"), r".npy or .jsonl"),
+        (("a", "--batch-size", "0"), "batch_size must be 1 or more"),
+        (("a", "--prompt-name", "query"), "no prompt named 'query'"),
+        (("a", "--json"), "--output FILE"),
+    ],
+)
+def test_bad_usage_is_exit_code_2(
+    tiny: str, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], pattern: str
+) -> None:
+    assert encode(tiny, *arguments) == 2
+    assert pattern in capsys.readouterr().err
+
+
+def test_failures_are_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert encode(str(tmp_path / "absent"), "a") == 1
+    assert "There is no directory" in capsys.readouterr().err
+    assert main(["encode", "x", "a", "--backend", "nope"]) == 1
+    assert "There is no backend 'nope'" in capsys.readouterr().err
+    assert encode("some", "--input", str(tmp_path / "absent.txt")) == 1
+
+
+def test_argparse_errors_are_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["unknown"], ["encode"], ["export", "x"]):
+        with pytest.raises(SystemExit) as raised:
+            main(arguments)
+        assert raised.value.code == 2
+    capsys.readouterr()
+
+
+def test_backends_lists_every_backend(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backends"]) == 0
+    text = capsys.readouterr().out
+    assert "core-torch-backend" in text
+    assert main(["backends", "--json"]) == 0
+    statuses = json.loads(capsys.readouterr().out)
+    assert statuses["torch"]["status"] == "ok"
+    assert set(statuses["torch"]["hooks"]) == {
+        "load", "export", "optimize", "quantize", "encode", "save",
+    }  # fmt: skip
+
+
+def test_quantize_reports_file_size_speed_and_drift(
+    tiny_model: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy_model(tiny_model("bert-cls"), tmp_path / "model")
+    shared = ("--backend", "torch", "--device", "cpu", "--target", str(path))
+    assert main(["quantize", str(path), *shared]) == 0
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    assert str(path / "model_qint8.safetensors") in line
+    assert "kB" in line
+    assert "x the speed of its source" in line
+    assert "cosine mean 0.99" in line
+    assert main(["optimize", str(path), *shared, "--config", "bf16", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["precision"] == "bf16"
+    assert report["verification"]["min_cosine"] > 0.99
+    assert report["bytes"] > 0
+    assert main(["optimize", str(path), *shared, "--config", "O2"]) == 2
+    assert "'compile'" in capsys.readouterr().err
+
+
+def test_export_of_weights(
+    tiny_model: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "half"
+    arguments = ["export", str(tiny_model("bert-cls")), "--backend", "torch"]
+    assert main([*arguments, "--precision", "fp16", "--target", str(target), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["file"] == str(target / "model_fp16.safetensors")
+    # A directory made for an artifact alone holds all that loading it needs.
+    model = core.load(target, backend="torch", device="cpu", file_name="model_fp16.safetensors")
+    assert model.encode("a").shape == (32,)
+
+
+def test_the_installed_command_and_the_module_run(tiny: str) -> None:
+    for command in ([str(Path(sys.executable).parent / "core")], [sys.executable, "-m", "core"]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == f"core {core.__version__}"
+
+
+def test_demo_runs_every_backend(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", tiny]) == 0
+    text = capsys.readouterr().out
+    for name, status in core.backends().items():
+        if status.status == "ok":
+            assert f"{name}: loaded" in text
+    assert "Similarities (cosine)" in text
+    assert "TEXTS/S" in text
