@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-from functools import cache
-from pathlib import Path
 
-_CPUINFO = Path("/proc/cpuinfo")
+from core.processor import processor_flags
 
 #: Preset to the instructions it is for: any one of them.
 INSTRUCTIONS = {
@@ -15,15 +12,6 @@ INSTRUCTIONS = {
     "avx512": ("avx512f",),
     "avx2": ("avx2",),
 }
-
-
-def instruction_set(text: str) -> frozenset[str]:
-    """Flags of the first processor in the text of /proc/cpuinfo."""
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip().lower() in ("flags", "features"):
-            return frozenset(value.lower().split())
-    return frozenset()
 
 
 def choose_preset(flags: frozenset[str] | None = None, machine: str | None = None) -> str:
@@ -35,7 +23,7 @@ def choose_preset(flags: frozenset[str] | None = None, machine: str | None = Non
     kind = (machine or platform.machine()).lower()
     if kind.startswith(("arm", "aarch")):
         return "arm64"
-    known = _flags() if flags is None else flags
+    known = processor_flags() if flags is None else flags
     for preset, any_of in INSTRUCTIONS.items():
         if known.intersection(any_of):
             return preset
@@ -54,13 +42,3 @@ def better_preset(
         return best
     return None
 
-
-@cache
-def _flags() -> frozenset[str]:
-    if _CPUINFO.is_file():
-        return instruction_set(_CPUINFO.read_text(encoding="utf-8", errors="replace"))
-    if platform.system() == "Darwin":
-        command = ["sysctl", "-n", "machdep.cpu.features", "machdep.cpu.leaf7_features"]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-        return frozenset(found.stdout.lower().replace(".", "").split())
-    return frozenset()

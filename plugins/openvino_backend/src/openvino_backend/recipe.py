@@ -26,8 +26,8 @@ class Recipe:
 
     Attributes:
         sym: Symmetric activations (nncf's "performance" preset) instead of asymmetric ("mixed").
-        overflow_fix: Whether weights use 7 bits, so that sums of two products fit 16 bits:
-            processors without VNNI or AMX saturate otherwise. One of `OVERFLOW_FIXES`.
+        overflow_fix: Whether weights use 7 bits, so that sums of two products always fit 16 bits,
+            as processors without VNNI or AMX add them. One of `OVERFLOW_FIXES`.
         smooth_quant_alpha: 0 to 1, how much of the activations' range goes into the weights; -1
             switches it off; None for nncf's default.
         fast_bias_correction: Correct biases from one layer's statistics; False is slower.
@@ -38,7 +38,7 @@ class Recipe:
     """
 
     sym: bool = False
-    overflow_fix: str = "enable"
+    overflow_fix: str = "disable"
     smooth_quant_alpha: float | None = None
     fast_bias_correction: bool = True
     num_samples: int = 256

@@ -1,0 +1,220 @@
+"""Export, optimize and quantize: files, precision, drift, and the architectures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import core
+from tests.conftest import copy_model
+from tests.openvino.conftest import Exported
+from tests.openvino.test_load_encode import WORDS, cosines, texts_of
+from tests.tiny_models import SPECS
+
+LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_every_architecture_exports_and_agrees(exported: Exported, name: str) -> None:
+    folder = exported(name)
+    texts = [*texts_of(*LENGTHS), "", "naïve café"]
+    with (
+        core.load(folder, backend="openvino", export=False) as ours,
+        core.load(folder, backend="torch", device="cpu") as theirs,
+    ):
+        np.testing.assert_array_equal(np.isfinite(ours.encode(texts)), True)
+        assert cosines(ours.encode(texts), theirs.encode(texts)).min() >= 0.99999
+        # One batch with much padding, which masks whole blocks of attention.
+        together = ours.encode(texts, batch_size=len(texts), batch_tokens=100_000)
+        assert cosines(together, theirs.encode(texts, batch_size=1)).min() >= 0.99999
+
+
+def test_prompts_left_out_of_pooling(exported: Exported) -> None:
+    folder = exported("bert-prompts")
+    texts = texts_of(1, 7, 20)
+    with (
+        core.load(folder, backend="openvino") as ours,
+        core.load(folder, backend="torch", device="cpu") as theirs,
+    ):
+        expected = theirs.encode(texts, prompt_name="query")
+        assert cosines(ours.encode(texts, prompt_name="query"), expected).min() >= 0.99999
+        assert cosines(ours.encode(texts), expected).min() < 0.9999
+
+
+def test_the_sidecar_tells_what_it_is(exported: Exported) -> None:
+    record = json.loads((exported("minilm") / "openvino/openvino_model.xml.json").read_text())
+    assert (record["backend"], record["operation"], record["precision"]) == (
+        "openvino", "export", "fp32",
+    )  # fmt: skip
+    assert record["files"] == ["openvino/openvino_model.xml", "openvino/openvino_model.bin"]
+    assert record["source"]["sha256"]["model.safetensors"].startswith("53aa5117")
+    assert record["verification"]["min_cosine"] >= 0.99999
+    assert {"openvino", "torch", "transformers"} <= set(record["versions"])
+
+
+def test_exported_files_are_as_optimum_names_them(exported: Exported) -> None:
+    import openvino
+
+    graph = openvino.Core().read_model(exported("bert-mean") / "openvino/openvino_model.xml")
+    assert {name for port in graph.inputs for name in port.get_names()} == {
+        "input_ids", "attention_mask", "token_type_ids",
+    }  # fmt: skip
+    assert graph.outputs[0].get_names() == {"last_hidden_state"}
+    assert all(str(port.get_partial_shape()) == "[?,?]" for port in graph.inputs)
+
+
+@pytest.mark.parametrize(
+    ("precision", "least", "ratio"),
+    [("fp16", 0.9999, 0.6), ("int8", 0.99, 0.4), ("int4", 0.5, 0.4)],
+)
+def test_reduced_precision_exports(tiny: Path, precision: str, least: float, ratio: float) -> None:
+    artifact = core.export(tiny, backend="openvino", precision=precision, min_cosine=-1)
+    assert artifact.file_name == f"openvino/openvino_model_{precision}.xml"
+    assert artifact.verification is not None
+    assert artifact.verification.mean_cosine >= least
+    full = (tiny / "openvino/openvino_model.bin").stat().st_size
+    assert artifact.path.with_suffix(".bin").stat().st_size < ratio * full
+    with artifact.load() as model:
+        assert model.file_name == artifact.file_name
+        assert model.encode(texts_of(3, 4)).shape == (2, 32)
+
+
+def test_load_exports_when_there_is_no_file(minilm_copy: Path, exported: Exported) -> None:
+    plain = copy_model(exported("bert-mean"), minilm_copy.parent / "plain")
+    for path in (plain / "openvino").iterdir():
+        path.unlink()
+    with core.load(plain, backend="openvino") as model:
+        assert model.encode("a text").shape == (32,)
+    assert not any((plain / "openvino").iterdir())  # into the cache, not into the model
+    with pytest.raises(core.ArtifactNotFound, match="export=False"):
+        core.load(plain, backend="openvino", export=False)
+
+
+def test_optimize_fp16_and_fused(tiny: Path) -> None:
+    import openvino
+
+    texts = texts_of(*LENGTHS)
+    with core.load(tiny, backend="openvino") as model:
+        expected = model.encode(texts)
+        half = core.optimize(model)
+        fused = core.optimize(model, "fused")
+    assert half.file_name == "openvino/openvino_model_fp16.xml"
+    assert fused.file_name == "openvino/openvino_model_fused.xml"
+    graph = openvino.Core().read_model(fused.path)
+    assert [port.get_names() for port in graph.outputs] == [{"sentence_embedding"}]
+    with half.load() as model:
+        assert cosines(model.encode(texts), expected).min() >= 0.9999
+    with fused.load() as model:
+        np.testing.assert_allclose(model.encode(texts), expected, atol=1e-5)
+        with pytest.raises(core.UnsupportedOperation, match="sentence embeddings only"):
+            model.encode(texts, output_value="token_embeddings")
+
+
+@pytest.mark.parametrize("name", ["bert-cls", "gemma3", "qwen3", "t5"])
+def test_fusing_other_chains(exported: Exported, tmp_path: Path, name: str) -> None:
+    folder = copy_model(exported(name), tmp_path / name)
+    texts = texts_of(1, 5, 30)
+    with core.load(folder, backend="openvino") as model:
+        expected = model.encode(texts)
+        artifact = core.optimize(model, "fused")
+    with artifact.load() as model:
+        np.testing.assert_allclose(model.encode(texts), expected, atol=1e-5)
+
+
+def test_what_cannot_be_fused_says_why(exported: Exported) -> None:
+    with (
+        core.load(exported("bert-prompts"), backend="openvino") as model,
+        pytest.raises(core.UnsupportedOperation, match="prompts out of pooling"),
+    ):
+        core.optimize(model, "fused")
+
+
+def test_static_int8_of_minilm(exported: Exported, tmp_path: Path) -> None:
+    import openvino
+
+    folder = copy_model(exported("minilm"), tmp_path / "minilm")
+    texts = [" ".join(WORDS[i % 7 :: 2] * n) for i, n in enumerate((1, 2, 4, 8, 16, 1, 3, 5))]
+    with core.load(folder, backend="openvino") as model:
+        expected = model.encode(texts)
+        artifact = core.quantize(model, num_samples=24)
+    assert artifact.file_name == "openvino/openvino_model_qint8_quantized.xml"
+    assert artifact.precision == "int8"
+    assert artifact.config["num_samples"] == 24
+    assert artifact.config["own_texts"] is True
+    verification = artifact.verification
+    assert verification is not None
+    assert verification.mean_cosine >= 0.97
+    assert verification.min_cosine <= verification.p1_cosine <= verification.mean_cosine
+    kinds = {op.get_type_name() for op in openvino.Core().read_model(artifact.path).get_ops()}
+    assert "FakeQuantize" in kinds
+    with artifact.load() as model:
+        assert model.dtype == "int8"
+        assert cosines(model.encode(texts), expected).mean() >= 0.97
+        with pytest.raises(core.UnsupportedOperation, match="quantized already"):
+            core.quantize(model)
+
+
+def test_quantize_takes_texts_files_mappings_and_objects(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts_of(3, 5, 9, 20)))
+    # The attributes of Optimum's OVQuantizationConfig.
+    like_optimum = SimpleNamespace(
+        bits=8, sym=True, ignored_scope=None, num_samples=3, fast_bias_correction=True,
+        overflow_fix="disable", smooth_quant_alpha=0.5, dtype="int8",
+    )  # fmt: skip
+    cases = [
+        ({"smooth_quant_alpha": -1, "overflow_fix": "enable"}, path, 4),
+        (like_optimum, texts_of(1, 2, 3, 4, 5), 3),
+        ({"preset": "performance", "ignored_scope": {"types": ["Add"]}}, texts_of(4, 6), 2),
+    ]
+    with core.load(tiny, backend="openvino") as model:
+        for number, (config, calibration, used) in enumerate(cases):
+            artifact = core.quantize(
+                model, config, calibration=calibration, file_suffix=f"q{number}", min_cosine=-1
+            )
+            assert artifact.file_name == f"openvino/openvino_model_q{number}.xml"
+            assert artifact.config["texts"] == used
+            assert artifact.config["own_texts"] is False
+    assert json.loads(Path(f"{artifact.path}.json").read_text())["config"]["sym"] is True
+
+
+def test_accuracy_control_bounds_the_drop(tiny: Path) -> None:
+    with core.load(tiny, backend="openvino") as model:
+        artifact = core.quantize(
+            model, {"max_drop": 0.02}, calibration=texts_of(*range(1, 40)), min_cosine=-1
+        )
+    assert artifact.verification is not None
+    assert artifact.verification.mean_cosine >= 0.95
+
+
+def test_weight_only_quantization_computes_in_float(tiny: Path) -> None:
+    with core.load(tiny, backend="openvino") as model:
+        artifact = core.quantize(model, "int8-weights", min_cosine=-1)
+    assert artifact.file_name == "openvino/openvino_model_int8_weights.xml"
+    with artifact.load() as model:
+        assert model.dtype == "float32"
+
+
+def test_calibration_texts_are_picked_before_they_are_tokenized() -> None:
+    from openvino_backend.calibration import choose_texts, default_texts
+
+    given = [str(i) for i in range(1_000)]
+    picked = choose_texts(given, 5)
+    assert len(picked) == 5
+    assert (picked[0], picked[-1]) == ("0", "999")
+    lengths = [len(text.split()) for text in default_texts(200)]
+    assert (min(lengths), max(lengths)) > (0, 250)
+    assert default_texts(20) == default_texts(200)[:20]
+
+
+def test_recipes_have_a_plain_form() -> None:
+    from openvino_backend.recipe import Recipe
+
+    recipe = Recipe()
+    assert json.loads(json.dumps(recipe.as_json())) == recipe.as_json()
+    assert dataclasses.replace(recipe, sym=True).as_json()["sym"] is True

@@ -1,0 +1,211 @@
+"""What a user reads when something is wrong: the message names it and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import core
+
+
+def load(model: Path, **arguments: Any) -> core.EmbeddingModel:
+    return core.load(model, backend="openvino", **arguments)
+
+
+XML = Path("openvino/openvino_model.xml")
+
+
+def test_missing_weights(tiny: Path) -> None:
+    (tiny / XML).with_suffix(".bin").unlink()
+    with pytest.raises(core.ArtifactNotFound, match=r"without its weights .*openvino_model\.bin"):
+        load(tiny)
+
+
+def test_truncated_weights(tiny: Path) -> None:
+    path = (tiny / XML).with_suffix(".bin")
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(core.ModelFormatError, match=r"openvino_model\.xml.*Restore or download"):
+        load(tiny)
+
+
+def test_truncated_xml(tiny: Path) -> None:
+    content = (tiny / XML).read_bytes()
+    (tiny / XML).write_bytes(content[: len(content) // 2])
+    with pytest.raises(core.ModelFormatError, match=r"cannot read openvino/openvino_model\.xml"):
+        load(tiny)
+
+
+@pytest.mark.parametrize("content", ["", "hello", "<?xml version='1.0'?><other/>"])
+def test_xml_that_is_no_model(tiny: Path, content: str, capfd: Any) -> None:
+    (tiny / XML).write_text(content)
+    with pytest.raises(core.ModelFormatError, match="is no OpenVINO model"):
+        load(tiny)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_file_of_another_kind(tiny: Path) -> None:
+    with pytest.raises(core.ModelFormatError, match=r"reads \.xml and \.onnx files"):
+        load(tiny, file_name="model.safetensors")
+
+
+def test_a_misspelled_file_name_does_not_export(tiny: Path) -> None:
+    with pytest.raises(core.ArtifactNotFound, match=r"Did you mean 'openvino_model\.xml'"):
+        load(tiny, file_name="openvino_modell.xml")
+
+
+@pytest.mark.parametrize("device", ["cuda", "GPU.7", "banana", "AUTO:BANANA"])
+def test_unknown_devices(tiny: Path, device: str) -> None:
+    with pytest.raises(core.OptionError, match=f"device='{device}' is not available.*CPU"):
+        load(tiny, device=device)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"NUM_STREAM": 1}, "NUM_STREAM.*CPU knows .*NUM_STREAMS"),
+        ({"NUM_STREAMS": "many"}, "NUM_STREAMS=many"),
+        ({"INFERENCE_PRECISION_HINT": "f33"}, "f33"),
+        (["NUM_STREAMS"], "must map names of OpenVINO properties"),
+        ({"NUM_STREAMS": [1]}, "values strings, numbers or booleans"),
+        ("missing.json", "cannot be read"),
+    ],
+)
+def test_bad_ov_config(tiny: Path, config: Any, message: str) -> None:
+    with pytest.raises(core.OptionError, match=message):
+        load(tiny, model_kwargs={"ov_config": config})
+
+
+def test_ov_config_file_that_is_not_json(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("{NUM_STREAMS: 1}")
+    with pytest.raises(core.OptionError, match="not readable JSON"):
+        load(tiny, model_kwargs={"ov_config": path})
+
+
+def test_unknown_model_kwargs(tiny: Path) -> None:
+    with pytest.raises(core.OptionError, match="Did you mean 'ov_config'"):
+        load(tiny, model_kwargs={"ov_conf": {}})
+
+
+def test_quantize_without_nncf(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What an environment without nncf looks like to an import.
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    before = sorted((tiny / "openvino").iterdir())
+    with load(tiny) as model:
+        with pytest.raises(
+            core.UnsupportedOperation, match=r"pip install core\[openvino,quantize\]"
+        ):
+            core.quantize(model)
+        with pytest.raises(
+            core.UnsupportedOperation, match=r"pip install core\[openvino,quantize\]"
+        ):
+            core.quantize(model, "int8-weights")
+    assert sorted((tiny / "openvino").iterdir()) == before
+
+
+def test_export_without_torch(tiny: Path) -> None:
+    """In a process of its own in which the torch backend cannot be used."""
+    script = f"""
+import core
+try:
+    core.export({str(tiny)!r}, backend="openvino")
+except core.UnsupportedOperation as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "CORE_DISABLE_PLUGINS": "torch"},
+    )
+    assert "to OpenVINO starts from its PyTorch weights" in done.stdout
+    assert "CORE_DISABLE_PLUGINS" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        ("int7", {}, "'int8', 'int8-weights', 'int4-weights', not 'int7'"),
+        ({"smooth_quant_alpha": 3}, {}, "between 0 and 1"),
+        ({"smooth_alpha": 0.5}, {}, "Did you mean 'smooth_quant_alpha'"),
+        ({"bits": 4}, {}, "bits must be 8"),
+        ({"overflow_fix": "yes"}, {}, "overflow_fix must be one of"),
+        ({"ignored_scope": {"names": "all"}}, {}, "a list of strings"),
+        ({"ignored_scope": {"name": ["x"]}}, {}, "Did you mean 'names'"),
+        ({"ignored_scope": {"names": ["no such node"]}}, {"calibration": ["a b"]}, "no such node"),
+        ({"num_samples": 0}, {}, "num_samples must be 1 or more"),
+        (SimpleNamespace(bits=8), {}, "no configuration of static quantisation"),
+        (None, {"dataset_split": "train"}, "pass calibration='its/name'"),
+        (None, {"calibration": "glue", "dataset_split": "train"}, "dataset_config_name"),
+        (None, {"calibration": []}, "calibration texts|no texts"),
+        ("int8-weights", {"calibration": ["text"]}, "needs no calibration"),
+    ],
+)
+def test_bad_quantization(tiny: Path, config: Any, options: dict[str, Any], message: str) -> None:
+    before = sorted((tiny / "openvino").iterdir())
+    with load(tiny) as model, pytest.raises(core.OptionError, match=message):
+        core.quantize(model, config, **options)
+    assert sorted((tiny / "openvino").iterdir()) == before
+
+
+def test_an_empty_calibration_file(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n\n")
+    with load(tiny) as model, pytest.raises(core.OptionError, match="texts"):
+        core.quantize(model, calibration=path)
+
+
+@pytest.mark.parametrize("level", ["O3", 3])
+def test_unknown_levels(tiny: Path, level: Any) -> None:
+    with load(tiny) as model, pytest.raises(core.OptionError, match="'fp16' or 'fused'"):
+        core.optimize(model, level)
+
+
+def test_optimize_what_is_half_already(tiny: Path) -> None:
+    with load(tiny) as model:
+        artifact = core.optimize(model)
+    with artifact.load() as model, pytest.raises(core.UnsupportedOperation, match="fp16 weights"):
+        core.optimize(model)
+
+
+def test_bad_exports(tiny: Path) -> None:
+    with pytest.raises(core.OptionError, match="fp32, fp16, int8, int4"):
+        core.export(tiny, backend="openvino", precision="int3")
+    with pytest.raises(core.OptionError, match="'direct' or 'optimum'"):
+        core.export(tiny, backend="openvino", exporter="other")
+    with pytest.raises(core.OptionError, match="does not take 'opset'"):
+        core.export(tiny, backend="openvino", opset=17)
+    with pytest.raises(core.OptionError, match=r"ends in \.xml"):
+        core.export(tiny, backend="openvino", file_name="openvino/model.bin")
+
+
+def test_optimum_exporter_says_how_to_install_it(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optimum", None)
+    monkeypatch.setitem(sys.modules, "optimum.intel", None)
+    with pytest.raises(core.UnsupportedOperation, match=r"pip install core\[optimum\]"):
+        core.export(tiny, backend="openvino", exporter="optimum")
+
+
+def test_a_generator_is_no_encoder(tiny: Path) -> None:
+    """A graph with a key-value cache among its inputs."""
+    import openvino
+
+    graph = openvino.Core().read_model(tiny / XML)
+    extra = openvino.op.Parameter(openvino.Type.i32, openvino.PartialShape([-1]))
+    extra.output(0).get_tensor().set_names({"beam_idx"})
+    graph.add_parameters([extra])
+    graph.add_results([openvino.opset13.result(extra)])
+    openvino.save_model(graph, tiny / "openvino" / "generator.xml")
+    with pytest.raises(core.UnsupportedOperation, match="wants beam_idx"):
+        load(tiny, file_name="generator.xml")

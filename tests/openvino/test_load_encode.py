@@ -1,0 +1,206 @@
+"""Loading OpenVINO files and encoding with them, against the torch backend."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import core
+from core import EmbeddingModel
+from core.batching import pad
+from core.modules import run_modules, unit_length
+from tests.conftest import copy_model
+from tests.openvino.conftest import Exported
+
+PROSE = "the quick brown fox jumps over a lazy dog near the warm river bank in spring"
+WORDS = tuple(PROSE.split())
+
+
+def texts_of(*lengths: int) -> list[str]:
+    return [" ".join(WORDS[(i + k) % len(WORDS)] for k in range(n)) for i, n in enumerate(lengths)]
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (unit_length(np, a.astype(np.float64)) * unit_length(np, b.astype(np.float64))).sum(1)
+
+
+def token_batch(model: EmbeddingModel, rows: int, width: int, side: str):
+    """A batch of exactly this shape; the shortest row has a third of its tokens."""
+    rng = np.random.default_rng(rows * 1000 + width)
+    lengths = np.array([max(width - i * width // max(rows + rows // 2, 1), 1) for i in range(rows)])
+    ids = rng.integers(1_000, 20_000, int(lengths.sum())).astype(np.int32)
+    return pad(ids, lengths, model.tokenizer.pad_id, side)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(("rows", "width"), [(1, 1), (1, 512), (3, 70), (7, 33), (64, 9), (2, 300)])
+def test_fp32_agrees_with_torch_in_every_shape(
+    minilm_openvino: EmbeddingModel, minilm_torch: EmbeddingModel, rows: int, width: int, side: str
+) -> None:
+    batch = token_batch(minilm_openvino, rows, width, side)
+    ours = minilm_openvino.runtime.sentence_embeddings(batch)
+    assert ours.shape == (rows, 384)
+    assert cosines(ours, minilm_torch.runtime.sentence_embeddings(batch)).min() >= 0.99999
+
+
+def test_throughput_and_latency_give_the_same(minilm_openvino: EmbeddingModel) -> None:
+    batch = token_batch(minilm_openvino, 5, 40, "right")
+    runtime = minilm_openvino.runtime
+    one = runtime.sentence_embeddings(batch, workers=1)
+    many = runtime.sentence_embeddings(batch, workers=2)
+    np.testing.assert_allclose(many, one, atol=1e-6)
+
+
+def test_token_embeddings_pool_to_sentence_embeddings(minilm_openvino: EmbeddingModel) -> None:
+    for rows, width, side in ((1, 5, "right"), (40, 11, "left"), (3, 130, "right")):
+        batch = token_batch(minilm_openvino, rows, width, side)
+        hidden = minilm_openvino.runtime.token_embeddings(batch)
+        assert hidden.shape == (rows, width, 384)
+        pooled = run_modules(np, minilm_openvino.runtime.architecture.modules, hidden, batch)
+        fused = minilm_openvino.runtime.sentence_embeddings(batch)
+        np.testing.assert_allclose(fused, pooled, atol=1e-6)
+
+
+def test_encode_keeps_order_and_matches_torch(
+    minilm_openvino: EmbeddingModel, minilm_torch: EmbeddingModel
+) -> None:
+    texts = [*texts_of(*range(1, 40)), "", "naïve café 机器学习", *texts_of(300, 1)]
+    ours, theirs = minilm_openvino.encode(texts), minilm_torch.encode(texts)
+    assert ours.dtype == np.float32
+    assert cosines(ours, theirs).min() >= 0.99999
+
+
+def test_many_threads_on_one_model(minilm_openvino: EmbeddingModel) -> None:
+    groups = [texts_of(*range(n, n + 6)) for n in range(1, 13)]
+    expected = [minilm_openvino.encode(group) for group in groups]
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(minilm_openvino.encode, groups * 2))
+    for result, wanted in zip(results, expected * 2, strict=True):
+        np.testing.assert_allclose(result, wanted, atol=1e-6)
+
+
+def test_the_runtime_reports_what_it_uses(minilm_openvino: EmbeddingModel) -> None:
+    assert (minilm_openvino.device, minilm_openvino.dtype) == ("CPU", "float32")
+    assert minilm_openvino.file_name == "openvino/openvino_model.xml"
+
+
+def test_a_file_at_the_top_comes_first(exported: Exported, tmp_path: Path) -> None:
+    model = copy_model(exported("bert-mean"), tmp_path / "model")
+    for suffix in (".xml", ".bin"):
+        (model / "openvino" / f"openvino_model{suffix}").rename(model / f"openvino_model{suffix}")
+    with core.load(model, backend="openvino", export=False) as loaded:
+        assert loaded.file_name == "openvino_model.xml"
+
+
+def test_an_onnx_file_runs_directly(exported: Exported, tmp_path: Path) -> None:
+    model = copy_model(exported("bert-mean"), tmp_path / "model")
+    core.export(model, backend="onnx")
+    texts = texts_of(1, 4, 30)
+    with (
+        core.load(model, backend="openvino", file_name="onnx/model.onnx") as ours,
+        core.load(model, backend="openvino") as native,
+    ):
+        assert ours.file_name == "onnx/model.onnx"
+        assert cosines(ours.encode(texts), native.encode(texts)).min() >= 0.99999
+
+
+def test_ov_config_as_dictionary_and_as_file(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}))
+    texts = texts_of(*range(1, 20))
+    with core.load(tiny, backend="openvino") as plain:
+        expected = plain.encode(texts)
+    for config in ({"NUM_STREAMS": "1"}, str(path), path):
+        with core.load(tiny, backend="openvino", model_kwargs={"ov_config": config}) as model:
+            assert model.runtime.max_workers == 1
+            np.testing.assert_allclose(model.encode(texts), expected, atol=1e-6)
+
+
+def test_compiled_models_are_cached_on_request(tiny: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "compiled"
+    for _ in range(2):
+        config = {"CACHE_DIR": str(cache)}
+        with core.load(tiny, backend="openvino", model_kwargs={"ov_config": config}) as model:
+            assert np.isfinite(model.encode(texts_of(3))).all()
+    assert list(cache.glob("*.blob"))
+
+
+def test_auto_chooses_a_device_and_says_which(tiny: Path) -> None:
+    with core.load(tiny, backend="openvino", device="auto") as model:
+        assert "CPU" in model.device
+        assert np.isfinite(model.encode(texts_of(*range(1, 30)))).all()
+
+
+def test_a_graph_of_fixed_shape_is_filled_and_cut(tiny: Path) -> None:
+    import openvino
+
+    path = tiny / "openvino" / "openvino_model.xml"
+    graph = openvino.Core().read_model(path)
+    graph.reshape({name: [4, 64] for name in ("input_ids", "attention_mask", "token_type_ids")})
+    openvino.save_model(graph, tiny / "openvino" / "fixed.xml", compress_to_fp16=False)
+    texts = texts_of(*range(1, 12))
+    with (
+        core.load(tiny, backend="openvino", file_name="openvino/fixed.xml") as fixed,
+        core.load(tiny, backend="openvino", file_name="openvino_model.xml") as free,
+    ):
+        np.testing.assert_allclose(fixed.encode(texts), free.encode(texts), atol=1e-6)
+        with pytest.raises(core.OptionError, match="max_seq_length = 64"):
+            fixed.encode(texts_of(100))
+
+
+def test_shapes_seen_by_the_runtime_are_bounded() -> None:
+    from openvino_backend.shapes import round_up
+
+    sizes = {round_up(count) for count in range(1, 513)}
+    assert len(sizes) <= 160
+    assert all(0 <= round_up(n) - n <= n / 32 for n in range(1, 2_000))
+
+
+def test_pickling_loads_again(minilm_openvino: EmbeddingModel) -> None:
+    texts = texts_of(2, 9)
+    with pickle.loads(pickle.dumps(minilm_openvino)) as copy:
+        assert copy.backend == "openvino"
+        np.testing.assert_allclose(copy.encode(texts), minilm_openvino.encode(texts), atol=1e-6)
+
+
+def test_a_closed_model_says_so(tiny: Path) -> None:
+    model = core.load(tiny, backend="openvino")
+    model.close()
+    with pytest.raises(core.OptionError, match="closed"):
+        model.encode("text")
+
+
+def test_save_keeps_the_file_that_was_loaded(tiny: Path, tmp_path: Path) -> None:
+    texts = texts_of(1, 20)
+    with core.load(tiny, backend="openvino") as model:
+        expected = model.encode(texts)
+        core.save(model, tmp_path / "saved")
+    with core.load(tmp_path / "saved", backend="openvino", export=False) as again:
+        np.testing.assert_array_equal(again.encode(texts), expected)
+    assert (tmp_path / "saved" / "model.safetensors").exists()
+
+
+def test_loading_and_encoding_need_no_torch_and_send_nothing(exported: Exported) -> None:
+    """In a process of its own: nothing but OpenVINO is imported, and no connection is opened."""
+    script = f"""
+import sys, socket
+def refuse(*a, **k): raise AssertionError("a connection was opened")
+socket.socket.connect = refuse
+import core
+model = core.load({str(exported("bert-mean"))!r}, backend="openvino")
+assert model.encode(["one text", "another"]).shape == (2, 32)
+found = {{"torch", "transformers", "nncf", "onnx", "openvino_telemetry"}} & set(sys.modules)
+assert not found, found
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
