@@ -18,7 +18,12 @@ Command = Callable[[argparse.Namespace], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     parser = build_parser()
-    parsed = parser.parse_args(arguments)
+    parsed, more = parser.parse_known_args(arguments)
+    if more:
+        # Texts after options: argparse gave the positional list its share before them.
+        if parsed.name != "encode" or any(word.startswith("-") for word in more):
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+        parsed.texts += more
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     command: Command = parsed.command
     try:

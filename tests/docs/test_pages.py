@@ -1,0 +1,85 @@
+"""Every code block of the README and of docs/ runs, in order, in one fresh directory a page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.docs.blocks import CONSOLE, PYTHON, SHELL, Block, read_blocks
+from tests.docs.shell import run_lines
+from tests.hub.loopback import LoopbackHub
+
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+#: Shown, not run: data, diagrams and output.
+SHOWN = ("", "text", "json", "jsonl", "toml", "mermaid", "ini", "yaml", "diff", "makefile")
+#: One reason is enough for a block; these words alone are none.
+_SHORTEST_REASON = 10
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory; `cd` and `export` lines of the page end with the test."""
+    import os
+
+    folder = tmp_path / "page"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    variables = dict(os.environ)
+    yield folder
+    os.environ.clear()
+    os.environ.update(variables)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+# Libraries behind the examples warn of themselves; a reader's program would only show it.
+@pytest.mark.filterwarnings("default")
+def test_page(page: Path, fresh: Path, hub: LoopbackHub) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for block in read_blocks(page):
+        _run(block, fresh, namespace)
+
+
+def _run(block: Block, folder: Path, namespace: dict[str, Any]) -> None:
+    if block.reason is not None:
+        assert len(block.reason) >= _SHORTEST_REASON, f"{block}: why is it not run?"
+        return
+    if block.title is not None:
+        target = folder / block.title
+        assert target.resolve().is_relative_to(folder), f"{block}: {block.title} leads elsewhere"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(block.code, encoding="utf-8")
+    elif block.language in PYTHON:
+        # Lines are numbered as in the page, for tracebacks.
+        source = "\n" * (block.line - 1) + block.code
+        exec(compile(source, str(block.page), "exec"), namespace)
+    elif block.language in SHELL:
+        run_lines(block.code, str(block))
+    elif block.language in CONSOLE:
+        run_lines(block.code, str(block), console=True)
+    else:
+        assert block.language in SHOWN, f"{block}: what is a block of {block.language!r}?"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^( *)(```|~~~).*?^\1\2", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in link or link.startswith("#"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve()
+        assert target.exists(), f"{page.name} links to {path}, which does not exist"
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), f"{page.name} links to {link}: no such heading"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as both GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ +(.*)$", page.read_text(), flags=re.MULTILINE)
+    plain = [re.sub(r"[`*]", "", heading).lower() for heading in headings]
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip()) for heading in plain}
