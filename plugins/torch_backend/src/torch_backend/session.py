@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import OptionError, UnsupportedOperation
 from core.modules import run_modules
+from torch_backend.threads import limit_threads, single_threaded
 from torch_backend.weights import open_transformer
 
 DTYPES = {
@@ -59,6 +61,10 @@ class TorchRuntime(Runtime):
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
         self.dtype = dtype or str(getattr(parameter, "dtype", torch.float32)).removeprefix("torch.")
         self._modules = tuple(m.convert(self._to_device) for m in architecture.modules)
+        if device.type == "cpu":
+            threads = limit_threads()
+            # A compiled module has its number of threads built in.
+            self.max_workers = threads if compile_options is None else 1
 
     @classmethod
     def open(
@@ -102,17 +108,25 @@ class TorchRuntime(Runtime):
         return hidden.float()
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
-        with torch.inference_mode():
+        with self._threads(workers), torch.inference_mode():
             result: NDArray[np.float32] = self._forward(batch).cpu().numpy()
         return result
 
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
-        with torch.inference_mode():
+        with self._threads(workers), torch.inference_mode():
             pooled: torch.Tensor = run_modules(
                 torch, self._modules, self._forward(batch), batch, self._to_device
             )
             result: NDArray[np.float32] = pooled.cpu().numpy()
         return result
+
+    def preferred_workers(self, batches: int) -> int:
+        # A few batches would leave most threads idle: better one after the other with all.
+        return min(self.max_workers, batches) if 2 * batches >= self.max_workers else 1
+
+    def _threads(self, workers: int) -> AbstractContextManager[None]:
+        alone = workers > 1 and self._device.type == "cpu"
+        return single_threaded() if alone else nullcontext()
 
     def close(self) -> None:
         del self.module, self._run

@@ -1,0 +1,50 @@
+"""PyTorch's threads on a CPU: no more than this process may use, or one for each batch.
+
+Several batches at once, each on a thread of its own, spare the barrier after every operator that
+threads sharing one batch wait at: docs/performance.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from core.threads import THREADS_VARIABLE, available_cpus
+
+_lock = threading.Lock()
+
+
+def limit_threads() -> int:
+    """Keep PyTorch within the processors this process may use; returns its threads.
+
+    By itself it starts one for every core of the machine, also in a container that may use two.
+    """
+    cpus, threads = available_cpus(), int(torch.get_num_threads())
+    if threads > cpus or os.environ.get(THREADS_VARIABLE):
+        torch.set_num_threads(cpus)
+        return cpus
+    return threads
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Compute on the calling thread alone; other threads keep all of PyTorch's.
+
+    The number of threads belongs to the thread that sets it, but setting it also changes what
+    threads yet unknown to PyTorch begin with, so a passing one puts that back.
+    """
+    with _lock:
+        threads = int(torch.get_num_threads())
+        torch.set_num_threads(1)
+        restoring = threading.Thread(target=torch.set_num_threads, args=(threads,))
+        restoring.start()
+        restoring.join()
+    try:
+        yield
+    finally:
+        with _lock:
+            torch.set_num_threads(threads)
