@@ -43,7 +43,8 @@ wheels: setup ## build the four wheels into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . $(PLUGINS:%=./%)
 
 bench: setup ## compare with other libraries; needs half an hour and an idle machine
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 clean: ## remove everything `make` made
 	rm -rf $(VENV) .cache dist build

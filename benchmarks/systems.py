@@ -182,8 +182,25 @@ def _peers(model: Path) -> dict[str, Make]:
         "sentence-transformers onnx int8": st("st-5.7", "int8", "onnx", "model_quint8_avx2.onnx"),
         "sentence-transformers openvino": st("st-6.2-openvino", "fp32", "openvino"),
         "fastembed": other("fastembed", path=str(model), file_name="onnx/model.onnx"),
-        "embed-anything": other("embed-anything", model_id=str(model)),
+        "embed-anything": other(
+            "embed-anything", model_id="benchmark/minilm", cache=str(_as_hub_cache(model))
+        ),
     }
+
+
+def _as_hub_cache(model: Path) -> Path:
+    """The model as the Hub client would have downloaded it."""
+    cache = WORK / "hub"
+    folder = cache / "hub" / "models--benchmark--minilm"
+    snapshot = folder / "snapshots" / ("0" * 40)
+    if not (folder / "refs" / "main").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(
+            model, snapshot, ignore=shutil.ignore_patterns("onnx", "openvino", "quantized.txt")
+        )
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text("0" * 40)
+    return cache
 
 
 def _sentence_transformers_models(env: str, backend: str, model: Path) -> Path:

@@ -61,6 +61,8 @@ def open_fastembed(spec: dict[str, Any]) -> Encode:
 
 
 def open_embed_anything(spec: dict[str, Any]) -> Encode:
+    # It takes names on the Hub only, so the model lies in a Hub cache of its own.
+    os.environ["HF_HOME"] = spec["cache"]
     import asyncio
     import inspect
 
