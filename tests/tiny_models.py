@@ -131,6 +131,9 @@ SPECS: dict[str, Spec] = {
         {"cls_token": True},
         normalize=True,
     ),
+    "roformer": Spec(
+        _config("RoFormerConfig", **_sizes(), embedding_size=32, pad_token_id=0), "wordpiece"
+    ),
     "qwen3": Spec(
         _config(
             "Qwen3Config",

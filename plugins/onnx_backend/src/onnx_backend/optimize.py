@@ -6,9 +6,7 @@ two steps are called here one by one instead, with the same results.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from core.errors import OptionError, UnsupportedOperation
 from core.options import check_names
 from onnx_backend.fusion import FUSION_SWITCHES, fusion_options
 from onnx_backend.providers import CPU, CUDA, available_providers, import_runtime
+from onnx_backend.quiet import quiet_tools
 from onnx_backend.shapes import RuntimeShapes
 from onnx_backend.storage import (
     derived_name,
@@ -88,7 +87,7 @@ def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions
         )
     scratch = target / ".optimize"
     scratch.mkdir()
-    with _quiet():
+    with quiet_tools():
         graph = _run_passes(runtime.path, bool(runtime.file.external), scratch, level)
         if level.fusions:
             graph = _fuse(graph, model, level, bool(raw_mask), scratch)
@@ -235,22 +234,3 @@ def heads_and_hidden(model: EmbeddingModel) -> tuple[int, int]:
     if not heads or not hidden or hidden % heads or architecture.config.get("head_dim"):
         return 0, 0
     return heads, hidden
-
-
-class _Hide(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the optimiser's remarks on the root logger and its own."""
-    names = ("", "onnxruntime.transformers", "fusion_base", "onnx_model", "onnx_model_bert")
-    hide, loggers = _Hide(), [logging.getLogger(name) for name in names]
-    for logger in loggers:
-        logger.addFilter(hide)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(hide)

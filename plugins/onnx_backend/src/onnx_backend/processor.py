@@ -41,4 +41,3 @@ def better_preset(
     if preset in order and best in order and order.index(preset) > order.index(best):
         return best
     return None
-

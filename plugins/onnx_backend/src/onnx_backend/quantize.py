@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from core.options import check_names
 from onnx_backend.calibrate import TextReader
 from onnx_backend.model_file import QUANTIZED_OPERATORS
 from onnx_backend.processor import better_preset, choose_preset
+from onnx_backend.quiet import quiet_tools
 from onnx_backend.session import OnnxRuntime
 from onnx_backend.storage import derived_name, onnx_file, versions, write_model
 
@@ -87,7 +87,7 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
     scratch.mkdir()
     written = scratch / "model.onnx"
     external = bool(runtime.file.external)
-    with _quiet():
+    with quiet_tools():
         if settings.is_static:
             texts = list(options.calibration or ())[: options.num_samples or DEFAULT_SAMPLES]
             _quantize_static(model, settings, texts, written, external)
@@ -292,19 +292,3 @@ def narrowing_products(path: Path) -> list[str]:
         if len(shape) == 2 and shape[0] > shape[1]:
             found.append(node.name)
     return found
-
-
-class _Hide(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the quantiser's advice on the root logger to preprocess, which loading did."""
-    hide, root = _Hide(), logging.getLogger()
-    root.addFilter(hide)
-    try:
-        yield
-    finally:
-        root.removeFilter(hide)
