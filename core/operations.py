@@ -395,7 +395,7 @@ class Hooks:
                 start = time.perf_counter()
                 artifact = self.export(checkpoint, folder, export)
                 names = [artifact.file_name]
-                (folder / "finished.json").write_text(json.dumps(names))
+                _record_of(folder).write_text(json.dumps(names))
                 logger.warning(
                     "%s has no file for the %s backend: exported one in %.1f s to %s. To keep it "
                     "with the model, save it: model.save(path).",
@@ -516,9 +516,14 @@ def hooks(backend: str) -> Hooks:
     return Hooks(registry.backend(backend))
 
 
+def _record_of(folder: Path) -> Path:
+    """Beside the folder: everything in it is the model's."""
+    return folder.with_name(f"{folder.name}.json")
+
+
 def _finished(folder: Path) -> list[str]:
     try:
-        names = json.loads((folder / "finished.json").read_bytes())
+        names = json.loads(_record_of(folder).read_bytes())
     except (OSError, ValueError):
         return []
     return [str(name) for name in names if (folder / str(name)).is_file()]

@@ -111,6 +111,17 @@ def min_cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float
     return float(np.where(zero, 1.0, cosines).min())
 
 
+def record(release: str, models: Mapping[str, Path], folder: Path, target: Path) -> None:
+    """Configuration files as the release wrote them, for tests that run without it."""
+    for name in models:
+        theirs = folder / release / name / "theirs"
+        for file in theirs.rglob("*.json"):
+            if file.name != "tokenizer.json":
+                place = target / release / name / file.relative_to(theirs)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, place)
+
+
 def complete_tokenizer(source: Path, folder: Path) -> Path:
     """A copy whose tokenizer names its inputs, as published ones do: the generic class of
     transformers 4 makes token_type_ids otherwise, which some architectures refuse."""
@@ -212,6 +223,9 @@ def cross(releases: list[str], models: Mapping[str, Path], folder: Path) -> list
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("releases", nargs="*", default=list(RELEASES))
+    parser.add_argument(
+        "--record", type=Path, help="keep what each release writes, without weights"
+    )
     parser.add_argument("--models", nargs="+", help="only these")
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
@@ -233,6 +247,8 @@ def main() -> int:
         trips = []
         for release in arguments.releases:
             trips += exchange(release, models, folder)
+            if arguments.record:
+                record(release, models, folder, arguments.record)
         trips += cross(arguments.releases, models, folder)
     for trip in trips:
         figure = "-" if trip.min_cosine is None else f"{trip.min_cosine:.7f}"

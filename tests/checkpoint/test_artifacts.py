@@ -1,0 +1,155 @@
+"""Where artifacts go: beside a model, into a fresh directory, into the cache, once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import core
+from core.checkpoint import resolve
+from core.errors import CoreError, VerificationError
+from core.inspection import inspect_model
+from tests.checkpoint.dialects import build_dialect
+from tests.checkpoint.saver import digest
+from tests.conftest import ROOT, copy_model
+
+TEXTS = ["one text", "another, longer text about vectors"]
+
+
+@pytest.fixture
+def folder(tiny_model: Callable[[str], Path], tmp_path: Path) -> Path:
+    return copy_model(tiny_model("bert-cls"), tmp_path / "model")
+
+
+def names(place: Path) -> set[str]:
+    return {p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file()}
+
+
+def test_an_artifact_is_added_beside_the_model(folder: Path) -> None:
+    before = names(folder)
+    artifact = core.export(str(folder), backend="onnx")
+    assert names(folder) - before == {"onnx/model.onnx", "onnx/model.onnx.json"}
+    with core.load(str(folder), backend="onnx") as model:
+        core.optimize(model, "O2")
+    added = {"onnx/model.onnx", "onnx/model_O2.onnx"}
+    assert names(folder) - before == added | {f"{name}.json" for name in added}
+    assert artifact.path == folder / "onnx/model.onnx"
+
+
+def test_a_fresh_directory_loads_on_its_own(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "fresh"
+    artifact = core.export(str(folder), target, backend="onnx")
+    with core.load(str(folder), backend="onnx", export=True) as model:
+        expected = model.encode(TEXTS)
+    folder.rename(tmp_path / "gone")
+    with artifact.load() as model:
+        assert np.array_equal(model.encode(TEXTS), expected)
+    assert "model.safetensors" not in names(target)
+    # A second artifact joins it and changes nothing else.
+    before = {n: (target / n).read_bytes() for n in names(target)}
+    with core.load(str(target), backend="onnx") as model:
+        core.optimize(model, "O2")
+    assert {n: (target / n).read_bytes() for n in before} == before
+
+
+def test_a_transformer_in_a_folder_is_completed_flat(tmp_path: Path) -> None:
+    source = build_dialect("transformer-in-a-folder", tmp_path / "source")
+    artifact = core.export(str(source), tmp_path / "fresh", backend="onnx")
+    with artifact.load() as model, core.load(str(source), backend="torch", device="cpu") as torch:
+        assert np.allclose(model.encode(TEXTS), torch.encode(TEXTS), atol=1e-5)
+    assert not (tmp_path / "fresh/0_Transformer").exists()
+
+
+def test_an_artifact_that_fails_verification_changes_nothing(folder: Path) -> None:
+    with core.load(str(folder), backend="torch", device="cpu") as model:
+        core.optimize(model, "fp16")
+    before = digest(folder)
+    with pytest.raises(VerificationError, match="Nothing was published"):
+        core.export(str(folder), backend="onnx", min_cosine=1.0)
+    assert digest(folder) == before
+
+
+def test_saving_an_onnx_model_keeps_the_torch_weights(folder: Path, tmp_path: Path) -> None:
+    core.export(str(folder), backend="onnx")
+    with core.load(str(folder), backend="onnx") as model:
+        core.optimize(model, "O2")
+    with core.load(str(folder), backend="onnx", file_name="model_O2.onnx") as model:
+        expected = model.encode(TEXTS)
+        model.save(tmp_path / "saved")
+    saved = tmp_path / "saved"
+    assert {"model.safetensors", "onnx/model.onnx", "onnx/model_O2.onnx"} <= names(saved)
+    with core.load(str(saved), backend="torch", device="cpu") as model:
+        assert np.allclose(model.encode(TEXTS), expected, atol=1e-3)
+    with core.load(str(saved), backend="onnx", file_name="model_O2.onnx") as model:
+        assert np.array_equal(model.encode(TEXTS), expected)
+
+
+def test_an_automatic_export_is_saved_with_the_model(folder: Path, tmp_path: Path) -> None:
+    with core.load(str(folder), backend="onnx") as model:
+        expected = model.encode(TEXTS)
+        model.save(tmp_path / "saved")
+    assert "onnx/model.onnx" in names(tmp_path / "saved")
+    assert names(tmp_path / "saved") - names(folder) == {
+        "onnx/model.onnx",
+        "onnx/model.onnx.json",
+        "README.md",
+    }
+    with core.load(str(tmp_path / "saved"), backend="onnx", export=False) as model:
+        assert np.array_equal(model.encode(TEXTS), expected)
+
+
+def test_two_processes_exporting_one_model_export_it_once(folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, core;"
+        "model = core.load(sys.argv[1], backend='onnx');"
+        "print(model.encode('one text')[:3].tolist())"
+    )
+    environment = {**os.environ, "CORE_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(folder)], cwd=ROOT, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    outputs = [p.communicate() for p in processes]
+    assert [p.returncode for p in processes] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
+    assert sum("exported one" in errors for _, errors in outputs) == 1
+    assert len(list((tmp_path / "cache").rglob("*.onnx"))) == 1
+
+
+def test_a_directory_that_cannot_be_written_is_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CoreError, match=r"Cannot write .*file"):
+        core.export(str(folder), tmp_path / "file" / "inside", backend="onnx")
+
+
+def test_info_tells_precision_and_drift_of_each_file(folder: Path) -> None:
+    core.export(str(folder), backend="onnx")
+    with core.load(str(folder), backend="onnx") as model:
+        core.quantize(model, "avx2")
+    with core.load(str(folder), backend="torch", device="cpu") as model:
+        core.optimize(model, "fp16")
+    found = {a.file: a for a in inspect_model(resolve(folder)).artifacts}
+    assert found["onnx/model.onnx"].operation == "export"
+    assert found["onnx/model_quint8_avx2.onnx"].operation == "quantize"
+    assert found["model_fp16.safetensors"].precision == "fp16"
+    drift = found["onnx/model_quint8_avx2.onnx"].verification
+    assert drift is not None
+    assert 0.9 < drift["min_cosine"] < drift["mean_cosine"] < 1
+    assert found["model.safetensors"].verification is None
+
+
+def test_info_of_dense_modules_reads_no_weights(tmp_path: Path) -> None:
+    folder = build_dialect("dense-in-pickle", tmp_path / "model")
+    (folder / "2_Dense/pytorch_model.bin").write_bytes(b"not read")
+    info = inspect_model(resolve(folder))
+    assert info.modules == ["Transformer (bert)", "Pooling (mean)", "Dense (32 to 16, Tanh)"]
+    assert info.dimension == 16
