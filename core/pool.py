@@ -67,14 +67,27 @@ class ProcessPool:
         model: From `core.load`.
         processes: How many; None for the processors this process may use.
         threads: Each process's own; None shares the processors out.
+        devices: One process for each of these instead, its model loaded there.
 
     Raises:
         CoreError: The model cannot be loaded again in another process; what its load raised.
     """
 
     def __init__(
-        self, model: EmbeddingModel, processes: int | None = None, *, threads: int | None = None
+        self,
+        model: EmbeddingModel,
+        processes: int | None = None,
+        *,
+        threads: int | None = None,
+        devices: Sequence[str] | None = None,
     ) -> None:
+        if devices is not None:
+            if not devices or processes not in (None, len(devices)):
+                raise OptionError(
+                    f"devices={list(devices)!r} asks for one process each: name at least one, and "
+                    "leave out processes."
+                )
+            processes = len(devices)
         for name, value in (("processes", processes), ("threads", threads)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise OptionError(f"{name} must be 1 or more, not {value!r}.")
@@ -82,9 +95,10 @@ class ProcessPool:
         self.processes = processes or available_cpus()
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closed = False
-        state = pickle.dumps(model)
+        places: Sequence[str | None] = devices or [None]
+        states = [pickle.dumps(_OnDevice(model, place)) for place in places]
         own = threads or max(available_cpus() // self.processes, 1)
-        self._workers = [_Process(state, own) for _ in range(self.processes)]
+        self._workers = [_Process(states[i % len(states)], own) for i in range(self.processes)]
         try:
             for worker in self._workers:  # all of them load at once
                 worker.start()
@@ -258,6 +272,19 @@ class ProcessPool:
     def _stop(self) -> None:
         for worker in self._workers:
             worker.kill()
+
+
+class _OnDevice:
+    """Pickles as a model that loads on another device; None for the model's own."""
+
+    def __init__(self, model: EmbeddingModel, device: str | None) -> None:
+        self._model, self._device = model, device
+
+    def __reduce__(self) -> Any:
+        load_again, (arguments, state) = self._model.__reduce__()
+        if self._device is not None:
+            arguments = {**arguments, "device": self._device}
+        return load_again, (arguments, state)
 
 
 class _Process:

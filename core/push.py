@@ -32,10 +32,11 @@ def push_model(
     create_pr: bool = False,
     commit_message: str | None = None,
     exist_ok: bool = False,
+    replace_model_card: bool = False,
 ) -> str:
     """Upload what `model.save` writes; returns the URL of the commit or pull request.
 
-    A README.md the repository has stays as it is.
+    A README.md the repository has stays as it is, unless `replace_model_card`.
 
     Args:
         repo_id: `owner/name`; `name` alone belongs to the token's owner. It is created if need be.
@@ -56,7 +57,9 @@ def push_model(
         repository = dataclasses.replace(repository, repo_id=created.repo_id)
         if revision is not None and not revision.startswith("refs/") and not create_pr:
             api.create_branch(repository.repo_id, branch=revision, exist_ok=True)
-        has_card = api.file_exists(repository.repo_id, "README.md", revision=revision)
+        has_card = not replace_model_card and api.file_exists(
+            repository.repo_id, "README.md", revision=revision
+        )
     with tempfile.TemporaryDirectory(prefix="core-push-") as folder:
         tree = Path(folder) / "model"
         _stage(model, tree, repository.repo_id)
