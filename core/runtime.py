@@ -84,6 +84,10 @@ class Runtime(ABC):
     #: Tokens per batch the runtime runs best; None leaves it to the engine.
     batch_tokens: int | None = None
 
+    #: Whether batches may be padded on the side the tokenizer does not use, positions counted from
+    #: the padding's start as in PyTorch. Only verification does that; False leaves it out.
+    any_padding_side: bool = True
+
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
 

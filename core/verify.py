@@ -53,7 +53,7 @@ def verify(source: EmbeddingModel, result: EmbeddingModel) -> Verification:
     """Embed the probe texts with both, in the same batches, and compare."""
     expected, actual = [], []
     if isinstance(source.runtime, Runtime) and isinstance(result.runtime, Runtime):
-        for batch in _probe_batches(source):
+        for batch in _probe_batches(source, both_sides=result.runtime.any_padding_side):
             expected.append(source.runtime.sentence_embeddings(batch))
             actual.append(result.runtime.sentence_embeddings(batch))
     else:
@@ -118,8 +118,8 @@ def check(artifact: Artifact, verification: Verification, min_cosine: float | No
 _REDUCED_MEAN_COSINE = 0.97
 
 
-def _probe_batches(model: EmbeddingModel) -> Iterator[TokenBatch]:
-    """Mixed and single-text batches, padded on the tokenizer's side and on the other."""
+def _probe_batches(model: EmbeddingModel, *, both_sides: bool) -> Iterator[TokenBatch]:
+    """Mixed and single-text batches, padded on the tokenizer's side and, for both, the other."""
     tokenizer = model.tokenizer
     tokenized = tokenizer.encode(probe_texts())
     limit = min(tokenizer.max_length or _MAX_PROBE_TOKENS, _MAX_PROBE_TOKENS)
@@ -130,7 +130,7 @@ def _probe_batches(model: EmbeddingModel) -> Iterator[TokenBatch]:
     rows = [row for row in rows if len(row)]
     other = "left" if tokenizer.padding_side == "right" else "right"
     shapes = [(rows[i : i + 5], tokenizer.padding_side) for i in range(0, len(rows), 5)]
-    shapes += [(rows[i::4], other) for i in range(4)]
+    shapes += [(rows[i::4], other if both_sides else tokenizer.padding_side) for i in range(4)]
     shapes += [([row], tokenizer.padding_side) for row in (rows[0], rows[-1])]
     for group, side in shapes:
         lengths = np.array([len(row) for row in group], dtype=np.int64)

@@ -162,9 +162,7 @@ def test_no_server_and_wrong_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     with (
         core.load("m", backend="http", model_kwargs={"retries": 1}) as model,
-        pytest.raises(
-            core.PluginError, match=r"cannot be reached after 2 attempts.*Check base_url"
-        ),
+        pytest.raises(core.PluginError, match=r"reached after 2 attempts.*Check base_url"),
     ):
         model.encode("text")
     for wrong in ({"base_url": "localhost"}, {"timeout": 0}, {"batch_size": 0}, {"workers": True}):
