@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +24,13 @@ from typing import Any
 import core
 from core.checkpoint import Checkpoint, Files
 from core.errors import ModelError, ModelFormatError, ModelNotFound
-from core.repository import DEFAULT_OWNER, Repository, explained, status_of
+from core.repository import (
+    DEFAULT_OWNER,
+    Repository,
+    explained,
+    is_broken_connection,
+    status_of,
+)
 from core.weights import check_safetensors
 
 logger = logging.getLogger("core")
@@ -98,19 +104,23 @@ class HubFiles(Files):
 
         repository = self.repository
         self._remembered  # noqa: B018 - once, before the first file
-        with quiet_bars(), explained(repository, f"download {name} of"):
-            return Path(
-                hf_hub_download(
-                    repository.repo_id,
-                    name,
-                    revision=self.listing.commit,
-                    cache_dir=repository.cache.parent,
-                    token=repository.token,
-                    endpoint=repository.endpoint,
-                    library_name="core",
-                    library_version=core.__version__,
-                )
+
+        def download() -> str:
+            return hf_hub_download(
+                repository.repo_id,
+                name,
+                revision=self.listing.commit,
+                cache_dir=repository.cache.parent,
+                token=repository.token,
+                endpoint=repository.endpoint,
+                library_name="core",
+                library_version=core.__version__,
             )
+
+        with quiet_bars(), explained(repository, f"download {name} of"):
+            # huggingface_hub itself tries again when the Hub answers, and goes on where it was;
+            # before 1.0 not when a connection breaks off.
+            return Path(_retried(download, is_broken_connection))
 
     @cached_property
     def _remembered(self) -> None:
@@ -218,7 +228,8 @@ def fetch_listing(repository: Repository) -> Listing:
                 revision=repository.revision,
                 files_metadata=True,
                 timeout=_LISTING_TIMEOUT,
-            )
+            ),
+            lambda error: status_of(error) in _RETRIED_STATUS,
         )
     sizes = {file.rfilename: file.size for file in info.siblings or ()}
     return Listing(info.sha, sizes)
@@ -251,12 +262,12 @@ def cached_listing(repository: Repository) -> Listing | None:
     return Listing(commit, names, complete=False) if names else None
 
 
-def _retried(call: Any) -> Any:
+def _retried(call: Callable[[], Any], worth_it: Callable[[Exception], bool]) -> Any:
     for delay in RETRY_DELAYS:
         try:
             return call()
         except Exception as error:
-            if status_of(error) not in _RETRIED_STATUS:
+            if not worth_it(error):
                 raise
             time.sleep(delay)
     return call()

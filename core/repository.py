@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,6 +89,13 @@ def status_of(error: BaseException | None) -> int | None:
             return status
         error = error.__cause__
     return None
+
+
+def is_broken_connection(error: Exception) -> bool:
+    """Whether a transfer broke off, rather than being refused or failing on this machine."""
+    kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
+    broken = re.search("Chunked|Protocol|Connection|Read", kinds) is not None
+    return broken and status_of(error) is None
 
 
 def explain(error: Exception, repository: Repository, doing: str) -> ModelError:

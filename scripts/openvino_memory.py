@@ -14,9 +14,8 @@ from pathlib import Path
 
 import core
 
-WORDS = (
-    "a river runs past the old mill where boats wait for spring and rain fills the fields".split()
-)
+PROSE = "a river runs past the old mill where boats wait for spring and rain fills fields"
+WORDS = tuple(PROSE.split())
 
 
 def resident() -> float:

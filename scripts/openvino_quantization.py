@@ -106,9 +106,12 @@ def speed(fp32: core.EmbeddingModel, other: core.EmbeddingModel, rounds: int = 7
     return ratios
 
 
-def spearman(model: core.EmbeddingModel, path: Path) -> float:
-    """Rank correlation with the scores of a file of score, sentence, sentence."""
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+def spearman(model: core.EmbeddingModel, path: Path | None, pairs: int | None) -> float:
+    """Rank correlation with the scores of a file of score, sentence, sentence; NaN without one."""
+    if path is None:
+        return float("nan")
+    lines = path.read_text(encoding="utf-8").splitlines()[1:]
+    rows = [line.split("\t") for line in lines[:pairs]]
     first, second = (model.encode([row[i] for row in rows]) for i in (1, 2))
     return 100 * float(
         np.corrcoef(_ranks(cosines(first, second)), _ranks([float(row[0]) for row in rows]))[0, 1]
@@ -127,6 +130,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--texts", type=int, default=2_000)
     parser.add_argument("--sick", type=Path)
+    parser.add_argument("--pairs", type=int, help="of SICK; all of them without it")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     arguments = parser.parse_args()
     texts = prose(arguments.texts)
@@ -136,7 +140,7 @@ def main() -> None:
         load = {"backend": "openvino", "export": False}
         full = core.load(folder, file_name="openvino_model.xml", **load)
         expected = full.encode(texts)
-        ranked = spearman(full, arguments.sick) if arguments.sick else float("nan")
+        ranked = spearman(full, arguments.sick, arguments.pairs)
         single = core.load(
             folder, file_name="openvino_model.xml", model_kwargs={"ov_config": THREAD}, **load
         )
@@ -148,7 +152,11 @@ def main() -> None:
             size = artifact.path.with_suffix(".bin").stat().st_size / 1e6
             with artifact.load() as model:
                 drift = cosines(model.encode(texts), expected)
-                rank = spearman(model, arguments.sick) if arguments.sick else float("nan")
+                rank = (
+                    spearman(model, arguments.sick, arguments.pairs)
+                    if arguments.sick
+                    else float("nan")
+                )
             with artifact.load(model_kwargs={"ov_config": THREAD}) as model:
                 ratios = " | ".join(f"{ratio:.2f}" for ratio in speed(single, model))
             print(

@@ -13,12 +13,12 @@ import base64
 import json
 import re
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from time import sleep  # bound here: tests shorten what the client waits
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.hub.fault_for(f"{self.command} {self.path}")
         try:
             if fault is not None:
-                time.sleep(fault.delay)
+                sleep(fault.delay)
                 if fault.status is not None:
                     raise RefusedError(fault.status, "", f"Fault {fault.status}")
             self._route(body, fault)
