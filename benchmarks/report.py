@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +14,16 @@ from typing import Any
 from benchmarks.systems import REFERENCE
 
 WORKLOADS = ("short", "middle", "long", "mixed")
+RESULTS = Path(__file__).resolve().with_name("results")
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+PLOTS = {
+    "throughput.png": "Speed of every system, by length of the texts",
+    "latency.png": "Time for one short text",
+    "scaling.png": "Cost by batch budget, number of texts and length",
+    "stream.png": "Resident memory while texts are streamed",
+}
+_BEGIN = "<!-- benchmark: written by benchmarks/report.py -->"
+_END = "<!-- end of benchmark -->"
 
 
 def write_report(result: dict[str, Any], folder: Path) -> None:
@@ -212,10 +224,26 @@ def _scaling(found: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def update_page(folder: Path, page: Path = PAGE) -> None:
+    """Put the report and its plots between the page's two marks."""
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(_BEGIN, 1)
+    after = rest.split(_END, 1)[1]
+    report = (folder / "benchmark.md").read_text(encoding="utf-8")
+    report = re.sub(r"^(#+ )", r"##\1", report, flags=re.MULTILINE)
+    relative = os.path.relpath(folder, page.parent)
+    for name, title in PLOTS.items():
+        if (folder / name).exists():
+            report += f"\n![{title}]({relative}/{name})\n"
+    page.write_text(f"{before}{_BEGIN}\n{report}\n{_END}{after}", encoding="utf-8")
+
+
 def main() -> None:
-    """Write the report again from a folder's benchmark.json."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("results")
+    """Write the report again from a folder's benchmark.json, and the page if it is the own one."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
     write_report(json.loads((folder / "benchmark.json").read_text()), folder)
+    if folder.resolve() == RESULTS:
+        update_page(folder)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from benchmarks import machine, texts
 from benchmarks.process import Worker, WorkerFailedError, cold_start, installed_size
 from benchmarks.systems import REFERENCE, WORK, System, all_systems, prepare_model
 
-RESULTS = Path(__file__).with_name("results")
 SECTIONS = ("throughput", "latency", "startup", "size", "accuracy", "scaling")
 # Runtimes let their threads spin for a moment after the work; the next system should not pay.
 _PAUSE = 0.25
@@ -209,7 +208,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 7, quick 5)")
     parser.add_argument("--scale", type=float, help="how many texts, 1.0 for all")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(__file__).with_name("results"),
+        help="folder for the results",
+    )
     given = parser.parse_args(arguments)
     rounds = given.rounds or (5 if given.quick else 7)
     scale = given.scale or (0.4 if given.quick else 1.0)
@@ -261,9 +265,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result["scaling"] = scaling(quick=given.quick, say=say)
     result["minutes"] = (time.time() - started) / 60
     file.write_text(json.dumps(result, indent=1))
-    from benchmarks.report import write_report
+    from benchmarks.report import RESULTS, update_page, write_report
 
     write_report(result, given.output)
+    if given.output.resolve() == RESULTS:
+        update_page(given.output)
     say(f"{result['minutes']:.1f} minutes; {given.output}/benchmark.md")
     return 1 if result.get("failures") else 0
 

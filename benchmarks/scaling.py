@@ -43,7 +43,9 @@ def scaling(*, quick: bool, say: Say) -> dict[str, Any]:
         one.close()
     found["length"] = _lengths(rounds, 2_048 if quick else 8_192, say)
     found["stream"] = stream_memory(model, "onnx", 15_000 if quick else 60_000, say)
-    found["stream_tiny"] = stream_memory(_small_model(), "onnx", 1_000_000, say)
+    found["stream_tiny"] = stream_memory(
+        _small_model(), "onnx", 200_000 if quick else 1_000_000, say
+    )
     return found
 
 
