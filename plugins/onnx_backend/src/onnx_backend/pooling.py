@@ -121,7 +121,7 @@ class _Builder:
 
 
 def _cls(graph: _Builder, tokens: str, mask: str) -> str:
-    return graph.rows_at(tokens, graph.add("ArgMax", _MASK, axis=1, keepdims=0))
+    return graph.rows_at(tokens, graph.add("ArgMax", mask, axis=1, keepdims=0))
 
 
 def _max(graph: _Builder, tokens: str, mask: str) -> str:

@@ -40,6 +40,10 @@ class OnnxRuntime(Runtime):
         path: The file, on this machine.
         files: The file and its external data, relative to the checkpoint.
         provider: The execution provider in use.
+
+    Args:
+        pool_on_device: Run the modules where the token embeddings are, in a session of their own;
+            None does so everywhere but on a CPU.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class OnnxRuntime(Runtime):
         files: tuple[str, ...],
         provider: Provider,
         sessions: Sessions,
+        *,
+        pool_on_device: bool | None = None,
     ) -> None:
         super().__init__(architecture)
         self.file, self.path, self.files, self.provider = file, path, files, provider
@@ -68,7 +74,9 @@ class OnnxRuntime(Runtime):
                 files[0],
             )
         self._pooler: Any = None
-        if provider.name != CPU and self.graph.tokens is not None:
+        if pool_on_device is None:
+            pool_on_device = provider.name != CPU
+        if pool_on_device and self.graph.tokens is not None:
             from onnx_backend.pooling import DevicePooler
 
             self._pooler = DevicePooler(architecture.modules, sessions.open_bytes)

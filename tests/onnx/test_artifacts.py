@@ -1,0 +1,300 @@
+"""Export, optimize, quantize: agreement with torch, names, chains, sidecars and refusals."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+import core
+from core import EmbeddingModel
+from core.batching import pad
+from core.errors import OptionError, UnsupportedOperation
+from core.runtime import TokenBatch
+from core.verify import compare
+from onnx_backend.model_file import read_model_file
+
+ARCHITECTURES = (
+    "bert-cls", "roberta", "xlm-roberta", "distilbert", "mpnet", "albert", "deberta-v2",
+    "modernbert", "roformer", "qwen3", "gemma3", "t5",
+)  # fmt: skip
+
+
+def batches(model: EmbeddingModel, lengths: tuple[int, ...], rows: int) -> list[TokenBatch]:
+    """Random real tokens: for each length one batch padded on either side."""
+    random = np.random.default_rng(0)
+    made = []
+    for length in lengths:
+        sizes = random.integers(1, length + 1, size=rows)
+        sizes[0] = length
+        ids = random.integers(5, 150, size=int(sizes.sum())).astype(np.int32)
+        for side in ("right", "left"):
+            made.append(pad(ids, sizes.astype(np.int64), model.tokenizer.pad_id, side))
+    return made
+
+
+def embeddings(model: EmbeddingModel, made: list[TokenBatch]) -> NDArray[np.float32]:
+    return np.concatenate([model.runtime.sentence_embeddings(batch) for batch in made])
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_exports_agree_with_torch(name: str, exported: Callable[[str], Path]) -> None:
+    folder = exported(name)
+    with core.load(folder, backend="onnx") as ours, core.load(folder, backend="torch") as torchs:
+        made = [*batches(torchs, (1, 7, 33, 120), 5), *batches(torchs, (64,), 1)]
+        drift = compare(embeddings(torchs, made), embeddings(ours, made))
+        assert drift.min_cosine >= 0.99999
+        texts = ["short", "a longer text about the sea and the shells in it", ""]
+        drift = compare(torchs.encode(texts), ours.encode(texts))
+        assert drift.min_cosine >= 0.99999
+
+
+def test_the_real_model_agrees_at_every_length_and_batch(
+    model: EmbeddingModel, minilm_torch: EmbeddingModel
+) -> None:
+    made = batches(minilm_torch, (1, 2, 17, 512), 2) + batches(minilm_torch, (16,), 64)
+    drift = compare(embeddings(minilm_torch, made), embeddings(model, made))
+    assert drift.min_cosine >= 0.99999
+
+
+def test_all_attention_of_the_real_model_is_fused_and_exact_on_both_padding_sides(
+    model: EmbeddingModel, minilm_torch: EmbeddingModel, tmp_path: Path
+) -> None:
+    artifact = model.optimize("O2", tmp_path)
+    assert artifact.file_name == "onnx/model_O2.onnx"
+    operators = read_model_file(artifact.path, "O2").operators
+    assert operators["Attention"] == 6
+    assert operators["SkipLayerNormalization"] == 12
+    assert operators["BiasGelu"] == 6
+    assert operators["Softmax"] == 0
+    assert artifact.verification is not None
+    assert artifact.verification.min_cosine >= 0.99999
+    fused = core.hooks("onnx").load(
+        model.source.overlay(tmp_path), core.LoadOptions(file_name=artifact.file_name)
+    )
+    made = batches(minilm_torch, (1, 17, 128), 3)
+    drift = compare(embeddings(minilm_torch, made), embeddings(fused, made))
+    assert drift.min_cosine >= 0.99999
+
+
+@pytest.mark.parametrize(("level", "least"), [("O1", 0.99999), ("O2", 0.99999), ("O3", 0.9999)])
+def test_levels_keep_the_embeddings(tiny: Path, level: str, least: float) -> None:
+    with core.load(tiny, backend="onnx") as source:
+        artifact = source.optimize(level)
+        assert artifact.file_name == f"onnx/model_{level}.onnx"
+        assert (artifact.precision, artifact.operation) == ("fp32", "optimize")
+        result = artifact.load()
+        made = batches(source, (1, 9, 100), 4)
+        assert compare(embeddings(source, made), embeddings(result, made)).min_cosine >= least
+    operators = read_model_file(artifact.path, level).operators
+    assert operators["Attention"] == (0 if level == "O1" else 2)
+    assert operators["FastGelu"] == (2 if level == "O3" else 0)
+
+
+@pytest.mark.parametrize("name", ["roberta", "distilbert", "mpnet", "qwen3", "gemma3", "t5"])
+def test_optimising_other_architectures_keeps_their_embeddings(
+    name: str, exported: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = exported(name)
+    with core.load(folder, backend="onnx", file_name="onnx/model.onnx") as source:
+        artifact = source.optimize("O2", tmp_path)
+    assert artifact.verification is not None
+    assert artifact.verification.min_cosine >= 0.99999
+
+
+def test_half_precision_is_written_and_warned_of_on_a_cpu(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with core.load(tiny, backend="onnx") as model, caplog.at_level(logging.WARNING, "core"):
+        artifact = model.optimize("O4")
+        assert (artifact.file_name, artifact.precision) == ("onnx/model_O4.onnx", "fp16")
+        assert "far slower than float32 on a CPU" in caplog.text
+        assert model.quantize("fp16").file_name == "onnx/model_fp16.onnx"
+    half = artifact.load()
+    assert half.dtype == "float16"
+    assert half.encode("text").dtype == np.float32
+    with pytest.raises(UnsupportedOperation, match="only a float32 file becomes float16"):
+        half.optimize("fp16")
+    with pytest.raises(UnsupportedOperation, match="int8 is made from float32"):
+        half.quantize("avx2")
+    exported = core.export(tiny, backend="onnx", precision="fp16")
+    assert (exported.file_name, exported.precision) == ("onnx/model_fp16.onnx", "fp16")
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    [
+        ("arm64", "onnx/model_qint8_arm64.onnx"),
+        ("avx2", "onnx/model_quint8_avx2.onnx"),
+        ("avx512", "onnx/model_qint8_avx512.onnx"),
+        ("avx512_vnni", "onnx/model_qint8_avx512_vnni.onnx"),
+    ],
+)
+def test_presets_write_their_files(tiny: Path, preset: str, name: str) -> None:
+    with core.load(tiny, backend="onnx", file_name="onnx/model.onnx") as model:
+        artifact = model.quantize(preset)
+    assert (artifact.file_name, artifact.precision) == (name, "int8")
+    file = read_model_file(artifact.path, name)
+    assert file.operators["MatMulInteger"] > 0
+    assert file.dtype == "int8"
+    weights = {w.data_type for w in onnx.load(artifact.path).graph.initializer if len(w.dims) == 2}
+    assert (onnx.TensorProto.UINT8 in weights) == (preset == "avx2")
+
+
+def test_chains_work_and_tell_their_history(tiny: Path) -> None:
+    with core.load(tiny, backend="onnx") as model:
+        model.optimize("O3")
+    with core.load(tiny, backend="onnx", file_name="model_O3.onnx") as model:
+        artifact = model.quantize("avx2")
+    assert artifact.file_name == "onnx/model_O3_quint8_avx2.onnx"
+    record = json.loads((tiny / "onnx/model_O3_quint8_avx2.onnx.json").read_text())
+    assert (record["backend"], record["operation"]) == ("onnx", "quantize")
+    assert list(record["source"]["sha256"]) == ["onnx/model_O3.onnx"]
+    assert record["config"]["preset"] == "avx2"
+    assert {"onnx", "onnxruntime"} <= set(record["versions"])
+    assert record["verification"]["min_cosine"] > 0.9
+    with core.load(tiny, backend="onnx", file_name=artifact.file_name) as model:
+        assert model.dtype == "int8"
+        with pytest.raises(UnsupportedOperation, match="quantised already"):
+            model.quantize("avx2")
+
+
+def test_the_real_model_keeps_its_similarities_in_int8(
+    model: EmbeddingModel, tmp_path: Path, probes: list[str]
+) -> None:
+    artifact = model.quantize("avx2", tmp_path)
+    small = core.hooks("onnx").load(
+        model.source.overlay(tmp_path), core.LoadOptions(file_name=artifact.file_name)
+    )
+    assert artifact.path.stat().st_size < 25_000_000
+    assert compare(model.encode(probes), small.encode(probes)).mean_cosine >= 0.985
+
+
+def test_static_quantisation_takes_texts_and_a_file(tiny: Path, tmp_path: Path) -> None:
+    texts = [f"sentence {i} about foxes and dogs" * (1 + i % 4) for i in range(40)]
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"body": text}) + "\n" for text in texts))
+    with core.load(tiny, backend="onnx", file_name="onnx/model.onnx") as model:
+        first = model.quantize("avx2", calibration=texts)
+        again = model.quantize(
+            "avx2", calibration=file, field="body", num_samples=40, file_suffix="again"
+        )
+        assert first.file_name == "onnx/model_quint8_avx2_static.onnx"
+        assert again.file_name == "onnx/model_again.onnx"
+        assert first.path.read_bytes() == again.path.read_bytes()
+        assert first.config["texts"] == 40
+        assert first.verification is not None
+        assert first.verification.mean_cosine > 0.98
+        with pytest.raises(OptionError, match="needs calibration texts"):
+            model.quantize("static")
+    assert read_model_file(first.path, "static").operators["QuantizeLinear"] > 0
+
+
+def test_configuration_objects_of_optimum_are_read_by_their_attributes(tiny: Path) -> None:
+    optimisation = SimpleNamespace(
+        optimization_level=2, optimize_for_gpu=False, fp16=False, enable_gelu_approximation=True,
+        enable_transformers_specific_optimizations=True, disable_attention_fusion=True,
+    )  # fmt: skip
+    quantisation = SimpleNamespace(
+        is_static=False, weights_dtype=SimpleNamespace(name="QUInt8"), weights_symmetric=True,
+        activations_dtype=SimpleNamespace(name="QUInt8"), activations_symmetric=False,
+        per_channel=False, reduce_range=True, operators_to_quantize=["MatMul"],
+        nodes_to_exclude=[],
+    )  # fmt: skip
+    with core.load(tiny, backend="onnx", file_name="onnx/model.onnx") as model:
+        optimized = model.optimize(optimisation)
+        assert optimized.file_name == "onnx/model_optimized.onnx"
+        operators = read_model_file(optimized.path, "").operators
+        assert operators["Attention"] == 0
+        assert operators["FastGelu"] == 2
+        quantized = model.quantize(quantisation)
+        assert quantized.file_name == "onnx/model_quint8_quantized.onnx"
+        mapped = model.quantize(
+            {"weights_dtype": "QUInt8", "per_channel": False, "reduce_range": True,
+             "operators_to_quantize": ["MatMul"]}, file_suffix="mapped",
+        )  # fmt: skip
+        assert mapped.path.read_bytes() == quantized.path.read_bytes()
+
+
+def test_auto_is_what_this_processor_has(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with core.load(tiny, backend="onnx", file_name="onnx/model.onnx") as model:
+        with caplog.at_level(logging.WARNING, "core"):
+            chosen = model.quantize()
+        assert "lacks the instructions" not in caplog.text
+        assert chosen.config["preset"] in ("arm64", "avx2", "avx512", "avx512_vnni")
+        other = "arm64" if chosen.config["preset"] != "arm64" else "avx2"
+        with caplog.at_level(logging.WARNING, "core"):
+            model.quantize(other)
+        assert f"lacks the instructions of '{other}'" in caplog.text
+        assert f"'{chosen.config['preset']}' is for this processor" in caplog.text
+
+
+def test_unknown_names_list_the_known(tiny: Path) -> None:
+    with core.load(tiny, backend="onnx") as model:
+        with pytest.raises(OptionError, match=r"O1, O2, O3, O4"):
+            model.optimize("O5")
+        with pytest.raises(OptionError, match="arm64, avx2, avx512, avx512_vnni"):
+            model.quantize("sse")
+        with pytest.raises(OptionError, match=r"does not take .is_statik.*is_static"):
+            model.quantize({"is_statik": True})
+        with pytest.raises(OptionError, match="optimization_level must be"):
+            model.optimize({"optimization_level": 7})
+        with pytest.raises(OptionError, match="opset must lie"):
+            core.export(tiny, backend="onnx", opset=3)
+        with pytest.raises(OptionError, match="'direct' or 'optimum'"):
+            core.export(tiny, backend="onnx", exporter="dynamo")
+
+
+def test_optimum_that_is_not_installed_is_explained(tiny: Path) -> None:
+    with pytest.raises(UnsupportedOperation, match=r"core\[optimum\]"):
+        core.export(tiny, backend="onnx", exporter="optimum")
+
+
+def test_export_without_torch_says_what_to_install(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.registry import registry
+
+    monkeypatch.setenv("CORE_DISABLE_PLUGINS", "torch")
+    monkeypatch.setattr(registry, "_loaded", {})
+    with pytest.raises(UnsupportedOperation, match="needs the torch backend"):
+        core.export(tiny, backend="onnx")
+
+
+def test_external_data_goes_through_every_operation(tiny: Path) -> None:
+    shutil.rmtree(tiny / "onnx")
+    exported = core.export(tiny, backend="onnx", external_data=True)
+    assert exported.files == ("onnx/model.onnx", "onnx/model.onnx_data")
+    with core.load(tiny, backend="onnx") as model:
+        for artifact in (
+            model.optimize("O2", external_data=True),
+            model.optimize("fp16"),
+            model.quantize("avx2"),
+        ):
+            assert (tiny / artifact.file_name).is_file()
+            assert artifact.verification is not None
+            assert artifact.verification.mean_cosine > 0.97
+
+
+def test_saving_keeps_the_loaded_file_and_what_was_beside_it(tiny: Path, tmp_path: Path) -> None:
+    with core.load(tiny, backend="onnx") as model:
+        model.optimize("O2")
+    (tiny / "onnx/model.onnx").rename(tiny / "kept.onnx")
+    with core.load(tiny, backend="onnx", file_name="onnx/model_O2.onnx") as model:
+        core.save(model, tmp_path / "saved")
+        expected = model.encode("text")
+    again: Any = core.load(
+        tmp_path / "saved", backend="onnx", export=False, file_name="model_O2.onnx"
+    )
+    np.testing.assert_array_equal(again.encode("text"), expected)
+    assert (tmp_path / "saved/onnx/model_O2.onnx.json").is_file()
+    assert (tmp_path / "saved/model.safetensors").is_file()
