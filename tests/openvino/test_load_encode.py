@@ -158,9 +158,10 @@ def test_a_graph_of_fixed_shape_is_filled_and_cut(tiny: Path) -> None:
 def test_shapes_seen_by_the_runtime_are_bounded() -> None:
     from openvino_backend.shapes import round_up
 
-    sizes = {round_up(count) for count in range(1, 513)}
-    assert len(sizes) <= 160
-    assert all(0 <= round_up(n) - n <= n / 32 for n in range(1, 2_000))
+    assert len({round_up(count) for count in range(1, 513)}) <= 96
+    assert all(0 <= round_up(n) - n <= n / 16 for n in range(1, 2_000))
+    assert [round_up(n) for n in (1, 31, 32, 33, 63, 65, 500)] == [1, 31, 32, 34, 64, 68, 512]
+    assert [round_up(n, 8) for n in (1, 15, 17, 33, 64)] == [1, 15, 18, 36, 64]
 
 
 def test_pickling_loads_again(minilm_openvino: EmbeddingModel) -> None:

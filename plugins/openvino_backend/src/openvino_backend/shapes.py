@@ -1,7 +1,7 @@
 """Which shapes a graph is run with: a bounded set, so that memory stays flat.
 
-OpenVINO prepares its kernels anew for every shape and keeps what it prepared. Rounding rows and
-tokens up to a grid of 32 steps an octave costs at most 3 % and bounds the set.
+OpenVINO prepares its kernels anew for every shape and keeps what it prepared, a fifth of a megabyte
+a shape. Tokens are rounded up to a grid of 16 steps an octave (at most 6 % more), rows to one of 8.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from core import TokenBatch
 
-_STEPS = 32
+_WIDTH_STEPS = 16
+_ROW_STEPS = 8
 
 
-def round_up(count: int) -> int:
-    """The next size of the grid: every number to 64, even ones to 128, every fourth to 256..."""
-    step = max((1 << (count - 1).bit_length()) // (2 * _STEPS), 1) if count > 1 else 1
+def round_up(count: int, steps: int = _WIDTH_STEPS) -> int:
+    """The next size of the grid: every number to 2 x `steps`, then every second, every fourth..."""
+    step = max((1 << (count - 1).bit_length()) // (2 * steps), 1) if count > 1 else 1
     return -(-count // step) * step
 
 
@@ -35,7 +36,7 @@ class Shape:
         Tokens are added on the right, also to a batch padded on the left: positions that a model
         counts by column must not move. Added rows repeat the first, so that none is empty.
         """
-        rows = self.rows or round_up(batch.rows)
+        rows = self.rows or round_up(batch.rows, _ROW_STEPS)
         width = self.width or round_up(batch.width)
         if (rows, width) == (batch.rows, batch.width):
             return batch
