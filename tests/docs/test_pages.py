@@ -15,6 +15,8 @@ from tests.docs.shell import run_lines
 from tests.hub.loopback import LoopbackHub
 
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+#: It installs packages: tests/plugins/test_docs.py runs it in an environment of its own.
+INSTALLING = ROOT / "docs/plugins.md"
 #: Shown, not run: data, diagrams and output.
 SHOWN = ("", "text", "json", "jsonl", "toml", "mermaid", "ini", "yaml", "diff", "makefile")
 #: One reason is enough for a block; these words alone are none.
@@ -35,7 +37,11 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     os.environ.update(variables)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page != INSTALLING],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 # Libraries behind the examples warn of themselves; a reader's program would only show it.
 @pytest.mark.filterwarnings("default")
 def test_page(page: Path, fresh: Path, hub: LoopbackHub) -> None:
@@ -83,3 +89,9 @@ def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ +(.*)$", page.read_text(), flags=re.MULTILINE)
     plain = [re.sub(r"[`*]", "", heading).lower() for heading in headings]
     return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip()) for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_tests_that_a_page_names_exist(page: Path) -> None:
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", page.read_text()):
+        assert f"def {name}(" in (ROOT / path).read_text(), f"{page.name} names {path}::{name}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import sysconfig
@@ -15,28 +14,24 @@ import pytest
 import core
 from core.capabilities import Capabilities
 from core.hookspecs import HOOK_NAMES, OLDEST_SPEC_VERSION
+from tests.conftest import ROOT, run_pip
+from tests.docs.blocks import read_blocks
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
-
-_BLOCK = re.compile(r"(?:<!-- file: (\S+) -->\n)?```(\w+)\n(.*?)```", re.S)
+PAGE = ROOT / "docs/plugins.md"
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environment(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment with the wheel of core; only third-party packages are shared with ours."""
     root = tmp_path_factory.mktemp("newcomer")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    wheels = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(root), str(ROOT)]
-    subprocess.run([*pip, *wheels], check=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / "venv"], check=True)
     bin_folder = root / "venv/bin"
     site = next((root / "venv/lib").glob("python*")) / "site-packages"
     # Only a folder on the path: editable packages in it, ours, are not found through it.
     (site / "third_party.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    wheel = next(root.glob("core-*.whl"))
-    install = ["install", "--no-deps", "--ignore-installed", str(wheel)]
-    subprocess.run([*pip, "--python", str(bin_folder / "python"), *install], check=True)
+    (wheel,) = wheels.glob("core-0*.whl")
+    install = ["install", "--quiet", "--no-deps", "--ignore-installed", str(wheel)]
+    run_pip(Path(sys.executable), "--python", str(bin_folder / "python"), *install)
     for name in ("pip", "pytest"):
         script = bin_folder / name
         script.write_text(f'#!/bin/sh\nexec "{bin_folder}/python" -m {name} "$@"\n')
@@ -57,10 +52,11 @@ def test_the_page_works_from_top_to_bottom(environment: dict[str, str]) -> None:
     work.mkdir()
     package = work / "core-bag-of-words-backend"
     python: list[str] = []
-    for file, language, content in _BLOCK.findall(PAGE):
-        if file:
-            (package / file).write_text(content, encoding="utf-8")
-        elif language == "bash":
+    for block in read_blocks(PAGE):
+        content = block.code
+        if block.title:
+            (package / block.title).write_text(content, encoding="utf-8")
+        elif block.language == "bash":
             where = package if package.exists() else work
             done = subprocess.run(
                 ["bash", "-euc", content],
@@ -74,7 +70,7 @@ def test_the_page_works_from_top_to_bottom(environment: dict[str, str]) -> None:
             if "TRACE" in content:
                 assert "[core] encode on bag-of-words" in done.stderr
         else:
-            assert language == "python"
+            assert block.language == "python"
             python.append(content)
     rows = {}
     for name in ("before", "after", "traced"):
@@ -101,10 +97,11 @@ def test_the_page_works_from_top_to_bottom(environment: dict[str, str]) -> None:
 
 
 def test_the_page_names_every_hook_and_every_attribute() -> None:
+    text = PAGE.read_text(encoding="utf-8")
     for name in Capabilities.__dataclass_fields__:
-        assert f"`{name.upper()}`" in PAGE
+        assert f"`{name.upper()}`" in text
     for hook in HOOK_NAMES:
-        assert f"`{hook}(" in PAGE
+        assert f"`{hook}(" in text
 
 
 def test_the_compatibility_page_states_the_versions_that_run() -> None:
