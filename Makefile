@@ -10,7 +10,7 @@ export HF_HOME := $(CURDIR)/.cache/huggingface
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/inductor
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test lint check format wheels bench clean
+.PHONY: setup demo test lint check format wheels bench docs clean
 
 setup: $(VENV)/.installed ## create .venv and install everything into it
 
@@ -45,6 +45,14 @@ wheels: setup ## build the four wheels into dist/
 bench: setup ## compare with other libraries; needs half an hour and an idle machine
 	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+docs: .cache/docs-env/.installed ## build docs/ into .cache/site; any warning fails
+	.cache/docs-env/bin/mkdocs build --quiet --strict
+
+.cache/docs-env/.installed: docs/requirements.txt
+	test -x .cache/docs-env/bin/python || $(PYTHON) -m venv .cache/docs-env
+	.cache/docs-env/bin/python -m pip install --quiet -r docs/requirements.txt
+	touch $@
 
 clean: ## remove everything `make` made
 	rm -rf $(VENV) .cache dist build

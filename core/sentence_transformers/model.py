@@ -12,7 +12,7 @@ import numpy as np
 
 from core.api import load
 from core.checkpoint import LocalFiles
-from core.errors import OptionError
+from core.errors import OptionError, UnsupportedOperation
 from core.model import EmbeddingModel
 from core.pool import ProcessPool
 from core.sentence_transformers.arguments import (
@@ -438,7 +438,7 @@ class SentenceTransformer:
         """The torch backend's transformers model."""
         module = getattr(self.embedding_model.runtime, "module", None)
         if module is None:
-            raise NotProvided(
+            raise UnsupportedOperation(
                 f"The {self.backend} backend runs a graph, no transformers model: load the model "
                 'with backend="torch" for that.'
             )

@@ -1,0 +1,436 @@
+"""`SentenceTransformer`: arguments old and new, return types, settings, what is not here."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import core.sentence_transformers as dropin
+from core.errors import CoreError, OptionError, UnsupportedOperation
+from core.sentence_transformers import SentenceTransformer, SimilarityFunction
+from tests.conftest import copy_model
+
+TEXTS = ["one text", "another, longer text about vectors and their neighbours", ""]
+
+#: Of sentence-transformers 6.2, without `self`: positional order, then keyword-only names.
+ENCODE = [
+    "inputs",
+    "prompt_name",
+    "prompt",
+    "batch_size",
+    "show_progress_bar",
+    "output_value",
+    "precision",
+    "convert_to_numpy",
+    "convert_to_tensor",
+    "device",
+    "normalize_embeddings",
+    "truncate_dim",
+    "pool",
+    "chunk_size",
+]
+PUSH = [
+    "repo_id",
+    "token",
+    "private",
+    "safe_serialization",
+    "commit_message",
+    "local_model_path",
+    "exist_ok",
+    "replace_model_card",
+    "train_datasets",
+    "revision",
+    "create_pr",
+]
+EXPORT = ["model_name_or_path", "push_to_hub", "create_pr", "file_suffix"]
+SIGNATURES: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "SentenceTransformer.encode": (
+        ENCODE,
+        {
+            "batch_size": 32,
+            "show_progress_bar": None,
+            "output_value": "sentence_embedding",
+            "precision": "float32",
+            "convert_to_numpy": True,
+            "convert_to_tensor": False,
+            "normalize_embeddings": False,
+        },
+    ),
+    "SentenceTransformer.encode_multi_process": (
+        [
+            "sentences",
+            "pool",
+            "prompt_name",
+            "prompt",
+            "batch_size",
+            "chunk_size",
+            "show_progress_bar",
+            "precision",
+            "normalize_embeddings",
+            "truncate_dim",
+        ],
+        {"batch_size": 32},
+    ),
+    "SentenceTransformer.push_to_hub": (PUSH, {"exist_ok": False, "create_pr": False}),
+    "SentenceTransformer.save_pretrained": (
+        ["path", "model_name", "create_model_card", "train_datasets", "safe_serialization"],
+        {"create_model_card": True, "safe_serialization": True},
+    ),
+    "export_optimized_onnx_model": (
+        ["model", "optimization_config", *EXPORT],
+        {"push_to_hub": False, "create_pr": False, "file_suffix": None},
+    ),
+    "export_dynamic_quantized_onnx_model": (
+        ["model", "quantization_config", *EXPORT],
+        {"push_to_hub": False, "create_pr": False, "file_suffix": None},
+    ),
+    "export_static_quantized_openvino_model": (
+        [
+            "model",
+            "quantization_config",
+            "model_name_or_path",
+            "dataset_name",
+            "dataset_config_name",
+            "dataset_split",
+            "column_name",
+            "push_to_hub",
+            "create_pr",
+            "file_suffix",
+        ],
+        {"dataset_name": None, "file_suffix": "qint8_quantized"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_parameters_stand_in_the_reference_s_order_with_its_defaults(name: str) -> None:
+    function: Any = dropin
+    for part in name.split("."):
+        function = getattr(function, part)
+    parameters = inspect.signature(function).parameters
+    positional = [
+        p.name
+        for p in parameters.values()
+        if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"
+    ]
+    expected, defaults = SIGNATURES[name]
+    assert positional == expected
+    assert {n: parameters[n].default for n in defaults} == defaults
+
+
+def test_the_constructor_takes_every_keyword_of_the_reference() -> None:
+    expected = [
+        "modules",
+        "device",
+        "prompts",
+        "default_prompt_name",
+        "cache_folder",
+        "trust_remote_code",
+        "revision",
+        "local_files_only",
+        "token",
+        "use_auth_token",
+        "model_kwargs",
+        "processor_kwargs",
+        "config_kwargs",
+        "model_card_data",
+        "backend",
+        "similarity_fn_name",
+        "truncate_dim",
+        "tokenizer_kwargs",
+    ]
+    parameters = inspect.signature(SentenceTransformer).parameters
+    assert set(expected) | {"model_name_or_path"} == set(parameters)
+    assert parameters["backend"].default == "torch"
+
+
+def test_encode_returns_what_the_reference_returns(model: SentenceTransformer) -> None:
+    arrays = model.encode(TEXTS)
+    assert isinstance(arrays, np.ndarray)
+    assert arrays.dtype == np.float32
+    assert arrays.shape == (3, 32)
+    assert model.encode(TEXTS[0]).shape == (32,)
+    np.testing.assert_allclose(model.encode(TEXTS[0]), arrays[0], atol=1e-5)
+    tensor = model.encode(TEXTS, convert_to_tensor=True)
+    assert isinstance(tensor, torch.Tensor)
+    np.testing.assert_allclose(tensor.numpy(), arrays, atol=1e-6)
+    rows = model.encode(TEXTS, convert_to_numpy=False)
+    assert isinstance(rows, list)
+    assert all(isinstance(row, torch.Tensor) for row in rows)
+    one = model.encode(TEXTS[0], convert_to_numpy=False)
+    assert isinstance(one, torch.Tensor)
+    assert one.shape == (32,)
+
+
+def test_positional_arguments_mean_what_they_mean_in_the_reference(
+    model: SentenceTransformer,
+) -> None:
+    prompted = model.encode(TEXTS, None, "query: ", 1, False, "sentence_embedding", "float32")
+    plain = model.encode(["query: " + text for text in TEXTS])
+    np.testing.assert_allclose(prompted, plain, atol=1e-5)
+    queries = model.encode_query(TEXTS, None, "query: ", 2)
+    np.testing.assert_allclose(queries, plain, atol=1e-5)
+
+
+def test_output_values(model: SentenceTransformer) -> None:
+    tokens = model.encode(TEXTS, output_value="token_embeddings")
+    counts = model.tokenize(TEXTS)["attention_mask"].sum(dim=1).tolist()
+    assert [tuple(t.shape) for t in tokens] == [(count, 32) for count in counts]
+    assert all(isinstance(t, torch.Tensor) for t in tokens)
+    everything = model.encode(TEXTS, output_value=None)
+    means = torch.stack([item["token_embeddings"].mean(dim=0) for item in everything])
+    sentences = torch.stack([item["sentence_embedding"] for item in everything])
+    torch.testing.assert_close(means, sentences, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(sentences.numpy(), model.encode(TEXTS), atol=1e-5)
+    assert [len(item["input_ids"]) for item in everything] == counts
+    single = model.encode(TEXTS[1], output_value=None)
+    torch.testing.assert_close(single["input_ids"], everything[1]["input_ids"])
+
+
+def test_older_names_are_understood(tiny: Path, model: SentenceTransformer) -> None:
+    np.testing.assert_array_equal(model.encode(sentences=TEXTS), model.encode(inputs=TEXTS))
+    assert model.get_sentence_embedding_dimension() == model.get_embedding_dimension() == 32
+    assert model.get_max_seq_length() == model.max_seq_length == 128
+    short = SentenceTransformer(
+        str(tiny),
+        backend="onnx",
+        tokenizer_kwargs={"model_max_length": 4, "padding_side": "left"},
+        use_auth_token=False,
+    )
+    assert short.max_seq_length == 4
+    assert short.tokenize([TEXTS[1]])["input_ids"].shape == (1, 4)
+    with pytest.raises(OptionError, match="older name of processor_kwargs"):
+        SentenceTransformer(
+            str(tiny), tokenizer_kwargs={"model_max_length": 4}, processor_kwargs={"use_fast": True}
+        )
+    for name in ("torch_dtype", "dtype"):
+        for value in (torch.bfloat16, "bfloat16"):
+            loaded = SentenceTransformer(str(tiny), device="cpu", model_kwargs={name: value})
+            assert loaded.dtype == torch.bfloat16
+
+
+def test_empty_input_gives_an_empty_result(model: SentenceTransformer) -> None:
+    assert len(model.encode([])) == 0
+    assert len(model.encode([], convert_to_tensor=True)) == 0
+    assert model.encode([], convert_to_numpy=False) == []
+    assert model.encode([], output_value="token_embeddings") == []
+    assert model.encode([], output_value=None) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"precision": "float8"}, "precision"),
+        ({"task": "retrieval"}, "task"),
+        ({"prompt_name": "missing"}, "missing"),
+        ({"output_value": "pooled"}, "output_value"),
+    ],
+)
+def test_what_the_reference_refuses_with_a_value_error_is_one(
+    model: SentenceTransformer, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        model.encode(TEXTS, **options)
+
+
+def test_prompts_are_chosen_as_in_the_reference(tiny_model: Callable[[str], Path]) -> None:
+    model = SentenceTransformer(
+        str(tiny_model("bert-prompts")),
+        device="cpu",
+        prompts={"extra": "x: ", "none": None},  # type: ignore[dict-item]
+    )
+    assert model.prompts == {"query": "query: ", "passage": "passage: ", "extra": "x: ", "none": ""}
+    assert model.similarity_fn_name == "dot"
+
+    def same(a: Any, b: Any) -> None:
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+    same(model.encode_query(TEXTS), model.encode(TEXTS, prompt_name="query"))
+    same(model.encode_document(TEXTS), model.encode(TEXTS, prompt_name="passage"))
+    same(model.encode_query(TEXTS, prompt="x: "), model.encode(TEXTS, prompt_name="extra"))
+    # A given prompt wins over a name, a name over the default, and "" is a prompt.
+    same(model.encode(TEXTS, prompt="x: ", prompt_name="query"), model.encode(TEXTS, prompt="x: "))
+    model.default_prompt_name = "query"
+    same(model.encode(TEXTS), model.encode(TEXTS, prompt_name="query"))
+    same(model.encode(TEXTS, prompt=""), model.encode(TEXTS, prompt_name="none"))
+    assert not np.allclose(model.encode(TEXTS), model.encode(TEXTS, prompt=""))
+
+
+def test_similarity_gives_tensors(model: SentenceTransformer) -> None:
+    embeddings = model.encode(TEXTS)
+    for function in SimilarityFunction:
+        model.similarity_fn_name = function
+        assert model.similarity_fn_name == function.value
+        matrix = model.similarity(embeddings, torch.from_numpy(embeddings))
+        pairs = model.similarity_pairwise(embeddings, list(torch.from_numpy(embeddings)))
+        assert isinstance(matrix, torch.Tensor)
+        assert matrix.shape == (3, 3)
+        torch.testing.assert_close(matrix.diagonal(), pairs, atol=1e-4, rtol=0)
+    model.similarity_fn_name = "cosine"
+    assert SimilarityFunction.possible_values() == ["cosine", "dot", "euclidean", "manhattan"]
+
+
+def test_truncation_for_a_while(model: SentenceTransformer) -> None:
+    full = model.encode(TEXTS)
+    for truncate in (model.truncate_embeddings, model.truncate_sentence_embeddings):
+        with truncate(8):
+            assert model.get_embedding_dimension() == 8
+            np.testing.assert_array_equal(model.encode(TEXTS), full[:, :8])
+        assert model.truncate_dim is None
+    with pytest.raises(RuntimeError), model.truncate_embeddings(8):
+        raise RuntimeError
+    assert model.truncate_dim is None
+
+
+def test_dtypes_and_devices_by_methods(tiny: Path) -> None:
+    model = SentenceTransformer(str(tiny), device="cpu", truncate_dim=16)
+    full = model.encode(TEXTS)
+    model.prompts["mine"] = "m: "
+    assert model.half().dtype == torch.float16
+    assert model.bfloat16().dtype == torch.bfloat16
+    rough = model.encode(TEXTS)
+    assert rough.dtype == np.float32
+    assert not np.array_equal(rough, full)
+    np.testing.assert_allclose(rough, full, atol=0.1)
+    assert model.float().eval().to("cpu").cpu().to(torch.float32) is model
+    np.testing.assert_array_equal(model.encode(TEXTS), full)
+    assert model.prompts == {"mine": "m: "}
+    assert model.device == torch.device("cpu")
+    before = model.embedding_model
+    model.to("cpu", torch.float32).to(device=torch.device("cpu"))
+    assert model.embedding_model is before
+    with pytest.raises(CoreError, match="cuda"):
+        model.cuda()
+    np.testing.assert_array_equal(model.encode(TEXTS), full)
+
+
+def test_backends_that_compute_their_file_say_so(onnx: SentenceTransformer) -> None:
+    assert onnx.float() is onnx
+    for cast in (onnx.half, onnx.bfloat16):
+        with pytest.raises(UnsupportedOperation, match=r"core\.optimize"):
+            cast()
+    assert (str(onnx.device), onnx.device.type, onnx.device.index) == ("cpu", "cpu", None)
+    assert onnx.device == "cpu"
+    assert onnx.dtype == "float32"
+
+
+def test_settings_can_be_changed(onnx: SentenceTransformer, tiny: Path) -> None:
+    model = SentenceTransformer(str(tiny), backend="onnx")
+    model.max_seq_length = 5
+    np.testing.assert_allclose(
+        model.encode(TEXTS[1]),
+        onnx.encode(TEXTS[1], output_value=None) and model.encode(TEXTS[1] + " and more"),
+        atol=1e-6,
+    )
+    assert model.tokenizer.model_max_length == 5
+    assert model.tokenizer(TEXTS[1], truncation=True)["input_ids"] == (
+        model.tokenize([TEXTS[1]])["input_ids"][0].tolist()
+    )
+    assert (model.get_backend(), model.modalities) == ("onnx", ["text"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fit", "forward", "parameters", "state_dict", "compile", "set_pooling_include_prompt"],
+)
+def test_what_is_not_here_says_so_when_touched(model: SentenceTransformer, name: str) -> None:
+    assert not hasattr(model, name)
+    with pytest.raises(UnsupportedOperation, match=rf"{name} is not in core\. \w+"):
+        getattr(model, name)
+
+
+def test_training_and_modules_say_so(model: SentenceTransformer, onnx: SentenceTransformer) -> None:
+    with pytest.raises(UnsupportedOperation, match="sentence_transformers"):
+        model.train()
+    assert model.train(False) is model
+    with pytest.raises(UnsupportedOperation, match=r"model\.max_seq_length"):
+        model[0]
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        model.nonsense  # noqa: B018
+    with pytest.raises(ImportError, match="CrossEncoder from sentence_transformers"):
+        from core.sentence_transformers import CrossEncoder  # noqa: F401
+    with pytest.raises(OptionError, match="loaded from files"):
+        SentenceTransformer(modules=[])
+    assert isinstance(model.transformers_model, torch.nn.Module)
+    with pytest.raises(UnsupportedOperation, match='backend="torch"'):
+        onnx.transformers_model  # noqa: B018
+
+
+def test_evaluators_are_called_with_the_model(model: SentenceTransformer, tmp_path: Path) -> None:
+    def evaluator(given: SentenceTransformer, output_path: str | None) -> dict[str, Any]:
+        return {"dimension": given.encode("one").shape[0], "path": output_path}
+
+    assert model.evaluate(evaluator, str(tmp_path)) == {"dimension": 32, "path": str(tmp_path)}
+
+
+def test_several_processes(onnx: SentenceTransformer) -> None:
+    texts = [f"text number {i}" for i in range(40)]
+    alone = onnx.encode(texts)
+    pool = onnx.start_multi_process_pool(["cpu", "cpu"])
+    try:
+        assert len(pool.pids) == 2
+        np.testing.assert_allclose(onnx.encode(texts, pool=pool), alone, atol=1e-5)
+        np.testing.assert_allclose(
+            onnx.encode_multi_process(texts, pool, chunk_size=8, normalize_embeddings=True),
+            onnx.encode(texts, normalize_embeddings=True),
+            atol=1e-5,
+        )
+        packed = onnx.encode(texts, pool=pool, precision="ubinary")
+        np.testing.assert_array_equal(packed, onnx.encode(texts, precision="ubinary"))
+    finally:
+        onnx.stop_multi_process_pool(pool)
+    with pytest.raises(CoreError, match="cuda"):
+        onnx.encode(texts, device=["cuda:7"])
+
+
+def test_pickles_load_again(onnx: SentenceTransformer) -> None:
+    copy = pickle.loads(pickle.dumps(onnx))
+    np.testing.assert_array_equal(copy.encode(TEXTS), onnx.encode(TEXTS))
+
+
+def test_saved_models_keep_settings_and_other_backends(
+    onnx: SentenceTransformer, model: SentenceTransformer, tmp_path: Path
+) -> None:
+    onnx.save_pretrained(str(tmp_path / "saved"))
+    model.save(str(tmp_path / "older"), safe_serialization=True)
+    for folder in ("saved", "older"):
+        for backend in ("torch", "onnx", "openvino"):
+            again = SentenceTransformer(str(tmp_path / folder), backend=backend, device="cpu")
+            np.testing.assert_allclose(again.encode(TEXTS), model.encode(TEXTS), atol=1e-4)
+    with pytest.raises(OptionError, match="safe_serialization"):
+        model.save(str(tmp_path / "pickled"), safe_serialization=False)
+
+
+def test_without_torch_and_sentence_transformers(tiny: Path, tmp_path: Path) -> None:
+    """Encoding on ONNX imports neither; similarity then gives arrays."""
+    folder = copy_model(tiny, tmp_path / "tiny")
+    code = f"""
+import sys
+for name in ("torch", "sentence_transformers", "transformers"):
+    sys.modules[name] = None
+from core.sentence_transformers import SentenceTransformer, export_optimized_onnx_model
+model = SentenceTransformer({str(folder)!r}, backend="onnx")
+embeddings = model.encode(["one", "two"])
+print(model.similarity(embeddings, embeddings).shape)
+print(model.encode(["one"], output_value="token_embeddings")[0].shape[1])
+export_optimized_onnx_model(model, "O2", {str(folder)!r})
+try:
+    model.encode("one", convert_to_tensor=True)
+except Exception as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == ["(2, 2)", "32"]
+    assert "pip install core[torch]" in done.stdout
+    assert (folder / "onnx" / "model_O2.onnx").is_file()

@@ -1,0 +1,124 @@
+"""What the reference tests of embeddings, where it means something for another program."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from core.sentence_transformers import SentenceTransformer, quantize_embeddings
+
+PRECISIONS = {"float32": np.float32, "int8": np.int8, "uint8": np.uint8}
+
+
+def embeddings(rows: int = 120, dimension: int = 20) -> np.ndarray:
+    result: np.ndarray = np.random.default_rng(4).normal(size=(rows, dimension)).astype(np.float32)
+    return result
+
+
+@pytest.mark.parametrize("given_as", ["array", "tensor", "list of arrays", "list of tensors"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_embeddings_are_quantized_as_in_the_reference(precision: str, given_as: str) -> None:
+    values = embeddings()
+    given = {
+        "array": values,
+        "tensor": torch.from_numpy(values),
+        "list of arrays": list(values),
+        "list of tensors": list(torch.from_numpy(values)),
+    }[given_as]
+    found = quantize_embeddings(given, precision)
+    assert found.dtype == PRECISIONS[precision]
+    low, high = values.min(axis=0), values.max(axis=0)
+    # 255 steps between the extremes, rounded towards zero; int8 is shifted by half of them.
+    steps = (values - low) / ((high - low) / 255)
+    expected = {
+        "float32": values,
+        "int8": (steps - 128).astype(np.int8),
+        "uint8": steps.astype(np.uint8),
+    }[precision]
+    assert np.abs(found.astype(np.float64) - expected).max() <= (0 if precision == "float32" else 1)
+    assert (found != expected).mean() < 0.01  # rounding of values that lie on a step
+
+
+@pytest.mark.parametrize("precision", ["binary", "ubinary"])
+def test_bits_are_signs_in_order(precision: str) -> None:
+    values = embeddings(dimension=24)
+    found = quantize_embeddings(values, precision)
+    assert found.shape == (120, 3)
+    assert found.dtype == (np.int8 if precision == "binary" else np.uint8)
+    unsigned = found.astype(np.int16) + (128 if precision == "binary" else 0)
+    bits = np.unpackbits(unsigned.astype(np.uint8), axis=-1)
+    np.testing.assert_array_equal(bits, values > 0)
+
+
+def test_ranges_come_from_a_calibration_set_where_there_is_one() -> None:
+    calibration, values = 3 * embeddings(rows=200), embeddings()
+    by_set = quantize_embeddings(values, "int8", calibration_embeddings=calibration)
+    extremes = np.vstack((calibration.min(axis=0), calibration.max(axis=0)))
+    np.testing.assert_array_equal(by_set, quantize_embeddings(values, "int8", extremes))
+    assert not np.array_equal(by_set, quantize_embeddings(values, "int8"))
+    with pytest.raises(ValueError, match="float8"):
+        quantize_embeddings(values, "float8")
+
+
+@pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])
+def test_similarities_are_what_their_names_say(model: SentenceTransformer, name: str) -> None:
+    a, b = embeddings(4, 3).tolist(), embeddings(9, 3)[4:].tolist()
+
+    def one(x: list[float], y: list[float]) -> float:
+        dot = sum(p * q for p, q in zip(x, y, strict=True))
+        if name == "dot":
+            return dot
+        if name == "cosine":
+            return dot / math.hypot(*x) / math.hypot(*y)
+        gaps = [p - q for p, q in zip(x, y, strict=True)]
+        return -math.hypot(*gaps) if name == "euclidean" else -sum(map(abs, gaps))
+
+    model.similarity_fn_name = name
+    try:
+        matrix = model.similarity(np.array(a), torch.tensor(b))
+        pairs = model.similarity_pairwise(np.array(a), np.array(b[:4]))
+    finally:
+        model.similarity_fn_name = "cosine"
+    torch.testing.assert_close(matrix, torch.tensor([[one(x, y) for y in b] for x in a]))
+    torch.testing.assert_close(pairs, torch.tensor([one(x, y) for x, y in zip(a, b, strict=False)]))
+
+
+def test_a_zero_vector_has_no_direction_and_no_nan(model: SentenceTransformer) -> None:
+    zero, one = np.zeros((1, 4)), np.ones((1, 4))
+    assert model.similarity(zero, one).tolist() == [[0.0]]
+    assert model.similarity_pairwise(zero, zero).tolist() == [0.0]
+
+
+def test_one_vector_counts_as_one_row(model: SentenceTransformer) -> None:
+    first, second = model.encode("one"), model.encode(["one", "two"])
+    assert model.similarity(first, second).shape == (1, 2)
+    assert model.similarity(first, second)[0, 0] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_normalized_embeddings_have_length_one_after_truncation(model: SentenceTransformer) -> None:
+    found = model.encode(["one", "two"], normalize_embeddings=True, truncate_dim=8)
+    assert found.shape == (2, 8)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+
+
+def test_every_precision_comes_as_every_type(model: SentenceTransformer) -> None:
+    texts = [f"text {i}" for i in range(100)]
+    kinds = {"float32": torch.float32, "int8": torch.int8, "ubinary": torch.uint8}
+    for precision, kind in kinds.items():
+        array = model.encode(texts, precision=precision)
+        tensor = model.encode(texts, precision=precision, convert_to_tensor=True)
+        rows = model.encode(texts, precision=precision, convert_to_numpy=False)
+        assert tensor.dtype == kind
+        np.testing.assert_array_equal(tensor.numpy(), array)
+        assert torch.equal(torch.stack(rows), tensor)
+
+
+def test_duplicates_and_order_survive_sorting_by_length(model: SentenceTransformer) -> None:
+    texts = ["b " * 30, "a", "b " * 30, "", "ccc cc", "a"]
+    found = model.encode(texts, batch_size=2)
+    for row, text in zip(found, texts, strict=True):
+        np.testing.assert_allclose(row, model.encode(text), atol=1e-5)
+    np.testing.assert_array_equal(found[1], found[5])
