@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,9 +193,10 @@ def test_accuracy_control_bounds_the_drop(tiny: Path) -> None:
     assert artifact.verification.mean_cosine >= 0.95
 
 
-def test_weight_only_quantization_computes_in_float(tiny: Path) -> None:
+def test_weight_only_quantization_computes_in_float(tiny: Path, capfd: Any) -> None:
     with core.load(tiny, backend="openvino") as model:
         artifact = core.quantize(model, "int8-weights", min_cosine=-1)
+    assert capfd.readouterr().out == ""  # standard output belongs to results
     assert artifact.file_name == "openvino/openvino_model_int8_weights.xml"
     with artifact.load() as model:
         assert model.dtype == "float32"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +58,7 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
     _warn_of_slow_int8()
     graph = _source_graph(model)
     texts = choose_texts(options.calibration, recipe.num_samples)
-    with _quiet(nncf):
+    with _quiet():
         quantized = _quantize(nncf, graph, model, texts, recipe)
     name = derived_name(model.file_name, options.file_suffix or "qint8_quantized")
     config = {**recipe.as_json(), "texts": len(texts), "own_texts": options.calibration is None}
@@ -95,7 +98,7 @@ def _compress(
     precision = options.config.partition("-")[0]
     nncf = import_nncf(f"Compressing weights to {precision}")
     graph = _source_graph(model)
-    with _quiet(nncf):
+    with _quiet():
         compressed, used = compress_weights(graph, precision, given)
     assert model.file_name is not None
     name = derived_name(model.file_name, options.file_suffix or f"{precision}_weights")
@@ -197,15 +200,21 @@ def _agreement(
     return float((unit_length(np, embeddings) * expected).sum(axis=1).mean())
 
 
-class _quiet:  # noqa: N801 - reads as a statement
-    """nncf reports every step at INFO; its warnings stay."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """nncf logs every step at INFO and draws progress on standard output, which belongs to results:
+    its warnings stay, its progress goes to standard error where that is a terminal."""
+    log = logging.getLogger("nncf")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    with ExitStack() as stack:
+        elsewhere = sys.stderr if sys.stderr.isatty() else stack.enter_context(_nowhere())
+        stack.enter_context(redirect_stdout(elsewhere))
+        try:
+            yield
+        finally:
+            log.setLevel(level)
 
-    def __init__(self, nncf: Any) -> None:
-        self._logger = logging.getLogger("nncf")
-        self._level = self._logger.level
 
-    def __enter__(self) -> None:
-        self._logger.setLevel(logging.WARNING)
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.setLevel(self._level)
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
