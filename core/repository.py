@@ -94,7 +94,7 @@ def status_of(error: BaseException | None) -> int | None:
 def is_broken_connection(error: Exception) -> bool:
     """Whether a transfer broke off, rather than being refused or failing on this machine."""
     kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
-    broken = re.search("Chunked|Protocol|Connection|Read", kinds) is not None
+    broken = re.search("Chunked|Protocol|Connect|Read|Timeout|Network", kinds) is not None
     return broken and status_of(error) is None
 
 
@@ -136,6 +136,8 @@ def explain(error: Exception, repository: Repository, doing: str) -> ModelError:
             f"{did}: the cache {repository.cache} cannot be written ({os.strerror(int(number))}). "
             "Free space there, or point cache_dir (or $HF_HOME) elsewhere."
         )
+    if not (isinstance(error, OSError) or is_broken_connection(error)):
+        return ModelError(f"{did}: huggingface_hub failed with {type(error).__name__}: {text}")
     advice = "try again."
     if not doing.startswith("push"):
         advice = "try again: finished files are kept. Without one, use what is cached: "
