@@ -35,7 +35,7 @@ def _bars(axis: Any, names: list[str], values: list[float], ours: list[bool]) ->
     places = range(len(names))
     axis.barh(places, values, color=[OURS if own else PEERS for own in ours])
     axis.set_yticks(places, names, fontsize=7)
-    axis.invert_yaxis()
+    axis.set_ylim(len(names) - 0.4, -0.6)
     axis.spines[["top", "right"]].set_visible(False)
 
 

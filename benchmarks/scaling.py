@@ -116,7 +116,9 @@ def _small_model(layers: int = 2, hidden: int = 32, positions: int = 512) -> Pat
     import transformers
 
     shutil.rmtree(folder, ignore_errors=True)
-    ignored = shutil.ignore_patterns("onnx", "openvino", "model*.safetensors", "quantized.txt")
+    ignored = shutil.ignore_patterns(
+        "onnx", "openvino", "torch", "model*.safetensors", "quantized*"
+    )
     shutil.copytree(prepare_model(), folder, ignore=ignored)
     torch.manual_seed(0)
     config = transformers.BertConfig(

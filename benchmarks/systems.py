@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import texts
 from benchmarks.process import environment
 from scripts import peers
 
@@ -94,15 +95,28 @@ def _own(model: Path) -> dict[str, Make]:
     def variant(backend: str, precision: str, file: Callable[[], str], needs: str) -> Make:
         return lambda name: _core(name, backend, model, file(), precision, (needs,))
 
-    onnx = partial(_exported, model, "onnx")
+    def torch() -> str:
+        return "model.safetensors"
+
+    onnx, openvino = partial(_exported, model, "onnx"), partial(_exported, model, "openvino")
+    fused = partial(_optimized, model, "O2")
     return {
-        "core torch fp32": variant("torch", "fp32", lambda: "model.safetensors", "core[torch]"),
+        "core torch fp32": variant("torch", "fp32", torch, "core[torch]"),
         "core onnx fp32": variant("onnx", "fp32", onnx, "core[onnx]"),
         "core onnx O3": variant("onnx", "fp32", partial(_optimized, model, "O3"), "core[onnx]"),
-        "core onnx int8": variant("onnx", "int8", partial(_quantized, model), "core[onnx]"),
-        "core openvino fp32": variant(
-            "openvino", "fp32", partial(_exported, model, "openvino"), "core[openvino]"
+        "core onnx int8": variant(
+            "onnx", "int8", partial(_quantized, model, "onnx", "auto", fused), "core[onnx]"
         ),
+        "core openvino int8": variant(
+            "openvino",
+            "int8",
+            partial(_quantized, model, "openvino", None, openvino),
+            "core[openvino]",
+        ),
+        "core torch int8": variant(
+            "torch", "int8", partial(_quantized, model, "torch", None, torch), "core[torch]"
+        ),
+        "core openvino fp32": variant("openvino", "fp32", openvino, "core[openvino]"),
     }
 
 
@@ -138,14 +152,19 @@ def _optimized(model: Path, level: str) -> str:
     return file_name
 
 
-def _quantized(model: Path) -> str:
-    """The file `quantize(model, "auto")` writes on this processor, from the fused graph."""
+def _quantized(model: Path, backend: str, config: str | None, source: Callable[[], str]) -> str:
+    """The file that `quantize` with this configuration writes on this processor."""
     import core
 
-    record = model / "quantized.txt"
+    record = model / f"quantized-{backend}.txt"
     if not record.exists():
-        with core.load(model, backend="onnx", file_name=_optimized(model, "O2")) as loaded:
-            record.write_text(loaded.quantize("auto", model).file_name)
+        with core.load(model, backend=backend, file_name=source()) as loaded:
+            calibration = None
+            if backend == "openvino":
+                # Lengths as they will be served; none of them is measured.
+                calibration = texts.of_characters([60, 120, 250, 640, 1_200, 2_500] * 50, seed=99)
+            artifact = loaded.quantize(config, model, calibration=calibration)
+            record.write_text(artifact.file_name)
     return record.read_text()
 
 
@@ -196,7 +215,9 @@ def _as_hub_cache(model: Path) -> Path:
     if not (folder / "refs" / "main").exists():
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(
-            model, snapshot, ignore=shutil.ignore_patterns("onnx", "openvino", "quantized.txt")
+            model,
+            snapshot,
+            ignore=shutil.ignore_patterns("onnx", "openvino", "torch", "quantized*"),
         )
         (folder / "refs").mkdir()
         (folder / "refs" / "main").write_text("0" * 40)
@@ -212,7 +233,9 @@ def _sentence_transformers_models(env: str, backend: str, model: Path) -> Path:
         for folder in (staging, source):
             shutil.rmtree(folder, ignore_errors=True)
         # Without our exports beside the weights, which it would load instead of making its own.
-        shutil.copytree(model, source, ignore=shutil.ignore_patterns("onnx", "openvino"))
+        shutil.copytree(
+            model, source, ignore=shutil.ignore_patterns("onnx", "openvino", "torch", "quantized*")
+        )
         script = str(Path(__file__).with_name("peer_models.py"))
         command = [str(interpreter), script, backend, str(source), str(staging)]
         subprocess.run(command, check=True, env=environment(), cwd=WORK, stdout=sys.stderr)
