@@ -102,16 +102,15 @@ def _guard_wrapper(
                 next(generator)
             except StopIteration:
                 raise PluginError(f"{hook} of {plugin} did not yield.") from None
-            resume = generator.send
             try:
                 value = yield
             except BaseException as error:
-                resume, value = generator.throw, error
-            try:
-                resume(value)
-            except StopIteration as stop:
-                recorder.trail.append((plugin, stop.value))
-                return stop.value
+                generator.throw(error)
+            else:
+                generator.send(value)
+        except StopIteration as stop:
+            recorder.trail.append((plugin, stop.value))
+            return stop.value
         except BaseException as error:
             recorder.trail.append((plugin, error))
             raise
