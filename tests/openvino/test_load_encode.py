@@ -164,6 +164,24 @@ def test_shapes_seen_by_the_runtime_are_bounded() -> None:
     assert [round_up(n, 8) for n in (1, 15, 17, 33, 64)] == [1, 15, 18, 36, 64]
 
 
+def test_too_many_shapes_start_afresh(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from openvino_backend import session
+
+    texts = texts_of(*range(1, 9))
+    with core.load(tiny, backend="openvino") as model:
+        expected = model.encode(texts, batch_size=1)
+        first = model.runtime._executable("sentences", workers=1)
+        for count in range(1, 5):
+            model.encode(texts[:count])
+        assert model.runtime._executable("sentences", workers=1) is first
+        monkeypatch.setattr(session, "MOST_SHAPES", 3)
+        model.encode(texts_of(50))
+        assert model.runtime._executable("sentences", workers=1) is not first
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda text: model.encode(text), texts * 3))
+    np.testing.assert_allclose(results, list(expected) * 3, atol=1e-6)
+
+
 def test_pickling_loads_again(minilm_openvino: EmbeddingModel) -> None:
     texts = texts_of(2, 9)
     with pickle.loads(pickle.dumps(minilm_openvino)) as copy:
