@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from core.artifact import SIDECAR_SUFFIX, Artifact
 from core.artifacts import choose_artifact
+from core.chain import Trail
 from core.checkpoint import Checkpoint, resolve
 from core.errors import ArtifactNotFound, CoreError, OptionError, PluginError, UnsupportedOperation
-from core.guards import Trail, recorder
 from core.hookspecs import HOOK_NAMES
 from core.model import EmbeddingModel, check_texts
 from core.options import (
@@ -63,9 +63,7 @@ class Hooks:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._callers: dict[str, Callable[..., Any]] = {
-            hook: getattr(backend.manager.hook, hook) for hook in HOOK_NAMES
-        }
+        self._chains = backend.chains
 
     def __repr__(self) -> str:
         return f"<hooks of backend {self._backend.plugin}: {', '.join(self.implemented)}>"
@@ -272,20 +270,18 @@ class Hooks:
 
     def _call(self, hook: str, check: Check, **arguments: Any) -> Any:
         """Call a hook; `check` says what is wrong with a result, or None."""
-        if hook not in self._backend.hooks:
+        chain = self._chains.get(hook)
+        if chain is None:
             raise self._unsupported(hook)
         trail: Trail = []
-        outer, recorder.trail = recorder.trail, trail
         try:
-            result = self._callers[hook](**arguments)
+            result = chain(arguments, trail)
         except CoreError:
             raise
         except (Exception, SystemExit) as error:
             raised = f"failed with {type(error).__name__}: {error}"
             culprit = next((p for p, value in trail if value is error), self._backend.plugin)
             raise PluginError(f"{hook} of {culprit} {raised}.") from error
-        finally:
-            recorder.trail = outer
         if result is None or check(result) is not None:
             raise self._wrong(hook, check, trail)
         return result

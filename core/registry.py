@@ -1,7 +1,7 @@
 """Validating plugins and routing to backends.
 
-Only the named backend is ever imported. Each gets a plugin manager of its own, holding it and
-every wrapping plugin, so that a call can reach no other backend.
+Only the named backend is ever imported. Each gets chains of its own, holding it and every wrapping
+plugin, so that a call can reach no other backend.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-import pluggy
-
 from core import tracing
 from core.capabilities import Capabilities, read_capabilities
+from core.chain import Call, Chain, Implementation, read_implementations
 from core.discovery import (
     BACKEND_GROUP,
     DISABLE_VARIABLE,
@@ -32,7 +31,6 @@ from core.discovery import (
     scan,
 )
 from core.errors import BackendLoadError, BackendNotFound, OptionError
-from core.guards import GuardedPlugin, Implementation, new_manager, read_implementations
 from core.hookspecs import HOOK_NAMES
 
 logger = logging.getLogger("core")
@@ -129,15 +127,25 @@ class Backend:
         return tuple(checked.plugin for checked in self.around)
 
     @cached_property
-    def manager(self) -> pluggy.PluginManager:
-        manager = new_manager()
-        # The last one registered is outermost; the first by name shall be.
-        for checked in (self.checked, *reversed(self.around)):
-            guarded = GuardedPlugin(checked.plugin, checked.implementations)
-            manager.register(guarded, name=f"{checked.plugin.group}:{checked.plugin.name}")
-        if tracing.enabled():
-            tracing.trace_calls(manager, self.name)
-        return manager
+    def chains(self) -> dict[str, Call]:
+        """Each hook the backend implements, as one call."""
+        chains: dict[str, Call] = {}
+        for hook in self.checked.hooks:
+            chain = self._chain(hook)
+            chains[hook] = tracing.traced(chain, hook, self.name) if tracing.enabled() else chain
+        return chains
+
+    def _chain(self, hook: str) -> Chain:
+        everybody = (self.checked, *self.around)
+        return Chain(
+            hook,
+            [
+                (checked.plugin, implementation)
+                for checked in everybody
+                for name, implementation in checked.implementations
+                if name == hook
+            ],
+        )
 
     @cached_property
     def unwrapped(self) -> Backend:
@@ -148,10 +156,7 @@ class Backend:
     def calls(self) -> dict[str, tuple[str, ...]]:
         """For each hook, the names of those a call reaches, outermost first."""
         return {
-            hook: tuple(
-                implementation.plugin_name.partition(":")[2]
-                for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls())
-            )
+            hook: tuple(link.plugin.name for link in self._chain(hook).links)
             for hook in self.checked.hooks
         }
 
@@ -319,7 +324,7 @@ class Registry:
         except Exception as error:
             raise found[0].error(str(error)) from error
         backend = Backend(checked, capabilities, self._around())
-        _ = backend.manager  # put together before any thread calls it
+        _ = backend.chains  # put together before any thread calls it
         return backend
 
     def _around(self) -> tuple[_Checked, ...]:

@@ -14,26 +14,18 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pluggy
 
 if TYPE_CHECKING:
+    from core.chain import Call, Trail
     from core.discovery import Plugin
 
 TRACE_VARIABLE = "CORE_TRACE_HOOKS"
 _SHOWN = 120
-
-
-class _Starts(threading.local):
-    """When the calls this thread is in began, outermost first."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
 
 
 def enabled() -> bool:
@@ -41,32 +33,28 @@ def enabled() -> bool:
     return os.environ.get(TRACE_VARIABLE, "") not in ("", "0")
 
 
-def trace_calls(manager: pluggy.PluginManager, backend: str) -> None:
-    """Print the calls that go through `manager`."""
-    starts = _Starts()
+def traced(call: Call, hook: str, backend: str) -> Call:
+    """A hook's call that prints when it begins and how it ends."""
 
-    def before(hook: str, implementations: Sequence[Any], arguments: Mapping[str, Any]) -> None:
+    def traced_call(arguments: Mapping[str, Any], trail: Trail) -> Any:
         given = ", ".join(f"{name}={_shown(value)}" for name, value in arguments.items())
         _print(f"{hook} on {backend}: {given}")
-        starts.times.append(time.perf_counter())
+        start = time.perf_counter()
+        end = "stopped"
+        try:
+            result = call(arguments, trail)
+            end = _shown(result)
+        except BaseException as error:
+            end = f"raised {error!r}"
+            raise
+        finally:
+            _print(f"{hook} on {backend}: {_milliseconds(time.perf_counter() - start)}, {end}")
+        return result
 
-    def after(
-        outcome: pluggy.Result[Any],
-        hook: str,
-        implementations: Sequence[Any],
-        arguments: Mapping[str, Any],
-    ) -> None:
-        seconds = time.perf_counter() - starts.times.pop()
-        error = outcome.exception
-        end = _shown(outcome.get_result()) if error is None else f"raised {error!r}"
-        _print(f"{hook} on {backend}: {_milliseconds(seconds)}, {end}")
-
-    manager.add_hookcall_monitoring(before, after)
+    return traced_call
 
 
-def timed(
-    plugin: Plugin, hook: str, function: Callable[..., Any], *, wrapper: bool
-) -> Callable[..., Any]:
+def timed(plugin: Plugin, function: Callable[..., Any], *, wrapper: bool) -> Callable[..., Any]:
     """An implementation that prints its own time: a wrapper's without what it wraps."""
     if wrapper:
         return _timed_wrapper(plugin, function)
