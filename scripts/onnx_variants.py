@@ -3,7 +3,7 @@
     python scripts/onnx_variants.py [MODEL] [--sick sick_test.tsv] [--json FILE]
 
 MODEL: a directory with `onnx/model.onnx`; without it all-MiniLM-L6-v2 is exported. Accuracy needs
-the SICK test set (columns sentence_A, sentence_B, relatedness_score). Speed is texts a second over
+the SICK test set (columns score, sentence1, sentence2). Speed is texts a second over
 the fp32 file's, the median of rounds in which all variants take turns.
 """
 
@@ -37,6 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--sick", type=Path, required=True, help="the SICK test set, .tsv")
+    parser.add_argument("--pairs", type=int, help="of SICK, at most (all)")
     parser.add_argument("--texts", type=int, default=400, help="texts a round of the speed test")
     parser.add_argument("--json", type=Path, help="also write the rows there")
     parsed = parser.parse_args()
@@ -46,7 +47,7 @@ def main() -> int:
         directory = Path(folder) / "model"
         shutil.copytree(parsed.model or bundled_model(), directory)
         files = make_variants(directory, [text for pair in pairs[-200:] for text in pair])
-        rows = accuracy(directory, files, pairs, scores)
+        rows = accuracy(directory, files, pairs[: parsed.pairs], scores[: parsed.pairs])
         for name, speed in speeds(directory, files, parsed.texts).items():
             rows[name].update(speed)
     print_table(rows)
@@ -59,13 +60,14 @@ def read_sick(path: Path) -> tuple[list[tuple[str, str]], np.ndarray]:
     with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     names = {name.lower(): name for name in rows[0]}
-    first, second = names["sentence_a"], names["sentence_b"]
-    score = next(names[n] for n in ("relatedness_score", "score") if n in names)
+    first = next(names[n] for n in ("sentence1", "sentence_a") if n in names)
+    second = next(names[n] for n in ("sentence2", "sentence_b") if n in names)
+    score = next(names[n] for n in ("score", "relatedness_score") if n in names)
     return [(r[first], r[second]) for r in rows], np.array([float(r[score]) for r in rows])
 
 
 def make_variants(directory: Path, calibration: list[str]) -> list[str]:
-    """Every file, the fp32 one first. Calibrates on texts that accuracy is not measured on alone."""
+    """Every file, the fp32 one first."""
     if not (directory / PLAIN).is_file():
         core.export(directory, backend="onnx")
     files = [PLAIN]

@@ -290,6 +290,23 @@ def test_external_data_goes_through_every_operation(tiny: Path) -> None:
             assert artifact.verification.mean_cosine > 0.97
 
 
+def test_linked_external_data_of_a_hub_cache_goes_through_every_operation(
+    tiny: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(tiny / "onnx")
+    core.export(tiny, backend="onnx", external_data=True)
+    blobs, snapshot = tmp_path / "repo/blobs", tmp_path / "repo/snapshots/abc"
+    blobs.mkdir(parents=True)
+    for number, file in enumerate(sorted(f for f in tiny.rglob("*") if f.is_file())):
+        link = snapshot / file.relative_to(tiny)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, blobs / str(number))
+        link.symlink_to(os.path.relpath(blobs / str(number), link.parent))
+    with core.load(snapshot, backend="onnx") as model:
+        assert model.quantize("avx2", tmp_path / "out").path.is_file()
+        assert model.optimize("fp16", tmp_path / "out").path.is_file()
+
+
 def test_saving_keeps_the_loaded_file_and_what_was_beside_it(tiny: Path, tmp_path: Path) -> None:
     with core.load(tiny, backend="onnx") as model:
         model.optimize("O2")

@@ -21,6 +21,7 @@ from onnx_backend.shapes import RuntimeShapes
 from onnx_backend.storage import (
     derived_name,
     onnx_file,
+    plain_path,
     read_model,
     save_model,
     to_half,
@@ -88,7 +89,9 @@ def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions
     scratch = target / ".optimize"
     scratch.mkdir()
     with quiet_tools():
-        graph = _run_passes(runtime.path, bool(runtime.file.external), scratch, level)
+        graph = _run_passes(
+            plain_path(runtime, target), bool(runtime.file.external), scratch, level
+        )
         if level.fusions:
             graph = _fuse(graph, model, level, bool(raw_mask), scratch)
         if level.half:

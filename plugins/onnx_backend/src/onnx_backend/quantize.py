@@ -16,7 +16,7 @@ from onnx_backend.model_file import QUANTIZED_OPERATORS
 from onnx_backend.processor import better_preset, choose_preset
 from onnx_backend.quiet import quiet_tools
 from onnx_backend.session import OnnxRuntime
-from onnx_backend.storage import derived_name, onnx_file, versions, write_model
+from onnx_backend.storage import derived_name, onnx_file, plain_path, versions, write_model
 
 logger = logging.getLogger("core")
 
@@ -87,12 +87,13 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
     scratch.mkdir()
     written = scratch / "model.onnx"
     external = bool(runtime.file.external)
+    path = plain_path(runtime, target)
     with quiet_tools():
         if settings.is_static:
             texts = list(options.calibration or ())[: options.num_samples or DEFAULT_SAMPLES]
-            _quantize_static(model, settings, texts, written, external)
+            _quantize_static(model, settings, texts, path, written, external)
         else:
-            _quantize_dynamic(runtime, settings, written, external)
+            _quantize_dynamic(path, settings, written, external)
     name = derived_name(runtime.files[0], options.file_suffix or settings.suffix)
     files = write_model(written, target, name, external_data=extra.get("external_data"))
     return Artifact(
@@ -217,14 +218,12 @@ def _check_source(runtime: OnnxRuntime) -> None:
         )
 
 
-def _quantize_dynamic(
-    runtime: OnnxRuntime, settings: Settings, written: Path, external: bool
-) -> None:
+def _quantize_dynamic(path: Path, settings: Settings, written: Path, external: bool) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
-        str(runtime.path),
+        str(path),
         str(written),
         op_types_to_quantize=list(settings.operators) if settings.operators else None,
         nodes_to_exclude=list(settings.exclude),
@@ -248,19 +247,24 @@ _STATIC_OPERATORS = ("MatMul", "Gemm")
 
 
 def _quantize_static(
-    model: EmbeddingModel, settings: Settings, texts: list[str], written: Path, external: bool
+    model: EmbeddingModel,
+    settings: Settings,
+    texts: list[str],
+    path: Path,
+    written: Path,
+    external: bool,
 ) -> None:
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     runtime: OnnxRuntime = model.runtime
     quantize_static(
-        str(runtime.path),
+        str(path),
         str(written),
         TextReader(model, runtime.graph, texts),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=list(settings.operators or _STATIC_OPERATORS),
-        nodes_to_exclude=list(settings.exclude) or narrowing_products(runtime.path),
+        nodes_to_exclude=list(settings.exclude) or narrowing_products(path),
         per_channel=settings.per_channel,
         reduce_range=settings.reduce_range,
         activation_type=getattr(QuantType, settings.activations),

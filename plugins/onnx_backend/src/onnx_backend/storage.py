@@ -137,6 +137,24 @@ def onnx_file(model: EmbeddingModel, operation: str) -> Any:
     return model.runtime
 
 
+def plain_path(runtime: Any, target: Path) -> Path:
+    """The runtime's ONNX file with its external data beside it as plain files.
+
+    The Hub's cache holds links, and the `onnx` package refuses external data that is a link of
+    either kind: there the files are copied into a folder of `target`.
+    """
+    path: Path = runtime.path
+    data = [path.parent / location for location in runtime.file.external]
+    if not any(file.is_symlink() or file.stat().st_nlink > 1 for file in data):
+        return path
+    folder = target / ".source"
+    for file in (path, *data):
+        place = folder / file.relative_to(path.parent)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
+    return folder / path.name
+
+
 def versions(*names: str) -> dict[str, str]:
     """Versions of installed distributions; what is not installed is left out."""
     found = {}
