@@ -89,7 +89,8 @@ def reason(error: Exception) -> str:
         for line in lines
         if line and not line.startswith(("Exception from src", "Check '")) and ".cpp:" not in line
     ]
-    return " ".join(told or [line for line in lines if line][-1:])[:300] or type(error).__name__
+    message = " ".join(told or [line for line in lines if line][-1:])[:300]
+    return message.rstrip(".") or type(error).__name__
 
 
 def input_names(graph: openvino.Model, file_name: str) -> tuple[str, ...]:

@@ -169,7 +169,7 @@ class OpenVINORuntime(Runtime):
             asked = ", ".join(f"{k}={v}" for k, v in settings.items())
             raise OptionError(
                 f"OpenVINO cannot compile the model for {self._target} with {asked}: "
-                f"{reason(error)}. Check ov_config; {self._target} knows {known}."
+                f"{reason(error).rstrip('.')}. Check ov_config; {self._target} knows {known}."
             ) from error
         return Compiled(compiled, self.graph)
 
