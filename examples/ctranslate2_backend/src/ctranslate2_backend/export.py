@@ -20,7 +20,7 @@ _CONFIGURATION = ("*.json", "*.txt", "*.model")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
-class _Converter(TransformersConverter):
+class _Converter(TransformersConverter):  # type: ignore[misc]  # it has no types
     """For transformers 5, whose configurations no longer name the one kind of positions left."""
 
     def load_model(self, model_class: Any, model_name_or_path: str, **arguments: Any) -> Any:
