@@ -241,7 +241,7 @@ def _unsupported(source: Checkpoint, name: str) -> UnsupportedOperation:
 
 
 def _is_model2vec(source: Checkpoint) -> bool:
-    if not source.has("config.json"):
+    if source.has("modules.json") or not source.has("config.json"):
         return False
     config = source.read_json("config.json")
     named = config.get("model_type") == "model2vec"
@@ -250,6 +250,11 @@ def _is_model2vec(source: Checkpoint) -> bool:
 
 def _model2vec_normalize(source: Checkpoint) -> list[tuple[str, str]]:
     return [("Normalize", "")] if source.read_json("config.json").get("normalize") else []
+
+
+def _model2vec_length(source: Checkpoint) -> int | None:
+    length = source.read_json("config.json").get("max_length", 512)  # model2vec's default
+    return length if isinstance(length, int) and length > 0 else None
 
 
 def _read_config(source: Checkpoint, prefix: str) -> dict[str, Any]:
@@ -312,7 +317,7 @@ def _max_seq_length(
     if stated is not None and (not isinstance(stated, int) or stated < 1):
         raise ModelFormatError(f"{source}: max_seq_length is {stated!r}; it must be 1 or more.")
     if static:
-        return None
+        return _model2vec_length(source) if _is_model2vec(source) else None
     limits = [stated] if stated is not None else []
     if stated is None and source.has(f"{prefix}tokenizer_config.json"):
         tokenizer = source.read_json(f"{prefix}tokenizer_config.json")

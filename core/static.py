@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,13 @@ from core.weights import Tensors, read_weights
 class StaticRuntime(Runtime):
     """A table float32 [vocabulary, dimension], averaged over a text's tokens."""
 
-    def __init__(self, architecture: Architecture, table: NDArray[np.float32]) -> None:
+    def __init__(
+        self, architecture: Architecture, table: NDArray[np.float32], ignored: int | None = None
+    ) -> None:
         super().__init__(architecture)
         self._table = table
+        # model2vec leaves unknown tokens out of the mean; None where they count.
+        self._ignored = ignored
         self.dimension = int(table.shape[1])
         self.batch_tokens = 65_536
 
@@ -30,7 +35,8 @@ class StaticRuntime(Runtime):
         cls, source: Checkpoint, architecture: Architecture, options: LoadOptions
     ) -> StaticRuntime:
         """Read sentence-transformers' layout (`embedding.weight`) or model2vec's (`embeddings`)."""
-        return cls(architecture, read_table(source, architecture))
+        ignored = None if is_plain_table(source) else unknown_token(source, architecture)
+        return cls(architecture, read_table(source, architecture), ignored)
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         rows: NDArray[np.float32] = self._table[np.minimum(batch.input_ids, len(self._table) - 1)]
@@ -39,6 +45,8 @@ class StaticRuntime(Runtime):
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         hidden = self.token_embeddings(batch)
         mask = batch.attention_mask.astype(np.float32)
+        if self._ignored is not None:
+            mask *= batch.input_ids != self._ignored
         counts = np.maximum(mask.sum(axis=1), 1.0)
         pooled = (mask[:, None, :] @ hidden)[:, 0, :] / counts[:, None]
         result: NDArray[np.float32] = run_modules(
@@ -79,6 +87,17 @@ def read_table(source: Checkpoint, architecture: Architecture) -> NDArray[np.flo
 def is_plain_table(source: Checkpoint) -> bool:
     """Whether the weights are sentence-transformers' single table, not model2vec's parts."""
     return "embedding.weight" in _read(source, source.architecture)
+
+
+def unknown_token(source: Checkpoint, architecture: Architecture) -> int | None:
+    """The id model2vec leaves out of the mean, or None where its tokenizer has none."""
+    from core.tokenizer import read_tokenizer
+
+    tokenizer = read_tokenizer(source, architecture).backend
+    model = json.loads(tokenizer.to_str())["model"]
+    token = model.get("unk_token")
+    number = tokenizer.token_to_id(token) if isinstance(token, str) else model.get("unk_id")
+    return number if isinstance(number, int) else None
 
 
 def _read(source: Checkpoint, architecture: Architecture) -> Tensors:

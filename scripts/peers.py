@@ -57,6 +57,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "fastembed": Recipe((("fastembed==0.9.1",),)),
     "embed-anything": Recipe((("embed-anything==0.7.1",),)),
+    "model2vec": Recipe((("model2vec",),)),
     # This library on the oldest supported major versions of transformers and huggingface_hub.
     "transformers-4.57": Recipe(
         (

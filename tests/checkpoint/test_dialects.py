@@ -216,6 +216,18 @@ def test_model2vec_shares_and_weights_rows(model2vec: Path) -> None:
         assert np.allclose(model.encode(TEXTS[1]), mean / np.linalg.norm(mean), atol=1e-5)
 
 
+def test_model2vec_leaves_unknown_tokens_out(model2vec: Path, tmp_path: Path) -> None:
+    with core.load(str(model2vec), backend="torch", device="cpu") as model:
+        unknown = model.tokenizer.backend.token_to_id("[UNK]")
+        assert unknown in model.tokenizer.encode(["one ☃ text"]).ids
+        assert model.max_seq_length == 512
+        expected = model.encode(["one text"])
+        assert np.allclose(model.encode(["one ☃ text"]), expected, atol=1e-6)
+        model.save(tmp_path / "saved")
+    with core.load(str(tmp_path / "saved"), backend="torch", device="cpu") as saved:
+        assert np.allclose(saved.encode(["one ☃ text"]), expected, atol=1e-6)
+
+
 def test_model2vec_is_saved_as_the_table_sentence_transformers_reads(
     model2vec: Path, tmp_path: Path
 ) -> None:
