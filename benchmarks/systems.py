@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import texts
 from benchmarks.process import environment
 from scripts import peers
 
@@ -107,10 +106,10 @@ def _own(model: Path) -> dict[str, Make]:
         "core onnx int8": variant(
             "onnx", "int8", partial(_quantized, model, "onnx", "auto", fused), "core[onnx]"
         ),
-        "core openvino int8": variant(
+        "core openvino int8 weights": variant(
             "openvino",
             "int8",
-            partial(_quantized, model, "openvino", None, openvino),
+            partial(_quantized, model, "openvino", "int8-weights", openvino),
             "core[openvino]",
         ),
         "core torch int8": variant(
@@ -156,15 +155,10 @@ def _quantized(model: Path, backend: str, config: str | None, source: Callable[[
     """The file that `quantize` with this configuration writes on this processor."""
     import core
 
-    record = model / f"quantized-{backend}.txt"
+    record = model / f"quantized-{backend}-{config}.txt"
     if not record.exists():
         with core.load(model, backend=backend, file_name=source()) as loaded:
-            calibration = None
-            if backend == "openvino":
-                # Lengths as they will be served; none of them is measured.
-                calibration = texts.of_characters([60, 120, 250, 640, 1_200, 2_500] * 50, seed=99)
-            artifact = loaded.quantize(config, model, calibration=calibration)
-            record.write_text(artifact.file_name)
+            record.write_text(loaded.quantize(config, model).file_name)
     return record.read_text()
 
 
