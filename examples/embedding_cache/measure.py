@@ -12,18 +12,18 @@ from embedding_cache import Store, plugin
 
 import core
 
-TEXTS = 1_000
+TEXTS = 200
 
 
 def main(name: str, backend: str) -> None:
-    """Seconds for texts that are unknown, 90 % known and all known; medians of five rounds."""
+    """Seconds for texts that are unknown, 90 % known and all known; medians of three rounds."""
     with (
         tempfile.TemporaryDirectory() as folder,
         core.load(name, backend=backend) as model,
     ):
         plugin.use(Store(Path(folder, "cache.sqlite"), 1_000_000_000))
         seconds: dict[str, list[float]] = {"unknown": [], "90 % known": [], "known": []}
-        for number in range(5):
+        for number in range(3):
             texts = [
                 f"Sentence {i} of round {number} is about as long as this." for i in range(TEXTS)
             ]
