@@ -107,7 +107,7 @@ _MODULES = {
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604 - kept equal to _HOMES by a test
+__all__ = [
     "SPEC_VERSION",
     "Architecture",
     "Artifact",

@@ -89,7 +89,7 @@ def cut_batches(
     lengths = tokenized.lengths[order]
     rows = len(lengths) if batch_size is None else min(batch_size, len(lengths))
     bounds = _fill(lengths, batch_tokens, rows)
-    if 1 < workers and len(bounds) < _FEW * workers:
+    if workers > 1 and len(bounds) < _FEW * workers:
         bounds = _share_out(lengths, batch_tokens, rows, len(bounds), workers) or bounds
     return Batches(tokenized.reorder(order), order, bounds, pad_id, padding_side, prompt_tokens)
 

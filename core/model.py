@@ -87,8 +87,8 @@ class EmbeddingModel:
         if self._hooks is None:  # as a wrapper of the load hook sees it
             return f"<EmbeddingModel {str(self.source)!r}>"
         return (
-            f"<EmbeddingModel {str(self.source)!r} on {self.backend} ({self.device}, {self.dtype}), "
-            f"dimension {self.dimension}>"
+            f"<EmbeddingModel {str(self.source)!r} on {self.backend} "
+            f"({self.device}, {self.dtype}), dimension {self.dimension}>"
         )
 
     # What it is

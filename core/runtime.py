@@ -109,7 +109,7 @@ class Runtime(ABC):
         """How many batches to run at once when there are `batches` of them."""
         return min(self.max_workers, batches)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most runtimes hold nothing to free
         """Free what the runtime holds. Calls after it fail."""
 
 

@@ -19,7 +19,7 @@ from core.runtime import Runtime, TokenBatch
 _PROBE_WORDS = (1, 2, 3, 5, 8, 13, 16, 21, 31, 33, 48, 64, 90, 127, 200, 350)
 _MAX_PROBE_TOKENS = 512
 # Public-domain prose (Jane Austen, Herman Melville) and what tokenizers stumble over.
-_PROBE_PROSE = (
+_PROBE_PROSE = (  # noqa: SIM905 - prose reads better than a list of its words
     "It is a truth universally acknowledged, that a single man in possession of a good fortune, "
     "must be in want of a wife. However little known the feelings or views of such a man may be "
     "on his first entering a neighbourhood, this truth is so well fixed in the minds of the "
