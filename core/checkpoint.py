@@ -169,6 +169,10 @@ class Checkpoint:
         """Every file of the checkpoint, relative, with forward slashes, sorted."""
         return self.files.names()
 
+    def list_again(self) -> None:
+        """Forget the listing, after a file was added to the directory."""
+        self.__dict__.pop("names", None)
+
     @cached_property
     def architecture(self) -> Architecture:
         """What the checkpoint computes, read once from its configuration files."""

@@ -453,6 +453,7 @@ class Hooks:
                 json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
             )
             publish_artifact(artifact, source, destination)
+        source.list_again()
         return dataclasses.replace(artifact, root=destination)
 
     def _verify(

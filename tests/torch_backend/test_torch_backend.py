@@ -222,6 +222,13 @@ def test_saved_models_load_again(
     assert again.max_seq_length == model.max_seq_length
 
 
+def test_files_made_after_loading_are_saved_too(copy: Path, tmp_path: Path) -> None:
+    model = load(copy)
+    artifact = core.optimize(model, "bf16")
+    saved = model.save(tmp_path / "saved")
+    assert (saved / artifact.file_name).read_bytes() == artifact.path.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("call", "pattern"),
     [
