@@ -2,7 +2,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := plugins/torch_backend plugins/onnx_backend plugins/openvino_backend
-PYTEST_ARGUMENTS ?=
+# Two processes: importing runtimes is most of the time, and one of it waits for the other's disk.
+PYTEST_ARGUMENTS ?= -n 2 --dist worksteal
 
 # Everything the project writes stays inside the clone.
 export CORE_CACHE := $(CURDIR)/.cache/core
