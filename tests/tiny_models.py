@@ -7,6 +7,9 @@ published model of the architecture looks like, in a few hundred kilobytes.
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +25,7 @@ from tokenizers import (
     trainers,
 )
 
-VERSION = 1  # raise it when anything below changes what is written
+VERSION = 2  # raise it when anything below changes what is written
 
 CORPUS = [
     "The quick brown fox jumps over the lazy dog while the cat sleeps near the warm stove.",
@@ -195,18 +198,18 @@ _TEMPLATES = {
 
 
 def train_tokenizer(kind: str) -> Tokenizer:
-    """A small tokenizer of the same construction as the architecture's published ones."""
+    """A small tokenizer of the same construction as the architecture's published ones.
+
+    The trainers of WordPiece and Unigram break ties at random, so those vocabularies are counted
+    here.
+    """
     family = kind.split("-")[0]
     special = _SPECIAL[kind]
-    trainer: Any
     if family == "wordpiece":
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer = Tokenizer(models.WordPiece(_wordpiece_vocabulary(special), unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=400, special_tokens=special, show_progress=False
-        )
     elif family == "bytelevel":
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -217,15 +220,15 @@ def train_tokenizer(kind: str) -> Tokenizer:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
+        tokenizer.train_from_iterator(CORPUS, trainer)
     else:
-        tokenizer = Tokenizer(models.Unigram())
+        pieces = _unigram_pieces(special)
+        unknown = [piece for piece, _ in pieces].index("<unk>")
+        tokenizer = Tokenizer(models.Unigram(pieces, unknown, False))
         tokenizer.normalizer = normalizers.NFKC()
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         tokenizer.decoder = decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=300, special_tokens=special, unk_token="<unk>", show_progress=False
-        )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.add_special_tokens(special)
     template, *marks = _TEMPLATES[kind]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=template,
@@ -233,6 +236,30 @@ def train_tokenizer(kind: str) -> Tokenizer:
         special_tokens=[(mark, tokenizer.token_to_id(mark)) for mark in marks],
     )
     return tokenizer
+
+
+def _wordpiece_vocabulary(special: list[str]) -> dict[str, int]:
+    """Characters, endings and words of the corpus, the most frequent first."""
+    text = normalizers.BertNormalizer(lowercase=True).normalize_str(" ".join(CORPUS))
+    words = re.findall(r"\w+|[^\w\s]", text)
+    counts = Counter(words)
+    counts.update(f"##{word[-size:]}" for word in words for size in (2, 3) if len(word) > size)
+    characters = sorted({c for word in words for c in word})
+    pieces = [*special, *characters, *(f"##{c}" for c in characters)]
+    pieces += [piece for piece, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    return {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+
+
+def _unigram_pieces(special: list[str]) -> list[tuple[str, float]]:
+    """Words and characters of the corpus with the logarithm of their share."""
+    words = [f"▁{word}" for word in normalizers.NFKC().normalize_str(" ".join(CORPUS)).split()]
+    counts = Counter(words)
+    counts.update(c for word in words for c in word)
+    total = sum(counts.values())
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [(piece, 0.0) for piece in special] + [
+        (piece, math.log(count / total)) for piece, count in ordered
+    ]
 
 
 def _tokenizer_config(kind: str, spec: Spec) -> dict[str, Any]:
