@@ -78,7 +78,7 @@ def test_standard_input(
     ("content", "pattern"),
     [
         (b'{"text": "fine"}\n{"text": \n', "line 2: not JSON"),
-        (b'{"text": "fine"}\n{"body": "x"}\n', "line 2: no field 'text'; it has body"),
+        (b'{"text": "fine"}\n{"body": "x"}\n', "line 2: no field 'text'; it has 'body'"),
         (b'{"text": "fine"}\n\n{"text": null}\n', "line 3: the text is None"),
         (b'{"text": "fine"}\n{"text": "\xff"}\n', "line 2: not UTF-8"),
     ],

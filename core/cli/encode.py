@@ -14,6 +14,7 @@ from typing import IO, Any
 from core.cli.arguments import add_model, load_model
 from core.errors import CoreError, OptionError
 from core.options import EMBEDDING_PRECISIONS
+from core.texts import TEXT_SUFFIXES, decode_lines, read_text_file
 
 
 def add_commands(commands: Any) -> None:
@@ -100,45 +101,16 @@ def read_texts(parsed: argparse.Namespace) -> Iterator[str]:
     if parsed.texts:
         yield from parsed.texts
         return
-    if parsed.input == "-":
-        yield from _lines(sys.stdin.buffer, "standard input")
-        return
-    path = Path(parsed.input)
-    if path.suffix not in (".txt", ".jsonl"):
-        raise OptionError(f"--input must end in .txt or .jsonl, or be -, not {parsed.input!r}.")
-    with path.open("rb") as file:
-        lines = _lines(file, str(path))
-        yield from lines if path.suffix == ".txt" else _fields(lines, str(path), parsed.field)
-
-
-def _lines(file: IO[bytes], name: str) -> Iterator[str]:
-    for number, line in enumerate(file, 1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise CoreError(f"{name}, line {number}: not UTF-8 ({error.reason}).") from error
-        yield text.rstrip("\r\n")
-
-
-def _fields(lines: Iterator[str], name: str, field: str) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise CoreError(f"{name}, line {number}: not JSON ({error}).") from error
-        text = record if isinstance(record, str) else None
-        if isinstance(record, dict):
-            if field not in record:
-                raise CoreError(
-                    f"{name}, line {number}: no field {field!r}; it has "
-                    f"{', '.join(map(str, record)) or 'none'}. Choose one with --field."
-                )
-            text = record[field]
-        if not isinstance(text, str):
-            raise CoreError(f"{name}, line {number}: the text is {text!r}, not a string.")
-        yield text
+    name = str(parsed.input)
+    if name != "-" and not name.endswith(TEXT_SUFFIXES):
+        raise OptionError(f"--input must end in .txt or .jsonl, or be -, not {name!r}.")
+    try:
+        if name == "-":
+            yield from decode_lines(sys.stdin.buffer, "standard input")
+        else:
+            yield from read_text_file(Path(name), parsed.field)
+    except OptionError as error:  # the data is wrong, not the usage
+        raise CoreError(str(error)) from error
 
 
 def _write(output: Path | None, results: Iterator[tuple[list[str], Any]]) -> int:
