@@ -270,16 +270,7 @@ class EmbeddingModel:
                 from all embeddings: stream float32 and use `core.quantize_embeddings` with ranges.
         """
         parsed = self._encode_options(options)
-        if isinstance(texts, str):
-            raise OptionError("encode_stream takes an iterable of texts, not one string.")
-        if not isinstance(window, int) or window < 1:
-            raise OptionError(f"window must be 1 or more, not {window!r}.")
-        if parsed.precision in ("int8", "uint8"):
-            raise OptionError(
-                f"precision={parsed.precision!r} takes its ranges from all embeddings, which a "
-                "stream does not have at once. Stream float32 and call "
-                "core.quantize_embeddings(..., ranges=...)."
-            )
+        check_stream(texts, window, parsed)
         return self._stream(iter(texts), window, parsed)
 
     def _stream(self, source: Iterator[str], window: int, options: EncodeOptions) -> Iterator[Any]:
@@ -402,6 +393,20 @@ def _take(source: Iterator[str], window: int) -> list[str]:
         rows += step
         characters += sum(len(text) for text in step if isinstance(text, str))
     return rows
+
+
+def check_stream(texts: Iterable[str], window: int, options: EncodeOptions) -> None:
+    """Raise `OptionError` for what `encode_stream` cannot take."""
+    if isinstance(texts, str):
+        raise OptionError("encode_stream takes an iterable of texts, not one string.")
+    if not isinstance(window, int) or window < 1:
+        raise OptionError(f"window must be 1 or more, not {window!r}.")
+    if options.precision in ("int8", "uint8"):
+        raise OptionError(
+            f"precision={options.precision!r} takes its ranges from all embeddings, which a "
+            "stream does not have at once. Stream float32 and call "
+            "core.quantize_embeddings(..., ranges=...)."
+        )
 
 
 def check_texts(texts: Any, start: int = 0) -> Sequence[str]:

@@ -35,7 +35,7 @@ import numpy as np
 
 from core.encode import find_duplicates
 from core.errors import OptionError, PluginError
-from core.model import EmbeddingModel, check_texts
+from core.model import EmbeddingModel, check_stream, check_texts
 from core.options import EncodeOptions, check_names, field_names
 from core.pool_worker import receive, send
 from core.precision import quantize_embeddings
@@ -143,16 +143,7 @@ class ProcessPool:
         Takes a few windows ahead of the one it yields, no more.
         """
         parsed = self._parse(options)
-        if isinstance(texts, str):
-            raise OptionError("encode_stream takes an iterable of texts, not one string.")
-        if not isinstance(window, int) or window < 1:
-            raise OptionError(f"window must be 1 or more, not {window!r}.")
-        if parsed.precision in ("int8", "uint8"):
-            raise OptionError(
-                f"precision={parsed.precision!r} takes its ranges from all embeddings, which a "
-                "stream does not have at once. Stream float32 and call "
-                "core.quantize_embeddings(..., ranges=...)."
-            )
+        check_stream(texts, window, parsed)
         source = iter(texts)
         chunks = iter(lambda: list(itertools.islice(source, window)), [])
         return (self._finish(block, parsed) for block in self._run(chunks, parsed))
