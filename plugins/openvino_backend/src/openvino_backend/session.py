@@ -26,6 +26,7 @@ from openvino_backend.graph import (
     token_output,
 )
 from openvino_backend.imports import openvino
+from openvino_backend.kernels import compile_bounded
 from openvino_backend.settings import (
     SCHEDULING,
     choose_device,
@@ -34,12 +35,6 @@ from openvino_backend.settings import (
     with_precision,
 )
 from openvino_backend.shapes import Shape
-
-#: OpenVINO keeps what it prepares for a shape, an eighth to a quarter of a megabyte, as long as the
-#: compiled graph lives. Past this many shapes the graph is compiled anew, which takes about as long
-#: as loading it. A corpus of texts up to 256 tokens is some 80 shapes; small calls of many sizes
-#: are more, and pay with a pause of a fraction of a second every few hundred calls.
-MOST_SHAPES = 128
 
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
@@ -138,33 +133,29 @@ class OpenVINORuntime(Runtime):
         for part in parts:
             padded = self._shape.padded(part)
             inputs = {name: getattr(padded, name) for name in self.input_names}
-            executable = self._executable(kind, padded.input_ids.shape, workers=workers)
+            executable = self._executable(kind, workers=workers)
             result = executable.infer(inputs)[: part.rows]
             results.append(result[:, : batch.width] if result.ndim == 3 else result)
         return results[0] if len(results) == 1 else np.concatenate(results)
 
-    def _executable(
-        self, kind: str, shape: tuple[int, ...] | None = None, *, workers: int
-    ) -> Compiled:
-        """The graph compiled for so many workers; anew where it holds too many shapes."""
+    def _executable(self, kind: str, *, workers: int) -> Compiled:
+        """The graph compiled for so many workers."""
         mode = "throughput" if workers > 1 and not self._scheduled else "latency"
         if kind == "sentences" and self._sentences is None:
             kind = "tokens"
         found = self._compiled.get((kind, mode))
-        if found is not None and found.takes(shape):
+        if found is not None:
             return found
         with self._lock:
-            found = self._compiled.get((kind, mode))
-            if found is None or not found.takes(shape):
-                # Calls that are running keep the old one until they end.
-                found = self._compiled[kind, mode] = self._compile(kind, mode)
-            return found
+            if (kind, mode) not in self._compiled:
+                self._compiled[kind, mode] = self._compile(kind, mode)
+            return self._compiled[kind, mode]
 
     def _compile(self, kind: str, mode: str) -> Compiled:
         settings = {**self._schedule(mode), **self.settings}
         graph = self._sentences if kind == "sentences" else self._tokens
         try:
-            compiled = self._runtime.compile_model(graph, self._target, settings)
+            compiled = compile_bounded(self._runtime, graph, self._target, settings)
         except (RuntimeError, TypeError) as error:
             known = ", ".join(sorted(supported(self._runtime, self._target)))
             asked = ", ".join(f"{k}={v}" for k, v in settings.items())
@@ -195,20 +186,14 @@ class Compiled:
         self._compiled = compiled
         self._idle: deque[openvino.InferRequest] = deque()
         self._graph = graph  # its weights are mapped, and must stay so
-        self._shapes: set[tuple[int, ...]] = set()
         self._types = {
             name: port.get_element_type().to_dtype()
             for port in compiled.inputs
             for name in port.get_names()
         }
 
-    def takes(self, shape: tuple[int, ...] | None) -> bool:
-        """Whether the shape is known, or there is room for another."""
-        return shape is None or shape in self._shapes or len(self._shapes) < MOST_SHAPES
-
     def infer(self, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         """Run one batch; every call has a request of its own."""
-        self._shapes.add(next(iter(inputs.values())).shape)
         try:
             request = self._idle.pop()
         except IndexError:

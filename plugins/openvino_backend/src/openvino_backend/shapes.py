@@ -1,7 +1,7 @@
-"""Which shapes a graph is run with: a bounded set, so that memory stays flat.
+"""Which shapes a graph is run with: few, so that kernels made for a shape serve many batches.
 
-OpenVINO prepares its kernels anew for every shape and keeps what it prepared, a fifth of a megabyte
-a shape. Tokens are rounded up to a grid of 16 steps an octave (at most 6 % more), rows to one of 8.
+OpenVINO prepares its kernels anew for every shape it does not remember. Tokens are rounded up to a
+grid of 16 steps an octave (at most 6 % more), rows to one of 8.
 """
 
 from __future__ import annotations
