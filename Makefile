@@ -55,14 +55,21 @@ docs: .cache/docs-env/.installed ## build docs/ into .cache/site; any warning fa
 	.cache/docs-env/bin/python -m pip install --quiet -r docs/requirements.txt
 	touch $@
 
-ecosystem: setup .cache/ecosystem/.installed .cache/ecosystem-model/onnx/model.onnx ## core in LangChain, LlamaIndex, Haystack, scikit-learn
+ecosystem: setup .cache/ecosystem/.installed .cache/ecosystem-mteb/.installed .cache/ecosystem-model/onnx/model.onnx ## core in LangChain, LlamaIndex, Haystack, scikit-learn, MTEB
 	cd examples/ecosystem && CORE_EXAMPLE_MODEL=$(CURDIR)/.cache/ecosystem-model \
-		$(CURDIR)/.cache/ecosystem/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider
+		$(CURDIR)/.cache/ecosystem/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider test_ecosystem.py
+	cd examples/ecosystem/mteb && CORE_EXAMPLE_MODEL=$(CURDIR)/.cache/ecosystem-model \
+		$(CURDIR)/.cache/ecosystem-mteb/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider test_mteb.py
 
 .cache/ecosystem/.installed: examples/ecosystem/requirements.txt
 	test -x .cache/ecosystem/bin/python || $(PYTHON) -m venv .cache/ecosystem
-	.cache/ecosystem/bin/python -m pip install --quiet -r examples/ecosystem/requirements.txt \
-		. './plugins/onnx_backend[cpu]'
+	.cache/ecosystem/bin/python -m pip install --quiet -r $< . './plugins/onnx_backend[cpu]'
+	touch $@
+
+.cache/ecosystem-mteb/.installed: examples/ecosystem/mteb/requirements.txt
+	test -x .cache/ecosystem-mteb/bin/python || $(PYTHON) -m venv .cache/ecosystem-mteb
+	.cache/ecosystem-mteb/bin/python -m pip install --quiet torch==2.13.0
+	.cache/ecosystem-mteb/bin/python -m pip install --quiet -r $< . './plugins/onnx_backend[cpu]'
 	touch $@
 
 .cache/ecosystem-model/onnx/model.onnx:

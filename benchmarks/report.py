@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.flowchart import flowchart
 from benchmarks.systems import REFERENCE
 
 WORKLOADS = ("short", "middle", "long", "mixed")
@@ -224,26 +225,35 @@ def _scaling(found: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def update_page(folder: Path, page: Path = PAGE) -> None:
-    """Put the report and its plots between the page's two marks."""
+def update_page(result: dict[str, Any], folder: Path, page: Path = PAGE) -> None:
+    """Put the report and its plots between the page's two marks, and draw the flow chart anew."""
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(_BEGIN, 1)
     after = rest.split(_END, 1)[1]
     report = (folder / "benchmark.md").read_text(encoding="utf-8")
     report = re.sub(r"^(#+ )", r"##\1", report, flags=re.MULTILINE)
-    relative = os.path.relpath(folder, page.parent)
+    plots = page.parent / "benchmark"
+    plots.mkdir(exist_ok=True)
     for name, title in PLOTS.items():
         if (folder / name).exists():
-            report += f"\n![{title}]({relative}/{name})\n"
-    page.write_text(f"{before}{_BEGIN}\n{report}\n{_END}{after}", encoding="utf-8")
+            shutil.copyfile(folder / name, plots / name)
+            report += f"\n![{title}](benchmark/{name})\n"
+    page.write_text(f"{before}{_BEGIN}\n\n{report}\n{_END}{after}", encoding="utf-8")
+    try:
+        drawn = flowchart(result)
+    except KeyError as missing:
+        print(f"the flow chart stays as it is: {missing} was not measured", file=sys.stderr)
+    else:
+        (plots / "choosing.svg").write_text(drawn, encoding="utf-8")
 
 
 def main() -> None:
     """Write the report again from a folder's benchmark.json, and the page if it is the own one."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
-    write_report(json.loads((folder / "benchmark.json").read_text()), folder)
+    result = json.loads((folder / "benchmark.json").read_text())
+    write_report(result, folder)
     if folder.resolve() == RESULTS:
-        update_page(folder)
+        update_page(result, folder)
 
 
 if __name__ == "__main__":

@@ -249,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bench.memory()
         bench.close()
         if "startup" in given.sections:
-            bench.startup(1 if given.quick else 5)
+            bench.startup(1 if given.quick else 7)
         if "size" in given.sections:
             bench.sizes()
         summarise(result, workloads)
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     write_report(result, given.output)
     if given.output.resolve() == RESULTS:
-        update_page(given.output)
+        update_page(result, given.output)
     say(f"{result['minutes']:.1f} minutes; {given.output}/benchmark.md")
     return 1 if result.get("failures") else 0
 

@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.process import environment
+from core.processor import processor_flags
 from scripts import peers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +30,7 @@ class System:
 
     Attributes:
         environment: A recipe of scripts/peers.py, or "" for this repository's own.
-        precision: "fp32" or "int8"; peers are compared with ours of the same.
+        precision: "fp32", "bf16" or "int8"; peers are compared with ours of the same.
         spec: What benchmarks/worker.py is told.
         distributions: What a user installs for it.
     """
@@ -116,7 +117,26 @@ def _own(model: Path) -> dict[str, Make]:
             "torch", "int8", partial(_quantized, model, "torch", None, torch), "core[torch]"
         ),
         "core openvino fp32": variant("openvino", "fp32", openvino, "core[openvino]"),
+        **_bfloat16(variant("openvino", "bf16", openvino, "core[openvino]")),
     }
+
+
+def _bfloat16(make: Make) -> dict[str, Make]:
+    """OpenVINO in bfloat16, where the processor has such arithmetic."""
+    if not _rounds_to_bfloat16():
+        return {}
+
+    def asked(name: str) -> System:
+        system = make(name)
+        kwargs = {"ov_config": {"INFERENCE_PRECISION_HINT": "bf16"}}
+        return replace(system, spec={**system.spec, "model_kwargs": kwargs})
+
+    return {"core openvino bf16": asked}
+
+
+def _rounds_to_bfloat16() -> bool:
+    """Whether OpenVINO, left alone, computes float32 models in bfloat16 here."""
+    return bool(processor_flags() & {"avx512_bf16", "amx_bf16"})
 
 
 def _core(
@@ -193,7 +213,9 @@ def _peers(model: Path) -> dict[str, Make]:
         "sentence-transformers onnx": st("st-5.7", "fp32", "onnx", "model.onnx"),
         "sentence-transformers onnx O3": st("st-5.7", "fp32", "onnx", "model_O3.onnx"),
         "sentence-transformers onnx int8": st("st-5.7", "int8", "onnx", "model_quint8_avx2.onnx"),
-        "sentence-transformers openvino": st("st-6.2-openvino", "fp32", "openvino"),
+        "sentence-transformers openvino": st(
+            "st-6.2-openvino", "bf16" if _rounds_to_bfloat16() else "fp32", "openvino"
+        ),
         "fastembed": other("fastembed", path=str(model), file_name="onnx/model.onnx"),
         "embed-anything": other(
             "embed-anything", model_id="benchmark/minilm", cache=str(_as_hub_cache(model))

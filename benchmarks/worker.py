@@ -27,6 +27,7 @@ def open_core(spec: dict[str, Any]) -> Encode:
         device=spec.get("device"),
         file_name=spec.get("file_name"),
         export=False,
+        model_kwargs=spec.get("model_kwargs"),
     )
     options = spec.get("options", {})
     return lambda texts: model.encode(texts, **options)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.artifact import Artifact
-from core.checkpoint import resolve
+from core.checkpoint import Checkpoint, resolve
 from core.errors import BackendNotFound, OptionError
 from core.model import EmbeddingModel
 from core.operations import hooks, named_only
@@ -159,6 +159,8 @@ def export(
     token: str | bool | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
+    push_to_hub: bool | str = False,
+    create_pr: bool = False,
     **options: Any,
 ) -> Artifact:
     """Write a checkpoint in a backend's format; the result is verified before it is published.
@@ -167,6 +169,8 @@ def export(
         model_name_or_path: As for `load`.
         target: A directory; None for the model's own, or the cache for a Hub repository.
         backend: Whose format.
+        push_to_hub: True uploads the result to the model's repository, a string to that one.
+        create_pr: Upload as a pull request.
         **options: Fields of `core.ExportOptions` (`precision`, `exporter`, `file_name`, ...); any
             other name goes to the backend's exporter.
     """
@@ -178,7 +182,10 @@ def export(
         cache_dir=cache_dir,
         local_files_only=local_files_only,
     )
-    return operations.export(source, target, ExportOptions(**_split(options, ExportOptions)))
+    _check_push(source, push_to_hub, create_pr)
+    parsed = ExportOptions(**_split(options, ExportOptions))
+    artifact = operations.export(source, target, parsed)
+    return _pushed(artifact, source, push_to_hub, create_pr)
 
 
 def optimize(
@@ -204,11 +211,11 @@ def optimize(
         **options: Fields of `core.OptimizeOptions`; any other name goes to the backend.
     """
     _check_model(model, "optimize")
-    _check_push(model, push_to_hub, create_pr)
+    _check_push(model.source, push_to_hub, create_pr)
     given = {"config": config, "file_suffix": file_suffix, **options}
     parsed = OptimizeOptions(**_split(given, OptimizeOptions))
     artifact = model.hooks.optimize(model, target, parsed)
-    return _pushed(artifact, model, push_to_hub, create_pr)
+    return _pushed(artifact, model.source, push_to_hub, create_pr)
 
 
 def quantize(
@@ -236,7 +243,7 @@ def quantize(
         **options: Fields of `core.QuantizeOptions`; any other name goes to the backend.
     """
     _check_model(model, "quantize")
-    _check_push(model, push_to_hub, create_pr)
+    _check_push(model.source, push_to_hub, create_pr)
     given = {"config": config, "file_suffix": file_suffix, **options}
     if calibration is not None:
         from core.calibration import read_calibration
@@ -244,7 +251,7 @@ def quantize(
         given["calibration"] = read_calibration(calibration, given)
     parsed = QuantizeOptions(**_split(given, QuantizeOptions))
     artifact = model.hooks.quantize(model, target, parsed)
-    return _pushed(artifact, model, push_to_hub, create_pr)
+    return _pushed(artifact, model.source, push_to_hub, create_pr)
 
 
 def save(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
@@ -315,24 +322,24 @@ def _check_model(model: Any, operation: str) -> None:
         )
 
 
-def _check_push(model: EmbeddingModel, push_to_hub: bool | str, create_pr: bool) -> None:
+def _check_push(source: Checkpoint, push_to_hub: bool | str, create_pr: bool) -> None:
     """Refuse before the work is done, not after."""
     if push_to_hub:
         from core.push import check_push_target
 
-        check_push_target(model, push_to_hub)
+        check_push_target(source, push_to_hub)
     elif create_pr:
         raise OptionError("create_pr=True uploads: pass push_to_hub=True or a repository too.")
 
 
 def _pushed(
-    artifact: Artifact, model: EmbeddingModel, push_to_hub: bool | str, create_pr: bool
+    artifact: Artifact, source: Checkpoint, push_to_hub: bool | str, create_pr: bool
 ) -> Artifact:
     if not push_to_hub:
         return artifact
     from core.push import push_artifact
 
-    return push_artifact(artifact, model, push_to_hub, create_pr=create_pr)
+    return push_artifact(artifact, source, push_to_hub, create_pr=create_pr)
 
 
 __all__ = [

@@ -14,30 +14,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.processor import cache_bytes
 from core.runtime import TokenBatch
 from core.tokenizer import TokenizedTexts
 
 #: An accelerator wants to be filled.
 ACCELERATOR_BATCH_TOKENS = 16_384
 
-# A batch's widest activations (the feed-forward layer's, float32) should stay in the cache beside
-# the weights in use; measured in docs/performance.md.
-_ACTIVATION_BYTES = 3 * 1024 * 1024
+# A batch's widest activations (the feed-forward layer's, float32) should stay in a core's share of
+# the cache beside the weights in use; measured in docs/performance.md.
+_ACTIVATION_SHARE = 0.2
+_USUAL_CACHE_BYTES = 16 * 1024 * 1024
 # Fewer rows than this and a matrix product waits for its weights; many more gain nothing.
 _CPU_BATCH_TOKENS = (256, 1_024)
 # Below this many tokens a batch of its own costs more than it saves.
 _LEAST_BATCH_TOKENS = 64
 
 
-def cpu_batch_tokens(config: Mapping[str, Any]) -> int:
-    """Tokens per batch that run fastest on a CPU, from the model's width in its config.json."""
+def cpu_batch_tokens(config: Mapping[str, Any], cpus: int, cache: int | None = None) -> int:
+    """Tokens per batch that run fastest on a CPU.
+
+    Args:
+        config: The model's config.json, for its width.
+        cpus: Cores with a batch each.
+        cache: Bytes of cache for each of them; this machine's by default.
+    """
     names = ("intermediate_size", "d_ff", "ffn_dim", "hidden_dim")
     width = next((config[name] for name in names if isinstance(config.get(name), int)), 0)
     if width < 1:
         hidden = config.get("hidden_size", config.get("dim", config.get("d_model")))
         width = 4 * hidden if isinstance(hidden, int) and hidden > 0 else 1_536
     least, most = _CPU_BATCH_TOKENS
-    return min(max(_ACTIVATION_BYTES // (4 * width), least), most)
+    room = int(_ACTIVATION_SHARE * (cache or cache_bytes(cpus) or _USUAL_CACHE_BYTES))
+    tokens = room // (4 * width)
+    # A power of two, so that texts cut at the usual limits fill a batch.
+    return min(max(1 << max(tokens, 1).bit_length() - 1, least), most)
 
 
 @dataclass(frozen=True)

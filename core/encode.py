@@ -135,7 +135,7 @@ def _batch_tokens(runtime: Runtime, options: EncodeOptions) -> int:
         return runtime.batch_tokens
     if not runtime.device.lower().startswith("cpu"):
         return ACCELERATOR_BATCH_TOKENS
-    return cpu_batch_tokens(runtime.architecture.config)
+    return cpu_batch_tokens(runtime.architecture.config, runtime.max_workers)
 
 
 def _most_workers(runtime: Runtime, options: EncodeOptions) -> int:

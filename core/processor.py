@@ -1,4 +1,4 @@
-"""Which instructions this machine's processor has."""
+"""Which instructions and how much cache this machine's processor has."""
 
 from __future__ import annotations
 
@@ -34,3 +34,30 @@ def processor_flags() -> frozenset[str]:
         found = subprocess.run(command, capture_output=True, text=True, check=False)
         return frozenset(found.stdout.lower().replace(".", "").split())
     return frozenset()
+
+
+@cache
+def cache_bytes(cpus: int, root: Path = Path("/")) -> int | None:
+    """Bytes of level 2 and 3 cache for each of `cpus` busy cores; None where they cannot be read.
+
+    A cache that several cores share is split among those of them that this process keeps busy.
+    """
+    total = 0
+    for folder in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, kind, size, sharing = (
+                (folder / name).read_text(encoding="ascii").strip()
+                for name in ("level", "type", "size", "shared_cpu_list")
+            )
+            if level in ("2", "3") and kind in ("Unified", "Data"):
+                unit = {"K": 1_024, "M": 1_048_576}[size[-1:]]
+                total += int(size[:-1]) * unit // min(_count(sharing), cpus)
+        except (OSError, ValueError, KeyError):
+            return None
+    return total or None
+
+
+def _count(ranges: str) -> int:
+    """How many numbers a list like "0-3,8" has."""
+    pairs = [part.split("-") for part in ranges.split(",")]
+    return sum(int(pair[-1]) - int(pair[0]) + 1 for pair in pairs)

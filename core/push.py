@@ -18,7 +18,7 @@ from core.model_card import model_card
 from core.repository import Repository, explain, status_of
 
 if TYPE_CHECKING:
-    from core.checkpoint import Files
+    from core.checkpoint import Checkpoint, Files
     from core.model import EmbeddingModel
 
 
@@ -77,38 +77,41 @@ def push_model(
     return _url(commit)
 
 
-def check_push_target(model: EmbeddingModel, push_to_hub: bool | str) -> str:
+def check_push_target(source: Checkpoint, push_to_hub: bool | str) -> str:
     """The repository an artifact goes to, before the work of making it.
 
     Raises:
-        OptionError: The model came from a directory and no repository is named.
+        OptionError: The model is a directory and no repository is named.
     """
     if isinstance(push_to_hub, str):
         return _repository(push_to_hub, None, None).repo_id
-    if model.source.repo_id is None:
+    if source.repo_id is None:
         raise OptionError(
-            f"push_to_hub=True uploads to the model's own repository, and {model.source} is a "
+            f"push_to_hub=True uploads to the model's own repository, and {source} is a "
             "directory. Name the repository: push_to_hub='owner/name'."
         )
-    return model.source.repo_id
+    return source.repo_id
 
 
 def push_artifact(
     artifact: Artifact,
-    model: EmbeddingModel,
+    source: Checkpoint,
     push_to_hub: bool | str,
     *,
     create_pr: bool = False,
 ) -> Artifact:
     """Upload an artifact's files and its sidecar, nothing else; returns it with its `url`.
 
+    Args:
+        source: What it was made from; its repository and token, where True names no other.
+
     Raises:
         CoreError: The Hub refused. The artifact is on the disk all the same.
     """
     from huggingface_hub import CommitOperationAdd
 
-    repo_id = check_push_target(model, push_to_hub)
-    token = _token_of(model.source.files) if repo_id == model.source.repo_id else None
+    repo_id = check_push_target(source, push_to_hub)
+    token = _token_of(source.files) if repo_id == source.repo_id else None
     repository = _repository(repo_id, None, token)
     api = repository.api
     names = [*artifact.all_files, artifact.file_name + SIDECAR_SUFFIX]

@@ -42,8 +42,8 @@ def add_commands(commands: Any) -> None:
         else:
             parser.add_argument("--config", help="level or preset; the backend's default if absent")
             parser.add_argument("--file-suffix", help="of the new file's name")
-            parser.add_argument("--push-to-hub", metavar="REPO", help="upload the result")
-            parser.add_argument("--create-pr", action="store_true", help="as a pull request")
+        parser.add_argument("--push-to-hub", metavar="REPO", help="upload the result")
+        parser.add_argument("--create-pr", action="store_true", help="as a pull request")
         if name == "quantize":
             parser.add_argument(
                 "--calibration", help="texts for static quantisation: .txt, .jsonl, dataset name"
@@ -67,19 +67,22 @@ def run_export(parsed: argparse.Namespace) -> None:
         file_name=parsed.file_name,
         device=parsed.device,
         trust_remote_code=parsed.trust_remote_code,
+        push_to_hub=parsed.push_to_hub or False,
+        create_pr=parsed.create_pr,
         **_options(parsed),
     )
     origin = core.hooks(parsed.backend).capabilities.exports_from
-    source = None
-    if origin is not None:
-        source = core.load(
-            parsed.model,
-            backend=origin,
-            revision=parsed.revision,
-            local_files_only=parsed.local_files_only,
-            trust_remote_code=parsed.trust_remote_code,
-        )
-    _report(parsed, artifact, source)
+    if origin is None:
+        _report(parsed, artifact, None)
+        return
+    with core.load(
+        parsed.model,
+        backend=origin,
+        revision=parsed.revision,
+        local_files_only=parsed.local_files_only,
+        trust_remote_code=parsed.trust_remote_code,
+    ) as source:
+        _report(parsed, artifact, source)
 
 
 def run_optimize(parsed: argparse.Namespace) -> None:
@@ -159,7 +162,7 @@ def _speed_ratio(artifact: Any, source: Any) -> float:
         for _ in range(4):
             seconds = []
             for model in (source, result):
-                # Repeats are computed once: make every round's texts new.
+                # Repeats are computed once: make every text of the batch another.
                 batch = [f"{text} {index}" for index, text in enumerate(texts)]
                 start = time.perf_counter()
                 model.encode(batch, show_progress_bar=False)

@@ -20,7 +20,7 @@ INSTALLING = ROOT / "docs/plugins.md"
 #: Pages whose commands install packages; a test runs them in an environment of their own.
 IN_THEIR_OWN_ENVIRONMENT = {"plugins.md": "tests/plugins/test_docs.py"}
 #: Shown, not run: data, diagrams and output.
-SHOWN = ("", "text", "json", "jsonl", "toml", "mermaid", "ini", "yaml", "diff", "makefile")
+SHOWN = ("", "text", "json", "jsonl", "toml", "ini", "yaml", "diff", "makefile")
 #: One reason is enough for a block; these words alone are none.
 _SHORTEST_REASON = 10
 

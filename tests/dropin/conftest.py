@@ -9,7 +9,9 @@ import pytest
 
 from core.sentence_transformers import SentenceTransformer
 from tests.conftest import copy_model
-from tests.hub.conftest import hub
+from tests.dropin.ways import REPO
+from tests.hub.conftest import folder_files, hub
+from tests.hub.loopback import LoopbackHub
 
 __all__ = ["hub"]
 
@@ -47,3 +49,23 @@ def openvino(tiny: Path) -> Iterator[SentenceTransformer]:
     loaded = SentenceTransformer(str(tiny), backend="openvino")
     yield loaded
     loaded.embedding_model.close()
+
+
+@pytest.fixture
+def local(tiny: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model that a test may write to."""
+    return copy_model(tiny, tmp_path / "local")
+
+
+@pytest.fixture
+def repository(hub: LoopbackHub, tiny: Path) -> LoopbackHub:
+    """The Hub, with the tiny model and its exported files in `acme/tiny`."""
+    hub.create(REPO).add(folder_files(tiny))
+    return hub
+
+
+@pytest.fixture
+def plain(hub: LoopbackHub, tiny_model: Callable[[str], Path]) -> LoopbackHub:
+    """The Hub, with the tiny model's weights and no exported file in `acme/tiny`."""
+    hub.create(REPO).add(folder_files(tiny_model("bert-mean")))
+    return hub

@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,58 +24,17 @@ from core.sentence_transformers import (
     export_static_quantized_openvino_model,
 )
 from tests.conftest import copy_model
+from tests.dropin.ways import LEVELS, PRESETS, REPO, STATIC_CONFIGS, TEXTS, cosines, merge
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
-REPO = "acme/tiny"
-TEXTS = ["one text", "another, longer text about vectors", "a third"]
-LEVELS = {"O1": 1e-4, "O2": 1e-4, "O3": 0.05, "O4": 0.05}
-PRESETS = {
-    "arm64": "qint8_arm64",
-    "avx2": "quint8_avx2",
-    "avx512": "qint8_avx512",
-    "avx512_vnni": "qint8_avx512_vnni",
-}
-#: What an Optimum configuration object is to us: its attributes.
-STATIC_CONFIGS: dict[str, Any] = {
-    "none": None,
-    "dict": {"bits": 8, "num_samples": 24},
-    "object": SimpleNamespace(
-        bits=8, sym=False, overflow_fix="disable", num_samples=24, smooth_quant_alpha=None
-    ),
-}
-
-
-@pytest.fixture
-def local(tiny: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny model that a test may write to."""
-    return copy_model(tiny, tmp_path / "local")
-
-
-@pytest.fixture
-def repository(hub: LoopbackHub, tiny: Path) -> LoopbackHub:
-    """The Hub, with the tiny model and its exported files in `acme/tiny`."""
-    hub.create(REPO).add(folder_files(tiny))
-    return hub
-
-
-def merge(hub: LoopbackHub, number: int) -> None:
-    """What the merge button does to the repository."""
-    store = hub.store(REPO)
-    store.point("refs/heads/main", store.resolve(f"refs/pr/{number}"))
 
 
 def embed(name: str, **arguments: Any) -> np.ndarray:
     model = SentenceTransformer(name, **arguments)
     result: np.ndarray = model.encode(TEXTS)
     model.embedding_model.close()
-    return result
-
-
-def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    result: np.ndarray = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
     return result
 
 

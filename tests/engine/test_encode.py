@@ -13,6 +13,7 @@ import pytest
 import core
 from core import EmbeddingModel, OptionError, PluginError, TokenBatch
 from core.batching import cpu_batch_tokens, cut_batches
+from core.processor import cache_bytes
 from core.tokenizer import TokenizedTexts
 from tests.engine.texts import AWKWARD, english
 
@@ -182,12 +183,38 @@ def test_a_text_over_the_budget_runs_alone() -> None:
     assert found[1][1].input_ids[2].tolist() == [9] * 5
 
 
-def test_the_budget_follows_the_models_width() -> None:
-    assert cpu_batch_tokens({"intermediate_size": 1_536}) == 512
-    assert cpu_batch_tokens({"hidden_size": 384}) == 512
-    assert cpu_batch_tokens({"hidden_size": 16}) == cpu_batch_tokens({"intermediate_size": 64})
-    assert cpu_batch_tokens({"intermediate_size": 4_096}) == 256
-    assert cpu_batch_tokens({}) == 512
+def test_the_budget_follows_the_models_width_and_the_cache() -> None:
+    def tokens(config: dict[str, int], megabytes: int = 17) -> int:
+        return cpu_batch_tokens(config, 2, megabytes * 2**20)
+
+    assert tokens({"intermediate_size": 1_536}) == 512
+    assert tokens({"hidden_size": 384}) == 512
+    assert tokens({"hidden_size": 16}) == tokens({"intermediate_size": 64})
+    assert tokens({"intermediate_size": 4_096}) == 256
+    assert tokens({}) == 512
+    assert tokens({"intermediate_size": 1_536}, megabytes=5) == 256
+    assert tokens({"intermediate_size": 1_536}, megabytes=64) == 1_024
+
+
+def test_caches_are_shared_by_busy_cores(tmp_path: Path) -> None:
+    folder = tmp_path / "sys/devices/system/cpu/cpu0/cache"
+    levels = [
+        ("1", "Data", "32K", "0"),
+        ("2", "Unified", "1024K", "0,8"),
+        ("3", "Unified", "32M", "0-15"),
+    ]
+    for index, (level, kind, size, sharing) in enumerate(levels):
+        (folder / f"index{index}").mkdir(parents=True)
+        names = ("level", "type", "size", "shared_cpu_list")
+        for name, value in zip(names, (level, kind, size, sharing), strict=True):
+            (folder / f"index{index}" / name).write_text(value + "\n")
+    megabyte = 2**20
+    assert cache_bytes(1, tmp_path) == 33 * megabyte
+    assert cache_bytes(4, tmp_path) == 8.5 * megabyte
+    assert cache_bytes(64, tmp_path) == 2.5 * megabyte
+    assert cache_bytes(2, tmp_path / "elsewhere") is None
+    (folder / "index2" / "size").write_text("unknown")
+    assert cache_bytes(2, tmp_path) is None
 
 
 def test_streams_of_huge_texts_come_in_smaller_windows(torch_model: EmbeddingModel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,34 @@ def test_attention_implementations_agree(tiny_model: Callable[[str], Path], atte
     model = load(tiny_model("bert-cls"), model_kwargs={"attn_implementation": attention})
     expected = load(tiny_model("bert-cls")).encode(TEXTS)
     np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-5)
+
+
+def test_small_batches_follow_the_weights(tiny_model: Callable[[str], Path]) -> None:
+    """They run on a copy of the weights in another layout, which must not grow stale."""
+    many = ["a fox"] + [f"a longer text about foxes, the one with number {i}" for i in range(30)]
+    with load(tiny_model("bert-cls")) as model:
+        before = model.encode(many[0])
+        np.testing.assert_allclose(before, model.encode(many, batch_tokens=4_096)[0], atol=1e-6)
+        with torch.no_grad():
+            for name, parameter in model.runtime.module.named_parameters():
+                if name.endswith("dense.weight"):
+                    parameter.mul_(0.5)
+        after = model.encode(many[0])
+        np.testing.assert_allclose(after, model.encode(many, batch_tokens=4_096)[0], atol=1e-6)
+        assert np.abs(after - before).max() > 1e-3
+
+
+def test_the_module_can_be_copied_and_converted(tiny_model: Callable[[str], Path]) -> None:
+    with load(tiny_model("bert-cls")) as model:
+        expected = model.encode("a fox")
+        module = deepcopy(model.runtime.module).double()
+        inputs = {name: torch.from_numpy(v) for name, v in model.tokenize("a fox").items()}
+        with torch.inference_mode():
+            hidden = module(**inputs).last_hidden_state
+        assert hidden.dtype is torch.float64
+        first = hidden[0, 0].numpy()
+        np.testing.assert_allclose(first / np.linalg.norm(first), expected, atol=1e-5)
+        np.testing.assert_array_equal(model.encode("a fox"), expected)
 
 
 def test_the_module_is_open_to_other_backends(tiny_model: Callable[[str], Path]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from core import EmbeddingModel
 from core.batching import cpu_batch_tokens, cut_batches
 from core.errors import OptionError
+from core.threads import available_cpus
 from onnx_backend.graph import Graph
 
 
@@ -25,7 +26,7 @@ class TextReader:
             raise OptionError("The calibration texts are empty: give a few hundred real ones.")
         batches = cut_batches(
             tokenized,
-            batch_tokens=cpu_batch_tokens(model.source.architecture.config),
+            batch_tokens=cpu_batch_tokens(model.source.architecture.config, available_cpus()),
             batch_size=None,
             pad_id=tokenizer.pad_id,
             padding_side=tokenizer.padding_side,

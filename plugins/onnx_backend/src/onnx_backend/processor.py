@@ -17,8 +17,8 @@ INSTRUCTIONS = {
 def choose_preset(flags: frozenset[str] | None = None, machine: str | None = None) -> str:
     """The preset for a processor; for this one without arguments.
 
-    Processors with VNNI multiply signed weights exactly and fastest. Without it signed weights
-    can saturate, so plain AVX2 gets the unsigned ones.
+    Processors with VNNI multiply signed weights exactly and fastest; without it sums of products of
+    signed weights can saturate. The preset "avx2" has unsigned weights for that reason.
     """
     kind = (machine or platform.machine()).lower()
     if kind.startswith(("arm", "aarch")):
