@@ -270,8 +270,8 @@ def _session_options(onnxruntime: Any, given: Any, threads: int) -> Any:
     options.inter_op_num_threads = 1
     # A memory plan is kept for every shape ever seen, and texts come in any shape.
     options.enable_mem_pattern = False
-    # Threads that share a batch spin while they wait for each other, a quarter faster than sleeping;
-    # spinning on after the batch would starve whatever else runs on the machine.
+    # Threads that share a batch spin while they wait for each other, which takes a quarter less
+    # than sleeping; spinning on after the batch would starve whatever else runs on the machine.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if given is None:
         return options
