@@ -34,10 +34,12 @@ from optimum.intel import OVModelForFeatureExtraction
 from sentence_transformers import SentenceTransformer
 
 ours, plain, out, *texts = sys.argv[1:]
-model = SentenceTransformer(ours, backend="openvino", model_kwargs={"export": False})
+# Left alone it computes in bfloat16 where the processor has it.
+exact = {"ov_config": {"INFERENCE_PRECISION_HINT": "f32"}}
+model = SentenceTransformer(ours, backend="openvino", model_kwargs={"export": False, **exact})
 np.save(f"{out}/peer_on_ours.npy", model.encode(texts))
 OVModelForFeatureExtraction.from_pretrained(ours, subfolder="openvino")
-model = SentenceTransformer(plain, backend="openvino")
+model = SentenceTransformer(plain, backend="openvino", model_kwargs=exact)
 np.save(f"{out}/peer.npy", model.encode(texts))
 model.save_pretrained(f"{out}/written")
 """

@@ -26,9 +26,8 @@ def speed_up_small_batches(module: torch.nn.Module) -> None:
     Structure, parameters and results (to rounding) stay as they are; so does what tracing sees.
     The copies are made when the first small batch runs.
     """
-    if not (
-        torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    ):
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not (available and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return
     layers = [
         layer
@@ -38,7 +37,7 @@ def speed_up_small_batches(module: torch.nn.Module) -> None:
     if sum(layer.weight.nbytes for layer in layers) > MOST_BYTES:
         return
     for layer in layers:
-        layer.forward = BlockedForward(layer)  # type: ignore[method-assign]
+        layer.forward = BlockedForward(layer)  # type: ignore[method-assign, assignment]
 
 
 class BlockedForward:
@@ -52,7 +51,8 @@ class BlockedForward:
         layer = self._layer
         rows = x.numel() // layer.in_features
         small = 0 < rows <= MOST_ROWS and x.dtype is torch.float32
-        if not small or torch.jit.is_tracing() or not torch.is_inference_mode_enabled():
+        tracing: bool = torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
+        if not small or tracing or not torch.is_inference_mode_enabled():
             return torch.nn.functional.linear(x, layer.weight, layer.bias)
         flat = x.reshape(rows, layer.in_features)
         if rows % _STEP:
