@@ -119,5 +119,6 @@ def make_environment(folder: Path, *requirements: str, wheels: Path) -> Path:
     """A virtual environment with the requirements, ours from `wheels`; returns its interpreter."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
-    run_pip(python, "install", "--quiet", "--find-links", str(wheels), *requirements)
+    if requirements:
+        run_pip(python, "install", "--quiet", "--find-links", str(wheels), *requirements)
     return python

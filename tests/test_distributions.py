@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
-from tests.conftest import make_environment
+import numpy as np
+import pytest
+
+import core
+from core import EmbeddingModel
+from tests.conftest import make_environment, run_pip
+
+TEXTS = ["one text", "another one, a little longer", "", "the third " * 120]
+
+#: What a machine that serves does, with what `pip install core[BACKEND]` brought and no more.
+SERVE = """
+import importlib.util, json, sys
+from pathlib import Path
+
+import core
+
+model_folder, backend, target, steps, texts = sys.argv[1:]
+present = [n for n in ("torch", "transformers", "sklearn") if importlib.util.find_spec(n)]
+model = core.load(model_folder, backend=backend, export=False)
+written = {}
+for operation, config in json.loads(steps):
+    artifact = getattr(model, operation)(config, target)
+    written[f"{operation} {config}"] = [artifact.file_name, artifact.verification.mean_cosine]
+model.save(target + "/saved")
+saved = core.load(target + "/saved", backend=backend, export=False)
+imported = sorted({"torch", "transformers", "sklearn"} & set(sys.modules))
+print(json.dumps({
+    "present": present,
+    "imported": imported,
+    "written": written,
+    "embeddings": model.encode(json.loads(texts)).tolist(),
+    "saved": saved.encode(json.loads(texts)).tolist(),
+}))
+"""
 
 
 def test_wheels_hold_types_licence_and_templates(wheels: Path) -> None:
@@ -43,3 +78,81 @@ def test_a_bare_core_is_light_and_tells_how_to_get_a_backend(wheels: Path, tmp_p
     code, text = run("encode", "some-model", "text", "--backend", "openvino")
     assert code == 1
     assert "`pip install core[openvino]`" in text
+
+
+@pytest.mark.parametrize(
+    ("backend", "most_megabytes", "steps"),
+    [
+        (
+            "onnx",
+            260,
+            [
+                *[("optimize", level) for level in ("O1", "O2", "O3")],
+                *[("quantize", preset) for preset in ("arm64", "avx2", "avx512", "avx512_vnni")],
+            ],
+        ),
+        ("openvino", 340, [("optimize", "fp16"), ("optimize", "fused")]),
+    ],
+)
+def test_a_backend_from_the_wheels_serves_without_torch(
+    backend: str,
+    most_megabytes: int,
+    steps: list[tuple[str, str]],
+    wheels: Path,
+    minilm_copy: Path,
+    minilm_torch: EmbeddingModel,
+    tmp_path: Path,
+) -> None:
+    core.export(minilm_copy, backend=backend)
+    python = make_environment(tmp_path / "environment", f"core[{backend}]", wheels=wheels)
+    arguments = [str(minilm_copy), backend, str(tmp_path), json.dumps(steps), json.dumps(TEXTS)]
+    done = subprocess.run(
+        [str(python), "-c", SERVE, *arguments],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["present"] == found["imported"] == []
+    assert len(found["written"]) == len(steps)
+    for step, (file_name, cosine) in found["written"].items():
+        assert (tmp_path / file_name).is_file(), step
+        assert cosine >= (0.98 if step.startswith("quantize") else 0.9999), step
+    expected = minilm_torch.encode(TEXTS)
+    for name in ("embeddings", "saved"):
+        assert (np.sum(np.array(found[name]) * expected, axis=1) > 0.99999).all(), name
+    assert installed_megabytes(python) < most_megabytes
+
+
+def installed_megabytes(python: Path) -> float:
+    """What an environment takes on the disk, without pip and setuptools, in 10^6 bytes."""
+    (packages,) = python.parent.parent.glob("lib/python*/site-packages")
+    tools = ("pip", "setuptools", "pkg_resources", "_distutils_hack")
+    return (
+        sum(
+            file.stat().st_size
+            for file in packages.rglob("*")
+            if file.is_file() and not file.relative_to(packages).parts[0].startswith(tools)
+        )
+        / 1e6
+    )
+
+
+@pytest.mark.parametrize(
+    "requirements",
+    [
+        (
+            "core[torch,onnx,openvino,quantize]",
+            "torch==2.13.0", "transformers==5.23.0", "huggingface_hub==2.4.0",
+        ),
+        ("core[onnx-gpu]",),
+    ],
+)  # fmt: skip
+def test_extras_resolve_beside_the_newest_transformers(
+    requirements: tuple[str, ...], wheels: Path, tmp_path: Path
+) -> None:
+    python = make_environment(tmp_path / "environment", wheels=wheels)
+    output = run_pip(python, "install", "--dry-run", "--find-links", str(wheels), *requirements)
+    plan = output.lower().replace("_", "-").split("would install", 1)[1]
+    for requirement in requirements:
+        assert requirement.replace("==", "-").partition("[")[0].replace("_", "-") in plan
+    assert ("onnxruntime-gpu-" in plan) == ("core[onnx-gpu]" in requirements)
