@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from core.architecture import Architecture
     from core.artifact import Artifact, Verification
+    from core.capabilities import Capabilities
     from core.checkpoint import Checkpoint
     from core.encode import encode_texts
     from core.errors import (
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
     )
     from core.pool import ProcessPool
     from core.precision import quantize_embeddings
-    from core.registry import BackendStatus, Capabilities, PluginStatus
     from core.runtime import Runtime, TokenBatch
+    from core.status import BackendStatus, PluginStatus
 
 __version__ = "0.1.0"
 
@@ -74,6 +75,7 @@ _MODULES = {
     ),
     "architecture": ("Architecture",),
     "artifact": ("Artifact", "Verification"),
+    "capabilities": ("Capabilities",),
     "checkpoint": ("Checkpoint",),
     "encode": ("encode_texts",),
     "errors": (
@@ -102,8 +104,8 @@ _MODULES = {
     ),
     "pool": ("ProcessPool",),
     "precision": ("quantize_embeddings",),
-    "registry": ("BackendStatus", "Capabilities", "PluginStatus"),
     "runtime": ("Runtime", "TokenBatch"),
+    "status": ("BackendStatus", "PluginStatus"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

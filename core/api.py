@@ -9,7 +9,9 @@ from typing import Any
 
 from core.artifact import Artifact
 from core.checkpoint import Checkpoint, resolve
+from core.discovery import BACKEND_GROUP, PLUGIN_GROUP
 from core.errors import BackendNotFound, OptionError
+from core.install import install_hint
 from core.model import EmbeddingModel
 from core.operations import hooks, named_only
 from core.options import (
@@ -19,15 +21,8 @@ from core.options import (
     QuantizeOptions,
     field_names,
 )
-from core.registry import (
-    BACKEND_GROUP,
-    BACKEND_VARIABLE,
-    PLUGIN_GROUP,
-    BackendStatus,
-    PluginStatus,
-    install_hint,
-    registry,
-)
+from core.registry import BACKEND_VARIABLE, registry
+from core.status import BackendStatus, PluginStatus
 
 
 def load(
@@ -78,6 +73,9 @@ def load(
         OptionError: What is wrong with the arguments.
     """
     operations = hooks(choose_backend(backend))
+    for name, given in (("model_kwargs", model_kwargs), ("config_kwargs", config_kwargs)):
+        if given is not None and not isinstance(given, Mapping):
+            raise OptionError(f"{name} must be a mapping or None, not {given!r}.")
     own = dict(model_kwargs or {})
     file_name = _one("file_name", file_name, own)
     export = _one("export", export, own)
@@ -145,8 +143,6 @@ def _apply(
     if similarity_fn_name is not None:
         model.similarity_fn_name = similarity_fn_name
     if truncate_dim is not None:
-        if not isinstance(truncate_dim, int) or isinstance(truncate_dim, bool) or truncate_dim < 1:
-            raise OptionError(f"truncate_dim must be 1 or more, not {truncate_dim!r}.")
         model.truncate_dim = truncate_dim
 
 

@@ -8,22 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
-
-import numpy as np
 
 from core.checkpoint import Checkpoint, check_relative
 from core.errors import ModelFormatError, UnsupportedOperation
-from core.modules import (
-    ACTIVATIONS,
-    POOLING_MODES,
-    Dense,
-    LayerNorm,
-    Module,
-    Normalize,
-    Pooling,
-)
-from core.weights import Tensors, read_weights
+from core.module_files import pooling_width, positive_number, read_module
+from core.modules import Dense, Module, Pooling
 
 #: Older names of sentence_bert_config.json, all of the same content.
 TRANSFORMER_CONFIGS = (
@@ -45,6 +36,19 @@ MODULE_CLASSES = (
     "Dropout",
 )
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+#: What a model's files do not get to decide: whether its code runs, and where files come from.
+_CALLERS_OWN = (
+    "trust_remote_code",
+    "local_files_only",
+    "cache_dir",
+    "force_download",
+    "token",
+    "use_auth_token",
+    "revision",
+    "code_revision",
+    "subfolder",
+    "proxies",
+)
 # These place the first token at position padding_idx + 1 (transformers' create_position_ids).
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text")
 
@@ -122,16 +126,16 @@ def read_architecture(source: Checkpoint, *, weights: bool = True) -> Architectu
     prefix = f"{first_path}/" if first_path else ""
     config = {} if static else _read_config(source, prefix)
     transformer = {} if static else _read_transformer(source, prefix)
-    hidden = int(_number(config, "hidden_size", "d_model", "dim", "n_embd") or 0)
+    hidden = int(positive_number(config, "hidden_size", "d_model", "dim", "n_embd") or 0)
 
     modules: list[Module] = []
     dimension = hidden
     for name, path in entries[1:]:
-        module = _read_module(source, name, path, weights)
+        module = read_module(source, name, path, weights)
         if module is None:
             continue
         if isinstance(module, Pooling):
-            hidden = hidden or _pooling_width(source, path)
+            hidden = hidden or pooling_width(source, path)
             dimension = hidden * len(module.modes)
         elif isinstance(module, Dense) and module.output_name == "sentence_embedding":
             dimension = module.out_features
@@ -216,7 +220,8 @@ def _read_entries(source: Checkpoint) -> list[tuple[str, str]]:
         if not isinstance(path, str):
             raise ModelFormatError(f"{source}: modules.json has the path {path!r}.")
         check_relative(path, f"a module in modules.json of {source}")
-        parsed.append((_module_class(source, entry["type"]), path.replace("\\", "/").strip("/")))
+        folder = PurePosixPath(path.replace("\\", "/")).as_posix()
+        parsed.append((_module_class(source, entry["type"]), "" if folder == "." else folder))
     return parsed
 
 
@@ -293,17 +298,8 @@ def _stored(transformer: Mapping[str, Any], *names: str) -> dict[str, Any]:
     for name in names:
         stored = transformer.get(name)
         if isinstance(stored, dict):
-            # A model does not get to trust itself.
-            return {k: v for k, v in stored.items() if k != "trust_remote_code"}
+            return {k: v for k, v in stored.items() if k not in _CALLERS_OWN}
     return {}
-
-
-def _number(config: Mapping[str, Any], *names: str) -> int | None:
-    for name in names:
-        value = config.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None
 
 
 def _max_seq_length(
@@ -324,9 +320,12 @@ def _max_seq_length(
         length = tokenizer.get("model_max_length", tokenizer.get("max_len"))
         if isinstance(length, int | float) and 0 < length < 1e9:  # 1e30 means "unknown"
             limits.append(int(length))
-    positions = _number(config, "max_position_embeddings", "n_positions", "max_sequence_length")
+    positions = positive_number(
+        config, "max_position_embeddings", "n_positions", "max_sequence_length"
+    )
     if config.get("model_type") in _OFFSET_POSITIONS and positions:
-        positions -= int(config.get("pad_token_id") or 0) + 1
+        padding = config.get("pad_token_id")
+        positions -= (padding if isinstance(padding, int) else 0) + 1
     # T5's and XLNet's positions are relative: their n_positions is no limit.
     if positions and config.get("model_type") not in ("t5", "mt5", "umt5", "xlnet"):
         limits.append(positions)
@@ -334,137 +333,7 @@ def _max_seq_length(
 
 
 def _default_pooling(config: Mapping[str, Any]) -> str:
-    architectures = config.get("architectures") or [""]
-    causal = str(architectures[0]).endswith("ForCausalLM") and config.get("is_causal") is not False
+    architectures = config.get("architectures")
+    first = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    causal = first.endswith("ForCausalLM") and config.get("is_causal") is not False
     return "lasttoken" if causal else "mean"
-
-
-def _read_module(source: Checkpoint, name: str, path: str, weights: bool) -> Module | None:
-    if name == "Pooling":
-        return _read_pooling(source, path)
-    if name == "Normalize":
-        return Normalize()
-    if name == "Dense":
-        return _read_dense(source, path, weights)
-    if name == "LayerNorm":
-        return _read_layer_norm(source, path, weights)
-    if name == "Dropout":
-        return None
-    raise ModelFormatError(f"{source}: {name} can only be the first module.")
-
-
-def _module_config(source: Checkpoint, path: str) -> dict[str, Any]:
-    name = f"{path}/config.json" if path else "config.json"
-    if not source.has(name):
-        raise ModelFormatError(
-            f"{source}: modules.json names the folder {path!r}, but {name} is missing."
-        )
-    content: dict[str, Any] = source.read_json(name)
-    return content
-
-
-def _pooling_width(source: Checkpoint, path: str) -> int:
-    config = _module_config(source, path)
-    return _number(config, "embedding_dimension", "word_embedding_dimension") or 0
-
-
-def _read_pooling(source: Checkpoint, path: str) -> Pooling:
-    config = _module_config(source, path)
-    modes = config.get("pooling_mode")
-    if modes is None:
-        # Legacy: a mode is on when its flag says so; with no flag at all, the old default.
-        flags = {
-            "cls": "pooling_mode_cls_token",
-            "max": "pooling_mode_max_tokens",
-            "mean": "pooling_mode_mean_tokens",
-            "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-            "weightedmean": "pooling_mode_weightedmean_tokens",
-            "lasttoken": "pooling_mode_lasttoken",
-        }
-        modes = [mode for mode, flag in flags.items() if config.get(flag)] or ["mean"]
-    if isinstance(modes, str):
-        modes = [modes]
-    unknown = [m for m in modes if m not in POOLING_MODES] if isinstance(modes, list) else [modes]
-    if unknown or not modes:
-        raise ModelFormatError(
-            f"{source}: {path}/config.json has the pooling mode {unknown or modes!r}; known are "
-            f"{', '.join(POOLING_MODES)}."
-        )
-    return Pooling(modes=tuple(modes), include_prompt=config.get("include_prompt", True) is True)
-
-
-def _read_layer_norm(source: Checkpoint, path: str, weights: bool) -> LayerNorm:
-    if not weights:
-        width = _number(_module_config(source, path), "dimension") or 0
-        return LayerNorm(_zeros(width), _zeros(width))
-    tensors = _module_weights(source, path)
-    weight = _tensor(source, path, tensors, "norm.weight")
-    return LayerNorm(weight, _tensor(source, path, tensors, "norm.bias", weight.shape))
-
-
-def _read_dense(source: Checkpoint, path: str, weights: bool) -> Dense:
-    config = _module_config(source, path)
-    kind = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
-    package, _, activation = kind.rpartition(".")
-    if package.split(".")[0] != "torch" or activation not in ACTIVATIONS:
-        raise UnsupportedOperation(
-            f"{source}: {path} uses the activation {kind!r}; known are torch's "
-            f"{', '.join(sorted(ACTIVATIONS))}."
-        )
-    shape = [_number(config, name) or 0 for name in ("out_features", "in_features")]
-    tensors = _module_weights(source, path) if weights else {}
-    weight = _tensor(source, path, tensors, "linear.weight") if weights else _zeros(*shape)
-    if weight.ndim != 2:
-        raise ModelFormatError(f"{source}: linear.weight of {path} has shape {weight.shape}.")
-    outputs = weight.shape[:1]
-    bias = None
-    if config.get("bias", True) and weights:
-        bias = _tensor(source, path, tensors, "linear.bias", outputs)
-    residual = None
-    use_residual = bool(config.get("use_residual", False))
-    if use_residual and weights and weight.shape[0] != weight.shape[1]:
-        residual = _tensor(source, path, tensors, "residual.weight", weight.shape)
-    given = str(config.get("module_input_name") or "sentence_embedding")
-    made = str(config.get("module_output_name") or given)
-    known = ("sentence_embedding", "token_embeddings")
-    if given not in known or made not in known:
-        raise UnsupportedOperation(
-            f"{source}: {path} maps {given!r} to {made!r}; known are {', '.join(known)}."
-        )
-    return Dense(weight, bias, activation, given, made, use_residual, residual)
-
-
-def _zeros(*shape: int) -> Any:
-    return np.broadcast_to(np.float32(0), shape)  # no memory, whatever the file claims
-
-
-def _module_weights(source: Checkpoint, path: str) -> Tensors:
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        full = f"{path}/{name}" if path else name
-        if source.has(full):
-            return read_weights(source.path(full))
-    raise ModelFormatError(
-        f"{source}: the weights of module {path!r} are missing: neither model.safetensors nor "
-        "pytorch_model.bin is in that folder."
-    )
-
-
-def _tensor(
-    source: Checkpoint,
-    path: str,
-    weights: Tensors,
-    name: str,
-    shape: tuple[int, ...] | None = None,
-) -> Any:
-    if name not in weights:
-        raise ModelFormatError(
-            f"{source}: the weights of {path!r} hold no {name!r}, only "
-            f"{', '.join(sorted(weights))}."
-        )
-    tensor = weights[name]
-    if shape is not None and tensor.shape != shape:
-        raise ModelFormatError(
-            f"{source}: {name} of {path!r} has shape {tensor.shape}; its configuration asks for "
-            f"{shape}."
-        )
-    return np.ascontiguousarray(tensor, dtype=np.float32)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import OptionError
-from core.model import check_texts
+from core.inputs import check_texts
 from core.texts import TEXT_SUFFIXES, read_text_file
 
 #: What a named dataset needs beside its name; all of them or, for a known dataset, none.

@@ -1,7 +1,7 @@
 """A name becomes files: local directory, offline cache and Hub obey the same rules.
 
 A `Checkpoint` is a list of file names and a way to get each as a local path. Which of them a
-backend loads is decided from the list alone (`core.artifacts`), so the rule is the same wherever
+backend loads is decided from the list alone (`core.file_choice`), so the rule is the same wherever
 the list came from.
 """
 
@@ -21,7 +21,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from core.errors import ModelFormatError, ModelNotFound, OptionError
+from core.errors import ModelError, ModelFormatError, ModelNotFound, OptionError
+from core.staging import recover, recover_inside
 
 if TYPE_CHECKING:
     from core.architecture import Architecture
@@ -182,8 +183,11 @@ class Checkpoint:
 
     @property
     def directory(self) -> Path | None:
-        """The directory the caller named, or None for a Hub repository."""
-        return self.files.root if isinstance(self.files, LocalFiles) else None
+        """The directory the caller named, whatever lies in front of it; None for a repository."""
+        files = self.files
+        while isinstance(files, OverlayFiles):
+            files = files.behind
+        return files.root if isinstance(files, LocalFiles) else None
 
     def has(self, name: str) -> bool:
         """Whether the checkpoint lists the file."""
@@ -286,6 +290,7 @@ def resolve(
     if not isinstance(text, str) or not text or "\0" in text:
         raise OptionError(f"{text!r} is not the name of a model.")
     path = Path(text).expanduser()
+    recover(path)
     if path.is_dir():
         return _open_directory(text, path)
     if path.exists():
@@ -309,6 +314,7 @@ def resolve(
 
 
 def _open_directory(text: str, path: Path) -> Checkpoint:
+    recover_inside(path)
     files = LocalFiles(path)
     # A directory of model2vec or of a bare transformer has one of these as well.
     if not any((path / marker).is_file() for marker in MODEL_MARKERS):
@@ -340,6 +346,7 @@ def resolve_inside(root: Path, name: str) -> Path:
 
     Raises:
         ModelFormatError: It leads outside, or is no plain file (a pipe would block for good).
+        ModelError: This user may not read it.
     """
     check_relative(name, f"a file of {root}")
     path = root / name
@@ -351,6 +358,8 @@ def resolve_inside(root: Path, name: str) -> Path:
         )
     if real.exists() and not stat.S_ISREG(real.stat().st_mode):
         raise ModelFormatError(f"{path} is no plain file. Replace it by the file it stands for.")
+    if real.exists() and not os.access(real, os.R_OK):
+        raise ModelError(f"{path} may not be read by this user. Give access: `chmod a+r {path}`.")
     return path
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.batching import ACCELERATOR_BATCH_TOKENS, Batches, cpu_batch_tokens, cut_batches
-from core.errors import CoreError, PluginError
+from core.errors import CoreError, OptionError, PluginError
 from core.modules import pools_prompt
 from core.options import EncodeOptions
 from core.runtime import Runtime, TokenBatch
@@ -43,11 +43,15 @@ def encode_texts(model: EmbeddingModel, texts: Sequence[str], options: EncodeOpt
         PluginError: A batch failed; the message names positions of its texts.
     """
     runtime = model.runtime
-    assert isinstance(runtime, Runtime)
+    if not isinstance(runtime, Runtime):
+        raise OptionError(
+            f"encode_texts runs models whose runtime is a core.Runtime; this one's is "
+            f"{type(runtime).__name__}."
+        )
     if options.output_value == "token_embeddings":
         return _token_embeddings(model, runtime, texts, options)
     if not texts:
-        return np.empty((0, model.dimension), dtype=np.float32)
+        return np.empty((0, model.full_dimension), dtype=np.float32)
     firsts, duplicates, originals = find_duplicates(texts)
     batches = _prepare(model, runtime, texts, options, firsts)
     result: NDArray[np.float32] | None = None

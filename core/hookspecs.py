@@ -95,8 +95,8 @@ def quantize(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> A
 def encode(model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) -> Any:
     """Embed `texts` (prompt already in front), in their order. Since version 1.
 
-    Returns float32 [len(texts), model.dimension], before truncation, normalisation on request
-    and embedding quantisation, which `core` applies; or, for
+    Returns float32 [len(texts), model.full_dimension]: `core` applies truncation, normalisation
+    on request and embedding quantisation to it. Or, for
     `options.output_value == "token_embeddings"`, a list of float32 [tokens, hidden].
     """
 

@@ -24,6 +24,7 @@ from typing import Any
 import core
 from core.checkpoint import Checkpoint, Files
 from core.errors import ModelError, ModelFormatError, ModelNotFound
+from core.process_wide import process_wide
 from core.repository import (
     DEFAULT_OWNER,
     Repository,
@@ -282,6 +283,7 @@ def _write(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+@process_wide
 @contextmanager
 def quiet_bars() -> Iterator[None]:
     """Progress bars only where somebody sees them."""

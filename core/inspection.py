@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from core.architecture import Architecture, read_architecture
 from core.artifact import SIDECAR_SUFFIX
-from core.artifacts import find_artifacts
 from core.checkpoint import Checkpoint
 from core.errors import CoreError, ModelFormatError
+from core.file_choice import find_artifacts
 from core.modules import Dense, LayerNorm, Module, Normalize, Pooling
 from core.operations import hooks
 from core.registry import registry
@@ -188,48 +187,3 @@ def _precision(file: str, architecture: Architecture) -> str | None:
         return "fp32"  # an export's default
     stated = architecture.config.get("dtype") or architecture.config.get("torch_dtype")
     return _DTYPES.get(str(stated).removeprefix("torch."), "fp32" if stated is None else None)
-
-
-def render(info: ModelInfo) -> str:
-    """A few lines for people."""
-    rows: list[tuple[str, Any]] = [
-        ("model", info.model),
-        ("commit", info.commit),
-        ("modules", " > ".join(info.modules)),
-        ("dimension", info.dimension),
-        ("longest text", f"{info.max_seq_length} tokens" if info.max_seq_length else "no limit"),
-        ("similarity", info.similarity),
-        ("truncated to", info.truncate_dim),
-    ]
-    for name, prompt in info.prompts.items():
-        mark = " (default)" if name == info.default_prompt_name else ""
-        rows.append((f"prompt {name}{mark}", json.dumps(prompt, ensure_ascii=False)))
-    lines = [f"{title:16} {value}" for title, value in rows if value is not None]
-    return "\n".join(lines)
-
-
-def artifact_rows(info: ModelInfo) -> list[tuple[str, ...]]:
-    """A table of the artifacts, its header first; the default of each backend has a star."""
-    from core.cli.arguments import size_of
-
-    rows: list[tuple[str, ...]] = [("BACKEND", "FILE", "SIZE", "PRECISION", "DRIFT")]
-    for found in info.artifacts:
-        rows.append(
-            (
-                found.backend,
-                found.file + (" *" if found.default else ""),
-                "?" if found.size is None else size_of(found.size),
-                found.precision or "?",
-                _drift(found.verification),
-            )
-        )
-    return rows
-
-
-def _drift(verification: dict[str, Any] | None) -> str:
-    if verification is None:
-        return "-"
-    mean, least = verification.get("mean_cosine"), verification.get("min_cosine")
-    if not isinstance(mean, float | int) or not isinstance(least, float | int):
-        return "-"
-    return f"cosine mean {mean:.6f}, minimum {least:.6f}"

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from core.process_wide import process_wide
+
 #: Names the expansion by vmap has had in `transformers.masking_utils`: 5.x, 4.5x.
 _EXPANSIONS = ("_vmap_expansion_sdpa", "_vmap_for_bhqkv")
 #: A mode for indexing under vmap, which the tracer does not know.
 _INDEXING = "TransformGetItemToIndex"
 
 
+@process_wide
 @contextmanager
 def traceable_masks() -> Iterator[None]:
     """Build masks by broadcasting while the context lasts."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from core.architecture import SIMILARITIES
 from core.checkpoint import Checkpoint
 from core.errors import CoreError, OptionError, UnsupportedOperation
-from core.options import EncodeOptions, LoadOptions, check_names, field_names
+from core.inputs import STREAM_WINDOW, check_stream, check_texts, take_window
+from core.options import EncodeOptions, LoadOptions, check_names, check_positive, field_names
 from core.runtime import Runtime, RuntimeFactory
 from core.similarity import similarity, similarity_pairwise
 from core.tokenizer import Tokenizer, read_tokenizer
@@ -21,10 +21,6 @@ from core.tokenizer import Tokenizer, read_tokenizer
 if TYPE_CHECKING:
     from core.artifact import Artifact
     from core.operations import Hooks
-
-#: Texts, and characters, `encode_stream` holds at once.
-STREAM_WINDOW = 8_192
-_STREAM_CHARACTERS = 16_000_000
 
 _DEFAULT_OPTIONS = EncodeOptions()
 _QUERY_PROMPTS = ("query",)
@@ -67,7 +63,7 @@ class EmbeddingModel:
         self.runtime = runtime
         self.prompts: dict[str, str] = dict(prompts or {})
         self.default_prompt_name = default_prompt_name
-        self.truncate_dim = truncate_dim
+        self._truncate_dim = truncate_dim
         #: The file it was loaded from, relative to the checkpoint; None where there is none.
         self.file_name: str | None = None
         self._tokenizer = tokenizer
@@ -139,6 +135,15 @@ class EmbeddingModel:
         return min(full, self.truncate_dim) if self.truncate_dim else full
 
     @property
+    def truncate_dim(self) -> int | None:
+        """Leading dimensions that `encode` keeps by default; None for all."""
+        return self._truncate_dim
+
+    @truncate_dim.setter
+    def truncate_dim(self, value: int | None) -> None:
+        self._truncate_dim = check_positive("truncate_dim", value)
+
+    @property
     def full_dimension(self) -> int:
         """Width of the embeddings before truncation."""
         if self._dimension is None:
@@ -172,8 +177,7 @@ class EmbeddingModel:
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise OptionError(f"max_seq_length must be 1 or more, not {value!r}.")
+        value = check_positive("max_seq_length", value)
         self._tokenizer = self.tokenizer.with_max_length(value)
         self._max_seq_length = None
 
@@ -275,7 +279,7 @@ class EmbeddingModel:
 
     def _stream(self, source: Iterator[str], window: int, options: EncodeOptions) -> Iterator[Any]:
         start = 0
-        while rows := _take(source, window):
+        while rows := take_window(source, window):
             check_texts(rows, start)
             yield self.hooks.encode(model=self, texts=rows, options=options)
             start += len(rows)
@@ -379,88 +383,6 @@ def _load_again(arguments: dict[str, Any], state: dict[str, Any]) -> EmbeddingMo
     if state["max_seq_length"] is not None and state["max_seq_length"] != model.max_seq_length:
         model.max_seq_length = state["max_seq_length"]
     return model
-
-
-def _take(source: Iterator[str], window: int) -> list[str]:
-    """The next `window` texts, or fewer once they hold `_STREAM_CHARACTERS`."""
-    rows: list[str] = []
-    characters = 0
-    while len(rows) < window and characters < _STREAM_CHARACTERS:
-        # In steps: counting each text as it comes would cost more than reading them.
-        step = list(itertools.islice(source, min(64, window - len(rows))))
-        if not step:
-            break
-        rows += step
-        characters += sum(len(text) for text in step if isinstance(text, str))
-    return rows
-
-
-def check_stream(texts: Iterable[str], window: int, options: EncodeOptions) -> None:
-    """Raise `OptionError` for what `encode_stream` cannot take."""
-    if isinstance(texts, str):
-        raise OptionError("encode_stream takes an iterable of texts, not one string.")
-    if not isinstance(window, int) or window < 1:
-        raise OptionError(f"window must be 1 or more, not {window!r}.")
-    if options.precision in ("int8", "uint8"):
-        raise OptionError(
-            f"precision={options.precision!r} takes its ranges from all embeddings, which a "
-            "stream does not have at once. Stream float32 and call "
-            "core.quantize_embeddings(..., ranges=...)."
-        )
-
-
-def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
-    """`texts` as a sequence of strings.
-
-    Raises:
-        OptionError: No sequence of strings; the message names the first position that is none,
-            counted from `start`.
-    """
-    if isinstance(texts, list | tuple):
-        rows: Sequence[Any] = texts
-    elif isinstance(texts, Mapping | bytes | bytearray | int | float) or texts is None:
-        raise OptionError(
-            f"encode takes a string or a sequence of strings, not {type(texts).__name__}."
-        )
-    else:
-        try:
-            rows = list(texts)  # numpy arrays, pandas series, generators
-        except TypeError as error:
-            raise OptionError(
-                f"encode takes a string or a sequence of strings, not {type(texts).__name__}."
-            ) from error
-    # Both tests run at the interpreter's own speed; rows are looked at only when one fails.
-    if not set(map(type, rows)) <= {str}:
-        _refuse_other_than_text(rows, start)
-    if not all(map(str.isascii, rows)):
-        _refuse_surrogates(rows, start)
-    return rows
-
-
-def _refuse_other_than_text(rows: Sequence[Any], start: int) -> None:
-    for position, text in enumerate(rows, start):
-        if not isinstance(text, str):
-            shown = repr(text)
-            shown = shown if len(shown) <= 60 else shown[:60] + "..."
-            raise OptionError(
-                f"Input {position} is {type(text).__name__} {shown}, not a string. Convert or "
-                'drop it; use "" for a missing text.'
-            )
-
-
-def _refuse_surrogates(rows: Sequence[str], start: int) -> None:
-    """Half of a surrogate pair is no character: no tokenizer can read it."""
-    for position, text in enumerate(rows, start):
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise OptionError(
-                    f"Input {position} has the lone surrogate {text[error.start]!r} at character "
-                    f"{error.start}, which is no valid Unicode. It comes from reading bytes with "
-                    "errors='surrogateescape' or from a broken JSON escape: decode the source as "
-                    "what it is, or replace it with text.encode(errors='replace').decode()."
-                ) from error
 
 
 def build_model(

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from core.install import INSTALL_COMMANDS
+
 if TYPE_CHECKING:
     from core.model import EmbeddingModel
 
+#: Backends of sentence-transformers, which names them as core does.
+_REFERENCE_BACKENDS = ("torch", "onnx", "openvino")
 _CARD = """\
 ---
 pipeline_tag: feature-extraction
@@ -38,8 +42,10 @@ embeddings = model.encode(["one text", "another"])
 print(model.similarity(embeddings, embeddings))
 ```
 
-`pip install "core[{backend}]"` installs what this needs.
+`{install}` installs what this needs.
+{reference}"""
 
+_REFERENCE = """
 ## Use it with sentence-transformers
 
 ```python
@@ -56,6 +62,9 @@ def model_card(model: EmbeddingModel, name: str) -> str:
     origin = model.source.repo_id
     length = model.max_seq_length
     option = "" if model.backend == "torch" else f', backend="{model.backend}"'
+    shared = model.backend in _REFERENCE_BACKENDS or model.source.architecture.is_static
+    package = model.hooks.distribution.partition(" ")[0]
+    install = INSTALL_COMMANDS.get(model.backend) or f"pip install {package}"
     prompts = "".join(
         f"| prompt `{key}` | `{json.dumps(text, ensure_ascii=False)}` |\n"
         for key, text in model.prompts.items()
@@ -70,5 +79,6 @@ def model_card(model: EmbeddingModel, name: str) -> str:
         modules=", ".join(kind for kind, _ in model.source.architecture.entries),
         prompts=prompts,
         backend=model.backend,
-        option=option,
+        install=install,
+        reference=_REFERENCE.format(name=name, option=option) if shared else "",
     )

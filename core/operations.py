@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.artifact import SIDECAR_SUFFIX, Artifact
-from core.artifacts import choose_artifact
+from core.backend import Backend
+from core.capabilities import Capabilities
 from core.chain import Trail
 from core.checkpoint import Checkpoint, resolve
 from core.errors import ArtifactNotFound, CoreError, OptionError, PluginError, UnsupportedOperation
+from core.file_choice import choose_artifact
 from core.hookspecs import HOOK_NAMES
-from core.model import EmbeddingModel, check_texts
+from core.inputs import check_texts, choose_prompt
+from core.model import EmbeddingModel
 from core.options import (
     EncodeOptions,
     ExportOptions,
@@ -34,7 +37,7 @@ from core.options import (
     check_names,
 )
 from core.precision import finish
-from core.registry import Backend, Capabilities, registry
+from core.registry import registry
 from core.results import (
     Check,
     check_artifact,
@@ -361,7 +364,7 @@ class Hooks:
     def _export_to_cache(
         self, checkpoint: Checkpoint, options: LoadOptions
     ) -> tuple[Checkpoint, str]:
-        from core.publish import cache_directory, locked
+        from core.cache import export_folder, finished, locked, record_finished
 
         if not self.capabilities.auto_export or options.export is False:
             wanted = " or ".join(self.capabilities.file_names[:2])
@@ -383,15 +386,14 @@ class Hooks:
         export = ExportOptions(
             trust_remote_code=options.trust_remote_code, config_kwargs=options.config_kwargs
         )
-        key = _cache_key(checkpoint, self.name, self._backend.plugin.distribution, export)
-        folder = cache_directory() / "exports" / key
+        folder = export_folder(checkpoint, self.name, self.distribution, export)
         with locked(folder):
-            names = [n for n in _finished(folder) if options.export is not True]
+            names = [] if options.export is True else finished(folder)
             if not names:
                 start = time.perf_counter()
                 artifact = self.export(checkpoint, folder, export)
                 names = [artifact.file_name]
-                _record_of(folder).write_text(json.dumps(names))
+                record_finished(folder, names)
                 logger.warning(
                     "%s has no file for the %s backend: exported one in %.1f s to %s. To keep it "
                     "with the model, save it: model.save(path).",
@@ -417,7 +419,7 @@ class Hooks:
             target,
             options,
             lambda staging: {"model": model, "target": staging, "options": options},
-            lambda: model,
+            lambda: nullcontext(model),
             trusted,
         )
 
@@ -428,7 +430,7 @@ class Hooks:
         target: str | os.PathLike[str] | None,
         options: Any,
         arguments: Callable[[Path], dict[str, Any]],
-        reference: Callable[[], EmbeddingModel] | None,
+        reference: Callable[[], AbstractContextManager[EmbeddingModel]] | None,
         trust_remote_code: bool,
     ) -> Artifact:
         """Staging, hook, verification, sidecar, publication."""
@@ -436,19 +438,20 @@ class Hooks:
 
         if operation not in self._backend.hooks:
             raise self._unsupported(operation)
-        destination = destination_of(source, target, self.name)
+        destination = destination_of(source, target)
         with staging_directory(destination) as staging:
             check = functools.partial(check_artifact, staging=staging)
             artifact: Artifact = self._call(operation, check, **arguments(staging))
             artifact = dataclasses.replace(
                 artifact, root=staging, backend=self.name, operation=operation
             )
-            model = reference() if reference is not None else None
-            if model is not None:
-                verification = self._verify(artifact, model, source, options, trust_remote_code)
+            origin, weights = source, []
+            if reference is not None:
+                with reference() as model:
+                    verification = self._verify(artifact, model, source, options, trust_remote_code)
+                    origin, weights = model.source, [n for n in [model.file_name] if n]
                 artifact = dataclasses.replace(artifact, verification=verification)
-            weights = [model.file_name] if model is not None and model.file_name else []
-            record = artifact.sidecar((model.source if model else source).identity(weights))
+            record = artifact.sidecar(origin.identity(weights))
             (staging / (artifact.file_name + SIDECAR_SUFFIX)).write_text(
                 json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
             )
@@ -478,22 +481,6 @@ class Hooks:
         return verification
 
 
-def choose_prompt(model: EmbeddingModel, options: EncodeOptions) -> str:
-    """Given prompt, then prompt name, then the model's default, then none."""
-    if options.prompt is not None:
-        return options.prompt
-    name = options.prompt_name if options.prompt_name is not None else model.default_prompt_name
-    if name is None:
-        return ""
-    if name not in model.prompts:
-        listed = ", ".join(map(repr, sorted(model.prompts))) or "none"
-        raise OptionError(
-            f"The model has no prompt named {name!r}; it has {listed}. Pass the text itself with "
-            "prompt=..., or name it at load: prompts={...}."
-        )
-    return model.prompts[name]
-
-
 def named_only(name: str | os.PathLike[str]) -> Checkpoint:
     """A checkpoint without files, for backends whose models are not files."""
     from core.checkpoint import NoFiles
@@ -511,32 +498,6 @@ def hooks(backend: str) -> Hooks:
         BackendLoadError: It is installed and cannot be used.
     """
     return Hooks(registry.backend(backend))
-
-
-def _record_of(folder: Path) -> Path:
-    """Beside the folder: everything in it is the model's."""
-    return folder.with_name(f"{folder.name}.json")
-
-
-def _finished(folder: Path) -> list[str]:
-    try:
-        names = json.loads(_record_of(folder).read_bytes())
-    except (OSError, ValueError):
-        return []
-    return [str(name) for name in names if (folder / str(name)).is_file()]
-
-
-def _cache_key(checkpoint: Checkpoint, backend: str, distribution: str, options: Any) -> str:
-    """Names source and options; the files' sizes and times stand in for a directory's commit."""
-    source: Any = [checkpoint.repo_id, checkpoint.commit]
-    directory = checkpoint.directory
-    if directory is not None:
-        stats = [(n, (directory / n).stat()) for n in checkpoint.names if "/" not in n]
-        source = [str(directory.resolve()), [(n, s.st_size, s.st_mtime_ns) for n, s in stats]]
-    document = json.dumps([source, backend, distribution, repr(options)])
-    digest = hashlib.sha256(document.encode()).hexdigest()[:16]
-    readable = (checkpoint.repo_id or Path(checkpoint.name).resolve().name).replace("/", "--")
-    return f"{backend}/{readable}-{digest}"
 
 
 def _shorten(names: Sequence[str]) -> str:

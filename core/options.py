@@ -54,6 +54,7 @@ class LoadOptions:
         _check_text_or_none(self, "device", "file_name", "subfolder")
         if self.export not in (None, True, False):
             raise OptionError(f"export must be True, False or None, not {self.export!r}.")
+        _check_flag(self, "trust_remote_code")
         _check_mapping(self, "model_kwargs", "config_kwargs")
 
 
@@ -87,6 +88,7 @@ class ExportOptions:
     def __post_init__(self) -> None:
         _check_text(self, "precision", "exporter")
         _check_text_or_none(self, "file_name", "device")
+        _check_flag(self, "trust_remote_code")
         _check_mapping(self, "model_kwargs", "config_kwargs", "backend_kwargs")
         _check_cosine(self)
 
@@ -238,16 +240,33 @@ def _check_text_or_none(options: Any, *names: str) -> None:
             raise OptionError(f"{name} must be a string or None, not {value!r}.")
 
 
+def check_positive(name: str, value: Any) -> int | None:
+    """The value as an int, or None as it is.
+
+    Raises:
+        OptionError: It is neither, or under 1; the message calls it `name`.
+    """
+    if value is None:
+        return None
+    # bool is an int, and numpy's integers are not: __index__ takes the second kind.
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise OptionError(f"{name} must be a positive integer or None, not {value!r}.")
+    if value < 1:
+        raise OptionError(f"{name} must be 1 or more, not {value!r}; None leaves it to core.")
+    return int(value)
+
+
 def _check_positive(options: Any, *names: str) -> None:
     for name in names:
+        check_positive(name, getattr(options, name))
+
+
+def _check_flag(options: Any, *names: str) -> None:
+    for name in names:
         value = getattr(options, name)
-        if value is None:
-            continue
-        # bool is an int, and numpy's integers are not: __index__ takes the second kind.
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise OptionError(f"{name} must be a positive integer or None, not {value!r}.")
-        if value < 1:
-            raise OptionError(f"{name} must be 1 or more, not {value!r}; None leaves it to core.")
+        # "false" from a configuration file is true to Python.
+        if not isinstance(value, bool):
+            raise OptionError(f"{name} must be True or False, not {value!r}.")
 
 
 def _check_choice(options: Any, name: str, choices: Sequence[str]) -> None:

@@ -35,10 +35,11 @@ import numpy as np
 
 from core.encode import find_duplicates
 from core.errors import OptionError, PluginError
-from core.model import EmbeddingModel, check_stream, check_texts
+from core.inputs import check_stream, check_texts
+from core.model import EmbeddingModel
 from core.options import EncodeOptions, check_names, field_names
 from core.pool_worker import receive, send
-from core.precision import quantize_embeddings
+from core.precision import quantize_embeddings, to_tensor
 from core.threads import THREADS_VARIABLE, available_cpus
 
 #: Texts given to a process at once.
@@ -62,6 +63,9 @@ class _ProcessDiedError(Exception):
 
 class ProcessPool:
     """Processes that each hold a copy of a model. Safe to use from several threads.
+
+    The copies are made once: what is changed on `model` afterwards (prompts, truncation) does not
+    reach them.
 
     Args:
         model: From `core.load`.
@@ -216,11 +220,11 @@ class ProcessPool:
     def _finish(self, result: Any, options: EncodeOptions) -> Any:
         if options.precision != "float32":
             result = quantize_embeddings(result, options.precision)
-        if options.convert_to_tensor:
-            import torch
-
-            return torch.from_numpy(result)
-        return result
+        if not options.convert_to_tensor:
+            return result
+        if options.output_value == "token_embeddings":
+            return [to_tensor(tokens, self.model) for tokens in result]
+        return to_tensor(result, self.model)
 
     def _serve(self, worker: _Process) -> None:
         """A thread's life: give one process one task after the other."""
@@ -239,8 +243,7 @@ class ProcessPool:
                 raise PluginError("The pool was closed while it was encoding.")
             try:
                 if not worker.alive:
-                    worker.start()
-                    worker.wait_until_loaded()
+                    self._start(worker)
                 result = worker.ask((task.texts, task.options))
             except _ProcessDiedError as died:
                 worker.kill()
@@ -259,6 +262,13 @@ class ProcessPool:
                 )
                 raise result
             return result
+
+    def _start(self, worker: _Process) -> None:
+        worker.start()
+        if self._closed:  # close() may have looked before there was a process to end
+            worker.kill()
+            raise PluginError("The pool was closed while it was encoding.")
+        worker.wait_until_loaded()
 
     def _stop(self) -> None:
         for worker in self._workers:

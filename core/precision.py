@@ -114,7 +114,7 @@ def _ranges(
 
 
 def to_tensor(array: NDArray[Any], model: EmbeddingModel) -> Any:
-    """A `torch.Tensor` of the array, on the model's device where that is one of torch's."""
+    """A `torch.Tensor` of the array, where the model's runtime has its own."""
     try:
         import torch
     except ImportError as error:
@@ -123,4 +123,5 @@ def to_tensor(array: NDArray[Any], model: EmbeddingModel) -> Any:
             "`pip install core[torch]`, or use the numpy array."
         ) from error
     tensor = torch.from_numpy(array)
-    return tensor.to(model.device) if model.backend == "torch" else tensor
+    device = getattr(model.runtime, "tensor_device", None)
+    return tensor if device is None else tensor.to(device)

@@ -6,13 +6,11 @@ import filecmp
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
 from core.artifact import SIDECAR_SUFFIX, Artifact
+from core.cache import artifact_folder
 from core.checkpoint import MODEL_MARKERS, Checkpoint, LocalFiles
 from core.dialect import ModelSettings, write_configuration
 from core.errors import CoreError, OptionError
@@ -25,12 +23,11 @@ from core.staging import (
     locked_directory,
     put_in_place,
     recover,
+    recover_inside,
     replace_files,
     staging_directory,
     sync_tree,
 )
-
-CACHE_VARIABLE = "CORE_CACHE"
 
 #: What holds weights or a compiled model, in any framework's format.
 _WEIGHTS = re.compile(
@@ -41,33 +38,11 @@ _WEIGHTS = re.compile(
 _FOREIGN = re.compile(r".*(\.h5|\.msgpack|\.ot|\.tflite|\.gguf|\.mlmodel)|.*\.mlpackage/.*")
 
 
-def cache_directory() -> Path:
-    """`$CORE_CACHE`, else `$XDG_CACHE_HOME/core`, else `~/.cache/core`."""
-    stated = os.environ.get(CACHE_VARIABLE)
-    if stated:
-        return Path(stated).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "core"
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time fill a cache folder."""
-    with explained_writes(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            folder.mkdir(exist_ok=True)
-            yield
-
-
-def destination_of(source: Checkpoint, target: str | os.PathLike[str] | None, backend: str) -> Path:
+def destination_of(source: Checkpoint, target: str | os.PathLike[str] | None) -> Path:
     """The directory an artifact goes to: as given, the model's own, or the cache."""
     if target is not None:
         return Path(os.fspath(target)).expanduser()
-    if source.directory is not None:
-        return source.directory
-    name = (source.repo_id or source.name).replace("/", "--")
-    return cache_directory() / "artifacts" / f"{name}-{(source.commit or '')[:12]}"
+    return source.directory or artifact_folder(source)
 
 
 def publish_artifact(artifact: Artifact, source: Checkpoint, destination: Path) -> None:
@@ -84,6 +59,7 @@ def publish_artifact(artifact: Artifact, source: Checkpoint, destination: Path) 
     names = (*artifact.all_files, sidecar)
     with explained_writes(destination):
         destination.mkdir(parents=True, exist_ok=True)
+        recover_inside(destination)
         if not any((destination / marker).is_file() for marker in MODEL_MARKERS):
             _complete(source, destination, artifact)
         tree = _only(artifact.root, names)
@@ -270,10 +246,8 @@ def _only(tree: Path, names: tuple[str, ...]) -> Path:
 
 
 __all__ = [
-    "cache_directory",
     "configuration_names",
     "destination_of",
-    "locked",
     "publish_artifact",
     "save_model",
     "stage_model",

@@ -1,4 +1,4 @@
-"""Validating plugins and routing to backends.
+"""The plugins of a process: which there are, and each opened once, by name.
 
 Only the named backend is ever imported. Each gets chains of its own, holding it and every wrapping
 plugin, so that a call can reach no other backend.
@@ -11,154 +11,26 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
-from core import tracing
-from core.capabilities import Capabilities, read_capabilities
-from core.chain import Call, Chain, Implementation, read_implementations
+from core.backend import Backend, Checked, check_plugin
+from core.capabilities import read_capabilities
 from core.discovery import (
     BACKEND_GROUP,
     DISABLE_VARIABLE,
     GROUPS,
     PLUGIN_GROUP,
     Candidate,
-    InvalidPlugin,
-    Plugin,
     disabled_plugins,
     scan,
 )
 from core.errors import BackendLoadError, BackendNotFound, OptionError
-from core.hookspecs import HOOK_NAMES
+from core.install import INSTALL_COMMANDS, install_hint
+from core.status import BackendStatus, PluginStatus, Status
 
 logger = logging.getLogger("core")
 
 BACKEND_VARIABLE = "CORE_BACKEND"
-
-#: Which command installs what this repository ships; third parties are found, not listed.
-INSTALL_COMMANDS = {
-    "torch": "pip install core[torch]",
-    "onnx": "pip install core[onnx]",
-    "openvino": "pip install core[openvino]",
-}
-
-Status = Literal["ok", "broken", "duplicate", "disabled"]
-
-
-@dataclass(frozen=True)
-class PluginStatus:
-    """One wrapping plugin as `core.plugins()` reports it.
-
-    Attributes:
-        status: `"ok"`, `"broken"` (does not import or is invalid), `"duplicate"` (claimed by
-            several distributions) or `"disabled"` (through `CORE_DISABLE_PLUGINS`).
-        distribution: Name and version of what installed it; "" when registered in code.
-        entry_point: `module:attribute` it points to; "" when registered in code.
-        file: The plugin's source file.
-        error: Why it is not "ok".
-        hooks: Which of the six it implements.
-    """
-
-    name: str
-    status: Status
-    distribution: str = ""
-    entry_point: str = ""
-    file: str = ""
-    error: str = ""
-    hooks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class BackendStatus(PluginStatus):
-    """One backend as `core.backends()` reports it.
-
-    Attributes:
-        wrappers: Names of the wrapping plugins around it, outermost first.
-        calls: For each hook, whom a call reaches, in order: plugins, then the backend.
-        capabilities: What it says of itself.
-    """
-
-    wrappers: tuple[str, ...] = ()
-    calls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    capabilities: Capabilities = field(default_factory=Capabilities)
-
-
-@dataclass(frozen=True, eq=False)
-class _Checked:
-    """A plugin whose hooks fit the specifications."""
-
-    plugin: Plugin
-    implementations: tuple[Implementation, ...]
-
-    @property
-    def hooks(self) -> tuple[str, ...]:
-        found = {hook for hook, _ in self.implementations}
-        return tuple(hook for hook in HOOK_NAMES if hook in found)
-
-
-@dataclass(frozen=True, eq=False)
-class Backend:
-    """A backend ready to be called, with its wrapping plugins.
-
-    Attributes:
-        wrappers: Outermost first.
-    """
-
-    checked: _Checked
-    capabilities: Capabilities
-    around: tuple[_Checked, ...]
-
-    @property
-    def plugin(self) -> Plugin:
-        return self.checked.plugin
-
-    @property
-    def name(self) -> str:
-        return self.plugin.name
-
-    @cached_property
-    def hooks(self) -> frozenset[str]:
-        return frozenset(self.checked.hooks)
-
-    @property
-    def wrappers(self) -> tuple[Plugin, ...]:
-        return tuple(checked.plugin for checked in self.around)
-
-    @cached_property
-    def chains(self) -> dict[str, Call]:
-        """Each hook the backend implements, as one call."""
-        chains: dict[str, Call] = {}
-        for hook in self.checked.hooks:
-            chain = self._chain(hook)
-            chains[hook] = tracing.traced(chain, hook, self.name) if tracing.enabled() else chain
-        return chains
-
-    def _chain(self, hook: str) -> Chain:
-        everybody = (self.checked, *self.around)
-        return Chain(
-            hook,
-            [
-                (checked.plugin, implementation)
-                for checked in everybody
-                for name, implementation in checked.implementations
-                if name == hook
-            ],
-        )
-
-    @cached_property
-    def unwrapped(self) -> Backend:
-        """The same backend without plugins."""
-        return Backend(self.checked, self.capabilities, ())
-
-    @property
-    def calls(self) -> dict[str, tuple[str, ...]]:
-        """For each hook, the names of those a call reaches, outermost first."""
-        return {
-            hook: tuple(link.plugin.name for link in self._chain(hook).links)
-            for hook in self.checked.hooks
-        }
 
 
 class Registry:
@@ -175,7 +47,7 @@ class Registry:
         self._registered: dict[str, dict[str, tuple[Any, Any]]] = {group: {} for group in GROUPS}
         self._scanned: tuple[tuple[str, ...], tuple[Candidate, ...]] | None = None
         self._backends: dict[str, Backend] = {}
-        self._plugins: dict[str, _Checked | BackendLoadError] = {}
+        self._plugins: dict[str, Checked | BackendLoadError] = {}
         self._generation = 0
 
     # In code
@@ -203,7 +75,7 @@ class Registry:
                     f"{name!r} is already installed by distribution {installed[0]}; "
                     "choose another name."
                 )
-        instance = _check(candidate).plugin.implementation
+        instance = check_plugin(candidate).plugin.implementation
         with self._lock:
             self._registered[group][name] = (given, instance)
             self._forget()
@@ -318,7 +190,7 @@ class Registry:
             raise BackendNotFound(self._not_found(name))
         if len(found) > 1:
             raise _claimed_twice(found)
-        checked = _check(found[0])
+        checked = check_plugin(found[0])
         try:
             capabilities = read_capabilities(checked.plugin.implementation)
         except Exception as error:
@@ -327,7 +199,7 @@ class Registry:
         _ = backend.chains  # put together before any thread calls it
         return backend
 
-    def _around(self) -> tuple[_Checked, ...]:
+    def _around(self) -> tuple[Checked, ...]:
         """Every usable wrapping plugin, by name."""
         disabled = disabled_plugins()
         opened = [
@@ -335,18 +207,18 @@ class Registry:
             for name, found in self._by_name(PLUGIN_GROUP).items()
             if name not in disabled
         ]
-        return tuple(checked for checked in opened if isinstance(checked, _Checked))
+        return tuple(checked for checked in opened if isinstance(checked, Checked))
 
-    def _plugin(self, name: str, found: list[Candidate]) -> _Checked | BackendLoadError:
+    def _plugin(self, name: str, found: list[Candidate]) -> Checked | BackendLoadError:
         """A wrapping plugin, opened once for all backends; a broken one warns once."""
         with self._opening_lock(PLUGIN_GROUP, name):
             known = self._plugins.get(name)
             if known is not None:
                 return known
             generation = self._generation
-            opened: _Checked | BackendLoadError
+            opened: Checked | BackendLoadError
             try:
-                opened = _check(found[0]) if len(found) == 1 else _claimed_twice(found)
+                opened = check_plugin(found[0]) if len(found) == 1 else _claimed_twice(found)
             except BackendLoadError as error:
                 opened = error
             if isinstance(opened, BackendLoadError):
@@ -402,14 +274,6 @@ class Registry:
         return f"There is no backend {name!r}.{hint} Installed: {', '.join(names)}."
 
 
-def _check(candidate: Candidate) -> _Checked:
-    try:
-        plugin = candidate.open()
-        return _Checked(plugin, read_implementations(plugin))
-    except InvalidPlugin as error:
-        raise candidate.error(str(error)) from error
-
-
 def _claimed_twice(found: list[Candidate]) -> BackendLoadError:
     kind = "Backend" if found[0].group == BACKEND_GROUP else "Plugin"
     claimants = " and ".join(f"{c.distribution or 'code'} ({c.value})" for c in found)
@@ -435,36 +299,7 @@ def _switched_off() -> str:
     return f"Switched off by {DISABLE_VARIABLE}."
 
 
-def install_hint() -> str:
-    """The sentence that tells how to install a backend."""
-    commands = ", ".join(f"`{command}`" for command in INSTALL_COMMANDS.values())
-    return f"Install one with {commands}."
-
-
-def status_table(statuses: Mapping[str, BackendStatus]) -> list[tuple[str, str, str, str]]:
-    """(name, status, distribution, hooks or error) of each backend."""
-    return [
-        (s.name, s.status, s.distribution or "registered in code", ", ".join(s.hooks) or s.error)
-        for s in statuses.values()
-    ]
-
-
 #: The plugins of this process.
 registry = Registry()
 
-__all__ = [
-    "BACKEND_GROUP",
-    "BACKEND_VARIABLE",
-    "DISABLE_VARIABLE",
-    "INSTALL_COMMANDS",
-    "PLUGIN_GROUP",
-    "Backend",
-    "BackendStatus",
-    "Capabilities",
-    "Plugin",
-    "PluginStatus",
-    "Registry",
-    "install_hint",
-    "registry",
-    "status_table",
-]
+__all__ = ["BACKEND_VARIABLE", "Registry", "registry"]

@@ -62,11 +62,6 @@ class TokenBatch:
         """Tokens of a row, padding included."""
         return int(self.input_ids.shape[1])
 
-    @cached_property
-    def is_padded(self) -> bool:
-        """Whether any row is shorter than the batch."""
-        return not self.attention_mask.all()
-
 
 class Runtime(ABC):
     """Runs padded batches; everything around them is shared.
@@ -84,6 +79,8 @@ class Runtime(ABC):
     #: Tokens per batch the runtime runs best; None leaves it to the engine.
     batch_tokens: int | None = None
 
+    #: The `torch.device` tensors of the embeddings belong on; None leaves them on the CPU.
+    tensor_device: Any = None
     #: Whether batches may be padded on the side the tokenizer does not use, positions counted from
     #: the padding's start as in PyTorch. Only verification does that; False leaves it out.
     any_padding_side: bool = True

@@ -26,6 +26,7 @@ if sys.platform != "win32":
     import fcntl
 
 STAGING_PREFIX = ".core-staging-"
+_PREVIOUS_SUFFIX = ".core-previous"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 # EXDEV: overlayfs, for a directory of a lower layer.
@@ -102,15 +103,21 @@ def replace_files(tree: Path, target: Path, order: tuple[str, ...] = ()) -> None
 
 def recover(target: Path) -> None:
     """Finish or undo a replacement in two steps that was killed between them."""
-    previous = _previous(target)
-    if not previous.is_dir():
+    previous = _previous(target) if target.name else None
+    if previous is None or not previous.is_dir():
         return
     with locked_directory(target.parent):
         if not target.exists():
-            with suppress(FileNotFoundError):  # another process was faster
+            with suppress(OSError):  # another process was faster, or this one may not write
                 previous.rename(target)
         else:
             shutil.rmtree(previous, ignore_errors=True)
+
+
+def recover_inside(folder: Path) -> None:
+    """`recover` for everything that lies in a directory."""
+    for previous in folder.glob(_previous(Path("*")).name):
+        recover(folder / previous.name[1 : -len(_PREVIOUS_SUFFIX)])
 
 
 def sync_tree(tree: Path) -> None:
@@ -161,12 +168,32 @@ def explained_writes(target: Path) -> Iterator[None]:
     except (OSError, CoreError) as error:
         # A hook that fails to write arrives wrapped.
         cause = error.__cause__ if isinstance(error, PluginError) else error
-        if not isinstance(cause, OSError) or cause.errno not in _REASONS:
+        if not isinstance(cause, OSError):
+            raise
+        if not _concerns(cause, target):
+            if isinstance(error, CoreError):
+                raise
+            raise CoreError(f"Cannot read what goes to {target}: {error}.") from error
+        if cause.errno not in _REASONS:
             if isinstance(error, CoreError):
                 raise
             raise CoreError(f"Cannot write {target}: {error}. Nothing was changed.") from error
         reason = _REASONS[cause.errno].format(place=target.parent)
         raise CoreError(f"Cannot write {target}: {reason} Nothing was changed.") from error
+
+
+_ONLY_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def _concerns(error: OSError, target: Path) -> bool:
+    """Whether the system refused something at the target, and not at a file that was read."""
+    if error.errno in _ONLY_WRITING or not isinstance(error.filename, str | bytes):
+        return True
+    path = Path(os.fsdecode(error.filename)).absolute()
+    places = {target.absolute(), target.resolve()}
+    return any(part.startswith(STAGING_PREFIX) for part in path.parts) or any(
+        path.is_relative_to(place) or place.is_relative_to(path) for place in places
+    )
 
 
 _REASONS = {
@@ -219,7 +246,7 @@ def _replace_in_two_steps(tree: Path, target: Path) -> None:
 
 
 def _previous(target: Path) -> Path:
-    return target.with_name(f".{target.name}.core-previous")
+    return target.with_name(f".{target.name}{_PREVIOUS_SUFFIX}")
 
 
 def _relative_cwd(target: Path) -> Path | None:

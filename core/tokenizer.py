@@ -208,13 +208,19 @@ def read_tokenizer(source: Checkpoint, architecture: Architecture) -> Tokenizer:
     name = architecture.file("tokenizer.json")
     tokenizer = _parse(source, name) if source.has(name) else _convert(source, architecture)
     padding = tokenizer.padding or {}
-    side = str(settings.get("padding_side") or padding.get("direction") or "right")
+    padding_side = settings.get("padding_side") or padding.get("direction") or "right"
+    truncation_side = settings.get("truncation_side") or "right"
+    for key, side in (("padding_side", padding_side), ("truncation_side", truncation_side)):
+        if side not in ("left", "right"):
+            raise ModelFormatError(
+                f"{source}: the tokenizer's {key} is {side!r}; it must be 'left' or 'right'."
+            )
     return Tokenizer(
         tokenizer,
         max_length=architecture.max_seq_length,
         pad_id=_pad_id(tokenizer, settings, architecture),
-        padding_side=side,
-        truncation_side=str(settings.get("truncation_side") or "right"),
+        padding_side=padding_side,
+        truncation_side=truncation_side,
         lowercase=architecture.do_lower_case,
         add_special_tokens=not architecture.is_static,
     )
@@ -277,7 +283,9 @@ def _convert_with_transformers(
     small = [n for n in beside if n.endswith((".json", ".txt", ".model", ".vocab"))]
     folder = source.folder(small) / architecture.path
     try:
-        converted = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        converted = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
         backend = converted.backend_tokenizer
     except Exception as error:
         raise ModelError(

@@ -1,5 +1,7 @@
-"""The torch backend's transformer in a form an exporter can trace; shared by the backends that
-export from it. torch and transformers are imported inside: `core` runs without them."""
+"""A torch module in a form an exporter can trace; shared by the backends that export from one.
+
+torch and transformers are imported inside: `core` runs without them.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,21 @@ from core.operations import hooks
 from core.options import ExportOptions, LoadOptions
 
 
-def open_source(source: Checkpoint, options: ExportOptions, wanted: str) -> EmbeddingModel:
-    """The model on the torch backend, to be exported as `wanted` ("ONNX", ...).
+def open_source(
+    source: Checkpoint, options: ExportOptions, wanted: str, backend: str
+) -> EmbeddingModel:
+    """The model on `backend`, one that runs torch modules, to be exported as `wanted` ("ONNX").
 
     Raises:
-        UnsupportedOperation: The torch backend is not installed.
+        UnsupportedOperation: The backend is not installed.
     """
     try:
-        torch_backend = hooks("torch")
+        origin = hooks(backend)
     except PluginError as error:
         raise UnsupportedOperation(
             f"Exporting {source} to {wanted} starts from its PyTorch weights, which needs the "
-            f"torch backend. {error} To run the model without PyTorch, export it once where it is "
-            "installed and copy the directory."
+            f"{backend} backend. {error} To run the model without PyTorch, export it once where "
+            "that is installed and copy the directory."
         ) from error
     load = LoadOptions(
         device="cpu",
@@ -38,7 +42,7 @@ def open_source(source: Checkpoint, options: ExportOptions, wanted: str) -> Embe
         model_kwargs={"attn_implementation": "eager", **options.model_kwargs},
         config_kwargs=options.config_kwargs,
     )
-    return torch_backend.load(source, load)
+    return origin.load(source, load)
 
 
 def last_hidden_state(module: Any, names: Sequence[str]) -> tuple[Any, tuple[Any, ...]]:

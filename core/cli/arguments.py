@@ -10,24 +10,29 @@ from typing import Any
 from core.errors import OptionError
 
 
-def add_model(parser: argparse.ArgumentParser, *, backend_required: bool = False) -> None:
+def add_model(
+    parser: argparse.ArgumentParser,
+    *,
+    backend_required: bool = False,
+    file_name: str = "the file to load, where the model has several",
+) -> None:
     """MODEL and where to find and run it."""
     parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the Hub")
     parser.add_argument(
         "-b", "--backend", required=backend_required, help="torch, onnx, openvino, ..."
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; the backend's choice if absent")
-    parser.add_argument("--file-name", help="the file to load, where the model has several")
+    parser.add_argument("--file-name", help=file_name)
     add_source(parser)
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="let code from the repository run"
+    )
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Where the model's files come from."""
     parser.add_argument("--revision", help="branch, tag, commit or refs/pr/N on the Hub")
     parser.add_argument("--local-files-only", action="store_true", help="open no connection")
-    parser.add_argument(
-        "--trust-remote-code", action="store_true", help="let code from the repository run"
-    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

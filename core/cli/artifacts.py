@@ -26,7 +26,14 @@ def add_commands(commands: Any) -> None:
         ("quantize", "write a version with fewer bits", run_quantize),
     ):
         parser = commands.add_parser(name, help=help_text, description=help_text.capitalize() + ".")
-        add_model(parser, backend_required=name == "export")
+        if name == "export":
+            add_model(
+                parser,
+                backend_required=True,
+                file_name="of the new file; the backend's default if absent",
+            )
+        else:
+            add_model(parser)
         parser.add_argument("-t", "--target", help="directory; the model's own if absent")
         parser.add_argument(
             "--set",

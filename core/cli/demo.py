@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
 def run(parsed: argparse.Namespace) -> None:
     """Similarities, agreement between backends, speed of each."""
     import core
-    from core.registry import install_hint
+    from core.install import install_hint
 
     usable = [name for name, status in core.backends().items() if status.status == "ok"]
     if not usable:

@@ -88,7 +88,7 @@ def _embed(
         "precision": parsed.precision,
         "show_progress_bar": sys.stderr.isatty(),
     }
-    from core.model import STREAM_WINDOW
+    from core.inputs import STREAM_WINDOW
 
     # int8 takes its ranges from all embeddings; everything else streams.
     window = None if parsed.precision in ("int8", "uint8") else STREAM_WINDOW

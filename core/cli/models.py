@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from core.cli.arguments import add_json, add_source, print_json, print_table
+from core.cli.arguments import add_json, add_source, print_json, print_table, size_of
+
+if TYPE_CHECKING:
+    from core.inspection import ModelInfo
 
 
 def add_commands(commands: Any) -> None:
@@ -31,7 +35,8 @@ def show_backends(parsed: argparse.Namespace) -> None:
     """Name, status, distribution, operations."""
     import core
     from core.cli.plugins import describe
-    from core.registry import install_hint, status_table
+    from core.install import install_hint
+    from core.status import status_table
 
     statuses = core.backends()
     if parsed.json:
@@ -52,7 +57,7 @@ def show_backends(parsed: argparse.Namespace) -> None:
 def show_info(parsed: argparse.Namespace) -> None:
     """What a model consists of, and which files each backend finds."""
     from core.checkpoint import resolve
-    from core.inspection import artifact_rows, inspect_model, render
+    from core.inspection import inspect_model
 
     source = resolve(
         parsed.model, revision=parsed.revision, local_files_only=parsed.local_files_only
@@ -68,3 +73,46 @@ def show_info(parsed: argparse.Namespace) -> None:
         print_table(rows)
     else:
         print("\nNo installed backend finds a file it can load.")
+
+
+def render(info: ModelInfo) -> str:
+    """A few lines for people."""
+    rows: list[tuple[str, Any]] = [
+        ("model", info.model),
+        ("commit", info.commit),
+        ("modules", " > ".join(info.modules)),
+        ("dimension", info.dimension),
+        ("longest text", f"{info.max_seq_length} tokens" if info.max_seq_length else "no limit"),
+        ("similarity", info.similarity),
+        ("truncated to", info.truncate_dim),
+    ]
+    for name, prompt in info.prompts.items():
+        mark = " (default)" if name == info.default_prompt_name else ""
+        rows.append((f"prompt {name}{mark}", json.dumps(prompt, ensure_ascii=False)))
+    lines = [f"{title:16} {value}" for title, value in rows if value is not None]
+    return "\n".join(lines)
+
+
+def artifact_rows(info: ModelInfo) -> list[tuple[str, ...]]:
+    """A table of the artifacts, its header first; the default of each backend has a star."""
+    rows: list[tuple[str, ...]] = [("BACKEND", "FILE", "SIZE", "PRECISION", "DRIFT")]
+    for found in info.artifacts:
+        rows.append(
+            (
+                found.backend,
+                found.file + (" *" if found.default else ""),
+                "?" if found.size is None else size_of(found.size),
+                found.precision or "?",
+                _drift(found.verification),
+            )
+        )
+    return rows
+
+
+def _drift(verification: dict[str, Any] | None) -> str:
+    if verification is None:
+        return "-"
+    mean, least = verification.get("mean_cosine"), verification.get("min_cosine")
+    if not isinstance(mean, float | int) or not isinstance(least, float | int):
+        return "-"
+    return f"cosine mean {mean:.6f}, minimum {least:.6f}"

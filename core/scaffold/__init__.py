@@ -9,7 +9,8 @@ from pathlib import Path
 
 from core import SPEC_VERSION, __version__
 from core.errors import OptionError
-from core.registry import INSTALL_COMMANDS, registry
+from core.install import INSTALL_COMMANDS
+from core.registry import registry
 
 _SUFFIX = ".template"
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from core.errors import OptionError
-from core.model import EmbeddingModel, check_texts
-from core.operations import choose_prompt
+from core.inputs import check_texts, choose_prompt
+from core.model import EmbeddingModel
 from core.options import EncodeOptions
 from core.pool import ProcessPool
 from core.sentence_transformers.arguments import as_tensor

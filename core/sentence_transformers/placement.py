@@ -14,16 +14,13 @@ _DTYPES = ("float32", "float16", "bfloat16")
 
 def device_of(model: EmbeddingModel) -> Any:
     """A `torch.device` where torch runs the model, else its name."""
-    if model.backend != "torch":
-        return Device(model.device)
-    import torch
-
-    return torch.device(model.device)
+    own = getattr(model.runtime, "tensor_device", None)
+    return Device(model.device) if own is None else own
 
 
 def dtype_of(model: EmbeddingModel) -> Any:
     """A `torch.dtype` where torch runs the model, else its name."""
-    if model.backend != "torch":
+    if getattr(model.runtime, "tensor_device", None) is None:
         return model.dtype
     import torch
 
@@ -100,7 +97,9 @@ def transformers_tokenizer(model: EmbeddingModel) -> Any:
     beside = [n for n in source.names if n.rpartition("/")[0] == source.architecture.path]
     small = [n for n in beside if n.endswith((".json", ".txt", ".model", ".vocab"))]
     folder = source.folder(small) / source.architecture.path
-    found = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    found = AutoTokenizer.from_pretrained(
+        str(folder), local_files_only=True, trust_remote_code=False
+    )
     if model.max_seq_length is not None:
         found.model_max_length = model.max_seq_length
     return found

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 import core
-from core.registry import PLUGIN_GROUP, registry
+from core.discovery import PLUGIN_GROUP
+from core.registry import registry
 from core.testing.subject import TEXTS, Subject
 
 

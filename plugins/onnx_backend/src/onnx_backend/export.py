@@ -11,7 +11,9 @@ from typing import Any
 from core import Artifact, Checkpoint, ExportOptions
 from core.errors import OptionError
 from core.options import check_names
+from core.process_wide import process_wide
 from core.traceable import last_hidden_state, open_source, tracing
+from onnx_backend.plugin import EXPORTS_FROM
 from onnx_backend.storage import to_half, versions, write_model
 
 EXPORTERS = ("direct", "optimum")
@@ -66,7 +68,10 @@ def trace(
 ) -> tuple[Path, Mapping[str, str]]:
     """An ONNX file in `scratch` that gives `last_hidden_state`, and what made it."""
     path = scratch / "model.onnx"
-    with open_source(source, options, "ONNX") as model, tracing(source, "an ONNX graph"):
+    with (
+        open_source(source, options, "ONNX", EXPORTS_FROM) as model,
+        tracing(source, "an ONNX graph"),
+    ):
         _export_module(model.runtime.module, model.runtime.input_names, path, opset)
     return path, versions("torch", "transformers")
 
@@ -91,6 +96,7 @@ def _export_module(module: Any, names: Sequence[str], path: Path, opset: int) ->
         )
 
 
+@process_wide
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what the exporter logs of its own steps."""

@@ -19,7 +19,7 @@ from core.checkpoint import Checkpoint, check_relative
 from core.errors import ModelFormatError
 
 #: TensorProto.DataType of the types that tell a graph's precision.
-FLOAT, UINT8, INT8, FLOAT16, DOUBLE, BFLOAT16 = 1, 2, 3, 10, 11, 16
+FLOAT, FLOAT16, DOUBLE, BFLOAT16 = 1, 10, 11, 16
 _WEIGHT_ELEMENTS = 256  # smaller tensors are constants of the graph, not weights
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5

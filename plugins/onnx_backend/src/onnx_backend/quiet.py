@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from core.process_wide import process_wide
+
 # They log through the root logger and through loggers named like their modules.
 _LOGGERS = ("", "onnxruntime.transformers", "fusion_base", "onnx_model", "onnx_model_bert")
 
@@ -15,6 +17,7 @@ class _OnlyErrors(logging.Filter):
         return record.levelno >= logging.ERROR
 
 
+@process_wide
 @contextmanager
 def quiet_tools() -> Iterator[None]:
     """Hide what is below an error: advice to preprocess, fusions that found nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,6 @@ from onnx_backend.providers import CPU, Provider, choose_provider, import_runtim
 logger = logging.getLogger("core")
 
 _LOG_ERRORS = 3  # ONNX Runtime's severity: its warnings are about its own choices
-
-#: Opens a session with so many threads inside an operator.
-OpenSession = Callable[[int], Any]
 
 
 class OnnxRuntime(Runtime):

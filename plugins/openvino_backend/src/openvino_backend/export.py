@@ -13,6 +13,7 @@ from core.traceable import last_hidden_state, open_source, tracing
 from openvino_backend.compress import COMPRESSION_OPTIONS, compress_weights
 from openvino_backend.graph import graph_names, write_graph
 from openvino_backend.imports import openvino
+from openvino_backend.plugin import EXPORTS_FROM
 
 EXPORTERS = ("direct", "optimum")
 
@@ -52,7 +53,10 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions) -> Ar
 
 def convert(source: Checkpoint, options: ExportOptions) -> tuple[Any, Mapping[str, str]]:
     """The graph of last_hidden_state with dynamic batch and length, and what made it."""
-    with open_source(source, options, "OpenVINO") as model, tracing(source, "an OpenVINO graph"):
+    with (
+        open_source(source, options, "OpenVINO", EXPORTS_FROM) as model,
+        tracing(source, "an OpenVINO graph"),
+    ):
         graph = trace(model.runtime.module, model.runtime.input_names)
     import torch
     import transformers

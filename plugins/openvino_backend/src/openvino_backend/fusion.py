@@ -86,7 +86,7 @@ def _max(tokens: Node, mask: Node) -> Node:
 
 
 def _cls(tokens: Node, mask: Node) -> Node:
-    # The first real token has the largest mask * (width - position); none at all means column 0.
+    # A stable search finds the first of the largest values: the first 1 of the mask, or column 0.
     return _at(tokens, ops.topk(mask, _one(), 1, "max", "value", stable=True).output(1))
 
 

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from typing import Any
 
 from core.errors import UnsupportedOperation
 
 _SENDER = "openvino_telemetry"
+_importing = threading.RLock()
 
 
 def import_quietly(name: str) -> Any:
     """The module, imported while the one that sends statistics cannot be found."""
-    if name in sys.modules or _SENDER in sys.modules:
-        return importlib.import_module(name)
-    sys.modules[_SENDER] = None  # type: ignore[assignment]  # what makes an import fail
-    try:
-        return importlib.import_module(name)
-    finally:
-        del sys.modules[_SENDER]
+    with _importing:
+        if name in sys.modules or _SENDER in sys.modules:
+            return importlib.import_module(name)
+        sys.modules[_SENDER] = None  # type: ignore[assignment]  # what makes an import fail
+        try:
+            return importlib.import_module(name)
+        finally:
+            del sys.modules[_SENDER]
 
 
 def import_nncf(what: str) -> Any:

@@ -18,6 +18,7 @@ from core.calibration import DATASET_ARGUMENTS
 from core.errors import OptionError, UnsupportedOperation
 from core.modules import run_modules, unit_length
 from core.options import check_names
+from core.process_wide import process_wide
 from core.processor import INT8_INSTRUCTIONS, processor_flags
 from core.runtime import as_numpy
 from openvino_backend.calibration import calibration_batches, choose_texts, feed
@@ -200,6 +201,7 @@ def _agreement(
     return float((unit_length(np, embeddings) * expected).sum(axis=1).mean())
 
 
+@process_wide
 @contextmanager
 def _quiet() -> Iterator[None]:
     """nncf logs every step at INFO and draws progress on standard output, which belongs to results:

@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import OptionError
 from openvino_backend.imports import openvino
 
-#: Devices that pass work on to others, with OpenVINO's name of the property telling which.
+#: Devices that pass work on to others, named after a colon.
 _VIRTUAL = ("AUTO", "MULTI", "HETERO", "BATCH")
 #: Settings that say how work is spread; a caller who gives one has chosen.
 SCHEDULING = ("PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS")

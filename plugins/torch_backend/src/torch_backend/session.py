@@ -57,7 +57,7 @@ class TorchRuntime(Runtime):
         self._run: Any = self.module
         if compile_options is not None:
             self._run = _compiled(self.module, self.input_names, device, compile_options)
-        self._device = device
+        self._device = self.tensor_device = device
         self.device = str(device)
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
         self.dtype = dtype or str(getattr(parameter, "dtype", torch.float32)).removeprefix("torch.")

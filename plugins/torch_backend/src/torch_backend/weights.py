@@ -20,6 +20,7 @@ import torch
 
 from core import Architecture, Checkpoint, LoadOptions
 from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
+from core.process_wide import process_wide
 from core.weights import check_safetensors
 from torch_backend.recipe import is_recipe, read_recipe
 from torch_backend.storage import QUANTIZATION, read_metadata, stored_dtype
@@ -29,6 +30,14 @@ _DEFAULT_NAMES = (
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+)
+#: What a model's own files may ask for; a caller may name any that transformers knows.
+ATTENTION_IMPLEMENTATIONS = (
+    "eager",
+    "sdpa",
+    "flash_attention_2",
+    "flash_attention_3",
+    "flex_attention",
 )
 #: Encoder-decoder architectures of which only the encoder embeds.
 _ENCODERS = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
@@ -156,8 +165,22 @@ def _read_config(
     overrides = {**architecture.config_kwargs, **options.config_kwargs}
     trusted = options.trust_remote_code
     with quiet_transformers(), _explained(source, "config.json", trusted):
-        return AutoConfig.from_pretrained(
+        config = AutoConfig.from_pretrained(
             str(folder), trust_remote_code=trusted, local_files_only=True, **overrides
+        )
+    if options.model_kwargs.get("attn_implementation") is None:
+        stored = architecture.model_kwargs.get("attn_implementation")
+        for name in (stored, config._attn_implementation):
+            _refuse_kernels(source, name)
+    return config
+
+
+def _refuse_kernels(source: Checkpoint, name: Any) -> None:
+    """Any other name is a repository that transformers would fetch native code from."""
+    if name is not None and name not in ATTENTION_IMPLEMENTATIONS:
+        raise UnsupportedOperation(
+            f"{source} asks for the attention implementation {name!r}, which is code from "
+            "elsewhere. Choose one yourself: model_kwargs={'attn_implementation': 'sdpa'}."
         )
 
 
@@ -233,6 +256,7 @@ def _dtype_keyword() -> str:
     return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
 
 
+@process_wide
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Without transformers' loading reports and progress bars; errors still raise."""

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from core.artifact import SIDECAR_SUFFIX
+from core.capabilities import Capabilities
 from core.checkpoint import Checkpoint, check_relative
 from core.errors import ArtifactNotFound
-from core.registry import Capabilities
 
 logger = logging.getLogger("core")
 
