@@ -95,6 +95,9 @@ def cut_batches(
     A single text over the budget makes a batch of its own. Where there would be few batches, they
     are made equal, so that `workers` of them at once end together.
     """
+    if len(tokenized.lengths) == 1:
+        alone = np.zeros(1, dtype=np.int64)
+        return Batches(tokenized, alone, [(0, 1)], pad_id, padding_side, prompt_tokens)
     # Longest first: the last batch to finish is a short one, and memory peaks at once.
     order = np.argsort(-tokenized.lengths, kind="stable")
     lengths = tokenized.lengths[order]
@@ -152,6 +155,10 @@ def pad(
 ) -> TokenBatch:
     """One batch of the texts whose token ids lie end to end in `ids`."""
     width = max(int(lengths.max()), 1)
+    if len(ids) == width * len(lengths):
+        input_ids = ids.reshape(len(lengths), width).astype(np.int64)
+        ones, zeros = np.ones_like(input_ids), np.zeros_like(input_ids)
+        return TokenBatch(input_ids, ones, zeros, prompt_tokens)
     columns = np.arange(width)
     if padding_side == "left":
         real = columns >= (width - lengths)[:, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def read_calibration(calibration: Any, given: dict[str, Any]) -> list[str]:
 
     Args:
         calibration: A sequence of texts; a `.txt` file (one text a line, blank lines skipped) or
-            a `.jsonl` file; or the name of a dataset, which needs the library `datasets`.
+            a `.jsonl` file; or the name of a dataset, which needs the library `datasets`. Blank
+            texts are left out.
         given: The operation's other options. What belongs to reading is taken out of it: `field`
             (of each `.jsonl` line, "text" by default), and `dataset_config_name`, `dataset_split`
             and `column_name`. `num_samples` is read and stays: it bounds how much of a dataset
@@ -38,7 +40,7 @@ def read_calibration(calibration: Any, given: dict[str, Any]) -> list[str]:
     """
     field = given.pop("field", None)
     dataset = [given.pop(name, None) for name in DATASET_ARGUMENTS]
-    num_samples = given.get("num_samples")
+    num_samples = given.get("num_samples") or configured_samples(given.get("config"))
     path = _as_path(calibration)
     if path is not None:
         _refuse(dataset, "a dataset", f"the file {str(path)!r}")
@@ -49,10 +51,23 @@ def read_calibration(calibration: Any, given: dict[str, Any]) -> list[str]:
         texts = _read_dataset(calibration, dataset, num_samples or DATASET_TEXTS)
     else:
         _refuse([*dataset, field], "a dataset or file", "a sequence of texts")
-        texts = list(check_texts(calibration))
+        if not isinstance(calibration, Iterable):
+            raise OptionError(
+                f"calibration is {calibration!r}: give a sequence of texts, a .txt or .jsonl file, "
+                "or the name of a dataset."
+            )
+        texts = [text for text in check_texts(calibration) if text.strip()]
     if not texts:
         raise OptionError(f"No calibration texts in {_shown(calibration)}: give a few hundred.")
     return texts
+
+
+def configured_samples(config: Any) -> int | None:
+    """`num_samples` of a quantization's configuration, a mapping or an object."""
+    if isinstance(config, Mapping):
+        return config.get("num_samples")
+    found = getattr(config, "num_samples", None)
+    return found if isinstance(found, int) else None
 
 
 def _as_path(calibration: Any) -> Path | None:

@@ -356,6 +356,10 @@ def resolve_inside(root: Path, name: str) -> Path:
             f"{path} is a link to {real}, outside the model's directory. core reads only files "
             "inside it; replace the link by the file if you trust it."
         )
+    if path.is_symlink() and not real.exists():
+        raise ModelFormatError(
+            f"{path} is a link to {real}, which is gone. Download or copy the file again."
+        )
     if real.exists() and not stat.S_ISREG(real.stat().st_mode):
         raise ModelFormatError(f"{path} is no plain file. Replace it by the file it stands for.")
     if real.exists() and not os.access(real, os.R_OK):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from core.batching import ACCELERATOR_BATCH_TOKENS, Batches, cpu_batch_tokens, cut_batches
 from core.errors import CoreError, OptionError, PluginError
+from core.forks import check_fork
 from core.modules import pools_prompt
 from core.options import EncodeOptions
 from core.runtime import Runtime, TokenBatch
@@ -43,11 +44,15 @@ def encode_texts(model: EmbeddingModel, texts: Sequence[str], options: EncodeOpt
         PluginError: A batch failed; the message names positions of its texts.
     """
     runtime = model.runtime
+    if model.closed:
+        raise OptionError(f"{model!r} is closed. Load it again to use it.")
     if not isinstance(runtime, Runtime):
         raise OptionError(
             f"encode_texts runs models whose runtime is a core.Runtime; this one's is "
             f"{type(runtime).__name__}."
         )
+    if not runtime.survives_fork:
+        check_fork(type(runtime))
     if options.output_value == "token_embeddings":
         return _token_embeddings(model, runtime, texts, options)
     if not texts:
@@ -79,12 +84,17 @@ def _token_embeddings(
         return [row[mask] for row, mask in zip(hidden, masks, strict=True)]
 
     results: list[NDArray[np.float32] | None] = [None] * len(texts)
-    batches = _prepare(model, runtime, texts, options)
-    with _progress(options, len(texts)) as advance:
+    firsts, duplicates, originals = find_duplicates(texts)
+    batches = _prepare(model, runtime, texts, options, firsts)
+    with _progress(options, len(batches.order)) as advance:
         for positions, rows in _run(runtime, batches, compute, options):
             for position, row in zip(positions, rows, strict=True):
                 results[position] = row
             advance(len(positions))
+    for duplicate, original in zip(duplicates, originals, strict=True):
+        computed = results[original]
+        assert computed is not None
+        results[duplicate] = computed.copy()
     return [row for row in results if row is not None]
 
 

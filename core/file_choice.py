@@ -35,6 +35,15 @@ def find_artifacts(names: Sequence[str], capabilities: Capabilities, path: str =
     return [*defaults, *others]
 
 
+def is_file_of(name: str, capabilities: Capabilities) -> bool:
+    """Whether a file's name is one the backend loads."""
+    known = (*capabilities.file_names, *capabilities.file_patterns)
+    # The transformer may lie in a folder of its own, and its artifacts with it.
+    return any(
+        _matches(name, known_name) or name.endswith(f"/{known_name}") for known_name in known
+    )
+
+
 def choose_artifact(
     source: Checkpoint,
     backend: str,

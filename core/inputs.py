@@ -72,6 +72,8 @@ def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
     # Both tests run at the interpreter's own speed; rows are looked at only when one fails.
     if not set(map(type, rows)) <= {str}:
         _refuse_other_than_text(rows, start)
+        # numpy's strings and other subclasses: plain ones go to tokenizers and other processes.
+        rows = [str.__str__(text) for text in rows]
     if not all(map(str.isascii, rows)):
         _refuse_surrogates(rows, start)
     return rows

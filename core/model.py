@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -103,6 +104,12 @@ class EmbeddingModel:
     def backend(self) -> str:
         """Its backend's name."""
         return self.hooks.name
+
+    @property
+    def weight_files(self) -> tuple[str, ...]:
+        """Files of the checkpoint its weights were read from; empty where it has none."""
+        stated: tuple[str, ...] = getattr(self.runtime, "files", ())
+        return stated or ((self.file_name,) if self.file_name else ())
 
     @property
     def identity(self) -> str:
@@ -362,6 +369,7 @@ class EmbeddingModel:
             raise CoreError(
                 "Only models from core.load can be pickled: pickling stores how to load it again."
             )
+        _check_portable(self._reload["model_kwargs"])
         state = {
             "prompts": self.prompts,
             "default_prompt_name": self.default_prompt_name,
@@ -370,6 +378,19 @@ class EmbeddingModel:
             "max_seq_length": self.max_seq_length if self._tokenizer is not None else None,
         }
         return _load_again, (self._reload, state)
+
+
+def _check_portable(model_kwargs: Mapping[str, Any]) -> None:
+    """Raise `CoreError` for a load option that cannot go to another process."""
+    for name, value in model_kwargs.items():
+        try:
+            pickle.dumps(value)
+        except Exception as error:  # whatever its __reduce__ raises
+            raise CoreError(
+                f"The model was loaded with {name}={value!r} in model_kwargs, which cannot be "
+                f"pickled ({error}), so another process cannot load it the same way. Load it with "
+                "plain values: a mapping, strings and numbers."
+            ) from error
 
 
 def _load_again(arguments: dict[str, Any], state: dict[str, Any]) -> EmbeddingModel:

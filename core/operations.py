@@ -395,9 +395,10 @@ class Hooks:
                 names = [artifact.file_name]
                 record_finished(folder, names)
                 logger.warning(
-                    "%s has no file for the %s backend: exported one in %.1f s to %s. To keep it "
-                    "with the model, save it: model.save(path).",
+                    "%s %s the %s backend: exported one in %.1f s to %s. To keep it with the "
+                    "model, save it: model.save(path).",
                     checkpoint,
+                    "was to be exported for" if options.export else "has no file for",
                     self.name,
                     time.perf_counter() - start,
                     folder / artifact.file_name,
@@ -434,7 +435,12 @@ class Hooks:
         trust_remote_code: bool,
     ) -> Artifact:
         """Staging, hook, verification, sidecar, publication."""
-        from core.publish import destination_of, publish_artifact, staging_directory
+        from core.publish import (
+            check_overwritten,
+            destination_of,
+            publish_artifact,
+            staging_directory,
+        )
 
         if operation not in self._backend.hooks:
             raise self._unsupported(operation)
@@ -445,11 +451,20 @@ class Hooks:
             artifact = dataclasses.replace(
                 artifact, root=staging, backend=self.name, operation=operation
             )
-            origin, weights = source, []
+            origin: Checkpoint = source
+            weights: tuple[str, ...] = ()
             if reference is not None:
                 with reference() as model:
+                    own = source.directory
+                    same = own is not None and destination.resolve() == own.resolve()
+                    check_overwritten(
+                        artifact,
+                        destination,
+                        self.capabilities,
+                        model.weight_files if same else (),
+                    )
                     verification = self._verify(artifact, model, source, options, trust_remote_code)
-                    origin, weights = model.source, [n for n in [model.file_name] if n]
+                    origin, weights = model.source, model.weight_files
                 artifact = dataclasses.replace(artifact, verification=verification)
             record = artifact.sidecar(origin.identity(weights))
             (staging / (artifact.file_name + SIDECAR_SUFFIX)).write_text(

@@ -16,7 +16,6 @@ program's own works, and no `if __name__ == "__main__"` is needed.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import pickle
 import queue
@@ -35,17 +34,19 @@ import numpy as np
 
 from core.encode import find_duplicates
 from core.errors import OptionError, PluginError
-from core.inputs import check_stream, check_texts
+from core.inputs import check_stream, check_texts, choose_prompt, take_window
 from core.model import EmbeddingModel
 from core.options import EncodeOptions, check_names, field_names
-from core.pool_worker import receive, send
-from core.precision import quantize_embeddings, to_tensor
+from core.pool_worker import receive_bytes, send
+from core.precision import finish
 from core.threads import THREADS_VARIABLE, available_cpus
 
 #: Texts given to a process at once.
 CHUNK_TEXTS = 1_024
 # Work that ends so many processes is not given to another.
 _MOST_DEATHS = 3
+# A process that broke the pipe is given so long to end with its own exit code.
+_LAST_WORDS_SECONDS = 2.0
 
 
 @dataclass
@@ -64,8 +65,8 @@ class _ProcessDiedError(Exception):
 class ProcessPool:
     """Processes that each hold a copy of a model. Safe to use from several threads.
 
-    The copies are made once: what is changed on `model` afterwards (prompts, truncation) does not
-    reach them.
+    Prompts and truncation are those of `model` at the time of a call. Its `max_seq_length` is
+    that of the time the pool was made.
 
     Args:
         model: From `core.load`.
@@ -95,6 +96,12 @@ class ProcessPool:
         for name, value in (("processes", processes), ("threads", threads)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise OptionError(f"{name} must be 1 or more, not {value!r}.")
+        if not model.hooks.distribution:
+            raise OptionError(
+                f"The {model.backend} backend was registered in code, which other processes do not "
+                "run: they find installed backends only. Install it (`core new-backend` writes the "
+                "package)."
+            )
         self.model = model
         self.processes = processes or available_cpus()
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
@@ -108,8 +115,12 @@ class ProcessPool:
                 worker.start()
             for worker in self._workers:
                 worker.wait_until_loaded()
-        except BaseException:
+        except BaseException as error:
             self._stop()
+            if isinstance(error, _ProcessDiedError):
+                raise PluginError(
+                    f"A worker process ended while it loaded the model: {error}."
+                ) from error
             raise
         self._threads = [
             threading.Thread(target=self._serve, args=(w,), daemon=True, name="core-pool")
@@ -149,7 +160,7 @@ class ProcessPool:
         parsed = self._parse(options)
         check_stream(texts, window, parsed)
         source = iter(texts)
-        chunks = iter(lambda: list(itertools.islice(source, window)), [])
+        chunks = iter(lambda: take_window(source, window), [])
         return (self._finish(block, parsed) for block in self._run(chunks, parsed))
 
     def close(self) -> None:
@@ -196,15 +207,21 @@ class ProcessPool:
 
     def _run(self, chunks: Iterable[Sequence[str]], options: EncodeOptions) -> Iterator[Any]:
         """Results of the chunks in order; a bounded number of them is under way at once."""
-        # Ranges of int8 come from all rows, and tensors are made where the caller is.
-        inner = replace(
-            options, precision="float32", convert_to_tensor=False, show_progress_bar=False
-        )
+        # The copies are as the model was when they were made; it may have other prompts by now.
+        prompt = choose_prompt(self.model, options)
+        inner = replace(options, prompt=prompt, prompt_name=None, show_progress_bar=False)
         waiting: deque[_Task] = deque()
-        start = 0
+        failure: Exception | None = None
+        source, start = iter(chunks), 0
         try:
-            for chunk in chunks:
-                check_texts(chunk, start)
+            while True:
+                try:
+                    chunk = check_texts(next(source), start)
+                except StopIteration:
+                    break
+                except Exception as error:  # what was read before it is still answered
+                    failure = error
+                    break
                 task = _Task(chunk, start, inner)
                 start += len(chunk)
                 waiting.append(task)
@@ -216,15 +233,12 @@ class ProcessPool:
         finally:
             for task in waiting:
                 task.future.cancel()
+        if failure is not None:
+            raise failure
 
     def _finish(self, result: Any, options: EncodeOptions) -> Any:
-        if options.precision != "float32":
-            result = quantize_embeddings(result, options.precision)
-        if not options.convert_to_tensor:
-            return result
-        if options.output_value == "token_embeddings":
-            return [to_tensor(tokens, self.model) for tokens in result]
-        return to_tensor(result, self.model)
+        """What `model.encode` does after the backend, here: int8's ranges come from all rows."""
+        return finish(result, self.model, options)
 
     def _serve(self, worker: _Process) -> None:
         """A thread's life: give one process one task after the other."""
@@ -244,7 +258,7 @@ class ProcessPool:
             try:
                 if not worker.alive:
                     self._start(worker)
-                result = worker.ask((task.texts, task.options))
+                result = worker.ask(pickle.dumps((task.texts, task.options), protocol=5))
             except _ProcessDiedError as died:
                 worker.kill()
                 task.deaths += 1
@@ -312,9 +326,11 @@ class _Process:
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
             THREADS_VARIABLE: str(self._threads),
             "OMP_NUM_THREADS": str(self._threads),
+            "RAYON_NUM_THREADS": str(self._threads),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "core.pool_worker"],
+            # Without the current directory, unless this program imports from there as well.
+            [sys.executable, "-P", "-m", "core.pool_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -322,18 +338,21 @@ class _Process:
 
     def wait_until_loaded(self) -> None:
         """Raises what loading the model raised."""
-        try:
-            answer = self.ask(self._state)
-        except _ProcessDiedError as died:
-            raise PluginError(
-                f"A worker process ended while it loaded the model: {died}."
-            ) from died
+        answer = self.ask(self._state)
         if isinstance(answer, BaseException):
             self.kill()
             raise answer
         self.loaded = True
 
-    def ask(self, message: Any) -> Any:
+    def ask(self, message: bytes) -> Any:
+        """The answer to a pickled message.
+
+        Whatever goes wrong between the first byte sent and the last one read ends the process:
+        the rest of an answer in the pipe would be taken for the next one.
+
+        Raises:
+            _ProcessDiedError: It ended.
+        """
         process = self._process
         if process is None:
             raise _ProcessDiedError("it was stopped")
@@ -341,11 +360,18 @@ class _Process:
         assert process.stdout is not None
         try:
             send(process.stdin, message)
-            return receive(process.stdout)
+            answer = receive_bytes(process.stdout)
         except (OSError, EOFError, ValueError) as error:
-            code = process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LAST_WORDS_SECONDS)
+            self.kill()
+            code = process.returncode
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise _ProcessDiedError(f"the process ended with {how}") from error
+        except BaseException:
+            self.kill()
+            raise
+        return pickle.loads(answer)
 
     def kill(self) -> None:
         """End the process at once; it holds nothing that could be lost."""

@@ -1,7 +1,7 @@
 """The process at the other end of `core.ProcessPool`: `python -m core.pool_worker`.
 
-Reads a pickled model from standard input, then (texts, options) again and again, and writes an
-array or an exception for each to standard output. Ends with its input.
+Reads a pickled model from standard input, then (texts, options) again and again, and writes what
+the backend made of them, or an exception, to standard output. Ends with its input.
 """
 
 from __future__ import annotations
@@ -11,30 +11,24 @@ import pickle
 import signal
 import struct
 import sys
-from typing import IO, Any
+from typing import IO
 
 _LENGTH = struct.Struct(">Q")
 
 
-def send(stream: IO[bytes], message: Any) -> None:
-    """Write one message: its length, then its pickle."""
-    data = message if isinstance(message, bytes) else pickle.dumps(message, protocol=5)
+def send(stream: IO[bytes], data: bytes) -> None:
+    """Write one message: its length, then the pickle."""
     stream.write(_LENGTH.pack(len(data)))
     stream.write(data)
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> Any:
-    """Read one message.
+def receive_bytes(stream: IO[bytes]) -> bytes:
+    """One message as it was pickled.
 
     Raises:
         EOFError: The other end is gone.
     """
-    return pickle.loads(receive_bytes(stream))
-
-
-def receive_bytes(stream: IO[bytes]) -> bytes:
-    """One message as it was pickled."""
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         raise EOFError
@@ -56,16 +50,17 @@ def main() -> None:
         try:
             model = pickle.loads(state)
         except Exception as error:
-            send(outgoing, _portable(error))
+            send(outgoing, pickle.dumps(_portable(error)))
             return
-        send(outgoing, True)
+        send(outgoing, pickle.dumps(True))
         while True:
-            texts, options = receive(incoming)
+            texts, options = pickle.loads(receive_bytes(incoming))
             try:
-                result = model.hooks.encode(model=model, texts=texts, options=options)
+                rows = [options.prompt + text for text in texts] if options.prompt else texts
+                result = model.hooks.raw_encode(model, rows, options)
             except Exception as error:
                 result = _portable(error)
-            send(outgoing, result)
+            send(outgoing, pickle.dumps(result, protocol=5))
     except (EOFError, BrokenPipeError):
         return
 

@@ -6,14 +6,16 @@ import filecmp
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.artifact import SIDECAR_SUFFIX, Artifact
 from core.cache import artifact_folder
+from core.capabilities import Capabilities
 from core.checkpoint import MODEL_MARKERS, Checkpoint, LocalFiles
 from core.dialect import ModelSettings, write_configuration
 from core.errors import CoreError, OptionError
+from core.file_choice import is_file_of
 from core.model import EmbeddingModel
 from core.model_card import model_card
 from core.options import SaveOptions
@@ -43,6 +45,27 @@ def destination_of(source: Checkpoint, target: str | os.PathLike[str] | None) ->
     if target is not None:
         return Path(os.fspath(target)).expanduser()
     return source.directory or artifact_folder(source)
+
+
+def check_overwritten(
+    artifact: Artifact, destination: Path, capabilities: Capabilities, made_from: Sequence[str]
+) -> None:
+    """Refuse an artifact in the place of what it was made from, or of no file of its backend.
+
+    Raises:
+        OptionError: `file_name` or `file_suffix` names such a place.
+    """
+    name, *beside = artifact.all_files
+    taken = [n for n in (name, *beside) if (destination / n).exists()]
+    foreign = name in taken and not is_file_of(name, capabilities)
+    # Weights beside a file that is not there belong to something else.
+    foreign = foreign or (bool(taken) and name not in taken)
+    if foreign or set(taken) & set(made_from):
+        raise OptionError(
+            f"Writing {name} to {str(destination)!r} would overwrite {', '.join(taken)}, which is "
+            f"no earlier {artifact.operation} of the {artifact.backend} backend. Choose another "
+            "file_name or file_suffix, or another target. Nothing was changed."
+        )
 
 
 def publish_artifact(artifact: Artifact, source: Checkpoint, destination: Path) -> None:
@@ -246,6 +269,7 @@ def _only(tree: Path, names: tuple[str, ...]) -> Path:
 
 
 __all__ = [
+    "check_overwritten",
     "configuration_names",
     "destination_of",
     "publish_artifact",

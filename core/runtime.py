@@ -74,6 +74,10 @@ class Runtime(ABC):
     device: str = "cpu"
     #: What the transformer computes in: "float32", "float16", "bfloat16", "int8".
     dtype: str = "float32"
+    #: Files of the checkpoint the weights were read from, the one named by `file_name` first.
+    files: tuple[str, ...] = ()
+    #: Whether a process forked after a batch was run can run batches too.
+    survives_fork: bool = True
     #: How many batches may run at once.
     max_workers: int = 1
     #: Tokens per batch the runtime runs best; None leaves it to the engine.

@@ -40,6 +40,15 @@ def available_cpus(root: Path = Path("/")) -> int:
     return cores if quota is None else max(min(cores, math.ceil(quota)), 1)
 
 
+def limit_tokenizer_threads() -> None:
+    """Let `$CORE_NUM_THREADS` hold for tokenizers too, whose threads start with their first batch.
+
+    Without it they count affinity and quota themselves.
+    """
+    if os.environ.get(THREADS_VARIABLE, "").strip():
+        os.environ.setdefault("RAYON_NUM_THREADS", str(available_cpus()))
+
+
 def _affinity() -> frozenset[int]:
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))

@@ -22,6 +22,7 @@ from core.architecture import Architecture
 from core.checkpoint import Checkpoint
 from core.errors import ModelError, ModelFormatError
 from core.prefix import safe_cut
+from core.threads import limit_tokenizer_threads
 
 # Encodings carry strings and masks, many times a text's size; a bounded number lives at once.
 _CHUNK_TEXTS = 1_024
@@ -109,6 +110,9 @@ class Tokenizer:
         Of texts far longer than `max_length` only a prefix is tokenized, where that provably
         gives the same ids (core/prefix.py).
         """
+        if len(texts) == 1:  # a query: no time to lose on counting
+            (row,) = self._rows(texts)
+            return TokenizedTexts(np.array(row, np.int32), np.array([len(row)], np.int64))
         chunks: list[NDArray[np.int32]] = []
         lengths: list[int] = []
         for chunk in self._chunks(texts):
@@ -204,6 +208,7 @@ def read_tokenizer(source: Checkpoint, architecture: Architecture) -> Tokenizer:
     Raises:
         ModelFormatError: tokenizer.json is missing or unreadable.
     """
+    limit_tokenizer_threads()
     settings = _settings(source, architecture)
     name = architecture.file("tokenizer.json")
     tokenizer = _parse(source, name) if source.has(name) else _convert(source, architecture)

@@ -55,6 +55,8 @@ def add_commands(commands: Any) -> None:
             parser.add_argument(
                 "--calibration", help="texts for static quantisation: .txt, .jsonl, dataset name"
             )
+            parser.add_argument("--field", help='of each .jsonl line; "text" if absent')
+            parser.add_argument("--num-samples", type=int, help="calibration texts at the most")
         parser.set_defaults(command=run)
 
 
@@ -115,6 +117,8 @@ def run_quantize(parsed: argparse.Namespace) -> None:
             parsed.config,
             parsed.target,
             calibration=parsed.calibration,
+            **({"field": parsed.field} if parsed.field else {}),
+            num_samples=parsed.num_samples,
             file_suffix=parsed.file_suffix,
             push_to_hub=parsed.push_to_hub or False,
             create_pr=parsed.create_pr,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ import pytest
 
 import core
 from core import EmbeddingModel, OptionError, PluginError, ProcessPool
+from core import pool as pool_module
+from core.discovery import BACKEND_GROUP
+from core.registry import registry
 from tests.engine.texts import english
 
 
@@ -118,13 +122,119 @@ def test_a_worker_killed_while_idle_is_replaced(pool: ProcessPool, model: Embedd
     np.testing.assert_allclose(pool.encode(rows), model.encode(rows), atol=1e-5)
 
 
+def test_a_worker_killed_while_it_is_started_again_is_replaced_too(
+    pool: ProcessPool, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, left = pool_module._Process.wait_until_loaded, [1, 2]
+
+    def killed_first(self: pool_module._Process) -> None:
+        if left and left.pop():
+            os.kill(self.pid, signal.SIGKILL)
+        load(self)
+
+    monkeypatch.setattr(pool_module._Process, "wait_until_loaded", killed_first)
+    for pid in pool.pids:
+        os.kill(pid, signal.SIGKILL)
+    rows = texts(80)
+    np.testing.assert_allclose(pool.encode(rows), model.encode(rows), atol=1e-5)
+    assert not left
+
+
+def test_an_answer_that_is_read_in_part_is_not_taken_for_the_next(
+    pool: ProcessPool, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(_: object) -> bytes:
+        monkeypatch.undo()
+        raise MemoryError
+
+    monkeypatch.setattr(pool_module, "receive_bytes", out_of_memory)
+    with pytest.raises(MemoryError):
+        pool.encode(["first"])
+    rows = [f"second {i}" for i in range(40)]
+    np.testing.assert_allclose(pool.encode(rows), model.encode(rows), atol=1e-5)
+
+
 def test_an_exception_is_raised_in_the_caller_and_the_pool_lives_on(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    with core.load(tiny_model("bert-mean"), backend="onnx") as loaded:
+        loaded.max_seq_length = 5_000  # more than the model has positions for
+        with ProcessPool(loaded, processes=1) as pool:
+            with pytest.raises(PluginError, match="failed on the batch") as caught:
+                pool.encode(["short", "long " * 4_000])
+            assert any("inputs 0 to 1" in note for note in caught.value.__notes__)
+            np.testing.assert_allclose(pool.encode(["on"]), loaded.encode(["on"]), atol=1e-5)
+
+
+def test_prompts_and_truncation_are_the_model_s_at_the_time_of_the_call(
+    pool: ProcessPool, tiny_model: Callable[[str], Path]
+) -> None:
+    model, rows = pool.model, texts(20)
+    try:
+        model.prompts["later"] = "a prompt made later: "
+        model.truncate_dim = 8
+        for options in ({}, {"prompt_name": "later"}, {"precision": "ubinary"}):
+            np.testing.assert_allclose(
+                pool.encode(rows, **options), model.encode(rows, **options), atol=1e-5
+            )
+        model.default_prompt_name = "later"
+        np.testing.assert_allclose(pool.encode(rows), model.encode(rows), atol=1e-5)
+        tensors = pool.encode(rows[:2], output_value="token_embeddings", convert_to_tensor=True)
+        assert [tensor.shape[1] for tensor in tensors] == [32, 32]
+    finally:
+        model.prompts.pop("later")
+        model.truncate_dim = model.default_prompt_name = None
+
+
+def test_the_current_directory_is_not_imported_from(
+    model: EmbeddingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry])
+    with ProcessPool(model, processes=1) as pool:
+        assert pool.encode("text").shape == (32,)
+
+
+def test_a_backend_of_this_process_alone_is_refused(tmp_path: Path) -> None:
+    class Here:
+        SOURCE = "name"
+
+        @core.hookimpl
+        def load(self, source: core.Checkpoint) -> EmbeddingModel:
+            return EmbeddingModel(source, object(), dimension=2)
+
+        @core.hookimpl
+        def encode(self, texts: list[str]) -> np.ndarray:
+            return np.ones((len(texts), 2), dtype=np.float32)
+
+    core.register_backend("here", Here())
+    try:
+        with pytest.raises(OptionError, match="registered in code"):
+            ProcessPool(core.load("anything", backend="here"), processes=1)
+    finally:
+        registry.unregister(BACKEND_GROUP, "here")
+
+
+def test_strings_of_another_class_are_plain_ones_in_the_workers(
     pool: ProcessPool, model: EmbeddingModel
 ) -> None:
-    with pytest.raises(OptionError, match="no prompt named 'nobody'") as caught:
-        pool.encode(texts(100), prompt_name="nobody")
-    assert any("inputs 0 to 15" in note for note in caught.value.__notes__)
-    np.testing.assert_allclose(pool.encode(["on"]), model.encode(["on"]), atol=1e-5)
+    class Text(str):
+        __slots__ = ()
+
+    rows = [Text("one"), np.str_("two")]
+    np.testing.assert_allclose(pool.encode(rows), model.encode(["one", "two"]), atol=1e-5)
+
+
+def test_what_a_source_gave_before_it_failed_is_yielded(pool: ProcessPool) -> None:
+    def source() -> Iterator[str]:
+        yield from texts(25)
+        raise KeyError("the source's own")
+
+    blocks = pool.encode_stream(source(), window=10)
+    assert [len(next(blocks)) for _ in range(2)] == [10, 10]
+    with pytest.raises(KeyError, match="the source's own"):
+        next(blocks)
 
 
 def test_a_bad_input_is_named_by_its_place_in_the_stream(pool: ProcessPool) -> None:
