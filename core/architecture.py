@@ -6,6 +6,7 @@ what is read and what is written.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -15,6 +16,8 @@ from core.checkpoint import Checkpoint, check_relative
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.module_files import pooling_width, positive_number, read_module
 from core.modules import Dense, Module, Pooling
+
+logger = logging.getLogger("core")
 
 #: Older names of sentence_bert_config.json, all of the same content.
 TRANSFORMER_CONFIGS = (
@@ -35,6 +38,7 @@ MODULE_CLASSES = (
     "LayerNorm",
     "Dropout",
 )
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 #: What a model's files do not get to decide: whether its code runs, and where files come from.
 _CALLERS_OWN = (
@@ -124,6 +128,8 @@ def read_architecture(source: Checkpoint, *, weights: bool = True) -> Architectu
         )
     static = first_class == "StaticEmbedding"
     prefix = f"{first_path}/" if first_path else ""
+    if not static:
+        _check_adapter(source, prefix)
     config = {} if static else _read_config(source, prefix)
     transformer = {} if static else _read_transformer(source, prefix)
     hidden = int(positive_number(config, "hidden_size", "d_model", "dim", "n_embd") or 0)
@@ -206,6 +212,7 @@ def _read_entries(source: Checkpoint) -> list[tuple[str, str]]:
             raise _unsupported(source, "Router")
         if _is_model2vec(source):
             return [("StaticEmbedding", ""), *_model2vec_normalize(source)]
+        _check_plain(source)
         return [("Transformer", "")]
     entries = source.read_json("modules.json", kind=list)
     if not entries:
@@ -223,6 +230,34 @@ def _read_entries(source: Checkpoint) -> list[tuple[str, str]]:
         folder = PurePosixPath(path.replace("\\", "/")).as_posix()
         parsed.append((_module_class(source, entry["type"]), "" if folder == "." else folder))
     return parsed
+
+
+def _check_plain(source: Checkpoint) -> None:
+    """A directory without a module chain: not a cross encoder, and its pooling is a guess."""
+    config = _read_config(source, "")
+    if "sentence_transformers" in config and _first(config, "ForSequenceClassification"):
+        raise UnsupportedOperation(
+            f"{source} is a cross encoder, which scores pairs of texts; core embeds single texts."
+        )
+    if config:
+        logger.warning(
+            "%s has no modules.json, so nothing says how its token embeddings become one vector: "
+            "%s pooling is assumed.",
+            source,
+            _default_pooling(config),
+        )
+
+
+def _check_adapter(source: Checkpoint, prefix: str) -> None:
+    name = f"{prefix}adapter_config.json"
+    whole = {f"{prefix}{weights}{index}" for weights in _WEIGHTS for index in ("", ".index.json")}
+    if not source.has(name) or whole & set(source.names):
+        return
+    base = source.read_json(name).get("base_model_name_or_path")
+    raise UnsupportedOperation(
+        f"{source} is a PEFT adapter for {base!r}, not a whole model. Merge them where peft is "
+        "installed (model.merge_and_unload(), then save_pretrained) and load the result."
+    )
 
 
 def _module_class(source: Checkpoint, kind: str) -> str:
@@ -314,6 +349,9 @@ def _max_seq_length(
         raise ModelFormatError(f"{source}: max_seq_length is {stated!r}; it must be 1 or more.")
     if static:
         return _model2vec_length(source) if _is_model2vec(source) else None
+    own = _stored(transformer, "processor_kwargs", "tokenizer_args").get("model_max_length")
+    if isinstance(own, int) and own > 0:
+        stated = own  # what the model's author gives the tokenizer itself comes first
     limits = [stated] if stated is not None else []
     if stated is None and source.has(f"{prefix}tokenizer_config.json"):
         tokenizer = source.read_json(f"{prefix}tokenizer_config.json")
@@ -333,7 +371,13 @@ def _max_seq_length(
 
 
 def _default_pooling(config: Mapping[str, Any]) -> str:
-    architectures = config.get("architectures")
-    first = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
-    causal = first.endswith("ForCausalLM") and config.get("is_causal") is not False
+    causal = _first(config, "ForCausalLM") and config.get("is_causal") is not False
     return "lasttoken" if causal else "mean"
+
+
+def _first(config: Mapping[str, Any], ending: str) -> bool:
+    """Whether the first of the architectures is named with this ending."""
+    architectures = config.get("architectures")
+    return bool(
+        isinstance(architectures, list) and architectures and str(architectures[0]).endswith(ending)
+    )

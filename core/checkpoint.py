@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 MAX_JSON_BYTES = 4_000_000
 
 #: Files at the top of a directory that make it a model.
-MODEL_MARKERS = ("modules.json", "config_sentence_transformers.json", "config.json")
+MODEL_MARKERS = (
+    "modules.json",
+    "config_sentence_transformers.json",
+    "config.json",
+    "adapter_config.json",
+)
 
 _REPOSITORY = re.compile(r"[\w.\-]+(/[\w.\-]+)?")
 
@@ -292,7 +297,9 @@ def resolve(
     path = Path(text).expanduser()
     recover(path)
     if path.is_dir():
-        return _open_directory(text, path)
+        # Where its code lies in another repository, these tell how to get that.
+        arguments = {"cache_dir": cache_dir, "local_files_only": local_files_only or None}
+        return _open_directory(text, path, {n: v for n, v in arguments.items() if v is not None})
     if path.exists():
         raise ModelNotFound(
             f"{text!r} is a file. Give the model's directory: {str(path.parent)!r}."
@@ -313,7 +320,7 @@ def resolve(
     )
 
 
-def _open_directory(text: str, path: Path) -> Checkpoint:
+def _open_directory(text: str, path: Path, arguments: dict[str, Any]) -> Checkpoint:
     recover_inside(path)
     files = LocalFiles(path)
     # A directory of model2vec or of a bare transformer has one of these as well.
@@ -324,7 +331,7 @@ def _open_directory(text: str, path: Path) -> Checkpoint:
             f"The directory {text!r} holds no model: none of {', '.join(MODEL_MARKERS)} is in it "
             f"(it holds: {listed or 'nothing'}). Give the directory a model was saved to."
         )
-    return Checkpoint(text, files)
+    return Checkpoint(text, files, arguments=arguments)
 
 
 def check_relative(name: str, what: str) -> None:

@@ -100,15 +100,15 @@ def _flatten(tree: Path, path: str) -> None:
 
 def _write_table(tree: Path, source: Checkpoint) -> None:
     """model2vec's rows and weights become the one table sentence-transformers reads."""
-    from core.static import is_plain_table, read_table, unknown_token
+    from core.static import ignored_token, is_plain_table, read_table
 
     if is_plain_table(source):
         return
     architecture = source.architecture
     table = read_table(source, architecture)
-    ignored = unknown_token(source, architecture)
+    ignored = ignored_token(source, architecture)
     if ignored is not None and ignored < len(table):
-        table[ignored] = 0.0  # sentence-transformers counts it; at least it adds nothing
+        table[ignored] = 0.0  # it counts in what is written; at least it adds nothing
     for name in ("model.safetensors", "pytorch_model.bin"):
         (tree / architecture.file(name)).unlink(missing_ok=True)
     write_safetensors(

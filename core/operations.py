@@ -391,7 +391,13 @@ class Hooks:
             names = [] if options.export is True else finished(folder)
             if not names:
                 start = time.perf_counter()
-                artifact = self.export(checkpoint, folder, export)
+                try:
+                    artifact = self.export(checkpoint, folder, export)
+                except ArtifactNotFound as error:
+                    raise ArtifactNotFound(
+                        f"{checkpoint} has no file the {self.name} backend loads by default, and "
+                        f"there is nothing to export one from: {error}"
+                    ) from error
                 names = [artifact.file_name]
                 record_finished(folder, names)
                 logger.warning(

@@ -82,9 +82,10 @@ def safe_cut(tokenizer: tokenizers.Tokenizer) -> re.Pattern[str] | None:
     if not letters:
         return None
     pattern = f"(?<=[{letters}]) (?=[{letters}])"
+    steps = [step for step in _steps(normalizer, "normalizers") if step["type"] != "Lowercase"]
     ideographs_apart = (
-        normalizer.get("type") == "BertNormalizer"
-        and normalizer.get("handle_chinese_chars") is True
+        [step["type"] for step in steps] == ["BertNormalizer"]
+        and steps[0].get("handle_chinese_chars") is True
         and splitter.get("type") in _SPACE_SPLITTING
         and not any(re.search(f"[{_IDEOGRAPHS}]", content) for content in added)
     )

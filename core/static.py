@@ -35,8 +35,8 @@ class StaticRuntime(Runtime):
         cls, source: Checkpoint, architecture: Architecture, options: LoadOptions
     ) -> StaticRuntime:
         """Read sentence-transformers' layout (`embedding.weight`) or model2vec's (`embeddings`)."""
-        ignored = None if is_plain_table(source) else unknown_token(source, architecture)
-        return cls(architecture, read_table(source, architecture), ignored)
+        table = read_table(source, architecture)
+        return cls(architecture, table, ignored_token(source, architecture))
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         rows: NDArray[np.float32] = self._table[np.minimum(batch.input_ids, len(self._table) - 1)]
@@ -89,10 +89,15 @@ def is_plain_table(source: Checkpoint) -> bool:
     return "embedding.weight" in _read(source, source.architecture)
 
 
-def unknown_token(source: Checkpoint, architecture: Architecture) -> int | None:
-    """The id model2vec leaves out of the mean, or None where its tokenizer has none."""
+def ignored_token(source: Checkpoint, architecture: Architecture) -> int | None:
+    """The unknown token's id, which model2vec leaves out of the mean; None where it counts.
+
+    It counts in sentence-transformers, which reads the same weights under a modules.json.
+    """
     from core.tokenizer import read_tokenizer
 
+    if source.has("modules.json") or is_plain_table(source):
+        return None
     tokenizer = read_tokenizer(source, architecture).backend
     model = json.loads(tokenizer.to_str())["model"]
     token = model.get("unk_token")

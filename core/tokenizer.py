@@ -7,6 +7,7 @@ all: rows are padded when batches are cut.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import tokenizers
+import tokenizers.normalizers
 from numpy.typing import NDArray
 
 from core.architecture import Architecture
 from core.checkpoint import Checkpoint
 from core.errors import ModelError, ModelFormatError
 from core.prefix import safe_cut
+from core.quiet import quiet_transformers
 from core.threads import limit_tokenizer_threads
 
 # Encodings carry strings and masks, many times a text's size; a bounded number lives at once.
@@ -73,7 +76,6 @@ class Tokenizer:
         pad_id: int = 0,
         padding_side: str = "right",
         truncation_side: str = "right",
-        lowercase: bool = False,
         add_special_tokens: bool = True,
     ) -> None:
         tokenizer.no_padding()
@@ -85,7 +87,6 @@ class Tokenizer:
             self._window = max(max_length, reserved)
             tokenizer.enable_truncation(self._window, direction=truncation_side)
         self._tokenizer = tokenizer
-        self._lowercase = lowercase
         self._special = add_special_tokens
         self._truncation_side = truncation_side
         self.max_length = max_length
@@ -100,7 +101,6 @@ class Tokenizer:
             pad_id=self.pad_id,
             padding_side=self.padding_side,
             truncation_side=self._truncation_side,
-            lowercase=self._lowercase,
             add_special_tokens=self._special,
         )
 
@@ -179,8 +179,6 @@ class Tokenizer:
         return text[: match.start()] if match else text
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        if self._lowercase:
-            texts = [text.lower() for text in texts]
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._special)
         return [encoding.ids for encoding in encodings]
 
@@ -191,8 +189,7 @@ class Tokenizer:
         """
         if not prompt:
             return 0
-        text = prompt.lower() if self._lowercase else prompt
-        encoding = self._tokenizer.encode(text, add_special_tokens=self._special)
+        encoding = self._tokenizer.encode(prompt, add_special_tokens=self._special)
         closing = bool(encoding.special_tokens_mask) and encoding.special_tokens_mask[-1] == 1
         return len(encoding.ids) - int(closing)
 
@@ -212,6 +209,7 @@ def read_tokenizer(source: Checkpoint, architecture: Architecture) -> Tokenizer:
     settings = _settings(source, architecture)
     name = architecture.file("tokenizer.json")
     tokenizer = _parse(source, name) if source.has(name) else _convert(source, architecture)
+    tokenizer.normalizer = _normalizer(tokenizer.normalizer, settings, architecture)
     padding = tokenizer.padding or {}
     padding_side = settings.get("padding_side") or padding.get("direction") or "right"
     truncation_side = settings.get("truncation_side") or "right"
@@ -222,13 +220,56 @@ def read_tokenizer(source: Checkpoint, architecture: Architecture) -> Tokenizer:
             )
     return Tokenizer(
         tokenizer,
-        max_length=architecture.max_seq_length,
+        max_length=_max_length(source, tokenizer, architecture),
         pad_id=_pad_id(tokenizer, settings, architecture),
         padding_side=padding_side,
         truncation_side=truncation_side,
-        lowercase=architecture.do_lower_case,
         add_special_tokens=not architecture.is_static,
     )
+
+
+def _max_length(
+    source: Checkpoint, tokenizer: tokenizers.Tokenizer, architecture: Architecture
+) -> int | None:
+    if architecture.is_static and source.has("modules.json"):
+        # No other file states it, and sentence-transformers leaves tokenizer.json's in force.
+        truncation = tokenizer.truncation or {}
+        return truncation.get("max_length") or architecture.max_seq_length
+    return architecture.max_seq_length
+
+
+#: tokenizer_config.json's names of a BertNormalizer's settings.
+_BERT_SETTINGS = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+#: Classes that take tokenizer.json as it is.
+_PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")
+
+
+def _normalizer(normalizer: Any, settings: Mapping[str, Any], architecture: Architecture) -> Any:
+    """tokenizer.json's normalizer with what other files say of it.
+
+    transformers' BERT-like tokenizers take three settings from tokenizer_config.json, whatever
+    tokenizer.json holds; sentence_bert_config.json's `do_lower_case` puts lower-casing in front.
+    """
+    plain = settings.get("tokenizer_class") in _PLAIN_TOKENIZERS
+    if isinstance(normalizer, tokenizers.normalizers.BertNormalizer) and not plain:
+        for key, attribute in _BERT_SETTINGS.items():
+            if key in settings and isinstance(settings[key], bool | None):
+                setattr(normalizer, attribute, settings[key])
+    if not architecture.do_lower_case or _lowers(normalizer):
+        return normalizer
+    lower = tokenizers.normalizers.Lowercase()
+    return tokenizers.normalizers.Sequence([lower] if normalizer is None else [lower, normalizer])
+
+
+def _lowers(normalizer: Any) -> bool:
+    steps = [normalizer]
+    if isinstance(normalizer, tokenizers.normalizers.Sequence):
+        steps = list(normalizer)
+    return any(isinstance(step, tokenizers.normalizers.Lowercase) for step in steps)
 
 
 def _settings(source: Checkpoint, architecture: Architecture) -> dict[str, Any]:
@@ -288,17 +329,26 @@ def _convert_with_transformers(
     small = [n for n in beside if n.endswith((".json", ".txt", ".model", ".vocab"))]
     folder = source.folder(small) / architecture.path
     try:
-        converted = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        )
+        with quiet_transformers():
+            converted = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
         backend = converted.backend_tokenizer
     except Exception as error:
+        hint = ""
+        if any(n.endswith(".model") for n in small) and not _is_installed("sentencepiece"):
+            hint = " Reading its sentencepiece vocabulary needs `pip install sentencepiece`."
         raise ModelError(
-            f"{source} has no {name}, and none could be made from {', '.join(small)}: {error}"
+            f"{source} has no {name}, and none could be made from {', '.join(small)}: "
+            f"{str(error).strip()[:300]}{hint}"
         ) from error
     if not isinstance(backend, tokenizers.Tokenizer):
         raise ModelFormatError(f"{source} has no {name} and its tokenizer has no fast version.")
     return tokenizers.Tokenizer.from_str(backend.to_str())
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def _pad_id(

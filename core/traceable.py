@@ -16,6 +16,7 @@ from core.masks import traceable_masks
 from core.model import EmbeddingModel
 from core.operations import hooks
 from core.options import ExportOptions, LoadOptions
+from core.quiet import quiet_transformers
 
 
 def open_source(
@@ -86,7 +87,12 @@ def tracing(source: Checkpoint, wanted: str) -> Iterator[None]:
     import torch
 
     try:
-        with torch.no_grad(), warnings.catch_warnings(), traceable_masks():
+        with (
+            torch.no_grad(),
+            quiet_transformers(),
+            warnings.catch_warnings(),
+            traceable_masks(),
+        ):
             warnings.simplefilter("ignore")
             yield
     except CoreError:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import core
-from core import EmbeddingModel
+from core import EmbeddingModel, OptionError
 from tests.conftest import copy_model
 
 
@@ -193,3 +198,63 @@ def test_core_functions_want_models() -> None:
         core.optimize("name")  # type: ignore[arg-type]
     with pytest.raises(core.OptionError, match=r"takes a model from core\.load"):
         core.save(None, "x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"trust_remote_code": "false"}, "trust_remote_code must be True or False"),
+        ({"model_kwargs": ["a"]}, "model_kwargs must be a mapping"),
+        ({"config_kwargs": 5}, "config_kwargs must be a mapping"),
+        ({"truncate_dim": True}, "truncate_dim must be a positive integer"),
+    ],
+)
+def test_values_of_another_type_are_refused(
+    minilm: Path, arguments: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(OptionError, match=says):
+        core.load(minilm, backend="torch", device="cpu", **arguments)
+
+
+def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
+    with core.load(copy, backend="torch", device="cpu") as model:
+        for name in ("truncate_dim", "max_seq_length"):
+            for value in (-5, 0, True, "8", 1.5):
+                with pytest.raises(OptionError, match=f"{name} must be"):
+                    setattr(model, name, value)
+        model.truncate_dim = np.int64(8)
+        model.max_seq_length = np.int64(9)
+        assert model.encode([]).shape == (0, 8)
+        assert model.encode("text").shape == (8,)
+        assert model.max_seq_length == 9
+
+
+def test_sets_are_no_sequence(model: EmbeddingModel) -> None:
+    with pytest.raises(OptionError, match="not set"):
+        model.encode({"a", "b"})
+
+
+def test_pickling_names_the_option_that_cannot_go(copy: Path) -> None:
+    with core.load(copy, backend="torch", device="cpu") as model:
+        assert model._reload is not None
+        model._reload["model_kwargs"] = {"attn_implementation": lambda: None}
+        with pytest.raises(core.CoreError, match="attn_implementation"):
+            pickle.dumps(model)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_fork_after_the_first_encode_is_an_error_and_no_hang(minilm: Path) -> None:
+    code = (
+        "import os, sys, core\n"
+        "model = core.load(sys.argv[1], backend='torch', device='cpu')\n"
+        "model.encode(['one text'] * 2)\n"
+        "if child := os.fork():\n"
+        "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "try:\n"
+        "    model.encode(['another text'] * 2)\n"
+        "except core.CoreError as error:\n"
+        "    os._exit(7 if 'forked' in str(error) else 8)\n"
+        "os._exit(9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(minilm)], timeout=120, check=False)
+    assert done.returncode == 7

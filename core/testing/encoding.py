@@ -130,6 +130,14 @@ class EncodingContract(Subject):
         lengths = np.linalg.norm(full[:, :width], axis=1, keepdims=True)
         np.testing.assert_allclose(unit, full[:, :width] / lengths, atol=1e-5)
 
+    def test_a_truncated_model_takes_no_texts(self) -> None:
+        """[0, dimension] of what is kept; the hook itself returns every dimension."""
+        with self.load() as model:
+            full = model.full_dimension
+            model.truncate_dim = max(1, full // 2)
+            assert model.encode([]).shape == (0, model.truncate_dim)
+            assert model.encode([TEXTS[0]]).shape == (1, model.truncate_dim)
+
     @pytest.mark.parametrize("precision", ["int8", "uint8", "binary", "ubinary"])
     def test_precision(self, precision: str) -> None:
         """Fewer bits, computed from the float32 embeddings."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,9 +17,10 @@ import core
 from core.checkpoint import resolve
 from core.errors import CoreError, VerificationError
 from core.inspection import inspect_model
+from core.weights import read_weights, write_safetensors
 from tests.checkpoint.dialects import build_dialect
 from tests.checkpoint.saver import digest
-from tests.conftest import ROOT, copy_model
+from tests.conftest import ROOT, build_tiny_model, copy_model
 
 TEXTS = ["one text", "another, longer text about vectors"]
 
@@ -153,3 +156,68 @@ def test_info_of_dense_modules_reads_no_weights(tmp_path: Path) -> None:
     info = inspect_model(resolve(folder))
     assert info.modules == ["Transformer (bert)", "Pooling (mean)", "Dense (32 to 16, Tanh)"]
     assert info.dimension == 16
+
+
+def test_the_export_of_a_transformer_in_a_folder_follows_its_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    build_dialect("transformer-in-a-folder", folder)
+    with core.load(str(folder), backend="onnx") as model:
+        before = model.encode(["one text"])
+    weights = folder / "0_Transformer" / "model.safetensors"
+    tensors = {name: -2 * tensor for name, tensor in read_weights(weights).items()}
+    write_safetensors(weights, tensors)
+    with core.load(str(folder), backend="onnx") as model:
+        assert not np.allclose(model.encode(["one text"]), before)
+
+
+def test_artifacts_of_an_automatic_export_go_beside_the_model(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two models under one relative name: each keeps its own.
+    for side, dialect in (("a", "bert-cls"), ("b", "bert-mean")):
+        (tmp_path / side).mkdir()
+        shutil.copytree(build_tiny_model(dialect), tmp_path / side / "model")
+        monkeypatch.chdir(tmp_path / side)
+        with core.load("model", backend="onnx") as model:
+            artifact = model.optimize("O1")
+            assert artifact.path.resolve() == tmp_path / side / "model/onnx/model_O1.onnx"
+            with artifact.load() as optimized:
+                np.testing.assert_allclose(
+                    optimized.encode(["one text"]), model.encode(["one text"]), atol=1e-5
+                )
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "../outside.onnx", "x"])
+def test_an_export_overwrites_no_file_of_its_source(folder: Path, name: str) -> None:
+    before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+    for backend in ("onnx", "openvino"):
+        with pytest.raises(core.CoreError, match="file_name"):
+            core.export(folder, backend=backend, file_name=name)
+    with pytest.raises(core.CoreError):
+        core.export(folder, backend="torch", precision="fp16", file_name="model.safetensors")
+    assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
+
+
+def test_a_forced_export_does_not_say_that_there_was_no_file(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    core.export(folder, backend="onnx")
+    core.load(folder, backend="onnx", export=True).close()
+    assert "was to be exported for the onnx backend" in caplog.text
+    assert "has no file" not in caplog.text
+
+
+def test_the_sidecar_names_every_file_the_weights_were_in(folder: Path) -> None:
+    core.export(folder, backend="onnx", external_data=True)
+    with core.load(folder, backend="onnx") as model:
+        artifact = model.optimize("O1")
+    record = json.loads((folder / (artifact.file_name + ".json")).read_text())
+    assert set(record["source"]["sha256"]) == {"onnx/model.onnx", "onnx/model.onnx_data"}
+
+
+def test_a_link_whose_file_is_gone_is_named(folder: Path) -> None:
+    core.export(folder, backend="onnx")
+    (folder / "onnx/model.onnx").rename(folder / "onnx/gone")
+    (folder / "onnx/model.onnx").symlink_to(folder / "onnx/lost")
+    with pytest.raises(core.ModelFormatError, match=r"is a link to .*lost, which is gone"):
+        core.load(folder, backend="onnx")

@@ -228,6 +228,36 @@ def test_model2vec_leaves_unknown_tokens_out(model2vec: Path, tmp_path: Path) ->
         assert np.allclose(saved.encode(["one ☃ text"]), expected, atol=1e-6)
 
 
+def test_unknown_tokens_count_where_sentence_transformers_wrote_the_directory(
+    model2vec: Path, tmp_path: Path
+) -> None:
+    bare = embed(model2vec)
+    chain(model2vec, ("sentence_transformers.models.StaticEmbedding", ""))
+    unknown = "\U0001f9ff one"
+    with core.load(str(model2vec), backend="torch") as model:
+        counted = model.encode([unknown, "one"])
+    assert not np.allclose(counted[0], counted[1])
+    (model2vec / "modules.json").unlink()
+    with core.load(str(model2vec), backend="torch") as model:
+        left_out = model.encode([unknown, "one"])
+    np.testing.assert_allclose(left_out[0], left_out[1], atol=1e-6)
+    np.testing.assert_array_equal(embed(model2vec), bare)
+
+
+def test_a_static_model_is_cut_where_its_tokenizer_cuts(folder: Path) -> None:
+    build_dialect("static-table", folder)
+    (place,) = folder.rglob("tokenizer.json")
+    content = json.loads(place.read_text())
+    content["truncation"] = {
+        "direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0,
+    }  # fmt: skip
+    place.write_text(json.dumps(content))
+    with core.load(str(folder), backend="torch") as model:
+        assert model.max_seq_length == 3
+        rows = model.encode(["sea shells on the shore", "sea shells on"])
+    np.testing.assert_array_equal(rows[0], rows[1])
+
+
 def test_model2vec_is_saved_as_the_table_sentence_transformers_reads(
     model2vec: Path, tmp_path: Path
 ) -> None:
@@ -267,6 +297,72 @@ def test_another_kind_of_model_is_named(tiny: Path, kind: str) -> None:
     write(tiny, "config_sentence_transformers.json", {"model_type": kind})
     with pytest.raises(UnsupportedOperation, match=f"is a {kind}"):
         embed(tiny)
+
+
+def test_an_adapter_says_what_it_belongs_to(tiny: Path) -> None:
+    (tiny / "model.safetensors").rename(tiny / "adapter_model.safetensors")
+    write(tiny, "adapter_config.json", {"base_model_name_or_path": "some/base"})
+    with pytest.raises(UnsupportedOperation, match="PEFT adapter for 'some/base'"):
+        core.load(str(tiny), backend="torch")
+    for name in ("modules.json", "config.json", "config_sentence_transformers.json"):
+        (tiny / name).unlink()
+    with pytest.raises(UnsupportedOperation, match="PEFT adapter"):
+        core.load(str(tiny), backend="onnx")
+
+
+def test_a_cross_encoder_of_before_modules_json_is_named(tiny: Path) -> None:
+    (tiny / "modules.json").unlink()
+    config = {**read(tiny, "config.json"), "architectures": ["BertForSequenceClassification"]}
+    write(tiny, "config.json", {**config, "sentence_transformers": {"version": "4.1.0"}})
+    with pytest.raises(UnsupportedOperation, match="cross encoder"):
+        core.load(str(tiny), backend="torch")
+
+
+def test_a_guessed_pooling_is_told(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tiny / "modules.json").unlink()
+    core.load(str(tiny), backend="torch").close()
+    assert "no modules.json" in caplog.text
+    assert "mean pooling is assumed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("config.json", {"architectures": 5}),
+        ("config.json", {"architectures": {"a": 1}}),
+        ("config.json", {"model_type": "roberta", "pad_token_id": [1]}),
+    ],
+)
+def test_odd_settings_that_tell_nothing_are_passed_over(
+    tiny: Path, name: str, settings: dict[str, Any]
+) -> None:
+    write(tiny, name, {**read(tiny, name), **settings})
+    (tiny / "modules.json").unlink()
+    assert resolve(tiny).architecture.modules == (Pooling(modes=("mean",)),)
+
+
+def test_a_module_s_folder_may_be_written_with_dots(tiny: Path) -> None:
+    expected = embed(tiny)
+    modules = read(tiny, "modules.json")
+    modules[0]["path"], modules[1]["path"] = ".", "./1_Pooling/"
+    write(tiny, "modules.json", modules)
+    assert np.array_equal(embed(tiny), expected)
+
+
+@pytest.mark.parametrize("keyword", ["trust_remote_code", "local_files_only", "cache_dir"])
+def test_a_model_s_files_do_not_decide_where_files_come_from(tiny: Path, keyword: str) -> None:
+    settings = read(tiny, "sentence_bert_config.json")
+    for key in ("config_args", "model_args", "tokenizer_args"):
+        settings[key] = {keyword: True}
+    write(tiny, "sentence_bert_config.json", settings)
+    assert embed(tiny).shape == (3, 32)
+
+
+def test_attention_kernels_from_elsewhere_are_the_caller_s_choice(tiny: Path) -> None:
+    write(tiny, "config.json", {**read(tiny, "config.json"), "attn_implementation": "evil/kernel"})
+    with pytest.raises(UnsupportedOperation, match="'evil/kernel'"):
+        embed(tiny)
+    assert embed(tiny, model_kwargs={"attn_implementation": "eager"}).shape == (3, 32)
 
 
 def test_custom_code_is_named_and_not_run(tiny: Path) -> None:

@@ -264,6 +264,17 @@ def test_without_an_exchange_a_killed_replacement_is_undone(tmp_path: Path) -> N
     assert not previous.exists()
 
 
+def test_a_load_too_puts_back_what_a_killed_replacement_left(static: Path, tmp_path: Path) -> None:
+    shutil.copytree(static, tmp_path / ".model.core-previous")
+    with core.load(str(tmp_path / "model"), backend="numpy") as model:
+        assert model.encode("text").any()
+    (tmp_path / "model" / "0_StaticEmbedding").rename(
+        tmp_path / "model" / ".0_StaticEmbedding.core-previous"
+    )
+    with core.load(str(tmp_path / "model"), backend="numpy") as model:
+        assert model.encode("text").any()
+
+
 def test_without_an_exchange_the_directory_is_replaced_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

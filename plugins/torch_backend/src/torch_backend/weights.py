@@ -7,9 +7,7 @@ recipe (`torch/model_compile.json`) that names weights and what to do with them.
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +18,7 @@ import torch
 
 from core import Architecture, Checkpoint, LoadOptions
 from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
-from core.process_wide import process_wide
+from core.quiet import quiet_transformers
 from core.weights import check_safetensors
 from torch_backend.recipe import is_recipe, read_recipe
 from torch_backend.storage import QUANTIZATION, read_metadata, stored_dtype
@@ -40,7 +38,12 @@ ATTENTION_IMPLEMENTATIONS = (
     "flex_attention",
 )
 #: Encoder-decoder architectures of which only the encoder embeds.
-_ENCODERS = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
+_ENCODERS = {
+    "t5": "T5EncoderModel",
+    "mt5": "MT5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+    "longt5": "LongT5EncoderModel",
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def open_transformer(
     arguments: dict[str, Any] = {
         "config": config,
         "trust_remote_code": options.trust_remote_code,
-        "local_files_only": True,
+        **_code_source(source, options.trust_remote_code),
         _dtype_keyword(): dtype,
     }
     if kwargs.get("attn_implementation") is not None:
@@ -166,21 +169,44 @@ def _read_config(
     trusted = options.trust_remote_code
     with quiet_transformers(), _explained(source, "config.json", trusted):
         config = AutoConfig.from_pretrained(
-            str(folder), trust_remote_code=trusted, local_files_only=True, **overrides
+            str(folder), trust_remote_code=trusted, **_code_source(source, trusted), **overrides
         )
-    if options.model_kwargs.get("attn_implementation") is None:
+    if options.model_kwargs.get("attn_implementation") is None and not trusted:
         stored = architecture.model_kwargs.get("attn_implementation")
         for name in (stored, config._attn_implementation):
             _refuse_kernels(source, name)
     return config
 
 
+def own_code(source: Checkpoint) -> list[str]:
+    """What config.json names as the model's own code: `file.Class`, or `repository--file.Class`."""
+    named = source.architecture.config.get("auto_map")
+    return sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+
+
+def _code_source(source: Checkpoint, trusted: bool) -> dict[str, Any]:
+    """How transformers may look for files: the folder alone, or also another repository's code."""
+    if not trusted or not any("--" in name for name in own_code(source)):
+        return {"local_files_only": True}
+    asked = source.arguments
+    return {
+        "local_files_only": bool(asked.get("local_files_only", False)),
+        "cache_dir": asked.get("cache_dir"),
+    }
+
+
 def _refuse_kernels(source: Checkpoint, name: Any) -> None:
     """Any other name is a repository that transformers would fetch native code from."""
     if name is not None and name not in ATTENTION_IMPLEMENTATIONS:
+        mend = "Choose one yourself: model_kwargs={'attn_implementation': 'sdpa'}."
+        if own_code(source):
+            mend = (
+                "It belongs to the model's own code, which config.json names: read that and pass "
+                "trust_remote_code=True."
+            )
         raise UnsupportedOperation(
-            f"{source} asks for the attention implementation {name!r}, which is code from "
-            "elsewhere. Choose one yourself: model_kwargs={'attn_implementation': 'sdpa'}."
+            f"{source} asks for the attention implementation {name!r}, which is not one of "
+            f"transformers' own. {mend}"
         )
 
 
@@ -196,7 +222,7 @@ def _from_pretrained(
             output_loading_info=True,
             **arguments,
         )
-    check_missing(source, file_name, info["missing_keys"])
+        check_missing(source, file_name, info["missing_keys"])
     module: torch.nn.Module = model
     return module
 
@@ -234,10 +260,19 @@ def _explained(source: Checkpoint, file_name: str, trusted: bool) -> Iterator[No
     """Turn what transformers raises into errors that name the model and the mend."""
     try:
         yield
-    except CoreError:
-        raise
     except Exception as error:
-        text = str(error).strip().split("\n")[0]
+        if isinstance(error, CoreError) and (trusted or not own_code(source)):
+            raise
+        text = str(error).strip().split("\n")[0].split(" For details look at")[0]
+        code = own_code(source)
+        hint = ""
+        if code and not trusted:
+            hint = (
+                f" config.json names model code of its own ({', '.join(code)}): if the model needs "
+                "it, read it and pass trust_remote_code=True."
+            )
+        elif any("--" in name for name in code):
+            hint = f" Its code is in another repository ({', '.join(code)}): is that reachable?"
         if "trust_remote_code" in str(error) and not trusted:
             raise UnsupportedOperation(
                 f"{source} brings its own model code, which only runs with trust_remote_code=True. "
@@ -245,7 +280,11 @@ def _explained(source: Checkpoint, file_name: str, trusted: bool) -> Iterator[No
             ) from error
         if "attn_implementation" in str(error) or "scaled_dot_product" in str(error):
             raise OptionError(f"{source}: {text}") from error
-        raise ModelFormatError(f"{source}: PyTorch cannot load {file_name}: {text}") from error
+        if isinstance(error, CoreError):
+            raise ModelFormatError(f"{error}{hint}") from error
+        raise ModelFormatError(
+            f"{source}: PyTorch cannot load {file_name}: {text}{hint}"
+        ) from error
 
 
 def _dtype_keyword() -> str:
@@ -254,23 +293,3 @@ def _dtype_keyword() -> str:
 
     major, minor = (int(part) for part in __version__.split(".")[:2])
     return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
-
-
-@process_wide
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Without transformers' loading reports and progress bars; errors still raise."""
-    from transformers.utils import logging as transformers_logging
-
-    level = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
