@@ -11,7 +11,7 @@ export HF_HOME := $(CURDIR)/.cache/huggingface
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/inductor
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test lint check format wheels bench docs ecosystem clean
+.PHONY: setup demo test lint check format wheels bench docs docs-browser ecosystem clean
 
 setup: $(VENV)/.installed ## create .venv and install everything into it
 
@@ -49,6 +49,9 @@ bench: setup ## compare with other libraries; needs half an hour and an idle mac
 
 docs: .cache/docs-env/.installed ## build docs/ into .cache/site; any warning fails
 	.cache/docs-env/bin/mkdocs build --quiet --strict
+
+docs-browser: docs setup ## open the built pages in headless Chromium (apt-get install chromium)
+	$(BIN)/python scripts/check_docs_in_browser.py
 
 .cache/docs-env/.installed: docs/requirements.txt
 	test -x .cache/docs-env/bin/python || $(PYTHON) -m venv .cache/docs-env

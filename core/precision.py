@@ -57,7 +57,8 @@ def quantize_embeddings(
         precision: `float32`, `int8`, `uint8`, `binary` or `ubinary`.
 
     Raises:
-        OptionError: Another precision, or arrays whose shapes do not fit.
+        OptionError: Another precision, arrays whose shapes do not fit, or one embedding alone to
+            take ranges from.
     """
     array = np.asarray(embeddings, dtype=np.float32)
     if precision not in EMBEDDING_PRECISIONS:
@@ -79,10 +80,10 @@ def quantize_embeddings(
     low, high = _ranges(array, ranges, calibration_embeddings)
     step = (high - low) / 255
     # A constant dimension has no range; every value falls into its first bucket.
-    buckets = np.clip((array - low) / np.where(step > 0, step, 1), 0, 255)
+    buckets = np.clip(np.floor((array - low) / np.where(step > 0, step, 1)), 0, 255)
     if precision == "int8":
+        # After rounding down, as in the reference: the same buckets as uint8's, shifted.
         buckets -= 128
-    # Rounds towards zero, as the reference does in both precisions.
     return buckets.astype(precision)
 
 
@@ -102,6 +103,11 @@ def _ranges(
         raise OptionError(
             f"calibration_embeddings must have shape [n, {array.shape[1]}], "
             f"not {list(sample.shape)}."
+        )
+    if len(sample) == 1:
+        raise OptionError(
+            "int8 and uint8 take each dimension's range from the embeddings, and one embedding has "
+            "none. Pass core.quantize_embeddings ranges or calibration_embeddings of many."
         )
     if len(sample) < _ROWS_FOR_RANGES:
         logger.warning(

@@ -266,9 +266,9 @@ def _normalizer(normalizer: Any, settings: Mapping[str, Any], architecture: Arch
 
 
 def _lowers(normalizer: Any) -> bool:
-    steps = [normalizer]
+    steps: Any = [normalizer]
     if isinstance(normalizer, tokenizers.normalizers.Sequence):
-        steps = list(normalizer)
+        steps = normalizer  # iterable, which its type information does not say
     return any(isinstance(step, tokenizers.normalizers.Lowercase) for step in steps)
 
 

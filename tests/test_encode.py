@@ -162,11 +162,21 @@ def test_byte_precisions_span_each_dimension(
     unsigned = model.encode(TEXTS, precision="uint8")
     assert (signed.dtype, unsigned.dtype) == (np.int8, np.uint8)
     assert unsigned.min(axis=0).max() == 0
-    assert unsigned.max(axis=0).min() >= 254  # rounding towards zero, as the reference does
+    assert unsigned.max(axis=0).min() >= 254  # rounded down, as the reference does
+    np.testing.assert_array_equal(signed, unsigned.astype(np.int16) - 128)
     plain = model.encode(TEXTS)
     low, high = plain.min(axis=0), plain.max(axis=0)
     restored = unsigned * (high - low) / 255 + low
     assert np.abs(restored - plain).max() <= ((high - low) / 255).max() * 1.01
+
+
+def test_signed_bytes_are_the_unsigned_ones_less_128_on_both_sides_of_zero() -> None:
+    rows = np.array([[0.0], [0.26], [0.49], [0.51], [0.99]], dtype=np.float32)
+    ranges = np.array([[0.0], [1.0]], dtype=np.float32)
+    unsigned = core.quantize_embeddings(rows, "uint8", ranges=ranges)
+    signed = core.quantize_embeddings(rows, "int8", ranges=ranges)
+    assert unsigned[:, 0].tolist() == [0, 66, 124, 130, 252]
+    assert signed[:, 0].tolist() == [-128, -62, -4, 2, 124]
 
 
 def test_quantize_embeddings_takes_ranges_of_a_calibration_set() -> None:

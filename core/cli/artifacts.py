@@ -117,8 +117,6 @@ def run_quantize(parsed: argparse.Namespace) -> None:
             parsed.config,
             parsed.target,
             calibration=parsed.calibration,
-            **({"field": parsed.field} if parsed.field else {}),
-            num_samples=parsed.num_samples,
             file_suffix=parsed.file_suffix,
             push_to_hub=parsed.push_to_hub or False,
             create_pr=parsed.create_pr,
@@ -128,7 +126,10 @@ def run_quantize(parsed: argparse.Namespace) -> None:
 
 
 def _options(parsed: argparse.Namespace) -> dict[str, Any]:
-    return dict(parse_option(text) for text in parsed.set)
+    """What `--set` names, and the options that have an argument of their own."""
+    named = {name: getattr(parsed, name, None) for name in ("field", "num_samples")}
+    given = {name: value for name, value in named.items() if value is not None}
+    return {**dict(parse_option(text) for text in parsed.set), **given}
 
 
 def _say(text: str) -> None:

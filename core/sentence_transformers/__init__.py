@@ -14,17 +14,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.sentence_transformers.arguments import NotImportable, SimilarityFunction
-from core.sentence_transformers.exports import (
+from core.sentence_transformers.absent import ELSEWHERE, refuse_import
+from core.sentence_transformers.backend import (
     export_dynamic_quantized_onnx_model,
     export_optimized_onnx_model,
     export_static_quantized_openvino_model,
 )
 from core.sentence_transformers.model import SentenceTransformer
+from core.sentence_transformers.model_card import SentenceTransformerModelCardData
 from core.sentence_transformers.quantization import quantize_embeddings
+from core.sentence_transformers.similarity_functions import SimilarityFunction
 
 __all__ = [
     "SentenceTransformer",
+    "SentenceTransformerModelCardData",
     "SimilarityFunction",
     "export_dynamic_quantized_onnx_model",
     "export_optimized_onnx_model",
@@ -32,26 +35,11 @@ __all__ = [
     "quantize_embeddings",
 ]
 
-_ELSEWHERE = {
-    "CrossEncoder": "scoring pairs of texts",
-    "SparseEncoder": "sparse embeddings",
-    "MultiVectorEncoder": "late interaction",
-    "InputExample": "training",
-    "SentenceTransformerModelCardData": "training",
-    "SentenceTransformerTrainer": "training",
-    "SentenceTransformerTrainingArguments": "training",
-    "losses": "training",
-    "datasets": "training",
-    "evaluation": "evaluation",
-    "util": "mining and search over embeddings",
-}
+#: The release of sentence-transformers whose names these are, for code that compares versions.
+__version__ = "6.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ELSEWHERE:
-        raise NotImportable(
-            f"core.sentence_transformers has no {name}: core embeds texts, and {_ELSEWHERE[name]} "
-            f"is outside it. Import {name} from sentence_transformers; models saved by either load "
-            "in the other."
-        )
+    if name in ELSEWHERE:
+        refuse_import(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The reference's argument and return types, in terms of core's."""
+"""The reference's constructor arguments, in terms of core's."""
 
 from __future__ import annotations
 
@@ -6,49 +6,9 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-import numpy as np
-
-from core.errors import OptionError, UnsupportedOperation
-
-
-class NotProvided(UnsupportedOperation, AttributeError):  # noqa: N818
-    """An attribute of the reference that has no counterpart here; the message says what has."""
-
-
-class NotImportable(UnsupportedOperation, ImportError):  # noqa: N818
-    """A name of the reference that is not here; the message says where it is."""
-
-
-class SimilarityFunction(Enum):
-    """Names of the similarity functions."""
-
-    COSINE = "cosine"
-    DOT_PRODUCT = "dot"
-    DOT = "dot"  # noqa: PIE796 - the reference has both names
-    EUCLIDEAN = "euclidean"
-    MANHATTAN = "manhattan"
-
-    @staticmethod
-    def possible_values() -> list[str]:
-        """Every name once."""
-        return [member.value for member in SimilarityFunction]
-
-
-class Device(str):
-    """A device's name with the two attributes code reads of a `torch.device`."""
-
-    __slots__ = ()
-
-    @property
-    def type(self) -> str:
-        """Without the number: "cuda" of "cuda:1"."""
-        return self.partition(":")[0]
-
-    @property
-    def index(self) -> int | None:  # type: ignore[override]
-        """The number, or None."""
-        number = self.partition(":")[2]
-        return int(number) if number else None
+from core.errors import OptionError
+from core.model import EmbeddingModel
+from core.operations import hooks
 
 
 def plain(value: Any) -> str | None:
@@ -71,20 +31,62 @@ def renamed(old: str, new: str, old_value: Any, new_value: Any) -> Any:
     return new_value if new_value is not None else old_value
 
 
-def one_input(new: str, inputs: Any, old: str, given: dict[str, Any]) -> Any:
-    """The texts, which older releases call otherwise."""
-    older = given.pop(old, None)
-    if inputs is None and older is None:
-        raise OptionError(f"encode needs texts: encode({new}).")
-    return older if inputs is None else inputs
+#: Of transformers' loading: how the weights get into memory, and a layer nothing here runs.
+_LOADING_ONLY = ("low_cpu_mem_usage", "use_safetensors", "add_pooling_layer")
+#: Arguments of `core.load` that the reference also takes in `model_kwargs`, where they win.
+_ALSO_ARGUMENTS = ("cache_dir", "local_files_only", "revision", "token", "trust_remote_code")
+#: Ways of accelerate to spread a model: over one device, all of it.
+_SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
+
+
+def read_model_kwargs(
+    given: Mapping[str, Any] | None, backend: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The backend's own options, and arguments of `core.load`, of the reference's `model_kwargs`.
+
+    Raises:
+        OptionError: A `device_map` that spreads a model over several devices.
+    """
+    own = dict(given or {})
+    for name in _LOADING_ONLY:
+        own.pop(name, None)
+    for name in ("dtype", "torch_dtype"):
+        if name in own:
+            own[name] = plain(own[name])
+            # "auto" is the dtype of the file, which other backends compute in anyway.
+            if own[name] == "auto" and name not in hooks(backend).capabilities.model_kwargs:
+                del own[name]
+    arguments = {name: own.pop(name) for name in _ALSO_ARGUMENTS if name in own}
+    arguments = {name: value for name, value in arguments.items() if value is not None}
+    place = own.pop("device_map", None)
+    if place is not None:
+        arguments["device"] = _one_device(place)
+    return own, arguments
+
+
+def _one_device(place: Any) -> str | None:
+    """The device of a `device_map`; None where the backend is to choose."""
+    if isinstance(place, Mapping):
+        devices = set(place.values())
+        if len(devices) != 1:
+            raise OptionError(
+                f"device_map={dict(place)!r} spreads a model over several devices; core computes "
+                "on one. Name it: device='cuda:0'."
+            )
+        place = devices.pop()
+    if place in _SPREADING:
+        return None
+    return f"cuda:{place}" if isinstance(place, int) else plain(place)
 
 
 #: Say how a tokenizer is made, which does not change what core's does.
 _NO_EFFECT = ("use_fast", "padding_side", "trust_remote_code", "clean_up_tokenization_spaces")
+#: Of transformers' Mistral tokenizers, whose pattern `fix_mistral_regex` replaces.
+_MISTRAL = ("mistral", "ministral", "voxtral", "pixtral")
 
 
-def read_tokenizer_kwargs(given: Mapping[str, Any] | None) -> int | None:
-    """`model_max_length` of the tokenizer's arguments.
+def read_tokenizer_kwargs(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The tokenizer's arguments that mean something here, checked.
 
     `padding_side` is accepted: rows are padded where the model's own settings say, and pooling
     knows that side.
@@ -93,37 +95,41 @@ def read_tokenizer_kwargs(given: Mapping[str, Any] | None) -> int | None:
         OptionError: Anything else that would change the tokens.
     """
     given = dict(given or {})
-    length = given.pop("model_max_length", None)
+    known = {
+        name: given.pop(name, None)
+        for name in ("model_max_length", "truncation_side", "fix_mistral_regex")
+    }
     for name in _NO_EFFECT:
         given.pop(name, None)
     if given:
         raise OptionError(
-            f"processor_kwargs (tokenizer_kwargs) take model_max_length, not "
+            f"processor_kwargs (tokenizer_kwargs) take model_max_length and truncation_side, not "
             f"{', '.join(map(repr, given))}. Set it in the model's tokenizer_config.json."
         )
+    length = known["model_max_length"]
     if length is not None and (not isinstance(length, int) or length < 1):
         raise OptionError(f"model_max_length must be 1 or more, not {length!r}.")
-    return length
+    return known
 
 
-def as_tensor(value: Any, device: Any = None) -> Any:
-    """The `torch.Tensor` of an array; the array itself where torch is not installed.
+def apply_tokenizer_kwargs(model: EmbeddingModel, known: Mapping[str, Any]) -> None:
+    """Set the length, and refuse what the loaded model's tokenizer does otherwise.
 
-    The reference returns tensors in places where its callers never asked for one. An environment
-    without torch has no code that needs them.
+    Raises:
+        OptionError: Texts are cut at the other end, or a Mistral tokenizer is to be changed.
     """
-    try:
-        import torch
-    except ImportError:
-        return value
-    tensor = torch.from_numpy(np.ascontiguousarray(value))
-    return tensor if device is None else tensor.to(device)
-
-
-def as_array(value: Any) -> np.ndarray[Any, Any]:
-    """The array of a tensor, an array, or a list of either."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().float().numpy()
-    elif isinstance(value, list | tuple) and value and hasattr(value[0], "detach"):
-        value = [row.detach().cpu().float().numpy() for row in value]
-    return np.asarray(value)
+    side = known["truncation_side"]
+    if side is not None:
+        cutting = model.tokenizer.backend.truncation
+        if cutting is not None and cutting["direction"] != side:
+            raise OptionError(
+                f"truncation_side={side!r}: this model cuts texts on the {cutting['direction']}. "
+                "Set truncation_side in its tokenizer_config.json."
+            )
+    if known["fix_mistral_regex"] and model.source.architecture.model_type.startswith(_MISTRAL):
+        raise OptionError(
+            "fix_mistral_regex=True changes the pattern of a Mistral tokenizer as it is loaded; "
+            "core reads tokenizer.json as it is. Save the changed tokenizer into the model."
+        )
+    if known["model_max_length"] is not None:
+        model.max_seq_length = known["model_max_length"]

@@ -1,91 +1,258 @@
-"""`encode` with the reference's arguments and return types."""
+"""Texts to embeddings, and how alike they are, with the reference's arguments."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from core.errors import OptionError
-from core.inputs import check_texts, choose_prompt
-from core.model import EmbeddingModel
-from core.options import EncodeOptions
 from core.pool import ProcessPool
-from core.sentence_transformers.arguments import as_tensor
+from core.sentence_transformers.arguments import plain
+from core.sentence_transformers.inputs import check_extra, one_input, texts_of
+from core.sentence_transformers.placement import Placement
+from core.sentence_transformers.results import encode
+from core.sentence_transformers.settings import Settings
+from core.sentence_transformers.similarity_functions import every_pair, row_by_row
+from core.sentence_transformers.tensors import as_tensor
+from core.threads import available_cpus
+
+_MOST_PROCESSES = 4
 
 
-def encode(
-    model: EmbeddingModel,
-    inputs: Any,
-    options: dict[str, Any],
-    *,
-    convert_to_numpy: bool,
-    convert_to_tensor: bool,
-    pool: ProcessPool | None,
-) -> Any:
-    """One call of `SentenceTransformer.encode`; `options` are core's.
+class Encoding(Settings, Placement):
+    """`encode` and what belongs to it."""
 
-    Returns:
-        By default float32 [texts, dimension], or [dimension] of one text.
-        `convert_to_tensor=True`: the same as a tensor. Neither: a list of tensors.
-        `output_value="token_embeddings"`: a list of tensors [tokens, hidden].
-        `output_value=None`: a dictionary for each text.
-    """
-    output_value = options.pop("output_value")
-    single = isinstance(inputs, str)
-    texts = [inputs] if single else inputs
-    result: Any
-    if output_value is None:
-        result = everything(model, texts, options)
-    elif output_value == "token_embeddings":
-        options["precision"], options["normalize_embeddings"] = "float32", False
-        run = model if pool is None else pool
-        result = [as_tensor(row) for row in run.encode(texts, output_value=output_value, **options)]
-    else:
-        run = model if pool is None else pool
-        result = run.encode(
-            texts, output_value=output_value, convert_to_tensor=convert_to_tensor, **options
+    def encode(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        output_value: str | None = "sentence_embedding",
+        precision: str | None = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: Any = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        pool: ProcessPool | None = None,
+        chunk_size: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Embed texts, in their order.
+
+        Args:
+            inputs: One text or a sequence of them, each a string or `{"text": "..."}`; `sentences`
+                is the older name.
+            prompt_name: Which of `prompts` to put in front of every text.
+            prompt: A prompt to use instead.
+            batch_size: The most texts in one batch; batches are cut by tokens below that.
+            show_progress_bar: None shows it when logging is at INFO or below.
+            output_value: `"sentence_embedding"`; `"token_embeddings"` for a list of tensors
+                [tokens, hidden]; None for a dictionary with both and the tokens.
+            precision: `"float32"`, `"int8"`, `"uint8"`, `"binary"` or `"ubinary"`.
+            convert_to_numpy: False gives a list of tensors.
+            convert_to_tensor: One tensor instead of an array.
+            device: Moves the model there; a list starts a process for each.
+            normalize_embeddings: Scale every embedding to length 1.
+            truncate_dim: Leading dimensions to keep.
+            pool: From `start_multi_process_pool`.
+            chunk_size: Accepted; processes are given chunks that end at about the same time.
+            kwargs: `task` is accepted; no model with several routes loads here.
+
+        Returns:
+            float32 [texts, dimension]; for one text [dimension]. Without texts [0, dimension].
+            float16 of a torch model in float16; tensors are bfloat16 as well.
+
+        Raises:
+            OptionError: An unknown argument or an input that is no text. It is a ValueError too.
+        """
+        texts = one_input("inputs", inputs, "sentences", kwargs)
+        check_extra(kwargs)
+        options = {
+            "prompt_name": prompt_name,
+            "prompt": prompt,
+            "batch_size": batch_size,
+            "show_progress_bar": show_progress_bar,
+            "output_value": output_value,
+            "precision": precision or "float32",
+            "normalize_embeddings": normalize_embeddings,
+            "truncate_dim": truncate_dim,
+        }
+        run = functools.partial(
+            encode,
+            inputs=texts,
+            options=options,
+            convert_to_numpy=convert_to_numpy,
+            convert_to_tensor=convert_to_tensor,
         )
-        if not convert_to_tensor and not convert_to_numpy:
-            result = [as_tensor(row) for row in result]
-    return result[0] if single else result
+        many = isinstance(device, list | tuple) and len(device) > 0
+        if chunk_size is not None and chunk_size < 1 and (many or pool is not None):
+            raise OptionError(f"chunk_size must be 1 or more, not {chunk_size!r}.")
+        if pool is None and many:
+            with self.start_multi_process_pool(list(device)) as pool:
+                return run(self.embedding_model, pool=pool)
+        if device is not None and not isinstance(device, list | tuple):
+            self.to(device)
+        return run(self.embedding_model, pool=pool)
 
-
-def everything(model: EmbeddingModel, texts: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Sentence embedding, token embeddings and tokens of each text, without padding.
-
-    The text runs twice: backends return sentence or token embeddings.
-    """
-    plain = {**options, "precision": "float32", "normalize_embeddings": False}
-    rows = check_texts(texts)
-    prompt = choose_prompt(
-        model, EncodeOptions(prompt=options["prompt"], prompt_name=options["prompt_name"])
-    )
-    ids = model.tokenizer.encode([prompt + text for text in rows]) if rows else None
-    sentences = model.encode(rows, **plain)
-    tokens = model.encode(rows, output_value="token_embeddings", **plain)
-    found: list[dict[str, Any]] = []
-    start = 0
-    for row, sentence in enumerate(sentences):
-        assert ids is not None
-        end = start + int(ids.lengths[row])
-        input_ids = ids.ids[start:end].astype(np.int64)
-        start = end
-        found.append(
-            {
-                "input_ids": as_tensor(input_ids),
-                "attention_mask": as_tensor(np.ones_like(input_ids)),
-                "token_embeddings": as_tensor(tokens[row]),
-                "sentence_embedding": as_tensor(sentence),
-            }
+    def encode_query(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        output_value: str | None = "sentence_embedding",
+        precision: str | None = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: Any = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        pool: ProcessPool | None = None,
+        chunk_size: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """`encode` with the prompt named `query`, where no prompt is given."""
+        return self.encode(
+            inputs,
+            self._prompt_name(("query",), prompt_name, prompt),
+            prompt,
+            batch_size,
+            show_progress_bar,
+            output_value,
+            precision,
+            convert_to_numpy,
+            convert_to_tensor,
+            device,
+            normalize_embeddings,
+            truncate_dim,
+            pool,
+            chunk_size,
+            **kwargs,
         )
-    return found
 
+    def encode_document(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        output_value: str | None = "sentence_embedding",
+        precision: str | None = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: Any = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        pool: ProcessPool | None = None,
+        chunk_size: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """`encode` with the prompt named `document`, where no prompt is given.
 
-def check_extra(extra: dict[str, Any]) -> None:
-    """Refuse what the reference would pass on to a model's own code."""
-    if extra:
-        raise OptionError(
-            f"encode does not take {', '.join(map(repr, sorted(extra)))}. Arguments for a model's "
-            "own code have no counterpart here."
+        As in the reference every model has one, empty unless its own files or `prompts` say
+        otherwise; `passage` and `corpus` are used where `model.prompts` was replaced without it.
+        """
+        return self.encode(
+            inputs,
+            self._prompt_name(("document", "passage", "corpus"), prompt_name, prompt),
+            prompt,
+            batch_size,
+            show_progress_bar,
+            output_value,
+            precision,
+            convert_to_numpy,
+            convert_to_tensor,
+            device,
+            normalize_embeddings,
+            truncate_dim,
+            pool,
+            chunk_size,
+            **kwargs,
         )
+
+    def _prompt_name(
+        self, names: Sequence[str], prompt_name: str | None, prompt: str | None
+    ) -> str | None:
+        if prompt is not None or prompt_name is not None:
+            return prompt_name
+        return next((name for name in names if name in self.prompts), None)
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Every row of one against every row of the other: a float32 tensor [n, m].
+
+        Without torch installed, an array of the same values.
+        """
+        return every_pair(embeddings1, embeddings2, self.embedding_model.similarity_fn_name)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Each row of one against the same row of the other: a float32 tensor [n].
+
+        Two vectors give one value; one vector goes with every row of the other.
+        """
+        return row_by_row(embeddings1, embeddings2, self.embedding_model.similarity_fn_name)
+
+    def tokenize(self, texts: Any, **kwargs: Any) -> dict[str, Any]:
+        """The padded batch of texts: int64 tensors [texts, tokens] by name; {} without texts."""
+        return self.preprocess(texts, **kwargs)
+
+    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """As `tokenize`, with a prompt in front of every text."""
+        check_extra(kwargs)
+        texts, _ = texts_of(inputs)
+        if not len(texts):
+            return {}
+        batch = self.embedding_model.tokenize([(prompt or "") + text for text in texts])
+        return {name: as_tensor(value) for name, value in batch.items()}
+
+    # Processes
+
+    def start_multi_process_pool(self, target_devices: Sequence[Any] | None = None) -> ProcessPool:
+        """Processes that each load the model: one a device; on a CPU as many as it has cores.
+
+        Give the result to `encode(pool=...)`; it is also a context manager.
+        """
+        if target_devices is not None:
+            devices = [str(plain(device)) for device in target_devices]
+            return ProcessPool(self.embedding_model, devices=devices)
+        return ProcessPool(self.embedding_model, min(available_cpus(), _MOST_PROCESSES))
+
+    @staticmethod
+    def stop_multi_process_pool(pool: ProcessPool) -> None:
+        """End the processes."""
+        pool.close()
+
+    def encode_multi_process(
+        self,
+        sentences: Any,
+        pool: ProcessPool,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        chunk_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        precision: str = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> np.ndarray[Any, Any]:
+        """`encode(sentences, pool=pool, ...)`, its older spelling."""
+        result: np.ndarray[Any, Any] = self.encode(
+            sentences,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+            pool=pool,
+            chunk_size=chunk_size,
+        )
+        return result

@@ -2,20 +2,134 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from core.errors import OptionError, UnsupportedOperation
 from core.model import EmbeddingModel
-from core.sentence_transformers.arguments import Device, plain
+from core.sentence_transformers.absent import NotProvided
+from core.sentence_transformers.arguments import plain
 
 _DTYPES = ("float32", "float16", "bfloat16")
 
 
+class Device(str):
+    """A device's name with the two attributes code reads of a `torch.device`."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, str(other))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+    @property
+    def type(self) -> str:
+        """Without the number: "cuda" of "cuda:1"."""
+        return self.partition(":")[0]
+
+    @property
+    def index(self) -> int | None:  # type: ignore[override]
+        """The number, or None."""
+        number = self.partition(":")[2]
+        return int(number) if number.isdigit() else None
+
+
+class Placement:
+    """`to`, `half` and the like: the model is loaded again where it is to compute."""
+
+    embedding_model: EmbeddingModel
+
+    @property
+    def device(self) -> Any:
+        """A `torch.device`, where torch is imported and knows the device; else its name."""
+        return device_of(self.embedding_model)
+
+    @property
+    def _target_device(self) -> Any:
+        """`device`, its older name."""
+        return self.device
+
+    @property
+    def dtype(self) -> Any:
+        """A `torch.dtype` with the torch backend; else its name."""
+        return dtype_of(self.embedding_model)
+
+    def to(self, *arguments: Any, **named: Any) -> Self:
+        """Compute on another device or in another dtype: the model is loaded again there.
+
+        An `EmbeddingModel` that was taken out before stays as it is.
+
+        Raises:
+            UnsupportedOperation: The backend computes what its file holds.
+        """
+        device, dtype = place_of(arguments, named)
+        self.embedding_model = moved(self.embedding_model, device, dtype)
+        return self
+
+    def half(self) -> Self:
+        """Compute in float16."""
+        return self.to(dtype="float16")
+
+    def bfloat16(self) -> Self:
+        """Compute in bfloat16."""
+        return self.to(dtype="bfloat16")
+
+    def float(self) -> Self:
+        """Compute in float32."""
+        return self.to(dtype="float32")
+
+    def cpu(self) -> Self:
+        """Compute on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: Any = None) -> Self:
+        """Compute on an NVIDIA GPU."""
+        return self.to(
+            "cuda" if device is None else f"cuda:{device}" if isinstance(device, int) else device
+        )
+
+    def share_memory(self) -> Self:
+        """Nothing: processes load the model by themselves."""
+        return self
+
+    training = False
+
+    def eval(self) -> Self:
+        """Nothing: a model here only infers."""
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Only `train(False)`: training is outside core."""
+        if mode:
+            raise NotProvided(
+                "SentenceTransformer.train is not in core. Train with sentence_transformers, and "
+                "load what it saved here."
+            )
+        return self
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Only `requires_grad_(False)`."""
+        return self.train(requires_grad)
+
+
 def device_of(model: EmbeddingModel) -> Any:
-    """A `torch.device` where torch runs the model, else its name."""
+    """A `torch.device`, where torch is imported and knows the device; else its name."""
     own = getattr(model.runtime, "tensor_device", None)
-    return Device(model.device) if own is None else own
+    if own is not None:
+        return own
+    name = Device(model.device.lower())
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return name
+    try:
+        return torch.device(str(name))
+    except RuntimeError:  # OpenVINO's "gpu", "auto"
+        return name
 
 
 def dtype_of(model: EmbeddingModel) -> Any:
@@ -45,6 +159,8 @@ def place_of(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any,
 def moved(model: EmbeddingModel, device: str | None, dtype: str | None) -> EmbeddingModel:
     """The model itself where nothing changes, else the same one loaded again.
 
+    The one before is left open: other code may hold it, and memory is freed with its last user.
+
     Raises:
         UnsupportedOperation: The backend computes what its file holds, not another dtype.
     """
@@ -61,7 +177,6 @@ def moved(model: EmbeddingModel, device: str | None, dtype: str | None) -> Embed
     if dtype is not None:
         arguments["model_kwargs"] = _with_dtype(model, dtype, arguments["model_kwargs"])
     other: EmbeddingModel = load_again(arguments, state)
-    model.close()
     return other
 
 
@@ -82,24 +197,3 @@ def _same_device(first: str, second: str) -> bool:
         return f"{name}:0" if name in ("cuda", "xpu", "mps") else name
 
     return complete(first) == complete(second)
-
-
-def transformers_tokenizer(model: EmbeddingModel) -> Any:
-    """`AutoTokenizer` of the model's files, cut where the model cuts."""
-    try:
-        from transformers import AutoTokenizer
-    except ImportError as error:
-        raise UnsupportedOperation(
-            "model.tokenizer is transformers' tokenizer, which is not installed: "
-            "`pip install transformers`. Without it, model.tokenize(texts) gives the tokens."
-        ) from error
-    source = model.source
-    beside = [n for n in source.names if n.rpartition("/")[0] == source.architecture.path]
-    small = [n for n in beside if n.endswith((".json", ".txt", ".model", ".vocab"))]
-    folder = source.folder(small) / source.architecture.path
-    found = AutoTokenizer.from_pretrained(
-        str(folder), local_files_only=True, trust_remote_code=False
-    )
-    if model.max_seq_length is not None:
-        found.model_max_length = model.max_seq_length
-    return found

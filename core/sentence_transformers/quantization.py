@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.precision import quantize_embeddings as quantize
-from core.sentence_transformers.arguments import as_array
+from core.sentence_transformers.tensors import as_array
 
 
 def quantize_embeddings(
@@ -14,12 +14,18 @@ def quantize_embeddings(
     ranges: Any = None,
     calibration_embeddings: Any = None,
 ) -> Any:
-    """Store embeddings in fewer bits: `core.quantize_embeddings` for arrays, tensors and lists."""
-    return quantize(
-        as_array(embeddings),
+    """Store embeddings in fewer bits: `core.quantize_embeddings` for arrays, tensors and lists.
+
+    One vector gives one row of bits or, with ranges, of bytes.
+    """
+    array = as_array(embeddings)
+    single = array.ndim == 1 and array.size > 0
+    found = quantize(
+        array[None] if single else array,
         precision,
         ranges=None if ranges is None else as_array(ranges),
         calibration_embeddings=(
             None if calibration_embeddings is None else as_array(calibration_embeddings)
         ),
     )
+    return found[0] if single else found

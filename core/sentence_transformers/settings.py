@@ -1,66 +1,25 @@
-"""What a `SentenceTransformer` is and computes with, and what it has not."""
+"""What a `SentenceTransformer` is and is set to, around the `core.EmbeddingModel` underneath."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
-from core.errors import UnsupportedOperation
 from core.model import EmbeddingModel
-from core.sentence_transformers.arguments import NotProvided, plain
-from core.sentence_transformers.placement import (
-    device_of,
-    dtype_of,
-    moved,
-    place_of,
-    transformers_tokenizer,
-)
-
-#: What belongs to training or to torch's modules, and what to do instead.
-_NOT_HERE = {
-    **dict.fromkeys(
-        (
-            "fit",
-            "old_fit",
-            "smart_batching_collate",
-            "gradient_checkpointing_enable",
-            "backward",
-            "zero_grad",
-        ),
-        "Train with sentence_transformers, and load what it saved here.",
-    ),
-    **dict.fromkeys(
-        (
-            "forward",
-            "parameters",
-            "named_parameters",
-            "state_dict",
-            "load_state_dict",
-            "modules",
-            "named_modules",
-            "children",
-            "named_children",
-            "auto_model",
-        ),
-        "A model here is no torch module; the torch backend's is model.transformers_model.",
-    ),
-    "save_to_hub": "Its newer name is push_to_hub.",
-    "compile": 'A compiled model is an artifact: core.optimize(model.embedding_model, "compile").',
-    "set_pooling_include_prompt": 'Set "include_prompt" in the model\'s 1_Pooling/config.json.',
-    "merge": "Merge models with sentence_transformers, and load the result here.",
-}
+from core.sentence_transformers.absent import NotProvided
+from core.sentence_transformers.arguments import plain
+from core.sentence_transformers.inputs import is_one
+from core.sentence_transformers.tokenizer import transformers_config, transformers_tokenizer
 
 
 class Settings:
-    """The attributes of a model, around the `core.EmbeddingModel` underneath."""
+    """The attributes of a model that are read, and those that can be set."""
 
     embedding_model: EmbeddingModel
 
-    def __getattr__(self, name: str) -> Any:
-        if name in _NOT_HERE:
-            raise NotProvided(f"SentenceTransformer.{name} is not in core. {_NOT_HERE[name]}")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    def __len__(self) -> int:
+        return len(self.embedding_model.source.architecture.entries)
 
     def __getitem__(self, index: Any) -> Any:
         raise NotProvided(
@@ -69,11 +28,16 @@ class Settings:
             "model.embedding_model.source.architecture."
         )
 
-    # What it is
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        raise NotProvided(
+            "model(features) runs torch modules in the reference, and no backend but torch has "
+            "any: model.encode(texts), or model.encode(texts, output_value=None) for the tokens "
+            "and their embeddings as well."
+        )
 
     @property
     def prompts(self) -> dict[str, str]:
-        """Name to prompt."""
+        """Name to prompt; `query` and `document` are there from the start, if only as ""."""
         return self.embedding_model.prompts
 
     @prompts.setter
@@ -112,12 +76,12 @@ class Settings:
 
     @property
     def similarity_fn_name(self) -> str:
-        """`"cosine"`, `"dot"`, `"euclidean"` or `"manhattan"`."""
+        """`"cosine"`, `"dot"`, `"euclidean"` or `"manhattan"`; set None for cosine."""
         return self.embedding_model.similarity_fn_name
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, value: Any) -> None:
-        self.embedding_model.similarity_fn_name = str(plain(value))
+        self.embedding_model.similarity_fn_name = plain(value) or "cosine"
 
     @property
     def max_seq_length(self) -> int | None:
@@ -148,16 +112,6 @@ class Settings:
         return self.backend
 
     @property
-    def device(self) -> Any:
-        """A `torch.device` with the torch backend; else a string with `type` and `index`."""
-        return device_of(self.embedding_model)
-
-    @property
-    def dtype(self) -> Any:
-        """A `torch.dtype` with the torch backend; else its name."""
-        return dtype_of(self.embedding_model)
-
-    @property
     def tokenizer(self) -> Any:
         """transformers' tokenizer of the model, for code that counts or splits tokens.
 
@@ -165,69 +119,48 @@ class Settings:
         """
         return transformers_tokenizer(self.embedding_model)
 
+    @tokenizer.setter
+    def tokenizer(self, value: Any) -> None:
+        raise NotProvided(
+            "A model's tokenizer is read from its files and cannot be replaced: save the other "
+            "tokenizer into the model's directory, and load that."
+        )
+
+    @property
+    def processor(self) -> Any:
+        """`tokenizer`: of a model of texts they are the same."""
+        return self.tokenizer
+
+    @property
+    def config(self) -> Any:
+        """transformers' configuration of the model; None for static embeddings.
+
+        With other backends than torch a copy, and it needs transformers.
+        """
+        own = getattr(self.transformers_model, "config", None)
+        return transformers_config(self.embedding_model) if own is None else own
+
     @property
     def transformers_model(self) -> Any:
-        """The torch backend's transformers model."""
-        module = getattr(self.embedding_model.runtime, "module", None)
-        if module is None:
-            raise UnsupportedOperation(
-                f"The {self.backend} backend runs a graph, no transformers model: load the model "
-                'with backend="torch" for that.'
-            )
-        return module
+        """The torch backend's transformers model; None where a graph runs, not a module."""
+        return getattr(self.embedding_model.runtime, "module", None)
 
     @property
     def modalities(self) -> list[str]:
         """What it embeds."""
         return ["text"]
 
-    # Where and in what it computes
+    def supports(self, modality: Any) -> bool:
+        """Whether it embeds that: only `"text"`."""
+        return modality in self.modalities
 
-    def to(self, *arguments: Any, **named: Any) -> Self:
-        """Compute on another device or in another dtype: the model is loaded again there.
+    def get_model_kwargs(self) -> list[str]:
+        """Names of further arguments of `encode`: none."""
+        return []
 
-        Raises:
-            UnsupportedOperation: The backend computes what its file holds.
-        """
-        device, dtype = place_of(arguments, named)
-        self.embedding_model = moved(self.embedding_model, device, dtype)
-        return self
-
-    def half(self) -> Self:
-        """Compute in float16."""
-        return self.to(dtype="float16")
-
-    def bfloat16(self) -> Self:
-        """Compute in bfloat16."""
-        return self.to(dtype="bfloat16")
-
-    def float(self) -> Self:
-        """Compute in float32."""
-        return self.to(dtype="float32")
-
-    def cpu(self) -> Self:
-        """Compute on the CPU."""
-        return self.to("cpu")
-
-    def cuda(self, device: Any = None) -> Self:
-        """Compute on an NVIDIA GPU."""
-        return self.to(
-            "cuda" if device is None else f"cuda:{device}" if isinstance(device, int) else device
-        )
-
-    def eval(self) -> Self:
-        """Nothing: a model here only infers."""
-        return self
-
-    def train(self, mode: bool = True) -> Self:
-        """Only `train(False)`: training is outside core."""
-        if mode:
-            raise NotProvided(f"SentenceTransformer.train is not in core. {_NOT_HERE['fit']}")
-        return self
-
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Only `requires_grad_(False)`."""
-        return self.train(requires_grad)
+    def is_singular_input(self, inputs: Any) -> bool:
+        """Whether `encode` takes an input as one text rather than as several."""
+        return is_one(inputs)
 
     def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
         """Call an evaluator of sentence-transformers, or any callable, with this model."""

@@ -65,6 +65,8 @@ SIGNATURES: dict[str, tuple[list[str], dict[str, Any]]] = {
             "normalize_embeddings": False,
         },
     ),
+    "SentenceTransformer.encode_query": (ENCODE, {"batch_size": 32, "convert_to_numpy": True}),
+    "SentenceTransformer.encode_document": (ENCODE, {"batch_size": 32, "chunk_size": None}),
     "SentenceTransformer.encode_multi_process": (
         [
             "sentences",
@@ -192,6 +194,13 @@ def test_output_values(model: SentenceTransformer) -> None:
     torch.testing.assert_close(means, sentences, atol=1e-5, rtol=0)
     np.testing.assert_allclose(sentences.numpy(), model.encode(TEXTS), atol=1e-5)
     assert [len(item["input_ids"]) for item in everything] == counts
+    assert set(everything[0]) == {
+        "input_ids",
+        "attention_mask",
+        "modality",
+        "token_embeddings",
+        "sentence_embedding",
+    }
     single = model.encode(TEXTS[1], output_value=None)
     torch.testing.assert_close(single["input_ids"], everything[1]["input_ids"])
 
@@ -224,6 +233,7 @@ def test_empty_input_gives_an_empty_result(model: SentenceTransformer) -> None:
     assert model.encode([], convert_to_numpy=False) == []
     assert model.encode([], output_value="token_embeddings") == []
     assert model.encode([], output_value=None) == []
+    assert model.tokenize([]) == {}
 
 
 @pytest.mark.parametrize(
@@ -231,7 +241,8 @@ def test_empty_input_gives_an_empty_result(model: SentenceTransformer) -> None:
     [
         ({"batch_size": 0}, "batch_size"),
         ({"precision": "float8"}, "precision"),
-        ({"task": "retrieval"}, "task"),
+        ({"nonsense": 1}, "nonsense"),
+        ({"processing_kwargs": {"text": {"max_length": 3}}}, "max_seq_length"),
         ({"prompt_name": "missing"}, "missing"),
         ({"output_value": "pooled"}, "output_value"),
     ],
@@ -249,14 +260,22 @@ def test_prompts_are_chosen_as_in_the_reference(tiny_model: Callable[[str], Path
         device="cpu",
         prompts={"extra": "x: ", "none": None},  # type: ignore[dict-item]
     )
-    assert model.prompts == {"query": "query: ", "passage": "passage: ", "extra": "x: ", "none": ""}
+    # As sentence-transformers 6.2 and 5.7 print it for the same files and arguments.
+    assert model.prompts == {
+        "query": "query: ",
+        "document": "",
+        "extra": "x: ",
+        "none": "",
+        "passage": "passage: ",
+    }
     assert model.similarity_fn_name == "dot"
 
     def same(a: Any, b: Any) -> None:
         np.testing.assert_allclose(a, b, atol=1e-5)
 
     same(model.encode_query(TEXTS), model.encode(TEXTS, prompt_name="query"))
-    same(model.encode_document(TEXTS), model.encode(TEXTS, prompt_name="passage"))
+    same(model.encode_document(TEXTS), model.encode(TEXTS, prompt=""))
+    assert not np.allclose(model.encode_document(TEXTS), model.encode_query(TEXTS))
     same(model.encode_query(TEXTS, prompt="x: "), model.encode(TEXTS, prompt_name="extra"))
     # A given prompt wins over a name, a name over the default, and "" is a prompt.
     same(model.encode(TEXTS, prompt="x: ", prompt_name="query"), model.encode(TEXTS, prompt="x: "))
@@ -264,6 +283,21 @@ def test_prompts_are_chosen_as_in_the_reference(tiny_model: Callable[[str], Path
     same(model.encode(TEXTS), model.encode(TEXTS, prompt_name="query"))
     same(model.encode(TEXTS, prompt=""), model.encode(TEXTS, prompt_name="none"))
     assert not np.allclose(model.encode(TEXTS), model.encode(TEXTS, prompt=""))
+    same(model.encode_document(TEXTS), model.encode(TEXTS, prompt=""))
+    model.prompts = {"passage": "passage: "}
+    same(model.encode_document(TEXTS), model.encode(TEXTS, prompt_name="passage"))
+
+
+def test_every_model_has_the_prompts_query_and_document(tiny: Path) -> None:
+    model = SentenceTransformer(str(tiny), device="cpu", default_prompt_name="document")
+    assert model.prompts == {"query": "", "document": ""}
+    assert model.default_prompt_name == "document"
+    plain = model.encode(TEXTS, prompt="")
+    for name in ("query", "document"):
+        np.testing.assert_allclose(model.encode(TEXTS, prompt_name=name), plain, atol=1e-5)
+    np.testing.assert_allclose(model.encode(TEXTS), plain, atol=1e-5)
+    with pytest.raises(ValueError, match="'missing' is none of the model's prompts: 'query'"):
+        SentenceTransformer(str(tiny), device="cpu", default_prompt_name="missing")
 
 
 def test_similarity_gives_tensors(model: SentenceTransformer) -> None:
@@ -276,7 +310,8 @@ def test_similarity_gives_tensors(model: SentenceTransformer) -> None:
         assert isinstance(matrix, torch.Tensor)
         assert matrix.shape == (3, 3)
         torch.testing.assert_close(matrix.diagonal(), pairs, atol=1e-4, rtol=0)
-    model.similarity_fn_name = "cosine"
+    model.similarity_fn_name = None
+    assert model.similarity_fn_name == "cosine"
     assert SimilarityFunction.possible_values() == ["cosine", "dot", "euclidean", "manhattan"]
 
 
@@ -299,14 +334,15 @@ def test_dtypes_and_devices_by_methods(tiny: Path) -> None:
     assert model.half().dtype == torch.float16
     assert model.bfloat16().dtype == torch.bfloat16
     rough = model.encode(TEXTS)
-    assert rough.dtype == np.float32
+    assert rough.dtype == np.float32  # numpy has no bfloat16
     assert not np.array_equal(rough, full)
     np.testing.assert_allclose(rough, full, atol=0.1)
     assert model.float().eval().to("cpu").cpu().to(torch.float32) is model
     np.testing.assert_array_equal(model.encode(TEXTS), full)
-    assert model.prompts == {"mine": "m: "}
+    assert model.prompts == {"query": "", "document": "", "mine": "m: "}
     assert model.device == torch.device("cpu")
     before = model.embedding_model
+    assert not before.closed
     model.to("cpu", torch.float32).to(device=torch.device("cpu"))
     assert model.embedding_model is before
     with pytest.raises(CoreError, match="cuda"):
@@ -314,14 +350,63 @@ def test_dtypes_and_devices_by_methods(tiny: Path) -> None:
     np.testing.assert_array_equal(model.encode(TEXTS), full)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_results_keep_the_dtype_that_torch_computes_in(tiny: Path, dtype: torch.dtype) -> None:
+    model = SentenceTransformer(str(tiny), device="cpu", model_kwargs={"dtype": dtype})
+    array = np.float16 if dtype == torch.float16 else np.float32
+    assert model.encode(TEXTS).dtype == model.encode(TEXTS[0]).dtype == array
+    assert model.encode(TEXTS, normalize_embeddings=True).dtype == array
+    assert model.encode(TEXTS, precision="ubinary").dtype == np.uint8
+    assert model.encode(TEXTS, convert_to_tensor=True).dtype == dtype
+    assert model.encode(TEXTS, convert_to_numpy=False)[0].dtype == dtype
+    assert model.encode(TEXTS, output_value="token_embeddings")[0].dtype == dtype
+    assert model.encode(TEXTS[0], output_value=None)["sentence_embedding"].dtype == dtype
+    assert model.similarity(model.encode(TEXTS), model.encode(TEXTS)).dtype == torch.float32
+    # core's own results stay float32.
+    assert model.embedding_model.encode(TEXTS).dtype == np.float32
+
+
+def test_converting_leaves_an_embedding_model_that_others_hold_usable(tiny: Path) -> None:
+    model = SentenceTransformer(str(tiny), device="cpu")
+    held = model.embedding_model
+    expected = held.encode(TEXTS)
+    model.half()
+    assert model.embedding_model is not held
+    np.testing.assert_array_equal(held.encode(TEXTS), expected)
+
+
 def test_backends_that_compute_their_file_say_so(onnx: SentenceTransformer) -> None:
     assert onnx.float() is onnx
     for cast in (onnx.half, onnx.bfloat16):
         with pytest.raises(UnsupportedOperation, match=r"core\.optimize"):
             cast()
-    assert (str(onnx.device), onnx.device.type, onnx.device.index) == ("cpu", "cpu", None)
-    assert onnx.device == "cpu"
     assert onnx.dtype == "float32"
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_tensors_can_be_moved_to_the_device_of_any_model(
+    backend: str, request: pytest.FixtureRequest
+) -> None:
+    device = request.getfixturevalue(backend).device
+    assert device == torch.device("cpu")
+    assert device in {torch.device("cpu"): 1}
+    assert (str(device), device.type, device.index) == ("cpu", "cpu", None)
+    assert torch.zeros(1).to(device).device == device
+
+
+def test_a_device_is_a_name_where_torch_is_not_imported(tiny: Path) -> None:
+    code = f"""
+import sys
+from core.sentence_transformers import SentenceTransformer
+device = SentenceTransformer({str(tiny)!r}, backend="onnx").device
+assert "torch" not in sys.modules
+print(device, device.type, device.index, device == "cpu", {{device: 1}}["cpu"])
+import torch
+print(device == torch.device("cpu"), device != torch.device("cpu"), torch.zeros(1).to(device))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["cpu cpu None True 1", "True False tensor([0.])"]
 
 
 def test_settings_can_be_changed(onnx: SentenceTransformer, tiny: Path) -> None:
@@ -341,12 +426,27 @@ def test_settings_can_be_changed(onnx: SentenceTransformer, tiny: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["fit", "forward", "parameters", "state_dict", "compile", "set_pooling_include_prompt"],
+    [
+        "_first_module",
+        "add_adapter",
+        "apply",
+        "compile",
+        "double",
+        "fit",
+        "forward",
+        "get_sentence_features",
+        "merge",
+        "parameters",
+        "register_forward_hook",
+        "set_pooling_include_prompt",
+        "state_dict",
+    ],
 )
 def test_what_is_not_here_says_so_when_touched(model: SentenceTransformer, name: str) -> None:
-    assert not hasattr(model, name)
-    with pytest.raises(UnsupportedOperation, match=rf"{name} is not in core\. \w+"):
-        getattr(model, name)
+    for touched in (model, SentenceTransformer):
+        assert not hasattr(touched, name)
+        with pytest.raises(UnsupportedOperation, match=rf"{name} is not in core\. \w+"):
+            getattr(touched, name)
 
 
 def test_training_and_modules_say_so(model: SentenceTransformer, onnx: SentenceTransformer) -> None:
@@ -355,6 +455,10 @@ def test_training_and_modules_say_so(model: SentenceTransformer, onnx: SentenceT
     assert model.train(False) is model
     with pytest.raises(UnsupportedOperation, match=r"model\.max_seq_length"):
         model[0]
+    with pytest.raises(UnsupportedOperation, match=r"model\.encode"):
+        model(model.tokenize(TEXTS))
+    with pytest.raises(UnsupportedOperation, match="cannot be replaced"):
+        model.tokenizer = None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         model.nonsense  # noqa: B018
     with pytest.raises(ImportError, match="CrossEncoder from sentence_transformers"):
@@ -362,8 +466,7 @@ def test_training_and_modules_say_so(model: SentenceTransformer, onnx: SentenceT
     with pytest.raises(OptionError, match="loaded from files"):
         SentenceTransformer(modules=[])
     assert isinstance(model.transformers_model, torch.nn.Module)
-    with pytest.raises(UnsupportedOperation, match='backend="torch"'):
-        onnx.transformers_model  # noqa: B018
+    assert onnx.transformers_model is None
 
 
 def test_evaluators_are_called_with_the_model(model: SentenceTransformer, tmp_path: Path) -> None:
@@ -387,6 +490,8 @@ def test_several_processes(onnx: SentenceTransformer) -> None:
         )
         packed = onnx.encode(texts, pool=pool, precision="ubinary")
         np.testing.assert_array_equal(packed, onnx.encode(texts, precision="ubinary"))
+        with pytest.raises(ValueError, match="chunk_size must be 1 or more, not 0"):
+            onnx.encode(texts, pool=pool, chunk_size=0)
     finally:
         onnx.stop_multi_process_pool(pool)
     with pytest.raises(CoreError, match="cuda"):

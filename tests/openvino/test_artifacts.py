@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 import core
 from tests.conftest import copy_model
 from tests.openvino.conftest import Exported
+from tests.openvino.test_errors import like_optimum as optimum_config
 from tests.openvino.test_load_encode import WORDS, cosines, texts_of
 from tests.tiny_models import SPECS
 
@@ -73,8 +73,12 @@ def test_exported_files_are_as_optimum_names_them(exported: Exported) -> None:
     ("precision", "least", "ratio"),
     [("fp16", 0.9999, 0.6), ("int8", 0.99, 0.4), ("int4", 0.5, 0.4)],
 )
-def test_reduced_precision_exports(tiny: Path, precision: str, least: float, ratio: float) -> None:
+def test_reduced_precision_exports(
+    tiny: Path, precision: str, least: float, ratio: float, capfd: Any
+) -> None:
     artifact = core.export(tiny, backend="openvino", precision=precision, min_cosine=-1)
+    assert capfd.readouterr().out == ""  # standard output belongs to results
+    assert ("nncf" in artifact.versions) is (precision != "fp16")
     assert artifact.file_name == f"openvino/openvino_model_{precision}.xml"
     assert artifact.verification is not None
     assert artifact.verification.mean_cosine >= least
@@ -163,14 +167,12 @@ def test_static_int8_of_minilm(exported: Exported, tmp_path: Path) -> None:
 def test_quantize_takes_texts_files_mappings_and_objects(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text("\n".join(json.dumps({"text": text}) for text in texts_of(3, 5, 9, 20)))
-    # The attributes of Optimum's OVQuantizationConfig.
-    like_optimum = SimpleNamespace(
-        bits=8, sym=True, ignored_scope=None, num_samples=3, fast_bias_correction=True,
-        overflow_fix="disable", smooth_quant_alpha=0.5, dtype="int8",
-    )  # fmt: skip
+    like_optimum = {"sym": True, "num_samples": 3, "smooth_quant_alpha": 0.5}
     cases = [
         ({"smooth_quant_alpha": -1, "overflow_fix": "enable"}, path, 4),
-        (like_optimum, texts_of(1, 2, 3, 4, 5), 3),
+        (optimum_config(**like_optimum), texts_of(1, 2, 3, 4, 5), 3),
+        (optimum_config(dataset=texts_of(1, 2, 3, 4, 5)), None, 5),
+        ({"dataset": texts_of(1, 2, 3), "num_samples": np.int64(2)}, None, 2),
         ({"preset": "performance", "ignored_scope": {"types": ["Add"]}}, texts_of(4, 6), 2),
     ]
     with core.load(tiny, backend="openvino") as model:
@@ -184,13 +186,33 @@ def test_quantize_takes_texts_files_mappings_and_objects(tiny: Path, tmp_path: P
     assert json.loads(Path(f"{artifact.path}.json").read_text())["config"]["sym"] is True
 
 
-def test_accuracy_control_bounds_the_drop(tiny: Path) -> None:
+@pytest.mark.parametrize(("max_drop", "least"), [(0.02, 0.95), (1e-5, 0.9999)])
+def test_accuracy_control_bounds_the_drop(tiny: Path, max_drop: float, least: float) -> None:
     with core.load(tiny, backend="openvino") as model:
         artifact = core.quantize(
-            model, {"max_drop": 0.02}, calibration=texts_of(*range(1, 40)), min_cosine=-1
+            model, {"max_drop": max_drop}, calibration=texts_of(*range(1, 40, 3)), min_cosine=-1
         )
     assert artifact.verification is not None
-    assert artifact.verification.mean_cosine >= 0.95
+    assert artifact.verification.mean_cosine >= least
+
+
+def test_a_drop_that_cannot_be_bounded_publishes_nothing(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nncf
+
+    def give_up(graph: Any, calibration_dataset: Any, **arguments: Any) -> Any:
+        # What nncf leaves when it can put back no more operations: the model as quantised.
+        return nncf.quantize(graph, calibration_dataset)
+
+    monkeypatch.setattr(nncf, "quantize_with_accuracy_control", give_up)
+    before = sorted((tiny / "openvino").iterdir())
+    with (
+        core.load(tiny, backend="openvino") as model,
+        pytest.raises(core.VerificationError, match=r"max_drop=1e-09: .*int8-weights"),
+    ):
+        core.quantize(model, {"max_drop": 1e-9}, calibration=texts_of(*range(1, 40)))
+    assert sorted((tiny / "openvino").iterdir()) == before
 
 
 def test_weight_only_quantization_computes_in_float(tiny: Path, capfd: Any) -> None:

@@ -138,6 +138,36 @@ def test_auto_chooses_a_device_and_says_which(tiny: Path) -> None:
         assert np.isfinite(model.encode(texts_of(*range(1, 30)))).all()
 
 
+VIRTUAL = ["auto", "AUTO:CPU", "HETERO:CPU", "MULTI:CPU", "BATCH:CPU"]
+
+
+@pytest.mark.parametrize("device", VIRTUAL)
+def test_fp32_stays_fp32_on_virtual_devices(tiny: Path, device: str) -> None:
+    """On processors with bfloat16 the embeddings would differ by a thousandth."""
+    texts = texts_of(*range(1, 12))
+    with core.load(tiny, backend="openvino") as plain:
+        expected = plain.encode(texts)
+    with core.load(tiny, backend="openvino", device=device) as model:
+        assert model.dtype == "float32"
+        np.testing.assert_allclose(model.encode(texts), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", VIRTUAL)
+def test_virtual_devices_report_what_the_real_one_computes_in(tiny: Path, device: str) -> None:
+    config = {"ov_config": {"INFERENCE_PRECISION_HINT": "bf16"}}
+    with (
+        core.load(tiny, backend="openvino", model_kwargs=config) as real,
+        core.load(tiny, backend="openvino", device=device, model_kwargs=config) as virtual,
+    ):
+        assert virtual.dtype == real.dtype
+
+
+@pytest.mark.parametrize("device", ["CPU.0", "cpu:0", "AUTO:CPU.0"])
+def test_the_first_cpu_is_the_cpu(tiny: Path, device: str) -> None:
+    with core.load(tiny, backend="openvino", device=device) as model:
+        assert model.device == "CPU"
+
+
 def test_a_graph_of_fixed_shape_is_filled_and_cut(tiny: Path) -> None:
     import openvino
 
@@ -199,6 +229,34 @@ def test_pickling_loads_again(minilm_openvino: EmbeddingModel) -> None:
     with pickle.loads(pickle.dumps(minilm_openvino)) as copy:
         assert copy.backend == "openvino"
         np.testing.assert_allclose(copy.encode(texts), minilm_openvino.encode(texts), atol=1e-6)
+
+
+def test_pickling_with_objects_in_ov_config(tiny: Path, tmp_path: Path) -> None:
+    import openvino
+    from openvino.properties import hint
+
+    config = {
+        hint.inference_precision: openvino.Type.f32,
+        "PERFORMANCE_HINT": hint.PerformanceMode.LATENCY,
+        "CACHE_DIR": tmp_path / "compiled",
+    }
+    with core.load(tiny, backend="openvino", model_kwargs={"ov_config": config}) as model:
+        expected = model.encode("a river")
+        assert list((tmp_path / "compiled").iterdir())
+        with pickle.loads(pickle.dumps(model)) as copy:
+            np.testing.assert_allclose(copy.encode("a river"), expected, atol=1e-6)
+
+
+def test_closing_while_another_thread_encodes(tiny: Path) -> None:
+    """A batch that comes after `close` says what happened, whatever it asks for."""
+    model = core.load(tiny, backend="openvino")
+    runtime, batch = model.runtime, token_batch(model, 2, 5, "right")
+    model.close()
+    for encode in (runtime.sentence_embeddings, runtime.token_embeddings):
+        with pytest.raises(
+            core.UnsupportedOperation, match=r"openvino_model\.xml is closed\. Load"
+        ):
+            encode(batch)
 
 
 def test_a_closed_model_says_so(tiny: Path) -> None:

@@ -61,6 +61,21 @@ def test_every_architecture_is_independent_of_its_batch(
     assert len(np.unique(together.round(4), axis=0)) == len(TEXTS)
 
 
+@pytest.mark.parametrize("name", ["bert-mean", "gpt2"])
+def test_token_types_are_given_to_models_that_have_them(
+    tiny_model: Callable[[str], Path], name: str
+) -> None:
+    # GPT-2 takes them as well, and would add the word with that number to every token.
+    from transformers import AutoModel
+
+    plain = AutoModel.from_pretrained(tiny_model(name)).eval()
+    with load(tiny_model(name)) as model, torch.inference_mode():
+        tokens = {n: torch.from_numpy(a) for n, a in model.tokenize(["A fox."]).items()}
+        inputs = {n: tokens[n] for n in ("input_ids", "attention_mask")}
+        expected = plain(**inputs).last_hidden_state.mean(dim=1).numpy()
+        np.testing.assert_allclose(model.encode(["A fox."]), expected, atol=1e-5)
+
+
 def test_the_device_is_reported_and_chosen(tiny_model: Callable[[str], Path]) -> None:
     model = core.load(tiny_model("bert-mean"), backend="torch")
     if torch.cuda.is_available():
@@ -135,6 +150,18 @@ def test_the_module_can_be_copied_and_converted(tiny_model: Callable[[str], Path
         first = hidden[0, 0].numpy()
         np.testing.assert_allclose(first / np.linalg.norm(first), expected, atol=1e-5)
         np.testing.assert_array_equal(model.encode("a fox"), expected)
+
+
+def test_closing_while_another_thread_encodes(tiny_model: Callable[[str], Path]) -> None:
+    """A batch that comes after `close` says what happened, whatever it asks for."""
+    model = load(tiny_model("bert-cls"))
+    ids = model.tokenize("a fox")["input_ids"]
+    batch = core.TokenBatch(ids, np.ones_like(ids), np.zeros_like(ids))
+    runtime = model.runtime
+    model.close()
+    for encode in (runtime.sentence_embeddings, runtime.token_embeddings):
+        with pytest.raises(core.UnsupportedOperation, match=r"is closed\. Load it again"):
+            encode(batch)
 
 
 def test_the_module_is_open_to_other_backends(tiny_model: Callable[[str], Path]) -> None:

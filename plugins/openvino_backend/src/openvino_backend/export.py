@@ -10,9 +10,9 @@ from core import Artifact, Checkpoint, ExportOptions
 from core.errors import OptionError
 from core.options import check_names
 from core.traceable import last_hidden_state, open_source, tracing
-from openvino_backend.compress import COMPRESSION_OPTIONS, compress_weights
-from openvino_backend.graph import graph_names, write_graph
-from openvino_backend.imports import openvino
+from openvino_backend.compress import compress_weights, compression_settings
+from openvino_backend.graph import check_graph_name, graph_names, write_graph
+from openvino_backend.imports import import_nncf, openvino
 from openvino_backend.plugin import EXPORTS_FROM
 
 EXPORTERS = ("direct", "optimum")
@@ -25,29 +25,38 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions) -> Ar
             f"The openvino backend exports with {' or '.join(map(repr, EXPORTERS))}, not "
             f"{options.exporter!r}."
         )
-    compressed = options.precision in ("int8", "int4")
-    known = COMPRESSION_OPTIONS if compressed else ()
-    check_names(options.backend_kwargs, known, f"export {options.precision!r} of openvino")
+    suffix = "" if options.precision == "fp32" else f"_{options.precision}"
+    name = options.file_name or f"openvino/openvino_model{suffix}.xml"
+    check_graph_name(name)
+    what = f"export {options.precision!r} of the openvino backend"
+    compression: dict[str, Any] | None = None
+    versions = {"openvino": openvino.__version__}
+    if options.precision in ("int8", "int4"):
+        compression = compression_settings(options.precision, options.backend_kwargs, what)
+        # Tracing takes long: what is missing afterwards shows before.
+        versions["nncf"] = import_nncf(what.capitalize()).__version__
+    else:
+        check_names(options.backend_kwargs, (), what)
     if options.exporter == "optimum":
         from openvino_backend.optimum import convert_with_optimum
 
-        graph, versions = convert_with_optimum(source, options)
+        graph, made_by = convert_with_optimum(source, options)
     else:
-        graph, versions = convert(source, options)
-    config: dict[str, Any] = {"precision": options.precision, "exporter": options.exporter}
-    if compressed:
-        graph, used = compress_weights(graph, options.precision, options.backend_kwargs)
-        config.update(used)
-    suffix = "" if options.precision == "fp32" else f"_{options.precision}"
-    name = options.file_name or f"openvino/openvino_model{suffix}.xml"
+        graph, made_by = convert(source, options)
+    if compression is not None:
+        graph = compress_weights(graph, options.precision, compression)
     write_graph(graph, target, name, half=options.precision == "fp16")
     return Artifact(
         root=target,
         file_name=name,
         files=graph_names(name),
         precision=options.precision,
-        config=config,
-        versions={"openvino": openvino.__version__, **versions},
+        config={
+            "precision": options.precision,
+            "exporter": options.exporter,
+            **(compression or {}),
+        },
+        versions={**versions, **made_by},
     )
 
 

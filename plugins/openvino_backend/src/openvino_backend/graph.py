@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,8 +17,11 @@ TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings", "hidden_states")
 SENTENCE_OUTPUT = "sentence_embedding"
 SENTENCE_OUTPUTS = (SENTENCE_OUTPUT, "sentence_embeddings", "embeddings", "text_embeds")
 
-_START_BYTES = 1_024
 _SMALL_CONSTANT = 4_096
+#: OpenVINO's reader of each kind of file, and what the kind is called.
+_READERS = {".xml": ("ir", "OpenVINO"), ".onnx": ("onnx", "ONNX")}
+#: Where an .xml file says which bytes of the .bin file a constant is.
+_CONSTANT = re.compile(rb'<data\s[^>]*\boffset="(\d+)"\s+size="(\d+)"')
 
 
 def graph_files(source: Checkpoint, file_name: str) -> list[str]:
@@ -52,17 +56,17 @@ def read_graph(runtime: openvino.Core, source: Checkpoint, file_name: str) -> op
     Raises:
         ModelFormatError: The file is not a model, or a damaged one.
     """
-    if not file_name.endswith((".xml", ".onnx")):
+    if not file_name.endswith(tuple(_READERS)):
         raise ModelFormatError(
             f"OpenVINO reads .xml and .onnx files, not {file_name!r}. Name one of those with "
             "file_name."
         )
     path = source.folder(graph_files(source, file_name)) / file_name
-    if file_name.endswith(".xml"):
-        _check_start(source, path, file_name)
+    _check_kind(source, path, file_name)
     try:
         return runtime.read_model(path)
     except RuntimeError as error:
+        _check_weights(source, path, file_name)
         raise ModelFormatError(
             f"{source}: OpenVINO cannot read {file_name} as a model ({reason(error)}). It is no "
             "model, damaged, or from a newer OpenVINO. Restore or download it again with its "
@@ -70,14 +74,27 @@ def read_graph(runtime: openvino.Core, source: Checkpoint, file_name: str) -> op
         ) from error
 
 
-def _check_start(source: Checkpoint, path: Path, file_name: str) -> None:
-    # OpenVINO would offer a file that is no graph to TensorFlow's reader, which writes to stderr.
-    with path.open("rb") as file:
-        start = file.read(_START_BYTES)
-    if b"<net" not in start:
+def _check_kind(source: Checkpoint, path: Path, file_name: str) -> None:
+    # A file that its own reader refuses would be offered to those of other frameworks, of which
+    # TensorFlow's writes to stderr.
+    reader, kind = _READERS[path.suffix]
+    if not openvino.frontend.FrontEndManager().load_by_framework(reader).supported(str(path)):
         raise ModelFormatError(
-            f"{source}: {file_name} is no OpenVINO model: it does not begin with <net ...>. "
-            "Restore or download it again, or name another file with file_name."
+            f"{source}: {file_name} is no {kind} model, or of a version this OpenVINO does not "
+            "read. Restore or download it again, or name another file with file_name."
+        )
+
+
+def _check_weights(source: Checkpoint, path: Path, file_name: str) -> None:
+    """Raise `ModelFormatError` where the weights of an .xml file are cut short."""
+    if path.suffix != ".xml":
+        return
+    ends = [int(offset) + int(size) for offset, size in _CONSTANT.findall(path.read_bytes())]
+    needed, found = max(ends, default=0), path.with_suffix(".bin").stat().st_size
+    if found < needed:
+        raise ModelFormatError(
+            f"{source}: {weights_name(file_name)} has {found} bytes of {needed} that {file_name} "
+            "needs: it is cut short, or belongs to another model. Copy or download it again."
         )
 
 
@@ -168,10 +185,14 @@ def quantizes_activations(graph: openvino.Model) -> bool:
     return any(node.get_type_name() == "FakeQuantize" for node in graph.get_ops())
 
 
-def write_graph(graph: openvino.Model, target: Path, file_name: str, *, half: bool = False) -> None:
-    """Write a graph and its weights under `target`; `half` stores float32 weights as float16."""
+def check_graph_name(file_name: str) -> None:
+    """Raise `OptionError` for a name no graph can be written under."""
     if not file_name.endswith(".xml"):
         raise OptionError(f"An OpenVINO file's name ends in .xml; file_name is {file_name!r}.")
+
+
+def write_graph(graph: openvino.Model, target: Path, file_name: str, *, half: bool = False) -> None:
+    """Write a graph and its weights under `target`; `half` stores float32 weights as float16."""
     place = target / file_name
     place.parent.mkdir(parents=True, exist_ok=True)
     openvino.save_model(graph, place, compress_to_fp16=half)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core import Artifact, EmbeddingModel, QuantizeOptions, TokenBatch
 from core.calibration import DATASET_ARGUMENTS
-from core.errors import OptionError, UnsupportedOperation
+from core.errors import OptionError, UnsupportedOperation, VerificationError
 from core.modules import run_modules, unit_length
-from core.options import check_names
-from core.process_wide import process_wide
 from core.processor import INT8_INSTRUCTIONS, processor_flags
 from core.runtime import as_numpy
 from openvino_backend.calibration import calibration_batches, choose_texts, feed
-from openvino_backend.compress import COMPRESSION_OPTIONS, compress_weights
+from openvino_backend.compress import compress_weights, compression_settings
 from openvino_backend.graph import (
     graph_names,
     graph_precision,
@@ -33,7 +28,9 @@ from openvino_backend.graph import (
 )
 from openvino_backend.imports import import_nncf, openvino
 from openvino_backend.naming import derived_name
+from openvino_backend.quiet import quiet
 from openvino_backend.recipe import Recipe, read_recipe
+from openvino_backend.settings import PRECISION_HINT
 
 logger = logging.getLogger("core")
 
@@ -54,15 +51,20 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
         )
     if options.config in ("int8-weights", "int4-weights"):
         return _compress(model, target, options, given)
-    recipe = read_recipe(options.config, given, options.num_samples)
+    recipe, dataset = read_recipe(options.config, given, options.num_samples)
+    if dataset is not None and options.calibration is not None:
+        raise OptionError(
+            "The configuration has a dataset, and calibration is given as well: pass one of them."
+        )
+    calibration = options.calibration if dataset is None else dataset
     nncf = import_nncf("Static quantisation")
     _warn_of_slow_int8()
     graph = _source_graph(model)
-    texts = choose_texts(options.calibration, recipe.num_samples)
-    with _quiet():
+    texts = choose_texts(calibration, recipe.num_samples)
+    with quiet():
         quantized = _quantize(nncf, graph, model, texts, recipe)
     name = derived_name(model.file_name, options.file_suffix or "qint8_quantized")
-    config = {**recipe.as_json(), "texts": len(texts), "own_texts": options.calibration is None}
+    config = {**recipe.as_json(), "texts": len(texts), "own_texts": calibration is None}
     return _write(quantized, target, name, "int8", config, nncf)
 
 
@@ -95,15 +97,14 @@ def _compress(
         raise OptionError(
             f"{options.config!r} needs no calibration texts; leave out calibration and num_samples."
         )
-    check_names(given, COMPRESSION_OPTIONS, f"quantize {options.config!r} of the openvino backend")
     precision = options.config.partition("-")[0]
+    what = f"quantize {options.config!r} of the openvino backend"
+    settings = compression_settings(precision, given, what)
     nncf = import_nncf(f"Compressing weights to {precision}")
-    graph = _source_graph(model)
-    with _quiet():
-        compressed, used = compress_weights(graph, precision, given)
+    compressed = compress_weights(_source_graph(model), precision, settings)
     assert model.file_name is not None
     name = derived_name(model.file_name, options.file_suffix or f"{precision}_weights")
-    return _write(compressed, target, name, precision, used, nncf)
+    return _write(compressed, target, name, precision, settings, nncf)
 
 
 def _write(
@@ -130,7 +131,7 @@ def _quantize(
         if recipe.max_drop is None:
             data = nncf.Dataset([feed(batch, names) for batch in batches])
             return nncf.quantize(graph, data, subset_size=len(batches), **arguments)
-        return _with_accuracy_control(nncf, graph, model, batches, recipe, arguments)
+        return _with_accuracy_control(nncf, graph, model, batches, recipe.max_drop, arguments)
     except (RuntimeError, ValueError, nncf.ValidationError) as error:
         raise OptionError(
             f"nncf cannot quantize {model.file_name} with {recipe}: {error}"
@@ -141,8 +142,13 @@ def _arguments(nncf: Any, recipe: Recipe) -> dict[str, Any]:
     advanced = nncf.AdvancedQuantizationParameters(
         overflow_fix=nncf.OverflowFix(recipe.overflow_fix)
     )
-    if recipe.smooth_quant_alpha is not None:
-        advanced.smooth_quant_alphas.matmul = recipe.smooth_quant_alpha
+    alphas = advanced.smooth_quant_alphas
+    if recipe.max_drop is not None:
+        # nncf 3.4 puts back the weights of before smoothing and leaves in the factors on the
+        # activations that belong to the smoothed ones: far worse than what was to be mended.
+        alphas.matmul = alphas.convolution = -1
+    elif recipe.smooth_quant_alpha is not None:
+        alphas.matmul = recipe.smooth_quant_alpha
     scope = {name: list(values) for name, values in recipe.ignored_scope.items()}
     return {
         "preset": nncf.QuantizationPreset("performance" if recipe.sym else "mixed"),
@@ -158,10 +164,14 @@ def _with_accuracy_control(
     graph: Any,
     model: EmbeddingModel,
     batches: Sequence[TokenBatch],
-    recipe: Recipe,
+    max_drop: float,
     arguments: dict[str, Any],
 ) -> Any:
-    """Quantise, measuring the mean cosine to the source on a part of the texts put aside."""
+    """Quantise, measuring the mean cosine to the source on a part of the texts put aside.
+
+    Raises:
+        VerificationError: nncf could not keep the drop within `max_drop`.
+    """
     if token_output(graph) is None:
         raise UnsupportedOperation(
             f"max_drop needs token embeddings, which {model.file_name} does not give."
@@ -176,17 +186,26 @@ def _with_accuracy_control(
         return float(np.mean(means)), means
 
     arguments["advanced_quantization_parameters"] = arguments.pop("advanced_parameters")
-    return nncf.quantize_with_accuracy_control(
+    quantized = nncf.quantize_with_accuracy_control(
         graph,
         calibration_dataset=nncf.Dataset([feed(batch, names) for batch in kept]),
         validation_dataset=nncf.Dataset(
             list(range(len(aside))), lambda number: feed(aside[number], names)
         ),
         validation_fn=similarity,
-        max_drop=recipe.max_drop,
+        max_drop=max_drop,
         subset_size=len(kept),
         **arguments,
     )
+    compiled = openvino.Core().compile_model(quantized, "CPU", {PRECISION_HINT: "f32"})
+    drop = 1 - similarity(compiled, range(len(aside)))[0]
+    if drop > max_drop:
+        raise VerificationError(
+            f"Static int8 of {model.file_name} cannot be had with max_drop={max_drop}: on "
+            f"the texts set aside the mean cosine to it still drops by {drop:.2g}. Allow more, "
+            "give more calibration texts, or compress the weights alone with 'int8-weights'."
+        )
+    return quantized
 
 
 def _agreement(
@@ -199,24 +218,3 @@ def _agreement(
     hidden = as_numpy(compiled(feed(batch, names))[0])
     embeddings = run_modules(np, model.source.architecture.modules, hidden, batch)
     return float((unit_length(np, embeddings) * expected).sum(axis=1).mean())
-
-
-@process_wide
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """nncf logs every step at INFO and draws progress on standard output, which belongs to results:
-    its warnings stay, its progress goes to standard error where that is a terminal."""
-    log = logging.getLogger("nncf")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    with ExitStack() as stack:
-        elsewhere = sys.stderr if sys.stderr.isatty() else stack.enter_context(_nowhere())
-        stack.enter_context(redirect_stdout(elsewhere))
-        try:
-            yield
-        finally:
-            log.setLevel(level)
-
-
-def _nowhere() -> TextIO:
-    return Path(os.devnull).open("w", encoding="utf-8")

@@ -6,18 +6,25 @@ docs/openvino.md has the table of what was tried before these defaults were chos
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from core.errors import OptionError
-from core.options import check_names
+from core.options import check_names, check_positive
 
 PRESETS = ("mixed", "performance")
 OVERFLOW_FIXES = ("disable", "enable", "first_layer_only")
 SCOPE_NAMES = ("names", "patterns", "types")
 #: Named configurations: static int8, and weights alone.
 NAMES = ("int8", "int8-weights", "int4-weights")
+#: What Optimum's `OVQuantizationConfig` and its relatives hold and this quantizer does not do.
+_OPTIMUM_ONLY = ("backup_precision", "statistics_path")
+#: What is read of an object; its tokenizer and processor only serve datasets by name.
+_ATTRIBUTES = (
+    "sym", "overflow_fix", "smooth_quant_alpha", "fast_bias_correction", "num_samples",
+    "ignored_scope", "bits", "dtype", "model_type", "quant_method", "dataset", *_OPTIMUM_ONLY,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +41,8 @@ class Recipe:
         num_samples: Calibration texts to use at most.
         ignored_scope: Operations to leave in floating point: `names`, `patterns`, `types`.
         max_drop: Accuracy control: put operations back to floating point until the mean cosine to
-            the source has dropped by no more than this. None quantises everything once.
+            the source has dropped by no more than this, without smooth quant. None quantises
+            everything once.
     """
 
     sym: bool = False
@@ -46,40 +54,44 @@ class Recipe:
     max_drop: float | None = None
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.sym, bool), "sym", self.sym, "True or False")
-        _require(
+        require(isinstance(self.sym, bool), "sym", self.sym, "True or False")
+        require(
             self.overflow_fix in OVERFLOW_FIXES,
             "overflow_fix",
             self.overflow_fix,
             f"one of {', '.join(map(repr, OVERFLOW_FIXES))}",
         )
         alpha = self.smooth_quant_alpha
-        _require(
-            alpha is None or (_number(alpha) and (alpha == -1 or 0 <= alpha <= 1)),
+        require(
+            alpha is None or (is_number(alpha) and (alpha == -1 or 0 <= alpha <= 1)),
             "smooth_quant_alpha",
             alpha,
             "between 0 and 1, or -1 to switch it off",
         )
-        count = self.num_samples
-        good = isinstance(count, int) and not isinstance(count, bool) and count > 0
-        _require(good, "num_samples", count, "1 or more")
         drop = self.max_drop
-        _require(
-            drop is None or (_number(drop) and 0 < drop < 1), "max_drop", drop, "between 0 and 1"
+        require(
+            drop is None or (is_number(drop) and 0 < drop < 1), "max_drop", drop, "between 0 and 1"
         )
+        if drop is not None and alpha not in (None, -1):
+            raise OptionError(
+                f"smooth_quant_alpha={alpha!r} cannot be combined with max_drop={drop!r}: accuracy "
+                "control works without smooth quant. Leave out one of them."
+            )
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for the sidecar."""
         return dataclasses.asdict(self)
 
 
-def read_recipe(config: Any, more: Mapping[str, Any], num_samples: int | None) -> Recipe:
-    """The recipe of a configuration.
+def read_recipe(
+    config: Any, more: Mapping[str, Any], num_samples: int | None
+) -> tuple[Recipe, list[str] | None]:
+    """The recipe of a configuration, and the calibration texts it holds, if any.
 
     Args:
         config: None or `"int8"` for the defaults; a mapping of `Recipe`'s names (also `preset`,
-            `bits` and `model_type`); or an object with such attributes, as Optimum's
-            `OVQuantizationConfig`.
+            `bits`, `model_type` and `dataset`, a list of texts); or an object with such
+            attributes, as Optimum's `OVQuantizationConfig`.
         more: Further settings, over those of `config`.
         num_samples: Likewise.
 
@@ -92,19 +104,24 @@ def read_recipe(config: Any, more: Mapping[str, Any], num_samples: int | None) -
     _fixed(given, "bits", 8, "static quantisation is to 8 bits")
     _fixed(given, "dtype", "int8", "static quantisation is to int8")
     _fixed(given, "model_type", "transformer", "core quantises transformers")
+    _fixed(given, "quant_method", "default", "static int8 has no other")
+    texts = _texts(given.pop("dataset", None))
+    _refuse_optimum_only(given)
     preset = given.pop("preset", None)
     if preset is not None:
         preset = str(getattr(preset, "value", preset))
-        _require(preset in PRESETS, "preset", preset, " or ".join(map(repr, PRESETS)))
+        require(preset in PRESETS, "preset", preset, " or ".join(map(repr, PRESETS)))
         given["sym"] = preset == "performance"
     known = tuple(field.name for field in dataclasses.fields(Recipe))
     check_names(given, known, "quantize of the openvino backend")
     given = {name: value for name, value in given.items() if value is not None}
+    if "num_samples" in given:
+        given["num_samples"] = check_positive("num_samples", given["num_samples"])
     if "overflow_fix" in given:
         given["overflow_fix"] = str(getattr(given["overflow_fix"], "value", given["overflow_fix"]))
     if "ignored_scope" in given:
         given["ignored_scope"] = _scope(given["ignored_scope"])
-    return Recipe(**given)
+    return Recipe(**given), texts
 
 
 def _settings(config: Any) -> dict[str, Any]:
@@ -116,40 +133,62 @@ def _settings(config: Any) -> dict[str, Any]:
         )
     if isinstance(config, Mapping):
         return dict(config)
-    names = ("sym", "overflow_fix", "smooth_quant_alpha", "fast_bias_correction", "num_samples")
-    found = {n: getattr(config, n) for n in (*names, "bits", "dtype") if hasattr(config, n)}
+    found = {name: getattr(config, name) for name in _ATTRIBUTES if hasattr(config, name)}
     if "sym" not in found or "overflow_fix" not in found:
         raise OptionError(
             f"{type(config).__name__} is no configuration of static quantisation: give a mapping, "
             f"an OVQuantizationConfig, or one of {', '.join(map(repr, NAMES))}."
         )
-    found["ignored_scope"] = getattr(config, "ignored_scope", None)
-    return found
+    return {**found, **(getattr(config, "kwargs", None) or {})}
+
+
+def _texts(dataset: Any) -> list[str] | None:
+    if isinstance(dataset, str):
+        raise OptionError(
+            f"dataset={dataset!r} names one of Optimum's datasets, which core does not read. Give "
+            "calibration=... instead: texts, a file, or the name of a dataset of the Hub."
+        )
+    listed = isinstance(dataset, Sequence) and all(isinstance(text, str) for text in dataset)
+    require(dataset is None or listed, "dataset", dataset, "a list of texts")
+    return None if dataset is None else list(dataset)
+
+
+def _refuse_optimum_only(given: dict[str, Any]) -> None:
+    for name in _OPTIMUM_ONLY:
+        value = given.pop(name, None)
+        if value is not None:
+            raise OptionError(
+                f"{name}={value!r} has no counterpart in static int8 here. Leave it out, or "
+                "quantize with Optimum."
+            )
 
 
 def _scope(scope: Any) -> dict[str, tuple[str, ...]]:
     given = scope
     if not isinstance(scope, Mapping):  # nncf.IgnoredScope
         given = {n: getattr(scope, n) for n in SCOPE_NAMES if getattr(scope, n, None)}
-        _require(hasattr(scope, "names"), "ignored_scope", scope, "a mapping of names, patterns")
+        require(hasattr(scope, "names"), "ignored_scope", scope, "a mapping of names, patterns")
     given = {name: value for name, value in given.items() if name != "validate"}
     check_names(given, SCOPE_NAMES, "ignored_scope")
     for name, value in given.items():
         listed = isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
-        _require(listed, f"ignored_scope[{name!r}]", value, "a list of strings")
+        require(listed, f"ignored_scope[{name!r}]", value, "a list of strings")
     return {name: tuple(value) for name, value in given.items()}
 
 
 def _fixed(given: dict[str, Any], name: str, value: Any, why: str) -> None:
     stated = given.pop(name, value)
+    stated = getattr(stated, "value", stated)  # of an enum
     if stated not in (value, None):
         raise OptionError(f"{name} must be {value!r}, not {stated!r}: {why}.")
 
 
-def _number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, which True is not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _require(good: bool, name: str, value: Any, wanted: str) -> None:
+def require(good: bool, name: str, value: Any, wanted: str) -> None:
+    """Raise `OptionError` unless `good`."""
     if not good:
         raise OptionError(f"{name} must be {wanted}, not {value!r}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from core.runtime import as_numpy
 from core.threads import available_cpus
 from openvino_backend.fusion import append_modules
 from openvino_backend.graph import (
+    graph_files,
     input_names,
     only,
     quantizes_activations,
@@ -28,15 +29,25 @@ from openvino_backend.graph import (
 from openvino_backend.imports import openvino
 from openvino_backend.kernels import compile_bounded
 from openvino_backend.settings import (
+    PRECISION_HINT,
     SCHEDULING,
+    check_properties,
     choose_device,
+    is_virtual,
     read_ov_config,
-    supported,
     with_precision,
 )
 from openvino_backend.shapes import Shape
 
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+
+class Graphs(NamedTuple):
+    """One file's graph, and its parts that are compiled; None where the file lacks that output."""
+
+    whole: openvino.Model
+    tokens: openvino.Model | None
+    sentences: openvino.Model | None
 
 
 class OpenVINORuntime(Runtime):
@@ -47,9 +58,10 @@ class OpenVINORuntime(Runtime):
     compiled into the graph where it can be; asking for token embeddings compiles it without.
 
     Attributes:
-        graph: As it was read from the file.
-        settings: OpenVINO properties it is compiled with.
+        settings: OpenVINO properties it is compiled with: the caller's, and the precision.
     """
+
+    survives_fork = False
 
     def __init__(
         self,
@@ -57,25 +69,27 @@ class OpenVINORuntime(Runtime):
         graph: openvino.Model,
         runtime: openvino.Core,
         device: str,
-        settings: Mapping[str, Any],
+        config: Mapping[str, Any],
         *,
-        file_name: str,
+        files: tuple[str, ...],
     ) -> None:
         super().__init__(architecture)
-        self.graph = graph
-        self.file_name = file_name
-        self.settings = dict(settings)
+        self.files = files
+        file_name = self.file_name = files[0]
+        self._config = dict(config)
+        self.settings = with_precision(runtime, device, config)
         self.input_names = input_names(graph, file_name)
         self._runtime = runtime
         self._target = device
-        self._tokens, self._sentences = _outputs(graph, architecture, file_name)
+        graphs = _graphs(graph, architecture, file_name)
+        self._graphs: Graphs | None = graphs
         modules = architecture.modules
-        self._normalize = self._tokens is None and isinstance(modules[-1], Normalize)
+        self._normalize = graphs.tokens is None and isinstance(modules[-1], Normalize)
         self._scheduled = any(name in self.settings for name in SCHEDULING)
         self._shape = _fixed_shape(graph)
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.Lock()
-        first = self._executable("sentences", workers=1)
+        first = self._executable("tokens" if graphs.sentences is None else "sentences", workers=1)
         self.device = first.device
         self.dtype = "int8" if quantizes_activations(graph) else first.dtype
         self.max_workers = first.streams if self._scheduled else self._streams()
@@ -89,12 +103,19 @@ class OpenVINORuntime(Runtime):
         config = read_ov_config(options.model_kwargs.get("ov_config"))
         runtime = openvino.Core()
         device = choose_device(runtime, options.device)
+        if is_virtual(device):  # which ignores names it does not know
+            check_properties(runtime, device, config)
         graph = read_graph(runtime, source, options.file_name)
-        settings = with_precision(runtime, device, config)
-        return cls(architecture, graph, runtime, device, settings, file_name=options.file_name)
+        files = tuple(graph_files(source, options.file_name))
+        return cls(architecture, graph, runtime, device, config, files=files)
+
+    @property
+    def graph(self) -> openvino.Model:
+        """As it was read from the file."""
+        return self._opened().whole
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
-        if self._tokens is None:
+        if self._opened().tokens is None:
             raise UnsupportedOperation(
                 f"{self.file_name} gives sentence embeddings only. Load a file that gives token "
                 "embeddings with file_name, or export the model again."
@@ -102,7 +123,7 @@ class OpenVINORuntime(Runtime):
         return self._run("tokens", batch, workers)
 
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
-        if self._sentences is not None:
+        if self._opened().sentences is not None:
             pooled = self._run("sentences", batch, workers)
             # A file that pools may leave out the last step, which changes nothing where it is done.
             return unit_length(np, pooled) if self._normalize else pooled
@@ -119,7 +140,14 @@ class OpenVINORuntime(Runtime):
     def close(self) -> None:
         with self._lock:
             self._compiled.clear()
-            del self.graph, self._tokens, self._sentences
+            self._graphs = None
+
+    def _opened(self) -> Graphs:
+        """The graphs; another thread may have closed the model."""
+        graphs = self._graphs
+        if graphs is None:
+            raise UnsupportedOperation(f"{self.file_name} is closed. Load it again.")
+        return graphs
 
     def _run(self, kind: str, batch: TokenBatch, workers: int) -> NDArray[np.float32]:
         width, rows = self._shape.width, self._shape.rows
@@ -141,8 +169,6 @@ class OpenVINORuntime(Runtime):
     def _executable(self, kind: str, *, workers: int) -> Compiled:
         """The graph compiled for so many workers."""
         mode = "throughput" if workers > 1 and not self._scheduled else "latency"
-        if kind == "sentences" and self._sentences is None:
-            kind = "tokens"
         found = self._compiled.get((kind, mode))
         if found is not None:
             return found
@@ -153,17 +179,20 @@ class OpenVINORuntime(Runtime):
 
     def _compile(self, kind: str, mode: str) -> Compiled:
         settings = {**self._schedule(mode), **self.settings}
-        graph = self._sentences if kind == "sentences" else self._tokens
+        graphs = self._opened()
+        graph = graphs.sentences if kind == "sentences" else graphs.tokens
         try:
             compiled = compile_bounded(self._runtime, graph, self._target, settings)
         except (RuntimeError, TypeError) as error:
-            known = ", ".join(sorted(supported(self._runtime, self._target)))
-            asked = ", ".join(f"{k}={v}" for k, v in settings.items())
+            blamed = {n: value for n, value in self._config.items() if n in str(error)}
+            check_properties(self._runtime, self._target, blamed)
+            given = ", ".join(f"{name}={value}" for name, value in self._config.items())
             raise OptionError(
-                f"OpenVINO cannot compile the model for {self._target} with {asked}: "
-                f"{reason(error).rstrip('.')}. Check ov_config; {self._target} knows {known}."
+                f"OpenVINO cannot compile {self.file_name} for {self._target}"
+                f"{f' with {given}' if given else ''}: {reason(error).rstrip('.')}."
+                f"{' Check ov_config.' if given else ''}"
             ) from error
-        return Compiled(compiled, self.graph)
+        return Compiled(compiled, graphs.whole)
 
     def _schedule(self, mode: str) -> dict[str, Any]:
         """How a device spreads the work, unless the caller says it."""
@@ -211,14 +240,25 @@ class Compiled:
     @property
     def device(self) -> str:
         """What OpenVINO says it computes on."""
-        devices = [d.strip("()") for d in self._property("EXECUTION_DEVICES") or ["CPU"]]
-        return ",".join(devices)
+        return ",".join(self._devices)
 
     @property
     def dtype(self) -> str:
         """What OpenVINO says it computes in."""
-        kind = self._property("INFERENCE_PRECISION_HINT")
-        return DTYPES.get(kind.get_type_name() if kind is not None else "f32", "float32")
+        own = self._property(PRECISION_HINT)
+        if own is not None:
+            kinds = [own]
+        else:  # a virtual device, which has it from each of those it passes work on to
+            properties = self._property("DEVICE_PROPERTIES") or {}
+            kinds = [properties.get(device, {}).get(PRECISION_HINT) for device in self._devices]
+        # "dynamic" leaves it to the graph, whose own arithmetic is float32.
+        names = [DTYPES.get(kind.get_type_name() if kind else "", "float32") for kind in kinds]
+        return ",".join(dict.fromkeys(names))
+
+    @property
+    def _devices(self) -> list[str]:
+        # In parentheses while AUTO computes there until another device is ready.
+        return [d.strip("()") for d in self._property("EXECUTION_DEVICES") or ["CPU"]]
 
     @property
     def streams(self) -> int:
@@ -232,10 +272,12 @@ class Compiled:
             return None
 
 
-def _outputs(
-    graph: openvino.Model, architecture: Architecture, file_name: str
-) -> tuple[openvino.Model | None, openvino.Model | None]:
-    """The graphs of token embeddings and of finished sentence embeddings; None where missing."""
+def _graphs(graph: openvino.Model, architecture: Architecture, file_name: str) -> Graphs:
+    """The parts that give token embeddings and finished sentence embeddings.
+
+    Raises:
+        ModelFormatError: The file gives neither.
+    """
     tokens, sentences = token_output(graph), sentence_output(graph)
     if tokens is None and sentences is None:
         names = ", ".join(sorted(n for port in graph.outputs for n in port.get_names()))
@@ -245,9 +287,9 @@ def _outputs(
             "feature extractor: core.export(..., backend='openvino')."
         )
     if tokens is None:
-        return None, only(graph, sentences)
+        return Graphs(graph, None, only(graph, sentences))
     token_graph = only(graph, tokens)
-    return token_graph, append_modules(token_graph, architecture.modules)
+    return Graphs(graph, token_graph, append_modules(token_graph, architecture.modules))
 
 
 def _fixed_shape(graph: openvino.Model) -> Shape:

@@ -41,16 +41,20 @@ class TorchRuntime(Runtime):
         compile_options: Of `torch.compile`, or None where the module runs as it is.
     """
 
+    survives_fork = False
+
     def __init__(
         self,
         architecture: Architecture,
         module: torch.nn.Module,
         device: torch.device,
         *,
+        files: tuple[str, ...] = (),
         dtype: str | None = None,
         compile_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(architecture)
+        self.files = files
         self.module: torch.nn.Module = module.eval().to(device)
         self.input_names = forward_inputs(module)
         self.compile_options = compile_options
@@ -93,6 +97,7 @@ class TorchRuntime(Runtime):
             architecture,
             opened.module,
             device,
+            files=opened.files,
             dtype=opened.dtype,
             compile_options=opened.compile_options,
         )
@@ -102,12 +107,15 @@ class TorchRuntime(Runtime):
         return tensor if self._device.type == "cpu" else tensor.to(self._device)
 
     def _forward(self, batch: TokenBatch) -> torch.Tensor:
+        run = self._run
+        if run is None:  # by another thread
+            raise UnsupportedOperation("This model is closed. Load it again.")
         inputs = {}
         for name in self.input_names:
             inputs[name] = torch.from_numpy(getattr(batch, name)).to(
                 self._device, non_blocking=True
             )
-        hidden: torch.Tensor = self._run(**inputs).last_hidden_state
+        hidden: torch.Tensor = run(**inputs).last_hidden_state
         return hidden.float()
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
@@ -132,7 +140,9 @@ class TorchRuntime(Runtime):
         return single_threaded() if alone else nullcontext()
 
     def close(self) -> None:
-        del self.module, self._run
+        # First: a batch that finds the rest missing finds this, too, and says so.
+        self._run = None
+        del self.module
         self._modules = ()
 
 
@@ -161,11 +171,23 @@ def _compiled(
 
 
 def forward_inputs(module: torch.nn.Module) -> tuple[str, ...]:
-    """Which token inputs a module's forward takes, in its order."""
-    known = ("input_ids", "attention_mask", "token_type_ids")
+    """Which token inputs a module is to be given, in the order of its forward."""
+    usual = ("input_ids", "attention_mask")
+    known = (*usual, "token_type_ids") if _has_token_types(module) else usual
     parameters = inspect.signature(module.forward).parameters
-    named = tuple(name for name in parameters if name in known)
-    return named or known[:2]
+    return tuple(name for name in parameters if name in known) or usual
+
+
+def _has_token_types(module: torch.nn.Module) -> bool:
+    """Whether token type 0 is a token type of its own.
+
+    GPT-2 and its relatives take `token_type_ids` too, but add the embeddings of the words with
+    those numbers.
+    """
+    config = getattr(module, "config", None)
+    if config is None or config.model_type == "xlnet":
+        return True
+    return bool(getattr(config, "type_vocab_size", 0))
 
 
 def choose_device(asked: str | None) -> torch.device:

@@ -51,11 +51,13 @@ class OpenedTransformer:
     """A transformer on the CPU.
 
     Attributes:
+        files: Of the checkpoint, that it was read from; the one asked for first.
         dtype: What it computes in, where its parameters do not tell.
         compile_options: For `torch.compile`, or None to run it as it is.
     """
 
     module: torch.nn.Module
+    files: tuple[str, ...]
     dtype: str | None = None
     compile_options: Mapping[str, Any] | None = None
 
@@ -86,9 +88,12 @@ def open_transformer(
         recipe = read_recipe(source, file_name)
         inner = replace(options, file_name=recipe.weights)
         opened = open_transformer(source, architecture, inner, kwargs, dtype, on_cpu=on_cpu)
-        return replace(opened, compile_options=recipe.compile_options)
+        return replace(
+            opened, files=(file_name, *opened.files), compile_options=recipe.compile_options
+        )
     folder = _gather(source, architecture, file_name, options.trust_remote_code)
     config = _read_config(source, folder, options, architecture)
+    files = tuple(weight_files(source, file_name))
     metadata = read_metadata(source.path(file_name)) if file_name.endswith(".safetensors") else {}
     if QUANTIZATION in metadata:
         from torch_backend.int8 import open_quantized
@@ -99,7 +104,7 @@ def open_transformer(
             )
         with quiet_transformers(), _explained(source, file_name, options.trust_remote_code):
             empty = _model_from_config(config, options.trust_remote_code)
-        return OpenedTransformer(open_quantized(source, file_name, empty), dtype="int8")
+        return OpenedTransformer(open_quantized(source, file_name, empty), files, dtype="int8")
     is_default = file_name.rpartition("/")[2] in _DEFAULT_NAMES
     if dtype is None:
         if not is_default:  # a variant was written for its dtype, whatever config.json says
@@ -115,12 +120,13 @@ def open_transformer(
     if kwargs.get("attn_implementation") is not None:
         arguments["attn_implementation"] = kwargs["attn_implementation"]
     if is_default:
-        return OpenedTransformer(_from_pretrained(source, file_name, folder, arguments))
+        return OpenedTransformer(_from_pretrained(source, file_name, folder, arguments), files)
     with tempfile.TemporaryDirectory(prefix="core-torch-") as links:
         # transformers only loads weights under their default name.
         Path(links, "config.json").symlink_to((folder / "config.json").resolve())
         Path(links, "model.safetensors").symlink_to(source.path(file_name).resolve())
-        return OpenedTransformer(_from_pretrained(source, file_name, Path(links), arguments))
+        module = _from_pretrained(source, file_name, Path(links), arguments)
+        return OpenedTransformer(module, files)
 
 
 def _gather(

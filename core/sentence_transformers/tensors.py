@@ -1,0 +1,39 @@
+"""Between arrays and tensors, where torch is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a `torch.Tensor`, without importing torch."""
+    return hasattr(value, "detach")
+
+
+def as_tensor(value: Any, *, device: Any = None, dtype: str | None = None) -> Any:
+    """The `torch.Tensor` of an array; the array itself where torch is not installed.
+
+    The reference returns tensors in places where its callers never asked for one. An environment
+    without torch has no code that needs them.
+
+    Args:
+        dtype: Name of a torch dtype; None keeps the array's.
+    """
+    try:
+        import torch
+    except ImportError:
+        return value
+    tensor = value if is_tensor(value) else torch.from_numpy(np.asarray(value, order="C"))
+    return tensor.to(device=device, dtype=None if dtype is None else getattr(torch, dtype))
+
+
+def as_array(value: Any) -> NDArray[Any]:
+    """The array of a tensor, an array, or a list of either."""
+    if is_tensor(value):
+        value = value.detach().cpu().float().numpy()
+    elif isinstance(value, list | tuple) and value and is_tensor(value[0]):
+        value = [row.detach().cpu().float().numpy() for row in value]
+    return np.asarray(value)

@@ -1,0 +1,34 @@
+"""nncf without its remarks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TextIO
+
+from core.process_wide import process_wide
+
+
+@process_wide
+@contextmanager
+def quiet() -> Iterator[None]:
+    """nncf logs every step at INFO and draws progress on standard output, which belongs to results:
+    its warnings stay, its progress goes to standard error where that is a terminal."""
+    log = logging.getLogger("nncf")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    with ExitStack() as stack:
+        elsewhere = sys.stderr if sys.stderr.isatty() else stack.enter_context(_nowhere())
+        stack.enter_context(redirect_stdout(elsewhere))
+        try:
+            yield
+        finally:
+            log.setLevel(level)
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
