@@ -100,8 +100,13 @@ def tracing(source: Checkpoint, wanted: str) -> Iterator[None]:
     except Exception as error:
         kind = source.architecture.model_type or "unknown architecture"
         reason = str(error).strip().split("\n")[0][:300]
+        mend = "Use the torch backend."
+        if not source.architecture.config.get("is_encoder_decoder"):  # Optimum takes those whole
+            mend = (
+                "Try exporter='optimum', which knows more architectures and needs "
+                "`pip install core[optimum]`; or use the torch backend."
+            )
         raise UnsupportedOperation(
             f"{source} ({kind}) cannot be traced into {wanted}: {type(error).__name__}: {reason}. "
-            "Try exporter='optimum', which knows more architectures and needs "
-            "`pip install core[optimum]`; or use the torch backend."
+            f"{mend}"
         ) from error

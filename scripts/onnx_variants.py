@@ -1,6 +1,6 @@
 """Size, accuracy and speed of every variant of an ONNX model, beside its fp32 file.
 
-    python scripts/onnx_variants.py [MODEL] [--sick sick_test.tsv] [--json FILE]
+    python scripts/onnx_variants.py [MODEL] --sick sick_test.tsv [--json FILE]
 
 MODEL: a directory with `onnx/model.onnx`; without it all-MiniLM-L6-v2 is exported. Accuracy needs
 the SICK test set (columns score, sentence1, sentence2). Speed is texts a second over

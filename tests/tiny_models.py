@@ -6,6 +6,7 @@ published model of the architecture looks like, in a few hundred kilobytes.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import re
@@ -161,6 +162,10 @@ SPECS: dict[str, Spec] = {
         dense=((64, "torch.nn.modules.linear.Identity"), (32, "torch.nn.modules.linear.Identity")),
         normalize=True,
     ),
+    "gpt2": Spec(
+        _config("GPT2Config", n_embd=32, n_layer=2, n_head=4, n_positions=512, pad_token_id=1),
+        "bytelevel-roberta",
+    ),
     "t5": Spec(
         _config(
             "T5Config", d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4,
@@ -172,6 +177,37 @@ SPECS: dict[str, Spec] = {
         max_seq_length=256,
     ),
 }  # fmt: skip
+
+
+def _in_transformers(module: str) -> bool:
+    """Whether the installed transformers has this architecture; without importing it."""
+    package = importlib.util.find_spec("transformers")
+    assert package is not None
+    assert package.origin is not None
+    return (Path(package.origin).parent / "models" / module).is_dir()
+
+
+# Architectures of transformers 5.
+if _in_transformers("nomic_bert"):
+    SPECS["nomic-bert"] = Spec(
+        _config("NomicBertConfig", **_sizes(), pad_token_id=0), "wordpiece", normalize=True
+    )
+if _in_transformers("gte"):
+    SPECS["gte"] = Spec(_config("GteConfig", **_sizes(), pad_token_id=0), "wordpiece")
+if _in_transformers("eurobert"):
+    SPECS["eurobert"] = Spec(
+        _config(
+            "EuroBertConfig", **_sizes(num_key_value_heads=2),
+            pad_token_id=0, bos_token_id=1, eos_token_id=2, mask_token_id=4,
+        ),
+        "bytelevel-modernbert",
+    )  # fmt: skip
+if _in_transformers("jina_embeddings_v3"):
+    SPECS["jina-v3"] = Spec(
+        _config("JinaEmbeddingsV3Config", **_sizes(), pad_token_id=1),
+        "unigram-xlmr",
+        normalize=True,
+    )
 
 _SPECIAL = {
     "wordpiece": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],

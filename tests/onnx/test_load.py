@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -114,6 +115,64 @@ def test_a_pooled_output_of_another_model_is_refused(tiny: Path) -> None:
         core.load(tiny, backend="onnx")
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_token_embeddings_of_another_model_are_refused(tiny: Path, stated: bool) -> None:
+    inputs = dict.fromkeys(("input_ids", "attention_mask"), TensorProto.INT64)
+    file = tiny / "onnx/model.onnx"
+    encoder(file, inputs, {"last_hidden_state": 3}, width=48)
+    if not stated:  # then the first batch tells
+        without_width(file)
+    with pytest.raises(ModelFormatError, match=r"48 dimensions.*says 32.*different models"):
+        core.load(tiny, backend="onnx").encode("text")
+    if stated:
+        with pytest.raises(ModelFormatError, match="48 dimensions"):
+            core.load(tiny, backend="onnx")
+
+
+def without_width(file: Path) -> None:
+    """Leave the last size of an ONNX file's output unstated."""
+    model = onnx.load(file)
+    model.graph.output[0].type.tensor_type.shape.dim[-1].dim_param = "hidden"
+    onnx.save(model, file)
+
+
+def test_a_width_the_graph_does_not_state_is_no_error(tiny: Path) -> None:
+    expected = core.load(tiny, backend="onnx").encode(TEXTS)
+    without_width(tiny / "onnx/model.onnx")
+    np.testing.assert_array_equal(core.load(tiny, backend="onnx").encode(TEXTS), expected)
+
+
+def test_modules_that_change_the_width_of_tokens_do_not_hide_the_graphs(tiny: Path) -> None:
+    from safetensors.numpy import save_file
+
+    weight = np.random.default_rng(0).normal(size=(24, 32)).astype(np.float32)
+    (tiny / "2_Dense").mkdir()
+    save_file({"linear.weight": weight}, tiny / "2_Dense/model.safetensors")
+    names = {"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
+    settings = {"in_features": 32, "out_features": 24, "bias": False, **names}
+    settings["activation_function"] = "torch.nn.modules.linear.Identity"
+    (tiny / "2_Dense/config.json").write_text(json.dumps(settings))
+    modules = json.loads((tiny / "modules.json").read_text())
+    kind = "sentence_transformers.models.Dense"
+    modules.insert(1, {"idx": 1, "name": "1", "path": "2_Dense", "type": kind})
+    (tiny / "modules.json").write_text(json.dumps(modules))
+    assert core.load(tiny, backend="onnx").encode("text").shape == (24,)
+    inputs = dict.fromkeys(("input_ids", "attention_mask"), TensorProto.INT64)
+    encoder(tiny / "onnx/model.onnx", inputs, {"last_hidden_state": 3}, width=24)
+    with pytest.raises(ModelFormatError, match=r"24 dimensions.*says 32"):
+        core.load(tiny, backend="onnx")
+
+
+def test_a_graph_that_cannot_tell_padding_is_refused(tiny: Path) -> None:
+    file = tiny / "onnx/model.onnx"
+    encoder(file, {"input_ids": TensorProto.INT64}, {"last_hidden_state": 3})
+    model = onnx.load(file)
+    del model.graph.node[1:-1]
+    onnx.save(model, file)
+    with pytest.raises(ModelFormatError, match="no attention_mask: padding would count as text"):
+        core.load(tiny, backend="onnx")
+
+
 def test_modules_after_a_pooled_output_still_run(
     exported: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -152,6 +211,15 @@ def test_files_that_are_not_models_are_named(tiny: Path) -> None:
     file.write_bytes(whole[:-7])
     with pytest.raises(ModelFormatError, match="not a whole ONNX model"):
         core.load(tiny, backend="onnx", export=False)
+
+
+def test_pointers_of_git_lfs_are_named(tiny: Path) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
+    with_external_data(tiny, "weights.bin")
+    for name in ("onnx/weights.bin", "onnx/model.onnx"):
+        (tiny / name).write_text(pointer)
+        with pytest.raises(ModelFormatError, match=rf"{name} is a pointer.*`git lfs pull`"):
+            core.load(tiny, backend="onnx")
 
 
 def test_a_missing_file_lists_what_is_there(tiny: Path, minilm: Path) -> None:
@@ -238,6 +306,13 @@ def test_providers_that_are_not_here_are_explained(tiny: Path) -> None:
         load(model_kwargs={"provider": "CPUExecutionProvder"})
     with pytest.raises(OptionError, match="onnxruntime-directml"):
         load(model_kwargs={"provider": "DmlExecutionProvider"})
+    for asked in ({"device": "coreml"}, {"model_kwargs": {"provider": "CoreMLExecutionProvider"}}):
+        with pytest.raises(OptionError, match=r"onnxruntime for macOS") as raised:
+            load(**asked)
+        assert "Did you mean" not in str(raised.value)
+    with pytest.raises(OptionError, match=r"not available: .*CPUExecutionProvider") as raised:
+        load(model_kwargs={"provider": "CoreMlExecutionProvider"})
+    assert "'CoreMLExecutionProvider'" not in str(raised.value)
     with pytest.raises(OptionError, match=r"Available here: .*cpu"):
         load(device="tpu")
     with pytest.raises(OptionError, match="only 'cpu'"):
@@ -254,7 +329,7 @@ def test_the_cpu_can_be_named_in_every_way(tiny: Path) -> None:
     ):
         model = core.load(tiny, backend="onnx", **arguments)  # type: ignore[arg-type]
         assert model.device == "cpu"
-        assert model.runtime.provider.name == "CPUExecutionProvider"
+        assert model.runtime.providers == ("CPUExecutionProvider",)
 
 
 def test_session_options_are_taken(tiny: Path) -> None:
@@ -269,6 +344,10 @@ def test_session_options_are_taken(tiny: Path) -> None:
         np.testing.assert_allclose(model.encode(TEXTS), expected, atol=2e-6)
     with pytest.raises(OptionError, match="no attribute 'threads'"):
         core.load(tiny, backend="onnx", model_kwargs={"session_options": {"threads": 1}})
+    with pytest.raises(OptionError, match=r"intra_op_num_threads must be of type int, not 'x'\.$"):
+        core.load(
+            tiny, backend="onnx", model_kwargs={"session_options": {"intra_op_num_threads": "x"}}
+        )
     with pytest.raises(OptionError, match="SessionOptions or a mapping"):
         core.load(tiny, backend="onnx", model_kwargs={"session_options": 3})
 

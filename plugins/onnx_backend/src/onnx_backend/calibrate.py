@@ -38,9 +38,9 @@ class TextReader:
         """The next batch's arrays by input name, or None at the end."""
         return next(self._next, None)
 
-    def rewind(self) -> None:
-        """Start again from the first batch."""
-        self._next = iter(self._feeds)
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Give these batches only, from the first of them."""
+        self._next = iter(self._feeds[start_index:end_index])
 
     def __len__(self) -> int:
         return len(self._feeds)

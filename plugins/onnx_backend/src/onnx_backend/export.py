@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core import Artifact, Checkpoint, ExportOptions
-from core.errors import OptionError
+from core.checkpoint import check_relative
+from core.errors import ModelFormatError, OptionError
 from core.options import check_names
 from core.process_wide import process_wide
 from core.traceable import last_hidden_state, open_source, tracing
+from onnx_backend.half import to_half
 from onnx_backend.plugin import EXPORTS_FROM
-from onnx_backend.storage import to_half, versions, write_model
+from onnx_backend.storage import versions, write_model
 
 EXPORTERS = ("direct", "optimum")
 EXPORT_OPTIONS = ("opset", "external_data")
@@ -40,8 +42,7 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions) -> Ar
     opset = extra.get("opset") or DEFAULT_OPSET
     if opset not in OPSETS:
         raise OptionError(f"opset must lie from {OPSETS[0]} to {OPSETS[-1]}, not {opset!r}.")
-    suffix = "" if options.precision == "fp32" else f"_{options.precision}"
-    name = options.file_name or f"onnx/model{suffix}.onnx"
+    name = _artifact_name(options)
     scratch = target / ".export"
     scratch.mkdir()
     if options.exporter == "optimum":
@@ -61,6 +62,25 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions) -> Ar
         config={"precision": options.precision, "exporter": options.exporter, "opset": opset},
         versions={**versions("onnx", "onnxruntime"), **used},
     )
+
+
+def _artifact_name(options: ExportOptions) -> str:
+    """Where the file goes; checked before any work, for tracing may take minutes."""
+    suffix = "" if options.precision == "fp32" else f"_{options.precision}"
+    name = options.file_name or f"onnx/model{suffix}.onnx"
+    if PurePosixPath(name).suffix != ".onnx":
+        raise OptionError(
+            f"file_name={name!r} is no name of an ONNX file: it must end in .onnx, as in "
+            "'onnx/model.onnx', so that it is found again and takes no other file's place."
+        )
+    try:
+        check_relative(name, "file_name")
+    except ModelFormatError as error:
+        raise OptionError(
+            f"file_name={name!r} must lie inside the target directory: give a relative path "
+            "without '..', and the directory itself as target."
+        ) from error
+    return name
 
 
 def trace(

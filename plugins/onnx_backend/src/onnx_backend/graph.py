@@ -29,6 +29,7 @@ class Graph:
         tokens: The output that is [batch, tokens, hidden], if there is one.
         sentence: The output that is a ready [batch, dimension], if there is one.
         width: Of the sentence output, where the graph states it.
+        token_width: Of the token output, where the graph states it.
     """
 
     inputs: dict[str, type[np.integer[Any]]]
@@ -36,6 +37,7 @@ class Graph:
     tokens: str | None
     sentence: str | None
     width: int | None
+    token_width: int | None
 
     def feed(self, batch: TokenBatch) -> dict[str, NDArray[np.integer[Any]]]:
         """The arrays of a batch under the graph's names."""
@@ -64,6 +66,11 @@ def describe_graph(session: Any, name: str) -> Graph:
                 "again with dynamic batch and sequence axes, as core does."
             )
         inputs[entry.name] = _DTYPES[entry.type]
+    if "attention_mask" not in inputs and "input_ids" in inputs:
+        raise ModelFormatError(
+            f"{name} takes {', '.join(inputs)} and no attention_mask: padding would count as text, "
+            "and an embedding depend on the texts beside it. Export the model again with core."
+        )
     outputs = {entry.name: list(entry.shape or ()) for entry in session.get_outputs()}
     tokens = _choose(outputs, TOKEN_OUTPUTS, rank=3)
     sentence = _choose(outputs, SENTENCE_OUTPUTS, rank=2)
@@ -75,8 +82,14 @@ def describe_graph(session: Any, name: str) -> Graph:
             "embeddings [batch, tokens, hidden] nor sentence embeddings [batch, dimension] of "
             "input_ids. Load the file of the encoder itself."
         )
-    last = outputs[sentence][-1] if sentence is not None and outputs[sentence] else None
-    return Graph(inputs, tuple(outputs), tokens, sentence, last if isinstance(last, int) else None)
+    widths = [_width(outputs, output) for output in (sentence, tokens)]
+    return Graph(inputs, tuple(outputs), tokens, sentence, *widths)
+
+
+def _width(outputs: dict[str, list[Any]], name: str | None) -> int | None:
+    """The last size of an output, where the graph states it."""
+    last = outputs[name][-1] if name is not None and outputs[name] else None
+    return last if isinstance(last, int) else None
 
 
 def _choose(outputs: dict[str, list[Any]], usual: tuple[str, ...], rank: int) -> str | None:

@@ -24,6 +24,7 @@ _WEIGHT_ELEMENTS = 256  # smaller tensors are constants of the graph, not weight
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 32
+_LFS_POINTER = b"version https://git-lfs"
 
 #: Operators that only quantised graphs have.
 QUANTIZED_OPERATORS = (
@@ -80,6 +81,7 @@ def read_model_file(path: Path, shown: str) -> ModelFile:
     size = path.stat().st_size
     if size == 0:
         raise ModelFormatError(f"{shown} is empty. Download or copy it again.")
+    check_fetched(path, shown)
     scan = _Scan()
     try:
         with path.open("rb") as file:
@@ -93,11 +95,28 @@ def read_model_file(path: Path, shown: str) -> ModelFile:
     return ModelFile(scan.operators, scan.weights, tuple(sorted(scan.external)))
 
 
+def check_fetched(path: Path, shown: str) -> None:
+    """Refuse the few lines that Git leaves in the place of a large file it did not fetch.
+
+    The format is that of https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md.
+
+    Raises:
+        ModelFormatError: It is such a pointer; `shown` names it.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(_LFS_POINTER))
+    if start == _LFS_POINTER:
+        raise ModelFormatError(
+            f"{shown} is a pointer of Git LFS, not the file itself. Run `git lfs pull` in the "
+            "repository it was cloned with, or download the model again."
+        )
+
+
 def external_files(source: Checkpoint, file_name: str, external: tuple[str, ...]) -> list[str]:
     """Names in the checkpoint of a file's external data.
 
     Raises:
-        ModelFormatError: One is missing, or lies outside the folder of the ONNX file.
+        ModelFormatError: One is missing, not fetched, or outside the folder of the ONNX file.
     """
     folder = file_name.rpartition("/")[0]
     names = []
@@ -110,6 +129,7 @@ def external_files(source: Checkpoint, file_name: str, external: tuple[str, ...]
                 f"{source}: {file_name} keeps its weights in {location!r}, which is missing: there "
                 f"is no {name}. Copy or download it beside {file_name}."
             )
+        check_fetched(source.path(name), f"{source}: {name}")
         names.append(name)
     return names
 

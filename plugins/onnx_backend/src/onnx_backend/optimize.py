@@ -6,6 +6,7 @@ two steps are called here one by one instead, with the same results.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,10 @@ from core import Artifact, EmbeddingModel, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.options import check_names
 from onnx_backend.fusion import FUSION_SWITCHES, fusion_options
+from onnx_backend.half import to_half
 from onnx_backend.providers import CPU, CUDA, available_providers, import_runtime
 from onnx_backend.quiet import quiet_tools
+from onnx_backend.session import OnnxRuntime
 from onnx_backend.shapes import RuntimeShapes
 from onnx_backend.storage import (
     derived_name,
@@ -24,9 +27,10 @@ from onnx_backend.storage import (
     plain_path,
     read_model,
     save_model,
-    to_half,
     versions,
 )
+
+logger = logging.getLogger("core")
 
 LEVELS = ("O1", "O2", "O3", "O4", "fp16")
 DEFAULT_LEVEL = "O2"
@@ -41,8 +45,8 @@ _HIDING = (
     "BiasSoftmaxFusion",
 )
 _ORT_LEVELS = {1: "ORT_ENABLE_BASIC", 2: "ORT_ENABLE_EXTENDED", 99: "ORT_ENABLE_ALL"}
-#: Where configurations keep the head count and the hidden size.
-_HEADS = ("num_attention_heads", "n_heads", "num_heads", "n_head", "encoder_attention_heads")
+#: What ONNX Runtime's fusions make of attention.
+_FUSED_ATTENTION = ("Attention", "MultiHeadAttention")
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions
             plain_path(runtime, target), bool(runtime.file.external), scratch, level
         )
         if level.fusions:
-            graph = _fuse(graph, model, level, bool(raw_mask), scratch)
+            graph = _fuse(graph, level, bool(raw_mask), scratch)
+            _mention_unfused(runtime, graph, level)
         if level.half:
             graph = to_half(graph, scratch)
     name = derived_name(runtime.files[0], options.file_suffix or level.name)
@@ -210,8 +215,11 @@ def _run_passes(path: Path, external: bool, scratch: Path, level: Level) -> Any:
     return read_model(written)
 
 
-def _fuse(graph: Any, model: EmbeddingModel, level: Level, raw_mask: bool, scratch: Path) -> Any:
-    """What `onnxruntime.transformers.optimizer.optimize_by_fusion` does, without sympy."""
+def _fuse(graph: Any, level: Level, raw_mask: bool, scratch: Path) -> Any:
+    """What `onnxruntime.transformers.optimizer.optimize_by_fusion` does, without sympy.
+
+    Heads and their width come from the graph, not from config.json: it cannot be wrong about them.
+    """
     from onnxruntime.transformers.onnx_model_bert import BertOnnxModel
 
     class Optimizer(BertOnnxModel):  # type: ignore[misc]
@@ -220,7 +228,22 @@ def _fuse(graph: Any, model: EmbeddingModel, level: Level, raw_mask: bool, scrat
         def infer_runtime_shape(self, *_: Any, **__: Any) -> RuntimeShapes | None:
             return self.shapes if self.shapes.update(self.model) else None
 
-    optimizer = Optimizer(graph, *heads_and_hidden(model))
+        def fuse_attention(self) -> None:
+            self.shapes.update(self.model)
+            self.attention_fusion.get_num_heads_and_hidden_size = self.heads_and_hidden
+            super().fuse_attention()
+
+        def heads_and_hidden(self, reshape_query: Any) -> tuple[int, int]:
+            """From the shape [batch, tokens, heads, width] the query is given."""
+            shape = self.shapes.get_edge_shape(reshape_query.output[0])
+            if shape is None or len(shape) != 4:
+                return 0, 0
+            found = shape[2], shape[2] * shape[3]
+            # Fused masks are repeated for every head, by this count.
+            self.attention_fusion.num_heads, self.attention_fusion.hidden_size = found
+            return found
+
+    optimizer = Optimizer(graph)
     optimizer.optimize(fusion_options(level.switches, raw_mask))
     optimizer.topological_sort()
     optimizer.model.producer_name = "onnxruntime.transformers"
@@ -228,12 +251,17 @@ def _fuse(graph: Any, model: EmbeddingModel, level: Level, raw_mask: bool, scrat
     return optimizer.model
 
 
-def heads_and_hidden(model: EmbeddingModel) -> tuple[int, int]:
-    """Attention heads and hidden size from the model's config; zeros let the graph tell."""
-    architecture = model.source.architecture
-    heads = next((h for n in _HEADS if isinstance(h := architecture.config.get(n), int)), 0)
-    hidden = architecture.hidden_size
-    # The fusions assume heads as wide as hidden_size / heads, which some architectures are not.
-    if not heads or not hidden or hidden % heads or architecture.config.get("head_dim"):
-        return 0, 0
-    return heads, hidden
+def _mention_unfused(runtime: OnnxRuntime, graph: Any, level: Level) -> None:
+    """Say so where the fusions did not do what they are for."""
+    asked = level.passes > 1 and not level.switches.get("disable_attention_fusion")
+    present = runtime.file.operators
+    if not asked or not present["Softmax"] or any(present[name] for name in _FUSED_ATTENTION):
+        return
+    if not any(node.op_type in _FUSED_ATTENTION for node in graph.graph.node):
+        logger.warning(
+            "%s: none of its attention was fused, for ONNX Runtime knows no pattern like it (it "
+            "knows BERT's and its kin's, exported with attn_implementation='eager'). The file of "
+            "%s has the other fusions only.",
+            runtime.files[0],
+            level.name,
+        )

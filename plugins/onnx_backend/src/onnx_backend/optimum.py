@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import onnx
+
 from core import Checkpoint, ExportOptions
 from core.errors import UnsupportedOperation
+from onnx_backend.graph import KNOWN_INPUTS
 from onnx_backend.storage import versions
 
 
@@ -48,7 +51,19 @@ def export_with_optimum(
     for file in scratch.iterdir():
         if not file.name.startswith("model.onnx"):
             file.unlink()
+    _check_inputs(source, scratch / "model.onnx")
     return scratch / "model.onnx", versions("optimum-onnx", "optimum", "transformers", "torch")
+
+
+def _check_inputs(source: Checkpoint, path: Path) -> None:
+    """Refuse what Optimum makes of an encoder-decoder: both in one graph."""
+    inputs = [entry.name for entry in onnx.load(path, load_external_data=False).graph.input]
+    others = [name for name in inputs if name not in KNOWN_INPUTS]
+    if others:
+        raise UnsupportedOperation(
+            f"optimum-onnx exports {source} as a whole, with the inputs {', '.join(others)}, and "
+            "not its encoder alone. exporter='direct' exports the encoder."
+        )
 
 
 def _copied(source: Checkpoint, names: list[str], folder: Path) -> Path:

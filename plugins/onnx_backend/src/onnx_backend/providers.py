@@ -48,7 +48,10 @@ _INSTALL = {
     "OpenVINOExecutionProvider": "pip install core-onnx-backend onnxruntime-openvino",
     "ROCMExecutionProvider": "pip install core-onnx-backend onnxruntime-rocm",
     "MIGraphXExecutionProvider": "pip install core-onnx-backend onnxruntime-migraphx",
+    "QNNExecutionProvider": "pip install core-onnx-backend onnxruntime-qnn",
 }
+#: In the plain package, on one operating system only.
+_MACOS = "CoreMLExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,12 @@ def _check_available(name: str, asked: str) -> None:
             f"{asked} needs {name}, which the installed ONNX Runtime does not have (it has "
             f"{listed}). Uninstall onnxruntime and run `{_INSTALL[name]}`."
         )
-    close = difflib.get_close_matches(name, [*available, *DEVICE_NAMES], n=1)
+    if name == _MACOS:
+        raise OptionError(
+            f"{asked} needs {name}, which only onnxruntime for macOS has (`pip install core[onnx]` "
+            f"there); the installed ONNX Runtime has {listed}."
+        )
+    close = difflib.get_close_matches(name, available, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise OptionError(f"{asked} is not available: the installed ONNX Runtime has {listed}.{hint}")
 

@@ -14,9 +14,18 @@ from core.options import check_names
 from onnx_backend.calibrate import TextReader
 from onnx_backend.model_file import QUANTIZED_OPERATORS
 from onnx_backend.processor import better_preset, choose_preset
-from onnx_backend.quiet import quiet_tools
+from onnx_backend.quiet import quiet_calibration, quiet_tools
 from onnx_backend.session import OnnxRuntime
-from onnx_backend.storage import derived_name, onnx_file, plain_path, versions, write_model
+from onnx_backend.shapes import state_types
+from onnx_backend.storage import (
+    derived_name,
+    onnx_file,
+    plain_path,
+    read_model,
+    save_model,
+    versions,
+    write_model,
+)
 
 logger = logging.getLogger("core")
 
@@ -25,7 +34,8 @@ CONFIGS = ("auto", *PRESETS, "fp16")
 QUANTIZE_OPTIONS = ("external_data",)
 #: Texts that static quantisation runs by default; ranges hardly move after them.
 DEFAULT_SAMPLES = 300
-CALIBRATION_METHODS = ("MinMax", "Entropy", "Percentile", "Distribution")
+#: ONNX Runtime's fourth, Distribution, is for float8 weights: with int8 it is a wider MinMax.
+CALIBRATION_METHODS = ("MinMax", "Entropy", "Percentile")
 _WEIGHT_TYPES = ("QInt8", "QUInt8")
 
 
@@ -68,6 +78,7 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
     extra = options.backend_kwargs
     check_names(extra, QUANTIZE_OPTIONS, "quantize of the onnx backend")
     if options.config == "fp16":
+        _refuse_calibration(options.calibration is not None, "'fp16' has no ranges to find")
         from core import OptimizeOptions
         from onnx_backend.optimize import optimize_model
 
@@ -91,7 +102,7 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
     with quiet_tools():
         if settings.is_static:
             texts = list(options.calibration or ())[: options.num_samples or DEFAULT_SAMPLES]
-            _quantize_static(model, settings, texts, path, written, external)
+            _quantize_static(model, settings, texts, _typed(path, target), written, external)
         else:
             _quantize_dynamic(path, settings, written, external)
     name = derived_name(runtime.files[0], options.file_suffix or settings.suffix)
@@ -178,11 +189,14 @@ _CONFIG_NAMES = (
 
 
 def _from_values(values: Mapping[str, Any], calibrated: bool) -> Settings:
-    method = str(values.get("method", "MinMax"))
+    method = values.get("method", "MinMax")
+    method = str(getattr(method, "name", method))
     if method not in CALIBRATION_METHODS:
         listed = ", ".join(CALIBRATION_METHODS)
         raise OptionError(f"method must be one of {listed}, not {method!r}.")
     operators = values.get("operators_to_quantize")
+    is_static = bool(values.get("is_static", calibrated))
+    _refuse_calibration(calibrated and not is_static, "is_static=False finds ranges in each batch")
     return Settings(
         name="quantized",
         weights=_type_name(values.get("weights_dtype", "QInt8"), "weights_dtype"),
@@ -191,11 +205,19 @@ def _from_values(values: Mapping[str, Any], calibrated: bool) -> Settings:
         activations_symmetric=bool(values.get("activations_symmetric", False)),
         per_channel=bool(values.get("per_channel", True)),
         reduce_range=bool(values.get("reduce_range", False)),
-        is_static=bool(values.get("is_static", calibrated)),
+        is_static=is_static,
         method=method,
         operators=tuple(operators) if operators else None,
         exclude=tuple(values.get("nodes_to_exclude") or ()),
     )
+
+
+def _refuse_calibration(given: bool, why: str) -> None:
+    if given:
+        raise OptionError(
+            f"Calibration texts are for static int8, which takes activation ranges from them; {why}"
+            ". Leave out calibration, or choose a preset, 'static' or is_static=True."
+        )
 
 
 def _type_name(value: Any, name: str) -> str:
@@ -245,6 +267,15 @@ def _quantize_dynamic(path: Path, settings: Settings, written: Path, external: b
     )
 
 
+def _typed(path: Path, target: Path) -> Path:
+    """The file with the types of its inner values stated: only what has one is calibrated."""
+    folder = target / ".typed"
+    folder.mkdir()
+    model = read_model(path)
+    state_types(model, folder)
+    return folder / save_model(model, folder, "model.onnx")[0]
+
+
 #: Quantised statically: products with weights. Sums, norms and softmax cost little and lose much.
 _STATIC_OPERATORS = ("MatMul", "Gemm")
 
@@ -261,26 +292,29 @@ def _quantize_static(
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     runtime: OnnxRuntime = model.runtime
-    quantize_static(
-        str(path),
-        str(written),
-        TextReader(model, runtime.graph, texts),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=list(settings.operators or _STATIC_OPERATORS),
-        nodes_to_exclude=list(settings.exclude) or narrowing_products(path),
-        per_channel=settings.per_channel,
-        reduce_range=settings.reduce_range,
-        activation_type=getattr(QuantType, settings.activations),
-        weight_type=getattr(QuantType, settings.weights),
-        calibrate_method=getattr(CalibrationMethod, settings.method),
-        use_external_data_format=external,
-        extra_options={
-            "WeightSymmetric": settings.weights_symmetric,
-            "ActivationSymmetric": settings.activations_symmetric,
-            "MatMulConstBOnly": True,
-            "DefaultTensorType": onnx.TensorProto.FLOAT,
-        },
-    )
+    with quiet_calibration():
+        quantize_static(
+            str(path),
+            str(written),
+            TextReader(model, runtime.graph, texts),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(settings.operators or _STATIC_OPERATORS),
+            nodes_to_exclude=list(settings.exclude) or narrowing_products(path),
+            per_channel=settings.per_channel,
+            reduce_range=settings.reduce_range,
+            activation_type=getattr(QuantType, settings.activations),
+            weight_type=getattr(QuantType, settings.weights),
+            calibrate_method=getattr(CalibrationMethod, settings.method),
+            use_external_data_format=external,
+            extra_options={
+                "WeightSymmetric": settings.weights_symmetric,
+                "ActivationSymmetric": settings.activations_symmetric,
+                "MatMulConstBOnly": True,
+                "DefaultTensorType": onnx.TensorProto.FLOAT,
+                # One batch at a time: several become one array, and their shapes differ.
+                "CalibStridedMinMax": 1,
+            },
+        )
 
 
 def narrowing_products(path: Path) -> list[str]:

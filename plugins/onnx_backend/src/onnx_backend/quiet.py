@@ -5,11 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from core.process_wide import process_wide
 
 # They log through the root logger and through loggers named like their modules.
-_LOGGERS = ("", "onnxruntime.transformers", "fusion_base", "onnx_model", "onnx_model_bert")
+_LOGGERS = (
+    "",
+    "onnxruntime.transformers",
+    "fusion_attention",
+    "fusion_base",
+    "onnx_model",
+    "onnx_model_bert",
+)
 
 
 class _OnlyErrors(logging.Filter):
@@ -34,3 +42,40 @@ def quiet_tools() -> Iterator[None]:
         for logger in loggers:
             logger.removeFilter(only_errors)
         loggers[0].removeHandler(handler)
+
+
+@process_wide
+@contextmanager
+def quiet_calibration() -> Iterator[None]:
+    """Nothing of static quantisation on standard output or error.
+
+    Its module prints its progress, and its sessions warn of constants it put into the graph itself.
+    """
+    from onnxruntime.quantization import calibrate
+
+    base = calibrate.CalibraterBase
+    loud = base.create_inference_session
+    calibrate.print = _say_nothing
+    base.create_inference_session = _open_quietly
+    try:
+        yield
+    finally:
+        del calibrate.print  # the built-in function shows again
+        base.create_inference_session = loud
+
+
+def _say_nothing(*_: Any, **__: Any) -> None: ...
+
+
+def _open_quietly(calibrater: Any) -> None:
+    """`CalibraterBase.create_inference_session` with a session that logs errors only."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    calibrater.infer_session = onnxruntime.InferenceSession(
+        calibrater.augmented_model_path,
+        sess_options=options,
+        providers=calibrater.execution_providers,
+    )

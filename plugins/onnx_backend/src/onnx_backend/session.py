@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import BackendLoadError, ModelFormatError, OptionError, UnsupportedOperation
-from core.modules import Normalize, Pooling, run_modules
+from core.modules import Dense, Normalize, Pooling, run_modules
 from core.runtime import as_numpy
 from core.threads import available_cpus
 from onnx_backend.graph import Graph, describe_graph
@@ -37,6 +37,7 @@ class OnnxRuntime(Runtime):
         path: The file, on this machine.
         files: The file and its external data, relative to the checkpoint.
         provider: The execution provider in use.
+        providers: Names of all that the session runs with, the first choice first.
 
     Args:
         pool_on_device: Run the modules where the token embeddings are, in a session of their own;
@@ -57,7 +58,10 @@ class OnnxRuntime(Runtime):
         super().__init__(architecture)
         self.file, self.path, self.files, self.provider = file, path, files, provider
         self._sessions = sessions
-        self.graph: Graph = describe_graph(sessions.any(), files[0])
+        session = sessions.any()
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self.graph: Graph = describe_graph(session, files[0])
+        _check_token_width(architecture, self.graph.token_width, files[0])
         self.device = provider.device
         self.dtype = file.dtype
         self.max_workers = sessions.cpus
@@ -110,7 +114,10 @@ class OnnxRuntime(Runtime):
                 f"{self.files[0]} gives sentence embeddings only (outputs: "
                 f"{', '.join(self.graph.outputs)}). Export the model again for token embeddings."
             )
-        return as_numpy(self._run(name, batch, workers))
+        tokens = self._run(name, batch, workers)
+        if self.graph.token_width is None:
+            _check_token_width(self.architecture, tokens.shape[-1], self.files[0])
+        return as_numpy(tokens)
 
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         # What the graph pooled includes the prompt; where it must not, its tokens are pooled here.
@@ -288,7 +295,10 @@ def _session_options(onnxruntime: Any, given: Any, threads: int) -> Any:
         try:
             setattr(options, name, value)
         except (TypeError, ValueError) as error:
-            raise OptionError(f"session_options {name}={value!r}: {error}") from error
+            kind = type(getattr(options, name)).__name__
+            raise OptionError(
+                f"session_options: {name} must be of type {kind}, not {value!r}."
+            ) from error
     return options
 
 
@@ -310,6 +320,22 @@ def _stated_threads(given: Any) -> int | None:
     else:
         value = getattr(given, "intra_op_num_threads", None)
     return value if isinstance(value, int) and value > 0 else None
+
+
+def _check_token_width(architecture: Architecture, width: int | None, name: str) -> None:
+    """Refuse a graph whose token embeddings are not those the configuration tells of.
+
+    A Dense module on token embeddings has its output's width for the model's hidden size: there
+    the graph's own is the Dense's input's.
+    """
+    dense = (m for m in architecture.modules if isinstance(m, Dense))
+    of_tokens = (int(m.weight.shape[1]) for m in dense if m.input_name == "token_embeddings")
+    expected = next(of_tokens, architecture.hidden_size)
+    if width and expected and width != expected:
+        raise ModelFormatError(
+            f"{name} gives token embeddings of {width} dimensions, and the model's configuration "
+            f"says {expected}. They belong to different models."
+        )
 
 
 def _modules_after(architecture: Architecture, graph: Graph, name: str) -> tuple[Any, ...]:

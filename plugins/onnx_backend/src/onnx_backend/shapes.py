@@ -80,6 +80,25 @@ class RuntimeShapes:
         return True
 
 
+def state_types(model: Any, scratch: Path) -> None:
+    """Write the type and rank of every inner value into a model.
+
+    ONNX's own inference stops at ONNX Runtime's operators, which every fused graph has.
+    """
+    shapes = RuntimeShapes(scratch)
+    shapes.update(model)
+    stated = {value.name for value in (*model.graph.input, *model.graph.output)}
+    del model.graph.value_info[:]
+    for name in (name for node in model.graph.node for name in node.output):
+        info = shapes.known_vi_.get(name)
+        if info is not None and name not in stated:
+            kind = info.type.tensor_type
+            sizes = [None] * len(kind.shape.dim)
+            model.graph.value_info.append(
+                helper.make_tensor_value_info(name, kind.elem_type, sizes)
+            )
+
+
 def _example(entry: Any) -> Any:
     dtype = np.int32 if entry.type == "tensor(int32)" else np.int64
     filled = np.ones if entry.name in ("input_ids", "attention_mask") else np.zeros

@@ -1,4 +1,4 @@
-"""Reading and writing ONNX models as whole: external data, half precision, versions."""
+"""Reading and writing ONNX models as whole: external data, names, versions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import onnx
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
 from core import EmbeddingModel
 from core.errors import ModelFormatError, OptionError, UnsupportedOperation
-from onnx_backend.providers import CPU, import_runtime
 
 #: A protocol buffer message cannot be larger; what is goes into a second file.
 MAX_BYTES = 2**31 - 1
@@ -62,13 +62,14 @@ def save_model(
         raise OptionError(f"external_data must be True, False or None, not {external_data!r}.")
     place = target / name
     place.parent.mkdir(parents=True, exist_ok=True)
-    size = model.ByteSize() if external_data is None or external_data is False else 0
-    if external_data is False and not 0 <= size < MAX_BYTES:
+    size = 0 if external_data else _bytes_of(model)
+    if external_data is False and size >= MAX_BYTES:
         raise OptionError("The model is over 2 GB and needs external_data=True (or None).")
-    if not external_data and 0 <= size < MAX_BYTES - _RESERVE:
+    if not external_data and size < MAX_BYTES - _RESERVE:
         onnx.save(model, str(place))
         return (name,)
     data = PurePosixPath(name).name + "_data"
+    (place.parent / data).unlink(missing_ok=True)  # written by an earlier call: it would grow
     onnx.save(
         model,
         str(place),
@@ -80,31 +81,13 @@ def save_model(
     return (name, str(PurePosixPath(name).parent / data))
 
 
-def to_half(model: Any, scratch: Path) -> Any:
-    """The model computing in float16, inputs and outputs as they were."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    # Types of inner values decide where casts go. ONNX Runtime knows those of its own operators.
-    typed = with_value_types(model, scratch)
-    return convert_float_to_float16(typed, keep_io_types=True, disable_shape_infer=True)
-
-
-def with_value_types(model: Any, scratch: Path) -> Any:
-    """The same graph with the type and shape of every inner value stated."""
-    onnxruntime = import_runtime()
-    names = save_model(model, scratch, "untyped.onnx")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.optimized_model_filepath = str(scratch / "typed.onnx")
-    if len(names) > 1:
-        prefix = "session.optimized_model_external_initializers_"
-        options.add_session_config_entry(f"{prefix}file_name", "typed.onnx_data")
-        options.add_session_config_entry(f"{prefix}min_size_in_bytes", str(_EXTERNAL_THRESHOLD))
-    onnxruntime.InferenceSession(
-        str(scratch / names[0]), options, providers=[CPU], enable_fallback=0
-    )
-    return read_model(scratch / "typed.onnx")
+def _bytes_of(model: Any) -> int:
+    """Bytes of a model written as one message, or `MAX_BYTES` for one that cannot be."""
+    try:
+        size: int = model.ByteSize()
+    except EncodeError:  # protobuf 7; before it the number of a larger message was negative
+        return MAX_BYTES
+    return size if 0 <= size < MAX_BYTES else MAX_BYTES
 
 
 def derived_name(file_name: str, suffix: str) -> str:
