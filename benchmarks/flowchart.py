@@ -37,17 +37,20 @@ _ARROWS = (
 )
 
 
-def flowchart(result: Mapping[str, Any]) -> str:
+def flowchart(systems: Mapping[str, Any]) -> str:
     """An SVG drawing; speeds are geometric means over the lengths, against the reference.
 
     Raises:
         KeyError: A system the chart names was not measured.
     """
+    for name in _SYSTEMS.values():
+        if not systems[name]["ratio"]:
+            raise KeyError(name)
     speed = {
-        key: statistics.geometric_mean(result["systems"][name]["ratio"].values())
+        key: statistics.geometric_mean(systems[name]["ratio"].values())
         for key, name in _SYSTEMS.items()
     }
-    cosine = result["systems"][_SYSTEMS["int8"]]["cosine"]["mean"]
+    cosine = systems[_SYSTEMS["int8"]]["cosine"]["mean"]
     text = {
         "where": ["Where does it run?"],
         "gpu": [

@@ -1,10 +1,11 @@
-"""Processes that hold one system each, driven line by line."""
+"""Processes that hold one system each, driven line by line, none of them longer than allowed."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import select
 import subprocess
 import time
 from pathlib import Path
@@ -12,16 +13,25 @@ from types import TracebackType
 from typing import Any, Self
 
 WORKER = Path(__file__).with_name("worker.py")
+#: Seconds for one command. The slowest of the usual peers takes five.
+DEADLINE = 120.0
 
 
 class WorkerFailedError(RuntimeError):
-    """A system's process ended; the message has the end of what it printed."""
+    """A system's process ended or was ended; the message has its last words, or the deadline."""
 
 
 class Worker:
-    """A system in its own process, loaded once and kept for all rounds."""
+    """A system in its own process, loaded once and kept for all rounds.
 
-    def __init__(self, interpreter: Path, spec: dict[str, Any], log: Path) -> None:
+    Raises:
+        WorkerFailedError: It ended instead of answering, or was not ready before the deadline;
+            so does every `ask`. The process is gone then.
+    """
+
+    def __init__(
+        self, interpreter: Path, spec: dict[str, Any], log: Path, deadline: float = DEADLINE
+    ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         with log.open("w") as errors:
@@ -34,34 +44,45 @@ class Worker:
                 env=environment(),
                 cwd=log.parent,
             )
-        self.ready = self._read()
+        self.ready = self._read("getting ready", deadline)
 
-    def ask(self, **command: Any) -> Any:
+    def ask(self, *, deadline: float = DEADLINE, **command: Any) -> Any:
         """Send a command and wait for its answer."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(command), file=self._process.stdin, flush=True)
-        return self._read()
+        what = " ".join(str(command[key]) for key in ("do", "workload") if key in command)
+        return self._read(what, deadline)
 
-    def _read(self) -> Any:
+    def _read(self, what: str, deadline: float) -> Any:
         assert self._process.stdout is not None
+        answered, _, _ = select.select([self._process.stdout], [], [], deadline)
+        if not answered:
+            self._end(patience=0)
+            raise WorkerFailedError(f"slower than {deadline:g} seconds: {what}")
         line = self._process.stdout.readline()
         if not line:
-            self._process.wait()
-            tail = self._log.read_text(errors="replace")[-2_000:]
-            raise WorkerFailedError(f"exit code {self._process.returncode}, {self._log}:\n{tail}")
+            self._end()
+            tail = self._log.read_text(errors="replace")[-4_000:]
+            raise WorkerFailedError(
+                f"{what}: exit code {self._process.returncode}, {self._log.name}:\n{tail}"
+            )
         return json.loads(line)
 
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
+    def _end(self, patience: float = 20) -> None:
         try:
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+    def close(self) -> None:
+        """End it at once: it has answered, and runtimes take seconds to clean up."""
+        self._end(patience=0)
 
     def __enter__(self) -> Self:
         return self

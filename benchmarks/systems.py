@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import hub
 from benchmarks.process import environment
 from core.processor import processor_flags
-from scripts import peers
+from scripts.peers import build, interpreter
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / ".cache" / "benchmarks"
@@ -33,6 +34,8 @@ class System:
         precision: "fp32", "bf16" or "int8"; peers are compared with ours of the same.
         spec: What benchmarks/worker.py is told.
         distributions: What a user installs for it.
+        share: The part of the texts it is given. Less than all of them only for what would take
+            most of a run's time; speeds are compared by texts a second.
     """
 
     name: str
@@ -40,26 +43,27 @@ class System:
     precision: str
     spec: dict[str, Any] = field(default_factory=dict)
     distributions: tuple[str, ...] = ()
+    share: float = 1.0
 
     @property
     def ours(self) -> bool:
-        return self.spec["kind"] == "core"
+        return bool(self.spec["kind"] == "core")
 
     @property
     def interpreter(self) -> Path:
         if not self.environment:
             return Path(sys.executable)
-        return peers.interpreter(self.environment)
+        return interpreter(self.environment)
 
 
-def all_systems(only: str = "") -> tuple[list[System], dict[str, str]]:
+def all_systems(only: str, *, peers: bool) -> tuple[list[System], dict[str, str]]:
     """Every system whose name matches, and why others cannot be measured here.
 
-    Environments are built and models made where they are missing.
+    Environments are built and models made where they are missing. Without `peers`, only our own.
     """
     model = prepare_model()
     systems, failures = [], {}
-    for name, make in {**_own(model), **_peers(model)}.items():
+    for name, make in (_own(model) | (_peers(model) if peers else {})).items():
         if re.search(only, name):
             try:
                 systems.append(make(name))
@@ -98,15 +102,12 @@ def _own(model: Path) -> dict[str, Make]:
     def torch() -> str:
         return "model.safetensors"
 
-    onnx, openvino = partial(_exported, model, "onnx"), partial(_exported, model, "openvino")
-    fused = partial(_optimized, model, "O2")
+    onnx, openvino = partial(exported, model, "onnx"), partial(exported, model, "openvino")
     return {
         "core torch fp32": variant("torch", "fp32", torch, "core[torch]"),
         "core onnx fp32": variant("onnx", "fp32", onnx, "core[onnx]"),
         "core onnx O3": variant("onnx", "fp32", partial(_optimized, model, "O3"), "core[onnx]"),
-        "core onnx int8": variant(
-            "onnx", "int8", partial(_quantized, model, "onnx", "auto", fused), "core[onnx]"
-        ),
+        "core onnx int8": variant("onnx", "int8", partial(int8_file, model), "core[onnx]"),
         "core openvino int8 weights": variant(
             "openvino",
             "int8",
@@ -152,7 +153,8 @@ def _core(
     return System(name, "", precision, spec, needs)
 
 
-def _exported(model: Path, backend: str) -> str:
+def exported(model: Path, backend: str) -> str:
+    """The model's float32 file for a backend, exported if it is missing."""
     import core
 
     default = {"onnx": "onnx/model.onnx", "openvino": "openvino/openvino_model.xml"}[backend]
@@ -166,7 +168,7 @@ def _optimized(model: Path, level: str) -> str:
 
     file_name = f"onnx/model_{level}.onnx"
     if not (model / file_name).exists():
-        with core.load(model, backend="onnx", file_name=_exported(model, "onnx")) as loaded:
+        with core.load(model, backend="onnx", file_name=exported(model, "onnx")) as loaded:
             loaded.optimize(level, model)
     return file_name
 
@@ -182,12 +184,17 @@ def _quantized(model: Path, backend: str, config: str | None, source: Callable[[
     return record.read_text()
 
 
+def int8_file(model: Path) -> str:
+    """The int8 file that ONNX Runtime is fastest with: fused first, then quantized."""
+    return _quantized(model, "onnx", "auto", partial(_optimized, model, "O2"))
+
+
 def _peers(model: Path) -> dict[str, Make]:
     def st(env: str, precision: str, backend: str, file_name: str = "") -> Make:
         def make(name: str) -> System:
             path = model
             if backend == "torch":
-                peers.build(env)
+                build(env)
             else:
                 path = _sentence_transformers_models(env, backend, model)
             spec = {
@@ -201,10 +208,24 @@ def _peers(model: Path) -> dict[str, Make]:
 
         return make
 
-    def other(kind: str, **spec: str) -> Make:
+    def fastembed(name: str) -> System:
+        build(name)
+        spec = {"kind": name, "path": str(model), "file_name": exported(model, "onnx")}
+        return System(name, name, "fp32", spec, (name,))
+
+    def embed_anything(share: float, file: Callable[[], str] | None = None) -> Make:
         def make(name: str) -> System:
-            peers.build(kind)
-            return System(name, kind, "fp32", {"kind": kind, **spec}, (kind,))
+            env = "embed-anything"
+            build(env)
+            spec = {
+                "kind": env,
+                "model_id": hub.MODEL_ID,
+                "endpoint": hub.serve(model),
+                "cache": str(WORK / "hub"),
+            }
+            if file is not None:
+                spec["file_name"] = file()
+            return System(name, env, "fp32", spec, (env,), share)
 
         return make
 
@@ -216,33 +237,16 @@ def _peers(model: Path) -> dict[str, Make]:
         "sentence-transformers openvino": st(
             "st-6.2-openvino", "bf16" if _rounds_to_bfloat16() else "fp32", "openvino"
         ),
-        "fastembed": other("fastembed", path=str(model), file_name="onnx/model.onnx"),
-        "embed-anything": other(
-            "embed-anything", model_id="benchmark/minilm", cache=str(_as_hub_cache(model))
-        ),
+        "fastembed": fastembed,
+        "embed-anything onnx": embed_anything(1.0, partial(exported, model, "onnx")),
+        # Its default runtime needs a second for each text of a mixed batch, and reads 512 tokens.
+        "embed-anything": embed_anything(0.06),
     }
-
-
-def _as_hub_cache(model: Path) -> Path:
-    """The model as the Hub client would have downloaded it."""
-    cache = WORK / "hub"
-    folder = cache / "hub" / "models--benchmark--minilm"
-    snapshot = folder / "snapshots" / ("0" * 40)
-    if not (folder / "refs" / "main").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(
-            model,
-            snapshot,
-            ignore=shutil.ignore_patterns("onnx", "openvino", "torch", "quantized*"),
-        )
-        (folder / "refs").mkdir()
-        (folder / "refs" / "main").write_text("0" * 40)
-    return cache
 
 
 def _sentence_transformers_models(env: str, backend: str, model: Path) -> Path:
     """The model as sentence-transformers itself exports it."""
-    interpreter = peers.build(env)
+    python = build(env)
     target = WORK / env
     if not target.exists():
         staging, source = WORK / f"{env}.part", WORK / f"{env}.source"
@@ -253,8 +257,10 @@ def _sentence_transformers_models(env: str, backend: str, model: Path) -> Path:
             model, source, ignore=shutil.ignore_patterns("onnx", "openvino", "torch", "quantized*")
         )
         script = str(Path(__file__).with_name("peer_models.py"))
-        command = [str(interpreter), script, backend, str(source), str(staging)]
-        subprocess.run(command, check=True, env=environment(), cwd=WORK, stdout=sys.stderr)
+        command = [str(python), script, backend, str(source), str(staging)]
+        subprocess.run(
+            command, check=True, env=environment(), cwd=WORK, stdout=sys.stderr, timeout=900
+        )
         shutil.rmtree(source)
         staging.rename(target)
     return target

@@ -1,16 +1,19 @@
 """What is embedded: real English, the language reference that Python's library ships.
 
-Slices of one long text, so every text is different and nothing is gained by removing duplicates.
+Slices of one long text, no two of them alike: a system that computes duplicates once gains nothing.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 SEED = 20_261_123
+#: Characters of the shortest and of the longest text of each mix.
+LENGTHS = {"short": (50, 80), "middle": (560, 720), "long": (9_600, 9_600), "mixed": (20, 4_000)}
+COUNTS = {"short": 500, "middle": 80, "long": 24, "mixed": 100}
 
 
 @cache
@@ -21,50 +24,64 @@ def words() -> tuple[str, ...]:
     return tuple(word for name in sorted(topics) for word in topics[name].split())
 
 
-def of_words(counts: list[int], seed: int = SEED) -> list[str]:
-    """One text of each word count, from places spread over the reference."""
-    source = words()
-    step = len(source) // max(len(counts), 1)
-    start = random.Random(seed).randrange(len(source))
-    texts = []
-    for number, count in enumerate(counts):
-        first = (start + number * step) % (len(source) - count)
-        texts.append(" ".join(source[first : first + count]))
-    return texts
+@cache
+def _reference() -> tuple[str, tuple[int, ...]]:
+    """The words on one line, and where each begins."""
+    starts, place = [], 0
+    for word in words():
+        starts.append(place)
+        place += len(word) + 1
+    return " ".join(words()), tuple(starts)
 
 
-def of_characters(lengths: list[int], seed: int = SEED) -> list[str]:
-    """One text of about each length, whole words."""
-    texts = of_words([max(length // 4, 4) for length in lengths], seed)
-    return [
-        text[:length].rpartition(" ")[0] or text
-        for text, length in zip(texts, lengths, strict=True)
-    ]
+def of_characters(lengths: Sequence[int], seed: int = SEED) -> list[str]:
+    """One text of exactly each length, from places spread over the reference, all different."""
+    reference, starts = _reference()
+    step = len(starts) // max(len(lengths), 1)
+    first = random.Random(seed).randrange(len(starts))
+    texts: dict[str, None] = {}
+    for number, length in enumerate(lengths):
+        place = first + number * step
+        while len(text := _cut(reference, starts[place % len(starts)], length)) < length or (
+            text in texts  # the reference repeats itself here and there
+        ):
+            place += 1
+        texts[text] = None
+    return list(texts)
+
+
+def _cut(reference: str, start: int, length: int) -> str:
+    text = reference[start : start + length]
+    return f"{text[:-1]}." if text.endswith(" ") else text
 
 
 def workloads(scale: float = 1.0) -> dict[str, list[str]]:
     """The four mixes; `scale` multiplies how many texts each has."""
-    choose = random.Random(SEED)
+    made = {}
+    for seed, (name, (shortest, longest)) in enumerate(LENGTHS.items(), 1):
+        choose = random.Random(SEED + seed)
+        count = max(round(COUNTS[name] * scale), 8)
+        if name == "mixed":  # as many between 20 and 40 characters as between 2,000 and 4,000
+            spread = math.log(longest / shortest)
+            lengths = [round(shortest * math.exp(choose.random() * spread)) for _ in range(count)]
+        else:
+            lengths = [choose.randint(shortest, longest) for _ in range(count)]
+        made[name] = of_characters(lengths, seed)
+        assert len(set(made[name])) == count, f"{name} texts are not all different"
+    return made
 
-    def count(full: int) -> int:
-        return max(round(full * scale), 8)
 
-    mixed = [round(20 * math.exp(choose.random() * math.log(200))) for _ in range(count(200))]
-    return {
-        "short": of_characters([choose.randint(50, 80) for _ in range(count(1_000))], 1),
-        "middle": of_characters([choose.randint(560, 720) for _ in range(count(160))], 2),
-        "long": of_characters([9_600] * count(48), 3),
-        "mixed": of_characters(mixed, 4),
-    }
+def part(rows: Sequence[str], share: float, least: int = 4) -> list[int]:
+    """Indices, in order, of a share of the texts with the mix of lengths that all of them have."""
+    count = min(max(round(len(rows) * share), least), len(rows))
+    by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    step = len(rows) / count
+    return sorted(by_length[int((k + 0.5) * step)] for k in range(count))
 
 
 def stream(count: int) -> Iterator[str]:
-    """`count` short texts, all different: windows of 8 to 17 words sliding over the reference."""
+    """`count` short texts: 8 to 17 words sliding over the reference, numbered to be different."""
     source = words()
-    made = 0
-    for length in range(8, 200):
-        for first in range(len(source) - length):
-            if made == count:
-                return
-            made += 1
-            yield " ".join(source[first : first + length % 10 + 8]) + f" ({length})" * (length > 17)
+    for number in range(count):
+        first = number % (len(source) - 17)
+        yield f"{' '.join(source[first : first + 8 + number % 10])} ({number})"

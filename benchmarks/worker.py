@@ -29,8 +29,7 @@ def open_core(spec: dict[str, Any]) -> Encode:
         export=False,
         model_kwargs=spec.get("model_kwargs"),
     )
-    options = spec.get("options", {})
-    return lambda texts: model.encode(texts, **options)
+    return lambda texts: model.encode(texts)
 
 
 def open_sentence_transformers(spec: dict[str, Any]) -> Encode:
@@ -62,15 +61,22 @@ def open_fastembed(spec: dict[str, Any]) -> Encode:
 
 
 def open_embed_anything(spec: dict[str, Any]) -> Encode:
-    # It takes names on the Hub only, so the model lies in a Hub cache of its own.
-    os.environ["HF_HOME"] = spec["cache"]
+    # It takes names on the Hub only: benchmarks/hub.py answers for the Hub.
+    os.environ |= {"HF_HOME": spec["cache"], "HF_ENDPOINT": spec["endpoint"]}
     import asyncio
     import inspect
 
     import embed_anything
     import numpy as np
 
-    model = embed_anything.EmbeddingModel.from_pretrained_hf(model_id=spec["model_id"])
+    if "file_name" in spec:
+        model = embed_anything.EmbeddingModel.from_pretrained_onnx(
+            embed_anything.WhichModel.Bert,
+            hf_model_id=spec["model_id"],
+            path_in_repo=spec["file_name"],
+        )
+    else:
+        model = embed_anything.EmbeddingModel.from_pretrained_hf(model_id=spec["model_id"])
     config = embed_anything.TextEmbedConfig(batch_size=32)
 
     def encode(texts: list[str]) -> Any:

@@ -1,0 +1,232 @@
+"""The benchmark's harness, on made-up systems and figures: what it measures needs real ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import comparison, report, results, texts
+from benchmarks.plan import FULL, QUICK, SECTIONS
+from benchmarks.process import Worker, WorkerFailedError
+from benchmarks.rounds import Budget
+from benchmarks.run import measure
+from benchmarks.scaling_tables import cost_curves
+from benchmarks.summary import best_peer_ratio, summarise_latency, summarise_throughput
+from benchmarks.systems import REFERENCE, System
+from benchmarks.volume import summarise_stream
+
+#: A peer's interpreter: answers every command at once, unless it is to behave otherwise.
+PEER = """#!{python}
+import json, sys, time
+spec = json.loads(sys.argv[2])
+print(json.dumps({{"memory": {{"now": 1.0}}, "megabytes": 2.0}}), flush=True)
+for line in sys.stdin:
+    command = json.loads(line)
+    if command["do"] == spec.get("dies at"):
+        sys.exit("ValueError: no such model")
+    if command["do"] == spec.get("hangs at"):
+        time.sleep(60)
+    print(json.dumps({{"seconds": [0.1, 0.1, 0.1, 0.5]}}), flush=True)
+"""
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Path:
+    script = tmp_path / "peer"
+    script.write_text(PEER.format(python=sys.executable))
+    script.chmod(0o755)
+    return script
+
+
+class TestTexts:
+    def test_texts_of_a_mix_differ_and_have_the_stated_lengths(self) -> None:
+        for name, rows in texts.workloads(2.0).items():
+            shortest, longest = texts.LENGTHS[name]
+            assert len(rows) == 2 * texts.COUNTS[name]
+            assert len(set(rows)) == len(rows)
+            assert shortest <= min(map(len, rows))
+            assert max(map(len, rows)) <= longest
+
+    def test_streamed_texts_differ(self) -> None:
+        assert len(set(texts.stream(250_000))) == 250_000
+
+    def test_a_part_has_the_mix_of_lengths_of_all(self) -> None:
+        rows = texts.workloads(2.0)["mixed"]
+        chosen = texts.part(rows, 0.1)
+        assert chosen == sorted(set(chosen))
+        assert len(chosen) == 20
+        mean = sum(map(len, rows)) / len(rows)
+        assert sum(len(rows[i]) for i in chosen) / len(chosen) == pytest.approx(mean, rel=0.15)
+
+
+class TestWorkers:
+    def test_one_that_does_not_answer_in_time_is_ended(self, peer: Path, tmp_path: Path) -> None:
+        worker = Worker(peer, {"hangs at": "encode"}, tmp_path / "log")
+        with pytest.raises(WorkerFailedError, match=r"slower than 0\.2 seconds: encode short"):
+            worker.ask(do="encode", workload="short", deadline=0.2)
+        with pytest.raises(ValueError, match="closed file"):
+            worker.ask(do="memory")
+
+    def test_one_that_ends_says_why(self, peer: Path, tmp_path: Path) -> None:
+        worker = Worker(peer, {"dies at": "encode"}, tmp_path / "log")
+        with pytest.raises(WorkerFailedError, match=r"(?s)exit code 1.*no such model"):
+            worker.ask(do="encode")
+
+    def test_a_failure_loses_that_system_only(
+        self, peer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(comparison, "WORK", tmp_path)
+        monkeypatch.setattr(comparison, "_PAUSE", 0.0)
+        monkeypatch.setattr(System, "interpreter", peer)
+        good = System("good", "", "fp32", {"kind": "peer"})
+        bad = System("bad", "", "fp32", {"kind": "peer", "dies at": "latency"})
+        absent = System("absent", "", "fp32", {"kind": "peer"}, ("nothing",))
+        workloads = {"short": ["a", "b"]}
+        bench = comparison.Comparison([bad, good], workloads)
+        try:
+            found = comparison.latency(bench, Budget(60), most=2, least=2, calls=1)
+        finally:
+            bench.close()
+        assert list(bench.failures) == ["bad"]
+        assert found["systems"]["good"]["seconds"] == [[0.5], [0.5]]
+        monkeypatch.setattr(System, "interpreter", property(lambda self: _python(self, peer)))
+        sizes = comparison.size([good, absent])
+        assert sizes["systems"]["good"]["megabytes"] == 2.0
+        assert list(sizes["failures"]) == ["absent"]
+
+
+def _python(system: System, peer: Path) -> Path:
+    return peer if system.name == "good" else Path("/bin/false")
+
+
+class TestBudget:
+    def test_the_least_rounds_happen_in_any_case(self) -> None:
+        assert list(Budget(-1).rounds(most=7, least=5)) == [0, 1, 2, 3, 4]
+        assert list(Budget(60).rounds(most=7, least=5)) == list(range(7))
+
+    def test_plans_end_in_time(self) -> None:
+        # Loading and accuracy have no budget: some four minutes, two of a quick run.
+        assert sum(FULL.seconds.values()) <= 36 * 60
+        assert sum(QUICK.seconds.values()) <= 13.5 * 60
+
+
+def entry(seconds: list[float], **fields: Any) -> dict[str, Any]:
+    return {
+        "ours": False,
+        "precision": "fp32",
+        "texts": {"short": 10},
+        "flops": {"short": 1e9},
+        "seconds": {"short": seconds},
+        **fields,
+    }
+
+
+class TestSummary:
+    def test_ratios_are_of_rounds_and_of_texts_a_second(self) -> None:
+        found: dict[str, Any] = {
+            "sgemm_gflops": {"short": [10.0, None, 10.0]},
+            "systems": {
+                REFERENCE: entry([1.0, 2.0, 4.0]),
+                "failed after a round": entry([0.5]),
+                "half the texts": entry([1.0, 2.0, 4.0], texts={"short": 5}),
+                "core": entry([0.25, 0.5, 1.0], ours=True),
+            },
+        }
+        summarise_throughput(found)
+        ratios = {name: system["ratio"]["short"] for name, system in found["systems"].items()}
+        assert ratios == {
+            REFERENCE: 1.0,
+            "failed after a round": 2.0,
+            "half the texts": 0.5,
+            "core": 4.0,
+        }
+        assert best_peer_ratio(found["systems"], "core") == ("failed after a round", 2.0)
+
+    @pytest.mark.parametrize(("precision", "compared"), [("fp32", True), ("bf16", False)])
+    def test_latency_is_compared_on_the_same_runtime_and_precision(
+        self, precision: str, compared: bool
+    ) -> None:
+        peer = "sentence-transformers openvino"
+        systems: dict[str, Any] = {
+            peer: {"precision": precision, "seconds": [[2.0], [8.0]]},
+            "core openvino fp32": {"precision": "fp32", "seconds": [[1.0], [4.0]]},
+        }
+        summarise_latency({"systems": systems})
+        assert ("same_runtime" in systems["core openvino fp32"]) is compared
+        if compared:
+            assert systems["core openvino fp32"]["same_runtime"] == {"peer": peer, "ratio": 0.5}
+
+    def test_growth_of_a_stream_counts_from_10_000_texts(self) -> None:
+        trace = [[2_000, 50.0, 1.0], [10_000, 120.0, 5.0], [12_000, 150.0, 6.0]]
+        found = summarise_stream(trace)
+        assert found["growth"] == 30.0
+        assert "growth" not in summarise_stream(trace[:1])
+
+    def test_a_cost_curve_goes_on_in_the_stream(self) -> None:
+        trace = [[1_000, 1.0, 9.0], [2_000, 1.0, 4.0]]
+        found = {
+            "encode": [{"system": "onnx", "texts": 1_000, "seconds": 3.0}],
+            "streams": {"onnx": {"trace": trace}},
+        }
+        assert cost_curves(found) == {"onnx": [(1_000, 3.0), (2_000, 2.0)]}
+
+
+def run_of(started: str, *, complete: bool) -> dict[str, Any]:
+    return {
+        "started": started,
+        "commit": "abc",
+        "options": "",
+        "complete": complete,
+        "load_before": 0.0,
+        "machine": {"processor": "X"},
+        "versions": {},
+    }
+
+
+def empty(failures: dict[str, str] | None = None) -> dict[str, Any]:
+    return {"failures": failures or {}}
+
+
+class TestResults:
+    def test_every_section_is_on_disk_before_the_next(self, tmp_path: Path) -> None:
+        seen = []
+
+        def section(name: str) -> dict[str, Any]:
+            seen.append(list(results.read(tmp_path)))
+            if name == "latency":
+                raise RuntimeError("out of order")
+            return empty()
+
+        kept = results.Results(tmp_path, run_of("1", complete=False))
+        measure(["throughput", "latency", "startup"], section, kept)
+        assert seen == [[], ["throughput"], ["throughput", "latency"]]
+        failures = results.read(tmp_path)["latency"]["failures"]
+        assert failures == {"latency": "RuntimeError: out of order"}
+
+    def test_sections_of_different_runs_are_told_apart(self, tmp_path: Path) -> None:
+        first = results.Results(tmp_path, run_of("2026-11-25 10:00:00", complete=True))
+        for name in SECTIONS:
+            first.put(name, empty(), 1.0)
+        assert results.is_complete(first.sections, SECTIONS)
+        second = results.Results(tmp_path, run_of("2026-11-26 10:00:00", complete=True))
+        second.put("latency", empty({"a peer": "Traceback:\nKeyError: 'x'\n 26: _start"}), 1.0)
+        assert not results.is_complete(second.sections, SECTIONS)
+        report.write_report(second.sections, tmp_path)
+        text = (tmp_path / "benchmark.md").read_text()
+        assert "different runs" in text
+        assert "| latency | 2026-11-26 10:00:00 |" in text
+        assert "**a peer failed** (latency): KeyError: 'x'\n" in text
+
+    def test_results_of_another_format_are_left_behind(self, tmp_path: Path) -> None:
+        (tmp_path / "benchmark.json").write_text(json.dumps({"systems": {}}))
+        assert results.read(tmp_path) == {}
+
+    def test_a_shortened_run_is_not_complete(self, tmp_path: Path) -> None:
+        kept = results.Results(tmp_path, run_of("1", complete=False))
+        for name in SECTIONS:
+            kept.put(name, empty(), 1.0)
+        assert not results.is_complete(kept.sections, SECTIONS)
