@@ -14,9 +14,24 @@ from core.calibration import read_calibration
 from core.errors import OptionError
 
 
-def test_a_sequence_is_taken_as_it_is() -> None:
-    texts = ["one", "", "three"]
-    assert read_calibration(texts, {}) == texts
+def test_a_sequence_is_taken_without_its_blank_texts() -> None:
+    assert read_calibration(["one", "", " \n", "three"], {}) == ["one", "three"]
+    with pytest.raises(OptionError, match="No calibration texts"):
+        read_calibration(["", " "], {})
+    with pytest.raises(OptionError, match="calibration is 5"):
+        read_calibration(5, {})
+
+
+def test_a_configuration_bounds_how_much_of_a_dataset_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = []
+    monkeypatch.setattr(
+        "core.calibration._read_dataset", lambda name, arguments, count: read.append(count) or ["x"]
+    )
+    read_calibration("glue", {"config": {"num_samples": 20}})
+    read_calibration("glue", {"config": {"num_samples": 20}, "num_samples": 2_000})
+    assert read == [20, 2_000]
     assert read_calibration(tuple(texts), {}) == texts
     assert read_calibration(np.array(texts), {}) == texts
 
