@@ -15,25 +15,13 @@ from core.errors import OptionError
 
 
 def test_a_sequence_is_taken_without_its_blank_texts() -> None:
-    assert read_calibration(["one", "", " \n", "three"], {}) == ["one", "three"]
+    texts = ["one", "", " \n", "three"]
+    for given in (texts, tuple(texts), np.array(texts)):
+        assert read_calibration(given, {}) == ["one", "three"]
     with pytest.raises(OptionError, match="No calibration texts"):
         read_calibration(["", " "], {})
     with pytest.raises(OptionError, match="calibration is 5"):
         read_calibration(5, {})
-
-
-def test_a_configuration_bounds_how_much_of_a_dataset_is_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    read = []
-    monkeypatch.setattr(
-        "core.calibration._read_dataset", lambda name, arguments, count: read.append(count) or ["x"]
-    )
-    read_calibration("glue", {"config": {"num_samples": 20}})
-    read_calibration("glue", {"config": {"num_samples": 20}, "num_samples": 2_000})
-    assert read == [20, 2_000]
-    assert read_calibration(tuple(texts), {}) == texts
-    assert read_calibration(np.array(texts), {}) == texts
 
 
 def test_a_text_file_has_one_text_a_line(tmp_path: Path) -> None:
@@ -137,6 +125,10 @@ def test_a_dataset_is_sampled_and_never_read_whole(monkeypatch: pytest.MonkeyPat
     assert len(set(texts)) == 1_000
     assert texts == read_calibration("glue", {})
     assert texts != sorted(texts, key=lambda text: int(text.split()[1]))
+    # A configuration may bound it too; the argument goes before it.
+    assert len(read_calibration("glue", {"config": {"num_samples": 20}})) == 20
+    both = {"config": {"num_samples": 20}, "num_samples": 2_000}
+    assert len(read_calibration("glue", both)) == 2_000
     given: dict[str, Any] = {
         "dataset_config_name": "c",
         "dataset_split": "test",
