@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -302,6 +303,10 @@ def choose_backend(backend: str | None) -> str:
 def _split(given: Mapping[str, Any], options: type) -> dict[str, Any]:
     """Options `core` knows by name; the others go to the backend, which checks them."""
     known = field_names(options)
+    for name in given:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if close and close[0] != name:
+            raise OptionError(f"There is no option {name!r}. Did you mean {close[0]!r}?")
     parsed = {name: value for name, value in given.items() if name in known}
     parsed = {name: value for name, value in parsed.items() if value is not None}
     extra = {name: value for name, value in given.items() if name not in known}

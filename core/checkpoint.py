@@ -7,6 +7,7 @@ the list came from.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -301,23 +302,49 @@ def resolve(
         arguments = {"cache_dir": cache_dir, "local_files_only": local_files_only or None}
         return _open_directory(text, path, {n: v for n, v in arguments.items() if v is not None})
     if path.exists():
-        raise ModelNotFound(
-            f"{text!r} is a file. Give the model's directory: {str(path.parent)!r}."
-        )
+        raise ModelNotFound(f"{text!r} is a file. {_advice_for_file(path)}")
     if isinstance(name, Path) or not _REPOSITORY.fullmatch(text) or text.startswith((".", "-")):
         raise ModelNotFound(
             f"There is no directory {text!r} (seen from {str(Path.cwd())!r}), and it cannot be a "
             "Hub repository, whose name reads 'owner/name'. Check the path."
+            f"{_similar_directory(path)}"
         )
     from core.hub import open_repository
 
-    return open_repository(
-        text,
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        local_files_only=local_files_only,
-    )
+    try:
+        return open_repository(
+            text,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+    except ModelError as error:
+        hint = _similar_directory(path)
+        if not hint:
+            raise
+        raise type(error)(f"There is no directory {text!r} here.{hint} {error}") from error
+
+
+def _advice_for_file(path: Path) -> str:
+    """Which directory to give for a file in it or below it."""
+    for folder in path.parents:
+        if any((folder / marker).is_file() for marker in MODEL_MARKERS):
+            name = path.relative_to(folder).as_posix()
+            return f"Give the model's directory, {str(folder)!r}, and file_name={name!r}."
+    return f"Give the directory of a model; {str(path.parent)!r} is none."
+
+
+def _similar_directory(path: Path) -> str:
+    """A directory beside `path` that the caller may have meant."""
+    try:
+        beside = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.8)
+    if not close:
+        return ""
+    return f" There is a directory {str(path.with_name(close[0]))!r}: did you mean that?"
 
 
 def _open_directory(text: str, path: Path, arguments: dict[str, Any]) -> Checkpoint:

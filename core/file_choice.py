@@ -6,6 +6,7 @@ import difflib
 import logging
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from core.artifact import SIDECAR_SUFFIX
 from core.capabilities import Capabilities
@@ -95,6 +96,9 @@ def _named(
     file_name: str,
     subfolder: str | None,
 ) -> str:
+    own = source.directory
+    if own is not None and Path(file_name).is_relative_to(own.resolve()):
+        file_name = Path(file_name).relative_to(own.resolve()).as_posix()
     check_relative(file_name, "file_name")
     name = file_name.replace("\\", "/").removeprefix("./")
     folders = [capabilities.artifact_folder, source.architecture.path, ""]

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.artifact import SIDECAR_SUFFIX, Artifact
+from core.artifact import Artifact
 from core.backend import Backend
 from core.capabilities import Capabilities
 from core.chain import Trail
 from core.checkpoint import Checkpoint, resolve
-from core.errors import ArtifactNotFound, CoreError, OptionError, PluginError, UnsupportedOperation
+from core.errors import CoreError, OptionError, PluginError, UnsupportedOperation
 from core.file_choice import choose_artifact
 from core.hookspecs import HOOK_NAMES
 from core.inputs import check_texts, choose_prompt
@@ -47,7 +45,7 @@ from core.results import (
 )
 
 if TYPE_CHECKING:
-    from core.artifact import Verification
+    pass
 
 logger = logging.getLogger("core")
 
@@ -358,58 +356,10 @@ class Hooks:
                 "another: pass one of them."
             )
         if chosen is None:
-            checkpoint, chosen = self._export_to_cache(checkpoint, options)
+            from core.production import export_to_cache
+
+            checkpoint, chosen = export_to_cache(self, checkpoint, options)
         return checkpoint, dataclasses.replace(options, file_name=chosen)
-
-    def _export_to_cache(
-        self, checkpoint: Checkpoint, options: LoadOptions
-    ) -> tuple[Checkpoint, str]:
-        from core.cache import export_folder, finished, locked, record_finished
-
-        if not self.capabilities.auto_export or options.export is False:
-            wanted = " or ".join(self.capabilities.file_names[:2])
-            why = " and export=False forbids making one" if options.export is False else ""
-            raise ArtifactNotFound(
-                f"{checkpoint} has no file the {self.name} backend can load ({wanted}){why}. It "
-                f"holds: {_shorten(checkpoint.names)}."
-            )
-        origin = self.capabilities.exports_from
-        # Asking for it now gives its install command before any work is done.
-        try:
-            if origin is not None:
-                hooks(origin)
-        except PluginError as error:
-            raise ArtifactNotFound(
-                f"{checkpoint} has no file the {self.name} backend can load, and exporting one "
-                f"needs the {origin} backend: {error}"
-            ) from error
-        export = ExportOptions(
-            trust_remote_code=options.trust_remote_code, config_kwargs=options.config_kwargs
-        )
-        folder = export_folder(checkpoint, self.name, self.distribution, export)
-        with locked(folder):
-            names = [] if options.export is True else finished(folder)
-            if not names:
-                start = time.perf_counter()
-                try:
-                    artifact = self.export(checkpoint, folder, export)
-                except ArtifactNotFound as error:
-                    raise ArtifactNotFound(
-                        f"{checkpoint} has no file the {self.name} backend loads by default, and "
-                        f"there is nothing to export one from: {error}"
-                    ) from error
-                names = [artifact.file_name]
-                record_finished(folder, names)
-                logger.warning(
-                    "%s %s the %s backend: exported one in %.1f s to %s. To keep it with the "
-                    "model, save it: model.save(path).",
-                    checkpoint,
-                    "was to be exported for" if options.export else "has no file for",
-                    self.name,
-                    time.perf_counter() - start,
-                    folder / artifact.file_name,
-                )
-        return checkpoint.overlay(folder), names[0]
 
     def _rewrite(
         self,
@@ -440,66 +390,27 @@ class Hooks:
         reference: Callable[[], AbstractContextManager[EmbeddingModel]] | None,
         trust_remote_code: bool,
     ) -> Artifact:
-        """Staging, hook, verification, sidecar, publication."""
-        from core.publish import (
-            check_overwritten,
-            destination_of,
-            publish_artifact,
-            staging_directory,
-        )
+        from core.production import produce
 
         if operation not in self._backend.hooks:
             raise self._unsupported(operation)
-        destination = destination_of(source, target)
-        with staging_directory(destination) as staging:
+
+        def write(staging: Path) -> Artifact:
             check = functools.partial(check_artifact, staging=staging)
             artifact: Artifact = self._call(operation, check, **arguments(staging))
-            artifact = dataclasses.replace(
+            return dataclasses.replace(
                 artifact, root=staging, backend=self.name, operation=operation
             )
-            origin: Checkpoint = source
-            weights: tuple[str, ...] = ()
-            if reference is not None:
-                with reference() as model:
-                    own = source.directory
-                    same = own is not None and destination.resolve() == own.resolve()
-                    check_overwritten(
-                        artifact,
-                        destination,
-                        self.capabilities,
-                        model.weight_files if same else (),
-                    )
-                    verification = self._verify(artifact, model, source, options, trust_remote_code)
-                    origin, weights = model.source, model.weight_files
-                artifact = dataclasses.replace(artifact, verification=verification)
-            record = artifact.sidecar(origin.identity(weights))
-            (staging / (artifact.file_name + SIDECAR_SUFFIX)).write_text(
-                json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
-            publish_artifact(artifact, source, destination)
-        source.list_again()
-        return dataclasses.replace(artifact, root=destination)
 
-    def _verify(
-        self,
-        artifact: Artifact,
-        reference: EmbeddingModel,
-        source: Checkpoint,
-        options: Any,
-        trust_remote_code: bool,
-    ) -> Verification:
-        from core.verify import check, verify
-
-        loaded = self.load(
-            source.overlay(artifact.root),
-            LoadOptions(file_name=artifact.file_name, trust_remote_code=trust_remote_code),
+        return produce(
+            self,
+            source,
+            target,
+            write,
+            reference,
+            min_cosine=options.min_cosine,
+            trust_remote_code=trust_remote_code,
         )
-        with loaded:
-            verification = verify(reference, loaded)
-        warning = check(artifact, verification, options.min_cosine)
-        if warning:
-            logger.warning("%s", warning)
-        return verification
 
 
 def named_only(name: str | os.PathLike[str]) -> Checkpoint:
@@ -519,7 +430,3 @@ def hooks(backend: str) -> Hooks:
         BackendLoadError: It is installed and cannot be used.
     """
     return Hooks(registry.backend(backend))
-
-
-def _shorten(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") if names else "nothing"

@@ -269,7 +269,7 @@ class Registry:
             return f"Backend {name!r} is not installed. Install it: `{command}`."
         if not names:
             return f"Backend {name!r} is not installed, nor is any other. {install_hint()}"
-        close = difflib.get_close_matches(name, [*names, *INSTALL_COMMANDS], n=1)
+        close = difflib.get_close_matches(name.lower(), [*names, *INSTALL_COMMANDS], n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         return f"There is no backend {name!r}.{hint} Installed: {', '.join(names)}."
 

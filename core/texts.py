@@ -54,7 +54,7 @@ def parse_fields(lines: Iterable[str], name: str, field: str) -> Iterator[str]:
                 fields = ", ".join(map(repr, record)) or "none"
                 raise OptionError(
                     f"{name}, line {number}: no field {field!r}; it has {fields}. "
-                    "Name one of them as the field (--field on the command line)."
+                    "Name one of them: field=..., or --field on the command line."
                 )
             text = record[field]
         if not isinstance(text, str):

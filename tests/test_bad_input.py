@@ -258,3 +258,15 @@ def test_a_fork_after_the_first_encode_is_an_error_and_no_hang(minilm: Path) -> 
     )
     done = subprocess.run([sys.executable, "-c", code, str(minilm)], timeout=120, check=False)
     assert done.returncode == 7
+
+
+def test_an_option_that_is_nearly_right_is_named(copy: Path) -> None:
+    model = core.load(copy, backend="torch", device="cpu")
+    with model, pytest.raises(OptionError, match="Did you mean 'min_cosine'"):
+        model.quantize(mincosine=0.9)
+
+
+def test_the_backend_that_has_a_file_is_named(copy: Path, tmp_path: Path) -> None:
+    artifact = core.export(copy, tmp_path / "onnx-only", backend="onnx")
+    with pytest.raises(core.ArtifactNotFound, match="For backend='onnx' it has one"):
+        core.load(artifact.root, backend="torch")

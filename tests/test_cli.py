@@ -111,6 +111,7 @@ def test_bad_lines_are_named_and_leave_no_output(
         (("a", "--batch-size", "0"), "batch_size must be 1 or more"),
         (("a", "--prompt-name", "query"), "no prompt named 'query'"),
         (("a", "--json"), "--output FILE"),
+        (("a", "--output", "absent/x.npy"), "the directory 'absent' does not exist"),
     ],
 )
 def test_bad_usage_is_exit_code_2(
@@ -118,6 +119,56 @@ def test_bad_usage_is_exit_code_2(
 ) -> None:
     assert encode(tiny, *arguments) == 2
     assert pattern in capsys.readouterr().err
+
+
+def test_texts_that_begin_with_a_dash_follow_two(
+    tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["encode", tiny, "--backend", "torch", "--device", "cpu", "plain"]
+    assert main([*arguments, "--", "-5 degrees", "--", "--output"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [r["text"] for r in records] == ["plain", "-5 degrees", "--", "--output"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("encode", "m", "a", "--outptu", "x.npy"), "did you mean --output?"),
+        (("encode", "m", "-"), "--input -"),
+        (("quantize", "m", "--preset", "avx2"), "unrecognized arguments: --preset avx2"),
+        (("info", "m", "--", "more"), "unrecognized arguments: more"),
+    ],
+)
+def test_an_unknown_option_gets_its_command_s_usage(
+    arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"usage: core {arguments[0]} ")
+    assert says in error
+
+
+def test_a_field_says_that_standard_input_holds_json(
+    tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(b'{"body": "one"}\n"two"\n'))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert encode(tiny, "--input", "-", "--field", "body") == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [r["text"] for r in records] == ["one", "two"]
+
+
+def test_info_of_files_whose_backend_is_missing(
+    tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CORE_DISABLE_PLUGINS", "torch")
+    assert main(["info", tiny]) == 0
+    assert "For the files there are: `pip install core[torch]`" in capsys.readouterr().out
+    monkeypatch.setenv("CORE_DISABLE_PLUGINS", "torch,onnx,openvino")
+    assert main(["info", tiny]) == 0
+    assert "No backend is installed" in capsys.readouterr().out
 
 
 def test_failures_are_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import os
 import sys
@@ -18,12 +19,21 @@ Command = Callable[[argparse.Namespace], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     parser = build_parser()
-    parsed, more = parser.parse_known_args(arguments)
-    if more:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # What follows "--" are texts, whatever they begin with.
+    end = words.index("--") if "--" in words else len(words)
+    parsed, more = parser.parse_known_args(words[:end])
+    texts = words[end + 1 :]
+    if parsed.name == "encode":
         # Texts after options: argparse gave the positional list its share before them.
-        if parsed.name != "encode" or any(word.startswith("-") for word in more):
-            parser.error(f"unrecognized arguments: {' '.join(more)}")
-        parsed.texts += more
+        texts, more = (
+            [*(w for w in more if not w.startswith("-")), *texts],
+            [w for w in more if w.startswith("-")],
+        )
+        parsed.texts += texts
+        texts = []
+    if more or texts:
+        _refuse(parsed, [*more, *texts])
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     command: Command = parsed.command
     try:
@@ -42,8 +52,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"core {parsed.name}: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
+        print(f"core {parsed.name}: interrupted.", file=sys.stderr)
         return 130
     return DONE
+
+
+def _refuse(parsed: argparse.Namespace, words: list[str]) -> None:
+    """End with the command's own usage and the option that may have been meant."""
+    parser: argparse.ArgumentParser = parsed.parser
+    options = [option for action in parser._actions for option in action.option_strings]
+    close = [difflib.get_close_matches(word, options, n=1) for word in words]
+    hints = sorted({match for matches in close for match in matches})
+    hint = f" (did you mean {' or '.join(hints)}?)" if hints else ""
+    if parsed.name == "encode" and "-" in words:
+        hint = " (texts from standard input: --input -)"
+    parser.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,4 +82,6 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="name", metavar="COMMAND", required=True)
     for module in (models, encode, artifacts, demo, scaffold):
         module.add_commands(commands)
+    for name, command in commands.choices.items():
+        command.set_defaults(parser=command, name=name)
     return parser

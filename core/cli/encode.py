@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import IO, Any
 from core.cli.arguments import add_model, load_model
 from core.errors import CoreError, OptionError
 from core.options import EMBEDDING_PRECISIONS
-from core.texts import TEXT_SUFFIXES, decode_lines, read_text_file
+from core.texts import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
 
 
 def add_commands(commands: Any) -> None:
@@ -29,9 +30,12 @@ def add_commands(commands: Any) -> None:
         "-i",
         "--input",
         metavar="FILE",
-        help=".txt (one text a line), .jsonl, or - for .txt on stdin",
+        help=".txt (one text a line), .jsonl, or - for standard input",
     )
-    parser.add_argument("--field", default="text", help="which field of each .jsonl line (text)")
+    parser.add_argument(
+        "--field",
+        help="which field of each .jsonl line (text); with --input - it says that lines are .jsonl",
+    )
     parser.add_argument(
         "-o", "--output", metavar="FILE", help=".npy or .jsonl; absent: .jsonl on stdout"
     )
@@ -54,6 +58,9 @@ def run(parsed: argparse.Namespace) -> None:
     output = Path(parsed.output) if parsed.output else None
     if output is not None and output.suffix not in (".npy", ".jsonl"):
         raise OptionError(f"--output must end in .npy or .jsonl, not {output.name!r}.")
+    if output is not None and not os.access(output.parent, os.W_OK):
+        why = "may not be written to" if output.parent.is_dir() else "does not exist"
+        raise OptionError(f"--output {str(output)!r}: the directory {str(output.parent)!r} {why}.")
     if output is None and parsed.json:
         raise OptionError("--json prints a summary on standard output: give --output FILE too.")
     with load_model(parsed) as model:
@@ -106,9 +113,11 @@ def read_texts(parsed: argparse.Namespace) -> Iterator[str]:
         raise OptionError(f"--input must end in .txt or .jsonl, or be -, not {name!r}.")
     try:
         if name == "-":
-            yield from decode_lines(sys.stdin.buffer, "standard input")
+            lines = decode_lines(sys.stdin.buffer, "standard input")
+            shown = "standard input"
+            yield from parse_fields(lines, shown, parsed.field) if parsed.field else lines
         else:
-            yield from read_text_file(Path(name), parsed.field)
+            yield from read_text_file(Path(name), parsed.field or "text")
     except OptionError as error:  # the data is wrong, not the usage
         raise CoreError(str(error)) from error
 

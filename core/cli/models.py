@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +72,28 @@ def show_info(parsed: argparse.Namespace) -> None:
     if len(rows) > 1:
         print()
         print_table(rows)
+        print("* what the backend loads unless told otherwise")
     else:
-        print("\nNo installed backend finds a file it can load.")
+        print(f"\n{_nothing_to_load(source.names)}")
+
+
+def _nothing_to_load(names: Sequence[str]) -> str:
+    """Why no backend finds a file, and what to install for those that are there."""
+    from core.install import INSTALL_COMMANDS, install_hint
+    from core.registry import registry
+
+    installed = registry.names()
+    if not installed:
+        return f"No backend is installed. {install_hint()}"
+    # By their endings alone: the backends that know more are not installed.
+    endings = {"torch": (".safetensors", ".bin"), "onnx": (".onnx",), "openvino": (".xml",)}
+    missing = [
+        f"`{INSTALL_COMMANDS[backend]}`"
+        for backend, ending in endings.items()
+        if backend not in installed and any(name.endswith(ending) for name in names)
+    ]
+    found = f"No installed backend ({', '.join(installed)}) finds a file it can load."
+    return f"{found} For the files there are: {' or '.join(missing)}." if missing else found
 
 
 def render(info: ModelInfo) -> str:

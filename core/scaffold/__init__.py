@@ -27,13 +27,14 @@ def write_backend(name: str, directory: Path | None = None) -> Path:
     """
     package = name.replace("-", "_") + "_backend"
     readable = name.replace("-", "").replace("_", "")
-    if not (readable.isascii() and readable.isalnum() and name == name.lower()) or not (
-        package.isidentifier() and not keyword.iskeyword(name)
-    ):
+    plain = readable.isascii() and readable.isalnum() and name == name.lower()
+    if not plain or not package.isidentifier():
         raise OptionError(
             f"A backend's name takes lower-case letters, digits, - and _, and begins with a "
             f"letter; {name!r} does not."
         )
+    if keyword.iskeyword(name):
+        raise OptionError(f"{name!r} is a word of Python itself. Choose another name.")
     if name in {*INSTALL_COMMANDS, *registry.names()}:
         raise OptionError(f"There is a backend {name!r} already. Choose another name.")
     target = Path(f"core-{name}-backend") if directory is None else directory

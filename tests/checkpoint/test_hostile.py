@@ -292,8 +292,18 @@ def test_a_directory_without_a_model_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ModelNotFound, match=r"it holds: notes.txt"):
         resolve(tmp_path)
-    with pytest.raises(ModelNotFound, match=r"is a file. Give the model's directory"):
+    with pytest.raises(ModelNotFound, match=r"is a file. Give the directory of a model"):
         resolve(tmp_path / "notes.txt")
+
+
+def test_a_path_that_is_nearly_right_is_told_how(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"model', and file_name='1_Pooling/config.json'"):
+        resolve(tiny / "1_Pooling" / "config.json")
+    with pytest.raises(ModelNotFound, match=rf"{tiny.name}'.*did you mean that"):
+        resolve(tiny.with_name(tiny.name + "x"))
+    # An absolute name of a file inside is that file.
+    with core.load(tiny, backend="torch", file_name=str(tiny / "model.safetensors")) as model:
+        assert model.file_name == "model.safetensors"
 
 
 @pytest.mark.parametrize(
