@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -328,8 +329,9 @@ def resolve(
 
 def _advice_for_file(path: Path) -> str:
     """Which directory to give for a file in it or below it."""
-    for folder in path.parents:
-        if any((folder / marker).is_file() for marker in MODEL_MARKERS):
+    # modules.json first: a module's folder inside the model has a config.json, too.
+    for marker, folder in itertools.product(MODEL_MARKERS, path.parents):
+        if (folder / marker).is_file():
             name = path.relative_to(folder).as_posix()
             return f"Give the model's directory, {str(folder)!r}, and file_name={name!r}."
     return f"Give the directory of a model; {str(path.parent)!r} is none."

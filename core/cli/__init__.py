@@ -22,18 +22,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # What follows "--" are texts, whatever they begin with.
     end = words.index("--") if "--" in words else len(words)
-    parsed, more = parser.parse_known_args(words[:end])
-    texts = words[end + 1 :]
+    parsed, unknown = parser.parse_known_args(words[:end])
+    literal = words[end + 1 :]
+    wrong = [*unknown, *literal]
     if parsed.name == "encode":
         # Texts after options: argparse gave the positional list its share before them.
-        texts, more = (
-            [*(w for w in more if not w.startswith("-")), *texts],
-            [w for w in more if w.startswith("-")],
-        )
-        parsed.texts += texts
-        texts = []
-    if more or texts:
-        _refuse(parsed, [*more, *texts])
+        found = [*parsed.texts, *unknown]
+        wrong = [word for word in found if _like_an_option(word)]
+        parsed.texts = [*found, *literal]
+    if wrong:
+        _refuse(parsed, wrong)
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     command: Command = parsed.command
     try:
@@ -55,6 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"core {parsed.name}: interrupted.", file=sys.stderr)
         return 130
     return DONE
+
+
+def _like_an_option(word: str) -> bool:
+    """As argparse sees it: a dash in front and no blank."""
+    return word.startswith("-") and " " not in word
 
 
 def _refuse(parsed: argparse.Namespace, words: list[str]) -> None:
