@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -216,6 +217,23 @@ with core.load({str(tiny)!r}, backend="openvino") as model:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[-1]) < 20
+
+
+def test_threads_are_not_tied_to_processors(tiny: Path) -> None:
+    # Processes with one thread each would all be tied to the first processor, and share it.
+    code = (
+        "import os, sys, core\n"
+        "model = core.load(sys.argv[1], backend='openvino')\n"
+        "model.encode([f'text {i}' for i in range(200)], batch_size=2, workers=2)\n"
+        "model.encode('one text')\n"
+        "own = os.sched_getaffinity(0)\n"
+        "assert len(os.listdir('/proc/self/task')) > 1\n"
+        "for thread in os.listdir('/proc/self/task'):\n"
+        "    assert os.sched_getaffinity(int(thread)) == own, (thread, own)\n"
+    )
+    for threads in ("1", "2"):
+        environment = {**os.environ, "CORE_NUM_THREADS": threads}
+        subprocess.run([sys.executable, "-c", code, str(tiny)], env=environment, check=True)
 
 
 def test_how_much_is_kept_can_be_set(tiny: Path) -> None:

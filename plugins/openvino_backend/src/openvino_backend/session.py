@@ -200,7 +200,13 @@ class OpenVINORuntime(Runtime):
             return {}
         if self._target == "CPU":
             streams = 1 if mode == "latency" else self._streams()
-            return {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": available_cpus()}
+            return {
+                "NUM_STREAMS": streams,
+                "INFERENCE_NUM_THREADS": available_cpus(),
+                # Every process would tie its first thread to the first processor: two of them with
+                # a thread each then share it, and the other one is idle.
+                "ENABLE_CPU_PINNING": False,
+            }
         return {"PERFORMANCE_HINT": mode.upper()}
 
     def _streams(self) -> int:
