@@ -76,7 +76,8 @@ def peak(found: Section) -> str:
     ]
     return (
         "## Useful operations, of the measured peak\n\nMatrix products of the real tokens, without "
-        "padding, over what a float32 matrix product of 1,536 x 1,536 reached in the same round "
+        "padding, over what a float32 matrix product of 1,536 x 1,536 reached in the same round in "
+        "the fastest of numpy, PyTorch and ONNX Runtime "
         f"({min(peaks):.0f}-{max(peaks):.0f} GFLOP/s). int8 and bf16 are not bound by it.\n\n"
         + table(["", *names], rows)
     )
