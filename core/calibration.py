@@ -40,7 +40,7 @@ def read_calibration(calibration: Any, given: dict[str, Any]) -> list[str]:
     """
     field = given.pop("field", None)
     dataset = [given.pop(name, None) for name in DATASET_ARGUMENTS]
-    num_samples = given.get("num_samples") or configured_samples(given.get("config"))
+    num_samples = given.get("num_samples") or _configured_samples(given.get("config"))
     path = _as_path(calibration)
     if path is not None:
         _refuse(dataset, "a dataset", f"the file {str(path)!r}")
@@ -62,7 +62,7 @@ def read_calibration(calibration: Any, given: dict[str, Any]) -> list[str]:
     return texts
 
 
-def configured_samples(config: Any) -> int | None:
+def _configured_samples(config: Any) -> int | None:
     """`num_samples` of a quantization's configuration, a mapping or an object."""
     if isinstance(config, Mapping):
         return config.get("num_samples")

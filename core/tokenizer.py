@@ -313,6 +313,12 @@ def _convert(source: Checkpoint, architecture: Architecture) -> tokenizers.Token
     return _convert_with_transformers(source, architecture)
 
 
+def text_files(source: Checkpoint, architecture: Architecture) -> list[str]:
+    """Configuration and vocabulary beside the transformer: what transformers' tokenizers read."""
+    beside = [n for n in source.names if n.rpartition("/")[0] == architecture.path]
+    return [n for n in beside if n.endswith((".json", ".txt", ".model", ".vocab"))]
+
+
 def _convert_with_transformers(
     source: Checkpoint, architecture: Architecture
 ) -> tokenizers.Tokenizer:
@@ -325,8 +331,7 @@ def _convert_with_transformers(
             "make one from the older vocabulary files; core[torch] can then also save the model "
             "with it."
         ) from error
-    beside = [n for n in source.names if n.rpartition("/")[0] == architecture.path]
-    small = [n for n in beside if n.endswith((".json", ".txt", ".model", ".vocab"))]
+    small = text_files(source, architecture)
     folder = source.folder(small) / architecture.path
     try:
         with quiet_transformers():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +117,6 @@ def export_static_quantized_openvino_model(
     if dataset_name is not None:
         dataset = dict(zip(DATASET_ARGUMENTS, described, strict=True))
         dataset["calibration"] = dataset_name
-        samples = _num_samples(quantization_config)
-        if samples is not None:
-            dataset["num_samples"] = samples
     _write(
         quantize, loaded, quantization_config, model_name_or_path, push_to_hub, create_pr,
         file_suffix=file_suffix, **dataset,
@@ -145,11 +141,6 @@ def _check_name(name: str, config: Any, names: tuple[str, ...]) -> None:
     if config is None or (isinstance(config, str) and config not in names):
         listed = ", ".join(map(repr, names))
         raise OptionError(f"{name} must be one of {listed} or an object, not {config!r}.")
-
-
-def _num_samples(config: Any) -> int | None:
-    found = config.get("num_samples") if isinstance(config, Mapping) else None
-    return found if found is not None else getattr(config, "num_samples", None)
 
 
 def _write(

@@ -6,6 +6,7 @@ from typing import Any
 
 from core.errors import UnsupportedOperation
 from core.model import EmbeddingModel
+from core.tokenizer import text_files
 
 
 def transformers_tokenizer(model: EmbeddingModel) -> Any:
@@ -32,10 +33,8 @@ def _from_files(class_name: str, asked: str, model: EmbeddingModel) -> Any:
             "Without it, model.tokenize(texts) gives the tokens and "
             "model.embedding_model.source.architecture.config the configuration."
         ) from error
-    source = model.source
-    beside = [n for n in source.names if n.rpartition("/")[0] == source.architecture.path]
-    small = [n for n in beside if n.endswith((".json", ".txt", ".model", ".vocab"))]
-    folder = source.folder(small) / source.architecture.path
+    source, architecture = model.source, model.source.architecture
+    folder = source.folder(text_files(source, architecture)) / architecture.path
     return getattr(transformers, class_name).from_pretrained(
         str(folder), local_files_only=True, trust_remote_code=False
     )
