@@ -17,11 +17,24 @@ INT8_INSTRUCTIONS = frozenset(
 
 def instruction_set(text: str) -> frozenset[str]:
     """Flags of the first processor in the text of /proc/cpuinfo."""
+    return frozenset(_field(text, "flags", "features").lower().split())
+
+
+def _field(text: str, *names: str) -> str:
+    """The first value by any of these names in the text of /proc/cpuinfo."""
     for line in text.splitlines():
         name, _, value = line.partition(":")
-        if name.strip().lower() in ("flags", "features"):
-            return frozenset(value.lower().split())
-    return frozenset()
+        if name.strip().lower() in names:
+            return value.strip()
+    return ""
+
+
+@cache
+def processor_vendor() -> str:
+    """The maker's name as /proc/cpuinfo has it: "GenuineIntel", "AuthenticAMD"; else empty."""
+    if not _CPUINFO.is_file():
+        return ""
+    return _field(_CPUINFO.read_text(encoding="utf-8", errors="replace"), "vendor_id")
 
 
 @cache

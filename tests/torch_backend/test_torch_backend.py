@@ -16,6 +16,7 @@ import core
 from core.similarity import similarity_pairwise
 from tests.conftest import copy_model
 from tests.tiny_models import SPECS
+from torch_backend import blocked_weights, row_counts
 
 TEXTS = ["", "A fox.", "The quick brown fox jumps over the lazy dog. " * 9, "机器学习 🙂"]
 
@@ -124,8 +125,73 @@ def test_attention_implementations_agree(tiny_model: Callable[[str], Path], atte
     np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-5)
 
 
-def test_small_batches_follow_the_weights(tiny_model: Callable[[str], Path]) -> None:
-    """They run on a copy of the weights in another layout, which must not grow stale."""
+@pytest.fixture(params=["any number of rows", "few rows"])
+def blocked_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Processors whose weights are blocked for batches of any size, and for small ones only."""
+    zen4 = ("AuthenticAMD", frozenset({"avx2", "avx512f"}))
+    vendor, flags = zen4 if request.param != "few rows" else ("GenuineIntel", zen4[1])
+    monkeypatch.setattr(blocked_weights, "processor_vendor", lambda: vendor)
+    monkeypatch.setattr(blocked_weights, "processor_flags", lambda: flags)
+    return str(request.param)
+
+
+def test_blocked_weights_change_no_result(
+    tiny_model: Callable[[str], Path], blocked_rows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(blocked_weights, "MOST_BYTES", 0)
+        plain = load(tiny_model("bert-cls"))
+    blocked = load(tiny_model("bert-cls"))
+    run = torch.ops.mkldnn._linear_pointwise
+    rows: list[int] = []
+    monkeypatch.setattr(
+        torch.ops.mkldnn,
+        "_linear_pointwise",
+        lambda x, *rest: (rows.append(len(x)), run(x, *rest))[1],
+    )
+    words = [
+        "a",
+        "text",
+        "about",
+        "foxes",
+        "that",
+        "grows",
+        "by",
+        "one",
+        "word",
+        "after",
+        "another",
+    ]
+    for count in (1, 3, 30):
+        texts = [" ".join(words[: 1 + i % len(words)]) + f" {i}" for i in range(count)]
+        for budget in (64, 4_096):
+            np.testing.assert_allclose(
+                blocked.encode(texts, batch_tokens=budget, workers=1),
+                plain.encode(texts, batch_tokens=budget, workers=1),
+                atol=1e-5,
+            )
+    assert rows
+    assert all(count % 8 == 0 for count in rows)
+    assert (max(rows) > 64) == (blocked_rows == "any number of rows")
+
+
+def test_rows_are_filled_up_to_few_counts() -> None:
+    """oneDNN keeps a kernel for each."""
+    filled = {rows: row_counts.round_rows(rows) for rows in range(1, 8_193)}
+    assert all(rows <= count <= max(rows + 7, rows * 1.125) for rows, count in filled.items())
+    assert len(set(filled.values())) == 64
+    rows = torch.rand(13, 4)
+    padded = row_counts.fill_rows(rows)
+    assert padded.shape == (16, 4)
+    assert torch.equal(padded[:13], rows)
+    assert not padded[13:].any()
+    assert row_counts.fill_rows(padded) is padded
+
+
+def test_blocked_weights_follow_the_weights(
+    tiny_model: Callable[[str], Path], blocked_rows: str
+) -> None:
+    """They are a copy, which must not grow stale."""
     many = ["a fox"] + [f"a longer text about foxes, the one with number {i}" for i in range(30)]
     with load(tiny_model("bert-cls")) as model:
         before = model.encode(many[0])

@@ -17,6 +17,7 @@ import torch
 
 from core import Checkpoint
 from core.errors import ModelFormatError, UnsupportedOperation
+from torch_backend.row_counts import fill_rows
 from torch_backend.storage import QUANTIZATION
 
 SCHEME = "int8-dynamic"
@@ -67,6 +68,7 @@ class Int8Linear(torch.nn.Module):
             self._row_sums = self.weight.sum(dim=1, dtype=torch.float32) * self.weight_scale
             self._packed = torch.ops.onednn.qlinear_prepack(self.weight, None)
         rows = x.reshape(-1, self.in_features).float()
+        count = len(rows)
         low, high = torch.aminmax(rows, dim=1)
         low = low.clamp_(max=0)
         scale = (high.clamp_(min=0) - low).div_(_ACTIVATION_LEVELS).clamp_(min=1e-12)
@@ -74,9 +76,8 @@ class Int8Linear(torch.nn.Module):
         zero = torch.floor(-low / scale)
         # The cast truncates: with 0.5 added, it rounds.
         shifted = torch.addcmul((zero + 0.5)[:, None], rows, scale.reciprocal()[:, None])
-        quantized = shifted.to(torch.uint8)
         result: torch.Tensor = torch.ops.onednn.qlinear_pointwise.tensor(
-            quantized,
+            fill_rows(shifted.to(torch.uint8)),
             self._one,
             self._zero,
             self._packed,
@@ -90,6 +91,7 @@ class Int8Linear(torch.nn.Module):
             [],
             "",
         )
+        result = result[:count]
         # scale * (product - zero * sum of the weights' rows) + bias
         result.addr_(zero, self._row_sums, alpha=-1).mul_(scale[:, None])
         if self.bias is not None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import OptionError, UnsupportedOperation
 from core.modules import run_modules
-from torch_backend.small_batches import speed_up_small_batches
+from torch_backend.blocked_weights import use_blocked_weights
 from torch_backend.threads import limit_threads, single_threaded
 from torch_backend.weights import open_transformer
 
@@ -71,7 +71,7 @@ class TorchRuntime(Runtime):
             # A compiled module has its number of threads built in.
             self.max_workers = threads if compile_options is None else 1
             if compile_options is None and self.dtype == "float32":
-                speed_up_small_batches(self.module)
+                use_blocked_weights(self.module)
 
     @classmethod
     def open(
