@@ -149,21 +149,8 @@ def test_blocked_weights_change_no_result(
         "_linear_pointwise",
         lambda x, *rest: (rows.append(len(x)), run(x, *rest))[1],
     )
-    words = [
-        "a",
-        "text",
-        "about",
-        "foxes",
-        "that",
-        "grows",
-        "by",
-        "one",
-        "word",
-        "after",
-        "another",
-    ]
     for count in (1, 3, 30):
-        texts = [" ".join(words[: 1 + i % len(words)]) + f" {i}" for i in range(count)]
+        texts = [f"{'foxes ' * (i % 11)}and number {i}" for i in range(count)]
         for budget in (64, 4_096):
             np.testing.assert_allclose(
                 blocked.encode(texts, batch_tokens=budget, workers=1),
