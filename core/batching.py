@@ -93,7 +93,7 @@ def cut_batches(
     """Sort by token count, longest first, and fill batches up to `batch_tokens` padded tokens.
 
     A single text over the budget makes a batch of its own. Where there would be few batches, they
-    are made equal, so that `workers` of them at once end together.
+    are made equal, so that `workers` of them at once end together; of many, only the last are.
     """
     if len(tokenized.lengths) == 1:
         alone = np.zeros(1, dtype=np.int64)
@@ -103,12 +103,15 @@ def cut_batches(
     lengths = tokenized.lengths[order]
     rows = len(lengths) if batch_size is None else min(batch_size, len(lengths))
     bounds = _fill(lengths, batch_tokens, rows)
-    if workers > 1 and len(bounds) < _FEW * workers:
-        bounds = _share_out(lengths, batch_tokens, rows, len(bounds), workers) or bounds
+    if workers > 1:
+        shared = None
+        if len(bounds) < _FEW * workers:
+            shared = _share_out(lengths, len(bounds), workers, batch_tokens, rows)
+        bounds = shared or _share_rest(lengths, bounds, workers, batch_tokens, rows)
     return Batches(tokenized.reorder(order), order, bounds, pad_id, padding_side, prompt_tokens)
 
 
-# With so many batches for each worker the last one matters little.
+# With so many batches for each worker only the last ones are made equal.
 _FEW = 8
 
 
@@ -124,26 +127,57 @@ def _fill(lengths: NDArray[np.int64], budget: int, most_rows: int) -> list[tuple
 
 
 def _share_out(
-    lengths: NDArray[np.int64], budget: int, most_rows: int, batches: int, workers: int
+    lengths: NDArray[np.int64], batches: int, workers: int, budget: int, most_rows: int
 ) -> list[tuple[int, int]] | None:
-    """Batches of about equal token counts, as many as all workers do at once or a multiple.
+    """Batches of about equal token counts, as many as all workers do at once or a multiple."""
+    least = -(-batches // workers) * workers
+    for count in (least, least + workers):
+        bounds = _equal_parts(lengths, count, budget, most_rows)
+        if bounds is not None:
+            return bounds
+    return None
 
-    None where that would break the budget or cut texts into batches too small to be worth it.
+
+def _share_rest(
+    lengths: NDArray[np.int64],
+    bounds: list[tuple[int, int]],
+    workers: int,
+    budget: int,
+    most_rows: int,
+) -> list[tuple[int, int]]:
+    """The batches; those that are left when every worker has done as many, cut into one for each.
+
+    Of 35 equal batches one of two workers would do 18 and the other wait for it.
+    """
+    rest = len(bounds) % workers
+    if not rest:
+        return bounds
+    first = bounds[-rest][0]
+    parts = _equal_parts(lengths[first:], workers, budget, most_rows)
+    if parts is None:
+        return bounds
+    return [*bounds[:-rest], *((first + start, first + stop) for start, stop in parts)]
+
+
+def _equal_parts(
+    lengths: NDArray[np.int64], count: int, budget: int, most_rows: int
+) -> list[tuple[int, int]] | None:
+    """`count` batches of about equal token counts.
+
+    None where that would break a limit or cut texts into batches too small to be worth it.
     """
     ends = np.cumsum(lengths)
     total = int(ends[-1])
-    first = -(-batches // workers) * workers
-    for count in (first, first + workers):
-        if count > len(lengths) or total < count * _LEAST_BATCH_TOKENS:
-            return None
-        cuts = np.searchsorted(ends, np.arange(1, count) * (total / count)) + 1
-        cuts = np.unique(np.concatenate([[0], np.minimum(cuts, len(lengths) - 1), [len(lengths)]]))
-        sizes = np.diff(cuts)
-        if len(sizes) == count and sizes.max() <= most_rows:
-            padded = sizes * lengths[cuts[:-1]]
-            if ((padded <= budget) | (sizes == 1)).all():
-                return list(itertools.pairwise(cuts.tolist()))
-    return None
+    if count > len(lengths) or total < count * _LEAST_BATCH_TOKENS:
+        return None
+    cuts = np.searchsorted(ends, np.arange(1, count) * (total / count)) + 1
+    cuts = np.unique(np.concatenate([[0], np.minimum(cuts, len(lengths) - 1), [len(lengths)]]))
+    sizes = np.diff(cuts)
+    padded = sizes * lengths[cuts[:-1]]
+    fits = len(sizes) == count and sizes.max() <= most_rows
+    if not fits or not ((padded <= budget) | (sizes == 1)).all():
+        return None
+    return list(itertools.pairwise(cuts.tolist()))
 
 
 def pad(

@@ -206,8 +206,9 @@ def _batch_error(positions: NDArray[np.int64], batch: TokenBatch, error: Excepti
     more = ", ..." if len(positions) > _SHOWN_POSITIONS else ""
     return PluginError(
         f"The runtime failed on the batch of {batch.rows} texts at positions {shown}{more} "
-        f"({batch.width} tokens each with padding): {type(error).__name__}: {error}. If memory ran "
-        "out, pass a smaller batch_tokens or batch_size."
+        f"({batch.width} tokens each with padding): {type(error).__name__}: "
+        f"{str(error).strip().rstrip('.')}. If memory ran out, pass a smaller batch_tokens or "
+        "batch_size."
     )
 
 

@@ -171,6 +171,40 @@ def test_few_texts_are_shared_out_evenly() -> None:
     assert len(sizes(2, batch_size=5)) == 8
 
 
+def test_workers_end_together_on_many_texts() -> None:
+    lengths = np.full(103, 100, dtype=np.int64)
+    tokens = TokenizedTexts(np.zeros(int(lengths.sum()), np.int32), lengths)
+
+    def rows(workers: int) -> list[int]:
+        batches = cut_batches(
+            tokens, batch_tokens=300, batch_size=None, pad_id=0, padding_side="right",
+            workers=workers,
+        )  # fmt: skip
+        return [batch.rows for _, batch in batches]
+
+    assert rows(1) == [3] * 34 + [1]
+    # One text is too small a batch to share out.
+    assert rows(2) == [3] * 34 + [1]
+    assert rows(4) == [3] * 32 + [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_sharing_out_breaks_no_limit(workers: int, batch_size: int | None) -> None:
+    draw = np.random.default_rng(5)
+    for count in (9, 99, 100, 350):
+        lengths = np.asarray(draw.integers(10, 200, size=count), dtype=np.int64)
+        tokens = TokenizedTexts(np.zeros(int(lengths.sum()), np.int32), lengths)
+        batches = cut_batches(
+            tokens, batch_tokens=256, batch_size=batch_size, pad_id=0, padding_side="right",
+            workers=workers,
+        )  # fmt: skip
+        found = list(batches)
+        assert sorted(np.concatenate([p for p, _ in found])) == list(range(count))
+        assert all(batch.rows == 1 or batch.rows * batch.width <= 256 for _, batch in found)
+        assert all(batch.rows <= (batch_size or count) for _, batch in found)
+
+
 def test_a_text_over_the_budget_runs_alone() -> None:
     lengths = np.array([5, 900, 5, 0], dtype=np.int64)
     tokens = TokenizedTexts(np.ones(910, np.int32), lengths)
