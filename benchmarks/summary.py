@@ -20,6 +20,7 @@ SAME_RUNTIME = {
     "core onnx fp32": "sentence-transformers onnx",
     "core onnx O3": "sentence-transformers onnx O3",
     "core onnx int8": "sentence-transformers onnx int8",
+    "core onnx O2 int8": "sentence-transformers onnx int8",
     "core openvino fp32": "sentence-transformers openvino",
     "core openvino bf16": "sentence-transformers openvino",
 }
