@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--stream-minutes",
         type=float,
-        help="for each stream through MiniLM, instead of a minute and a half: 15 or more are "
+        help="for each stream through MiniLM, instead of a minute and a half: 17 or more are "
         "enough for 1,000,000 texts in int8",
     )
     parser.add_argument(
