@@ -24,6 +24,7 @@ SCHEME = "int8-dynamic"
 _SCALE = "weight_scale"
 _WEIGHT_LEVELS = 63
 _ACTIVATION_LEVELS = 255
+_FEW_ROWS = 64
 
 
 class Int8Linear(torch.nn.Module):
@@ -76,8 +77,11 @@ class Int8Linear(torch.nn.Module):
         zero = torch.floor(-low / scale)
         # The cast truncates: with 0.5 added, it rounds.
         shifted = torch.addcmul((zero + 0.5)[:, None], rows, scale.reciprocal()[:, None])
+        quantized = shifted.to(torch.uint8)
+        if count > _FEW_ROWS:  # so few are faster with a kernel of their own
+            quantized = fill_rows(quantized)
         result: torch.Tensor = torch.ops.onednn.qlinear_pointwise.tensor(
-            fill_rows(shifted.to(torch.uint8)),
+            quantized,
             self._one,
             self._zero,
             self._packed,

@@ -27,7 +27,4 @@ def fill_rows(x: torch.Tensor) -> torch.Tensor:
     count = round_rows(rows)
     if count == rows:
         return x
-    filled = x.new_empty((count, features))
-    filled[:rows] = x
-    filled[rows:] = 0
-    return filled
+    return torch.cat((x, x.new_zeros((count - rows, features))))
