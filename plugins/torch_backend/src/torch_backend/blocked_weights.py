@@ -2,9 +2,9 @@
 
 With a few rows a product is as fast as its weights are read, and PyTorch's float32 product reads
 them at a half to a quarter of the speed of oneDNN's on blocked weights: a query of 15 tokens on
-all-MiniLM-L6-v2 is the case in point. On AMD processors with AVX-512 the same holds for any number
-of rows, since the library behind PyTorch's product, MKL, does without AVX-512 there. docs/torch.md
-has the measurements.
+all-MiniLM-L6-v2 is the case in point. On AMD processors with AVX-512 they are twice as fast for any
+number of rows, since the library behind PyTorch's product, MKL, does without AVX-512 there.
+docs/torch.md has the measurements.
 """
 
 from __future__ import annotations
