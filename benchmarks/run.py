@@ -187,6 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="put the report into docs/performance.md although the run is not a complete one",
     )
     given = parser.parse_args(arguments)
+    if given.stream_minutes is not None and not given.stream_minutes > 0:
+        parser.error(f"--stream-minutes must be more than 0, not {given.stream_minutes}")
     plan = QUICK if given.quick else FULL
     if given.scale:
         plan = plan.shrunk(given.scale)

@@ -92,6 +92,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     file = str(given.model / given.file)
+    for name in (given.file, "config.json"):
+        if not (given.model / name).is_file():
+            parser.error(
+                f"{given.model} has no {name}. Name a BERT's directory with an ONNX file; "
+                "`core export MODEL --backend onnx --target DIRECTORY` makes one."
+            )
     draw = np.random.default_rng(0)
     ids = draw.integers(1_000, 20_000, (given.rows, given.tokens))
     whole = session(file, given.threads)

@@ -13,7 +13,7 @@ from benchmarks import comparison, report, results, texts
 from benchmarks.plan import FULL, QUICK, SECTIONS
 from benchmarks.process import Worker, WorkerFailedError
 from benchmarks.rounds import Budget
-from benchmarks.run import measure
+from benchmarks.run import main, measure
 from benchmarks.scaling_tables import cost_curves
 from benchmarks.summary import best_peer_ratio, summarise_latency, summarise_throughput
 from benchmarks.systems import REFERENCE, System
@@ -230,3 +230,24 @@ class TestResults:
         for name in SECTIONS:
             kept.put(name, empty(), 1.0)
         assert not results.is_complete(kept.sections, SECTIONS)
+
+
+def test_the_page_tells_of_the_million_texts_what_the_stream_wrote_down() -> None:
+    root = Path(__file__).resolve().parents[1]
+    trace = json.loads((root / "benchmarks/results/stream_minilm_int8.json").read_text())
+    found = summarise_stream(trace)
+    page = " ".join((root / "docs/performance.md").read_text(encoding="utf-8").split())
+    settled, peak, last = found["memory_settled"], found["memory_peak"], trace[-1][1]
+    assert found["texts"] == 1_000_000
+    assert found["growth"] < 200
+    assert (
+        f"took {found['seconds']:.0f} seconds: {settled:.0f} MB were resident after the first "
+        f"10,000 texts, {peak:.0f} MB at most, {last:.0f} MB after the last"
+    ) in page
+
+
+@pytest.mark.parametrize("minutes", ["0", "-3", "nan"])
+def test_streams_take_some_time(minutes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--stream-minutes", minutes])
+    assert "--stream-minutes must be more than 0" in capsys.readouterr().err
