@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from core.threads import available_cpus
+from core.machine.cpus import available_cpus
 
 
 def describe() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import hub
 from benchmarks.process import environment
-from core.processor import processor_flags
+from core.machine.processor import processor_flags
 from scripts.peers import build, interpreter
 
 ROOT = Path(__file__).resolve().parents[1]

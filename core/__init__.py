@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from core.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from core.api import (
         backends,
@@ -25,11 +27,14 @@ if TYPE_CHECKING:
         register_plugin,
         save,
     )
-    from core.architecture import Architecture
-    from core.artifact import Artifact, Verification
-    from core.capabilities import Capabilities
-    from core.checkpoint import Checkpoint
-    from core.encode import encode_texts
+    from core.architecture.architecture import Architecture
+    from core.architecture.batch import TokenBatch
+    from core.artifacts.artifact import Artifact, Verification
+    from core.checkpoint.checkpoint import Checkpoint
+    from core.distributed.pool import ProcessPool
+    from core.engine.encode import encode_texts
+    from core.engine.postprocessing import quantize_embeddings
+    from core.engine.runtime import Runtime
     from core.errors import (
         ArtifactNotFound,
         BackendLoadError,
@@ -43,9 +48,9 @@ if TYPE_CHECKING:
         UnsupportedOperation,
         VerificationError,
     )
-    from core.hookspecs import SPEC_VERSION, hookimpl
-    from core.model import EmbeddingModel, build_model
-    from core.operations import Hooks, hooks
+    from core.models.building import build_model
+    from core.models.embedding import EmbeddingModel
+    from core.operations.hooks import Hooks, hooks
     from core.options import (
         EncodeOptions,
         ExportOptions,
@@ -54,14 +59,11 @@ if TYPE_CHECKING:
         QuantizeOptions,
         SaveOptions,
     )
-    from core.pool import ProcessPool
-    from core.precision import quantize_embeddings
-    from core.runtime import Runtime, TokenBatch
-    from core.status import BackendStatus, PluginStatus
+    from core.plugin.capabilities import Capabilities
+    from core.plugin.hookspecs import SPEC_VERSION, hookimpl
+    from core.plugin.status import BackendStatus, PluginStatus
 
-__version__ = "0.1.0"
-
-_MODULES = {
+_MODULES: dict[str, tuple[str, ...]] = {
     "api": (
         "backends",
         "export",
@@ -73,11 +75,17 @@ _MODULES = {
         "register_plugin",
         "save",
     ),
-    "architecture": ("Architecture",),
-    "artifact": ("Artifact", "Verification"),
-    "capabilities": ("Capabilities",),
-    "checkpoint": ("Checkpoint",),
-    "encode": ("encode_texts",),
+    "architecture.architecture": ("Architecture",),
+    "architecture.batch": ("TokenBatch",),
+    "artifacts.artifact": (
+        "Artifact",
+        "Verification",
+    ),
+    "checkpoint.checkpoint": ("Checkpoint",),
+    "distributed.pool": ("ProcessPool",),
+    "engine.encode": ("encode_texts",),
+    "engine.postprocessing": ("quantize_embeddings",),
+    "engine.runtime": ("Runtime",),
     "errors": (
         "ArtifactNotFound",
         "BackendLoadError",
@@ -91,9 +99,12 @@ _MODULES = {
         "UnsupportedOperation",
         "VerificationError",
     ),
-    "hookspecs": ("SPEC_VERSION", "hookimpl"),
-    "model": ("EmbeddingModel", "build_model"),
-    "operations": ("Hooks", "hooks"),
+    "models.building": ("build_model",),
+    "models.embedding": ("EmbeddingModel",),
+    "operations.hooks": (
+        "Hooks",
+        "hooks",
+    ),
     "options": (
         "EncodeOptions",
         "ExportOptions",
@@ -102,10 +113,15 @@ _MODULES = {
         "QuantizeOptions",
         "SaveOptions",
     ),
-    "pool": ("ProcessPool",),
-    "precision": ("quantize_embeddings",),
-    "runtime": ("Runtime", "TokenBatch"),
-    "status": ("BackendStatus", "PluginStatus"),
+    "plugin.capabilities": ("Capabilities",),
+    "plugin.hookspecs": (
+        "SPEC_VERSION",
+        "hookimpl",
+    ),
+    "plugin.status": (
+        "BackendStatus",
+        "PluginStatus",
+    ),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.artifact import Artifact
-from core.checkpoint import Checkpoint, resolve
-from core.discovery import BACKEND_GROUP, PLUGIN_GROUP
+from core.artifacts.artifact import Artifact
+from core.artifacts.push import check_push, pushed
+from core.checkpoint.resolve import named_only, resolve
 from core.errors import BackendNotFound, OptionError
-from core.install import install_hint
-from core.model import EmbeddingModel
-from core.operations import hooks, named_only
+from core.models.embedding import EmbeddingModel
+from core.operations.hooks import hooks
 from core.options import (
     ExportOptions,
     LoadOptions,
-    OptimizeOptions,
-    QuantizeOptions,
-    field_names,
+    split_options,
 )
-from core.registry import BACKEND_VARIABLE, registry
-from core.status import BackendStatus, PluginStatus
+from core.plugin.known_backends import install_hint
+from core.plugin.plugin import BACKEND_GROUP, PLUGIN_GROUP
+from core.plugin.registry import BACKEND_VARIABLE, registry
+from core.plugin.status import BackendStatus, PluginStatus
 
 
 def load(
@@ -179,10 +177,10 @@ def export(
         cache_dir=cache_dir,
         local_files_only=local_files_only,
     )
-    _check_push(source, push_to_hub, create_pr)
-    parsed = ExportOptions(**_split(options, ExportOptions))
+    check_push(source, push_to_hub, create_pr)
+    parsed = ExportOptions(**split_options(options, ExportOptions))
     artifact = operations.export(source, target, parsed)
-    return _pushed(artifact, source, push_to_hub, create_pr)
+    return pushed(artifact, source, push_to_hub, create_pr)
 
 
 def optimize(
@@ -208,11 +206,14 @@ def optimize(
         **options: Fields of `core.OptimizeOptions`; any other name goes to the backend.
     """
     _check_model(model, "optimize")
-    _check_push(model.source, push_to_hub, create_pr)
-    given = {"config": config, "file_suffix": file_suffix, **options}
-    parsed = OptimizeOptions(**_split(given, OptimizeOptions))
-    artifact = model.hooks.optimize(model, target, parsed)
-    return _pushed(artifact, model.source, push_to_hub, create_pr)
+    return model.optimize(
+        config,
+        target,
+        file_suffix=file_suffix,
+        push_to_hub=push_to_hub,
+        create_pr=create_pr,
+        **options,
+    )
 
 
 def quantize(
@@ -240,21 +241,21 @@ def quantize(
         **options: Fields of `core.QuantizeOptions`; any other name goes to the backend.
     """
     _check_model(model, "quantize")
-    _check_push(model.source, push_to_hub, create_pr)
-    given = {"config": config, "file_suffix": file_suffix, **options}
-    if calibration is not None:
-        from core.calibration import read_calibration
-
-        given["calibration"] = read_calibration(calibration, given)
-    parsed = QuantizeOptions(**_split(given, QuantizeOptions))
-    artifact = model.hooks.quantize(model, target, parsed)
-    return _pushed(artifact, model.source, push_to_hub, create_pr)
+    return model.quantize(
+        config,
+        target,
+        calibration=calibration,
+        file_suffix=file_suffix,
+        push_to_hub=push_to_hub,
+        create_pr=create_pr,
+        **options,
+    )
 
 
 def save(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
     """Write a model to a directory that this library and sentence-transformers load."""
     _check_model(model, "save")
-    return model.hooks.save(model, path)
+    return model.save(path)
 
 
 def backends() -> dict[str, BackendStatus]:
@@ -300,58 +301,9 @@ def choose_backend(backend: str | None) -> str:
     )
 
 
-def _split(given: Mapping[str, Any], options: type) -> dict[str, Any]:
-    """Options `core` knows by name; the others go to the backend, which checks them."""
-    known = field_names(options)
-    for name in given:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-        if close and close[0] != name:
-            raise OptionError(f"There is no option {name!r}. Did you mean {close[0]!r}?")
-    parsed = {name: value for name, value in given.items() if name in known}
-    parsed = {name: value for name, value in parsed.items() if value is not None}
-    extra = {name: value for name, value in given.items() if name not in known}
-    if extra:
-        parsed["backend_kwargs"] = {**parsed.get("backend_kwargs", {}), **extra}
-    return parsed
-
-
 def _check_model(model: Any, operation: str) -> None:
     if not isinstance(model, EmbeddingModel):
         raise OptionError(
             f"core.{operation} takes a model from core.load, not {type(model).__name__}: "
             f"core.{operation}(core.load(...), ...)."
         )
-
-
-def _check_push(source: Checkpoint, push_to_hub: bool | str, create_pr: bool) -> None:
-    """Refuse before the work is done, not after."""
-    if push_to_hub:
-        from core.push import check_push_target
-
-        check_push_target(source, push_to_hub)
-    elif create_pr:
-        raise OptionError("create_pr=True uploads: pass push_to_hub=True or a repository too.")
-
-
-def _pushed(
-    artifact: Artifact, source: Checkpoint, push_to_hub: bool | str, create_pr: bool
-) -> Artifact:
-    if not push_to_hub:
-        return artifact
-    from core.push import push_artifact
-
-    return push_artifact(artifact, source, push_to_hub, create_pr=create_pr)
-
-
-__all__ = [
-    "backends",
-    "choose_backend",
-    "export",
-    "load",
-    "optimize",
-    "plugins",
-    "quantize",
-    "register_backend",
-    "register_plugin",
-    "save",
-]

@@ -7,18 +7,25 @@ default, and every dataclass checks itself, so options built by hand are as safe
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import OptionError
 
 OutputValue = Literal["sentence_embedding", "token_embeddings"]
+
+
 EmbeddingPrecision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 
+
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings")
+
+
 EMBEDDING_PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
+
 
 #: Full-precision artifacts must agree with their source at least this well (minimum cosine).
 FULL_PRECISION_MIN_COSINE = 0.9999
@@ -196,27 +203,63 @@ class EncodeOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CardData:
+    """What the model's files do not say, for the README.md of one that has none.
+
+    Attributes:
+        title: None for the last part of the name.
+        name: What the card loads; None for where it is written to.
+        task: What the model is for, in words.
+        header: Entries of the card's YAML header beside the base model; None leaves one out.
+    """
+
+    title: str | None = None
+    name: str | None = None
+    task: str | None = None
+    header: Mapping[str, Any] = field(default_factory=dict)
+
+    def named(self, name: str) -> CardData:
+        """The same, with this name unless it has one."""
+        return self if self.name else replace(self, name=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SaveOptions:
     """Options of the `save` hook.
 
     Attributes:
+        card: What a README.md says that `core` writes for a model that has none.
         keep_source: Also copy every other file of the source (weights of other backends,
             README); False writes what this backend needs.
     """
 
     keep_source: bool = True
+    card: CardData | None = None
 
 
 def check_names(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
     """Raise `OptionError` for the first name in `given` that is not `known`."""
-    import difflib
-
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             listed = ", ".join(sorted(known)) or "none"
             raise OptionError(f"{what} does not take {name!r}.{hint} It takes: {listed}.")
+
+
+def split_options(given: Mapping[str, Any], options: type) -> dict[str, Any]:
+    """Options `core` knows by name; the others go to the backend, which checks them."""
+    known = field_names(options)
+    for name in given:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if close and close[0] != name:
+            raise OptionError(f"There is no option {name!r}. Did you mean {close[0]!r}?")
+    parsed = {name: value for name, value in given.items() if name in known}
+    parsed = {name: value for name, value in parsed.items() if value is not None}
+    extra = {name: value for name, value in given.items() if name not in known}
+    if extra:
+        parsed["backend_kwargs"] = {**parsed.get("backend_kwargs", {}), **extra}
+    return parsed
 
 
 def field_names(options: type) -> tuple[str, ...]:

@@ -27,8 +27,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import core
-from core.batching import pad
-from core.verify import compare, probe_texts
+from core.engine.batching import pad
+from core.operations.verification import compare, probe_texts
 from scripts.peers import build
 
 LEVELS = ("O1", "O2", "O3")

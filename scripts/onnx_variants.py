@@ -26,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import core
-from core.verify import compare
+from core.operations.verification import compare
 from scripts.compare_with_optimum import bundled_model
 
 PLAIN = "onnx/model.onnx"

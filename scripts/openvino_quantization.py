@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import core
-from core.modules import unit_length
+from core.architecture.modules import unit_length
 
 VARIANTS: dict[str, Any] = {
     "default": None,
@@ -90,7 +90,7 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float6
 
 def speed(fp32: core.EmbeddingModel, other: core.EmbeddingModel, rounds: int = 7) -> list[float]:
     """fp32's processor time over the other's, for each of `SHAPES`."""
-    from core.runtime import TokenBatch
+    from core.architecture.batch import TokenBatch
 
     ratios = []
     for shape in SHAPES:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import peers
 
 import core
-from core.modules import unit_length
+from core.architecture.modules import unit_length
 
 PEER = "st-6.2-openvino"
 TEXTS = ["hello world", "a second, somewhat longer text about boats", "many words here " * 40]

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import core  # noqa: E402
-from core.similarity import similarity_pairwise  # noqa: E402
+from core.engine.similarity import similarity_pairwise  # noqa: E402
 from scripts.peers import build  # noqa: E402
 from tests.conftest import build_tiny_model, copy_model  # noqa: E402
 

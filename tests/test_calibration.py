@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.calibration import read_calibration
 from core.errors import OptionError
+from core.texts.calibration import read_calibration
 
 
 def test_a_sequence_is_taken_without_its_blank_texts() -> None:

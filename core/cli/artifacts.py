@@ -166,7 +166,7 @@ def _report(parsed: argparse.Namespace, artifact: Any, source: Any) -> None:
 
 def _speed_ratio(artifact: Any, source: Any) -> float:
     """Texts a second of the artifact over its source's: median of interleaved rounds."""
-    from core.verify import probe_texts
+    from core.operations.verification import probe_texts
 
     texts = probe_texts()[::2]  # every length, in seconds rather than half a minute
     with artifact.load() as result:

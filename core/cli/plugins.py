@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-from core.status import BackendStatus, PluginStatus
+from core.plugin.status import BackendStatus, PluginStatus
 
 
 def describe(backends: Mapping[str, BackendStatus], plugins: Mapping[str, PluginStatus]) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from core import SPEC_VERSION, __version__
 from core.errors import OptionError
-from core.install import INSTALL_COMMANDS
-from core.registry import registry
+from core.plugin.known_backends import INSTALL_COMMANDS
+from core.plugin.registry import registry
 
 _SUFFIX = ".template"
 

@@ -7,8 +7,8 @@ from enum import Enum
 from typing import Any
 
 from core.errors import OptionError
-from core.model import EmbeddingModel
-from core.operations import hooks
+from core.models.embedding import EmbeddingModel
+from core.operations.hooks import hooks
 
 
 def plain(value: Any) -> str | None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from core.api import optimize, quantize
-from core.artifact import Artifact
-from core.calibration import DATASET_ARGUMENTS
+from core.artifacts.artifact import Artifact
 from core.errors import OptionError
-from core.model import EmbeddingModel
+from core.models.embedding import EmbeddingModel
+from core.texts.calibration import DATASET_ARGUMENTS
 
 _LEVELS = ("O1", "O2", "O3", "O4")
 _PRESETS = ("arm64", "avx2", "avx512", "avx512_vnni")

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from core.distributed.pool import ProcessPool
 from core.errors import OptionError
-from core.pool import ProcessPool
+from core.machine.cpus import available_cpus
 from core.sentence_transformers.arguments import plain
 from core.sentence_transformers.inputs import check_extra, one_input, texts_of
 from core.sentence_transformers.placement import Placement
@@ -17,7 +18,6 @@ from core.sentence_transformers.results import encode
 from core.sentence_transformers.settings import Settings
 from core.sentence_transformers.similarity_functions import every_pair, row_by_row
 from core.sentence_transformers.tensors import as_tensor
-from core.threads import available_cpus
 
 _MOST_PROCESSES = 4
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from core.api import load
-from core.checkpoint import LocalFiles
 from core.errors import OptionError
-from core.model import EmbeddingModel
-from core.model_card import described
+from core.files.files import LocalFiles
+from core.models.embedding import EmbeddingModel
 from core.sentence_transformers.model_card import card_data
 
 
@@ -46,8 +45,7 @@ class Files:
             return
         card = Path(path) / "README.md"
         before = card.read_bytes() if card.is_file() else None
-        with described(card_data(self.model_card_data, model_name)):
-            self.embedding_model.save(path)
+        self.embedding_model.save(path, card=card_data(self.model_card_data, model_name))
         if not create_model_card:
             card.unlink(missing_ok=True)
             if before is not None:
@@ -86,7 +84,7 @@ class Files:
         """
         if not safe_serialization:
             raise OptionError("safe_serialization=False pickles weights; core writes safetensors.")
-        options = {
+        options: dict[str, Any] = {
             "token": token,
             "private": private,
             "commit_message": commit_message,
@@ -96,8 +94,8 @@ class Files:
             "create_pr": create_pr,
         }
         if local_model_path is None:
-            with described(card_data(self.model_card_data)):
-                return self.embedding_model.push_to_hub(repo_id, **options)
+            card = card_data(self.model_card_data)
+            return self.embedding_model.push_to_hub(repo_id, card=card, **options)
         with load(local_model_path, backend=self.embedding_model.backend, export=False) as other:
             assert isinstance(other.source.files, LocalFiles)
             return other.push_to_hub(repo_id, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.model_card import CardData
+from core.options import CardData
 
 
 @dataclass

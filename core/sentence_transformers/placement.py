@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from core.errors import OptionError, UnsupportedOperation
-from core.model import EmbeddingModel
+from core.models.embedding import EmbeddingModel
 from core.sentence_transformers.absent import NotProvided
 from core.sentence_transformers.arguments import plain
 

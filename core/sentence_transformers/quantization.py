@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.precision import quantize_embeddings as quantize
+from core.engine.postprocessing import quantize_embeddings as quantize
 from core.sentence_transformers.tensors import as_array
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from core.inputs import check_texts, choose_prompt
-from core.model import EmbeddingModel
+from core.distributed.pool import ProcessPool
+from core.models.embedding import EmbeddingModel
 from core.options import EncodeOptions
-from core.pool import ProcessPool
 from core.sentence_transformers.inputs import texts_of
 from core.sentence_transformers.tensors import as_tensor
+from core.texts.inputs import check_texts, choose_prompt
 
 #: What a tensor keeps of a model's dtype; an array cannot be bfloat16.
 _HALF = ("float16", "bfloat16")
@@ -76,7 +76,9 @@ def everything(model: EmbeddingModel, texts: Any, options: dict[str, Any]) -> li
     plain = {**options, "precision": "float32", "normalize_embeddings": False}
     rows = check_texts(texts)
     prompt = choose_prompt(
-        model, EncodeOptions(prompt=options["prompt"], prompt_name=options["prompt_name"])
+        EncodeOptions(prompt=options["prompt"], prompt_name=options["prompt_name"]),
+        model.prompts,
+        model.default_prompt_name,
     )
     ids = model.tokenizer.encode([prompt + text for text in rows]) if rows else None
     sentences = model.encode(rows, **plain)

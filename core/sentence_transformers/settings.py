@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from core.model import EmbeddingModel
+from core.models.embedding import EmbeddingModel
 from core.sentence_transformers.absent import NotProvided
 from core.sentence_transformers.arguments import plain
 from core.sentence_transformers.inputs import is_one

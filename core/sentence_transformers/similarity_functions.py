@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from core.engine.similarity import similarity, similarity_pairwise
 from core.errors import OptionError
 from core.sentence_transformers.tensors import as_array, as_tensor, is_tensor
-from core.similarity import similarity, similarity_pairwise
 
 Comparison = Callable[[Any, Any], Any]
 

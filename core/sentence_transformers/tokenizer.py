@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from core.errors import UnsupportedOperation
-from core.model import EmbeddingModel
-from core.tokenizer import text_files
+from core.models.embedding import EmbeddingModel
+from core.tokenizer.reading import text_files
 
 
 def transformers_tokenizer(model: EmbeddingModel) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import core
-from core.modules import pools_prompt
+from core.architecture.modules import pools_prompt
 from core.testing.subject import TEXTS, UNUSUAL_TEXTS, Subject
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import core
-from core.hookspecs import HOOK_NAMES, REQUIRED_HOOKS
+from core.plugin.hookspecs import HOOK_NAMES, REQUIRED_HOOKS
 from core.testing.subject import TEXTS, Subject
 
 #: What no backend may import when it is only named.

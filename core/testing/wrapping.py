@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import core
-from core.discovery import PLUGIN_GROUP
-from core.registry import registry
+from core.plugin.plugin import PLUGIN_GROUP
+from core.plugin.registry import registry
 from core.testing.subject import TEXTS, Subject
 
 

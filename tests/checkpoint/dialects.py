@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from core.weights import write_safetensors
+from core.files.weights import write_safetensors
 from tests.conftest import build_tiny_model
 
 _OLD = "sentence_transformers.models."

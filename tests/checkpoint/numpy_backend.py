@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import core
-from core.static import StaticRuntime
+from core.engine.static import StaticRuntime
 
 FILE_NAMES = ("model.safetensors",)
 SPEC_VERSION = 1

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import core
-from core.checkpoint import resolve
+from core.checkpoint.resolve import resolve
 from core.errors import CoreError, VerificationError
-from core.inspection import inspect_model
-from core.weights import read_weights, write_safetensors
+from core.files.weights import read_weights, write_safetensors
+from core.operations.inspection import inspect_model
 from tests.checkpoint.dialects import build_dialect
 from tests.checkpoint.saver import digest
 from tests.conftest import ROOT, build_tiny_model, copy_model

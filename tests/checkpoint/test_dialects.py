@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import core
-from core.architecture import TRANSFORMER_CONFIGS
-from core.checkpoint import resolve
+from core.architecture.architecture import TRANSFORMER_CONFIGS
+from core.architecture.modules import Dense, Normalize, Pooling
+from core.checkpoint.resolve import resolve
 from core.errors import ModelFormatError, UnsupportedOperation
-from core.modules import Dense, Normalize, Pooling
-from core.weights import read_weights, write_safetensors
+from core.files.weights import read_weights, write_safetensors
 from tests.checkpoint import dialects
 from tests.checkpoint.dialects import DIALECTS, build_dialect, chain, new_modules, read, write
 

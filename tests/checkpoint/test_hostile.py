@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 import core
-from core.checkpoint import resolve
+from core.checkpoint.resolve import resolve
 from core.errors import CoreError, ModelError, ModelFormatError, ModelNotFound
-from core.weights import read_weights, write_safetensors
+from core.files.weights import read_weights, write_safetensors
 from tests.checkpoint.dialects import build_dialect, chain, read, write
 from tests.conftest import ROOT
 
@@ -318,7 +318,7 @@ def test_a_model_directory_full_of_nonsense_stays_within_its_memory(tiny: Path) 
     """One address-space limit for everything a hostile configuration may try at load."""
     (tiny / "config.json").write_text('{"model_type": "bert", "x": [' + "[]," * 1_000_000 + "[]]}")
     code = (
-        "import resource, sys; from core.checkpoint import resolve;"
+        "import resource, sys; from core.checkpoint.resolve import resolve;"
         "resource.setrlimit(resource.RLIMIT_AS, (600_000_000, 600_000_000));"
         "resolve(sys.argv[1]).architecture"
     )

@@ -13,8 +13,8 @@ import pytest
 
 import core
 from core.errors import CoreError, OptionError
-from core.staging import put_in_place, recover
-from core.weights import write_safetensors
+from core.files.staging import put_in_place, recover
+from core.files.weights import write_safetensors
 from tests.checkpoint.dialects import build_dialect
 from tests.checkpoint.numpy_backend import register
 from tests.checkpoint.saver import digest
@@ -278,7 +278,7 @@ def test_a_load_too_puts_back_what_a_killed_replacement_left(static: Path, tmp_p
 def test_without_an_exchange_the_directory_is_replaced_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.staging._exchange", lambda tree, target: False)
+    monkeypatch.setattr("core.files.staging._exchange", lambda tree, target: False)
     tree, target = tmp_path / "tree", tmp_path / "target"
     for folder, text in ((tree, "new"), (target, "old")):
         folder.mkdir()

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import core
-from core.checkpoint import resolve
-from core.tokenizer import Tokenizer, read_tokenizer
+from core.checkpoint.resolve import resolve
+from core.tokenizer.reading import read_tokenizer
+from core.tokenizer.tokenizer import Tokenizer
 from tests.checkpoint.dialects import read, write
 
 

@@ -12,9 +12,9 @@ import pytest
 
 import core
 from core import EmbeddingModel, OptionError, PluginError, TokenBatch
-from core.batching import cpu_batch_tokens, cut_batches
-from core.processor import cache_bytes
-from core.tokenizer import TokenizedTexts
+from core.engine.batching import cpu_batch_tokens, cut_batches
+from core.machine.processor import cache_bytes
+from core.tokenizer.tokenizer import TokenizedTexts
 from tests.engine.texts import AWKWARD, english
 
 BACKENDS = ("torch", "onnx", "openvino")

@@ -15,9 +15,9 @@ import pytest
 
 import core
 from core import EmbeddingModel, OptionError, PluginError, ProcessPool
-from core import pool as pool_module
-from core.discovery import BACKEND_GROUP
-from core.registry import registry
+from core.distributed import pool as pool_module
+from core.plugin.plugin import BACKEND_GROUP
+from core.plugin.registry import registry
 from tests.engine.texts import english
 
 

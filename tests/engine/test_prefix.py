@@ -10,8 +10,8 @@ import pytest
 import tokenizers
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 
-from core.prefix import safe_cut
-from core.tokenizer import Tokenizer
+from core.tokenizer.prefix import safe_cut
+from core.tokenizer.tokenizer import Tokenizer
 from tests.engine.texts import long_texts
 from tests.tiny_models import train_tokenizer
 

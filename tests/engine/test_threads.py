@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import OptionError
-from core.threads import available_cpus, cgroup_quota
+from core.machine.cpus import available_cpus, cgroup_quota
 
 V2_MOUNT = "31 23 0:28 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"
 V1_MOUNT = "32 31 0:29 {root} /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct"
@@ -112,7 +112,7 @@ def test_a_variable_that_is_no_number_is_an_error(
 def test_affinity_of_the_process_counts() -> None:
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-        "from core.threads import available_cpus; print(available_cpus())"
+        "from core.machine.cpus import available_cpus; print(available_cpus())"
     )
     environment = {k: v for k, v in os.environ.items() if k != "CORE_NUM_THREADS"}
     done = subprocess.run(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import core
-from core.checkpoint import resolve
+from core.checkpoint.resolve import resolve
 from core.errors import ArtifactNotFound, ModelError, ModelFormatError, ModelNotFound
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
@@ -116,7 +116,7 @@ def test_a_hub_that_is_not_there_is_named(
 def test_a_slow_hub_times_out_with_the_same_advice(
     published: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.hub._LISTING_TIMEOUT", 0.2)
+    monkeypatch.setattr("core.hub.download._LISTING_TIMEOUT", 0.2)
     published.fail("/api/models", delay=0.8)
     with pytest.raises(ModelError, match=r"connection to .* failed .*local_files_only=True"):
         core.load("acme/tiny", backend="torch")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import core
-from core.checkpoint import resolve
+from core.checkpoint.resolve import resolve
 from core.errors import ModelError, ModelFormatError, ModelNotFound
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
@@ -180,7 +180,7 @@ def test_an_unreachable_hub_falls_back_to_the_cache_with_a_warning(
     published: LoopbackHub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = embed("acme/tiny")
-    monkeypatch.setattr("core.hub.RETRY_DELAYS", (0.01,))
+    monkeypatch.setattr("core.hub.download.RETRY_DELAYS", (0.01,))
     published.fail("/api/models/", status=503)
     assert np.array_equal(embed("acme/tiny"), expected)
     assert "503" in caplog.text

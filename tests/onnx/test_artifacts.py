@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 import core
 from core import EmbeddingModel
-from core.batching import pad
+from core.architecture.batch import TokenBatch
+from core.engine.batching import pad
 from core.errors import OptionError, UnsupportedOperation
-from core.runtime import TokenBatch
-from core.verify import compare
+from core.operations.verification import compare
 from onnx_backend import storage
 from onnx_backend.model_file import read_model_file
 from tests.tiny_models import SPECS

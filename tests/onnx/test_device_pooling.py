@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 
 import core
-from core.batching import pad
-from core.modules import (
+from core.architecture.batch import TokenBatch
+from core.architecture.modules import (
     ACTIVATIONS,
     POOLING_MODES,
     Dense,
@@ -20,7 +20,7 @@ from core.modules import (
     Pooling,
     run_modules,
 )
-from core.runtime import TokenBatch
+from core.engine.batching import pad
 from onnx_backend.pooling import DevicePooler, pooling_graph
 from onnx_backend.session import OnnxRuntime
 

@@ -15,8 +15,8 @@ import pytest
 
 import core
 from core import EmbeddingModel
-from core.batching import pad
-from core.modules import run_modules, unit_length
+from core.architecture.modules import run_modules, unit_length
+from core.engine.batching import pad
 from tests.conftest import copy_model
 from tests.openvino.conftest import Exported
 

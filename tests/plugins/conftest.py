@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.registry import registry
+from core.plugin.registry import registry
 
 #: A sound backend whose models are names: four numbers a text, computed from its length.
 SOUND = """

@@ -12,8 +12,8 @@ import inspect
 import pytest
 
 import core
-from core import hookspecs
-from core.capabilities import Capabilities
+from core.plugin import hookspecs
+from core.plugin.capabilities import Capabilities
 
 HOOKS_OF_VERSION_1 = {
     "load": {"source", "options"},

@@ -14,7 +14,7 @@ import pytest
 
 import core
 from core.errors import BackendLoadError, BackendNotFound, OptionError
-from core.registry import registry
+from core.plugin.registry import registry
 from tests.plugins.conftest import SOUND, WRAPPER, Site
 
 BROKEN = {

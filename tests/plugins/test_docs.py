@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import core
-from core.capabilities import Capabilities
-from core.hookspecs import HOOK_NAMES, OLDEST_SPEC_VERSION
+from core.plugin.capabilities import Capabilities
+from core.plugin.hookspecs import HOOK_NAMES, OLDEST_SPEC_VERSION
 from tests.conftest import ROOT, run_pip
 from tests.docs.blocks import read_blocks
 
@@ -79,7 +79,7 @@ def test_the_page_works_from_top_to_bottom(environment: dict[str, str]) -> None:
     assert len(rows["after"]) == 256
     assert rows["after"] == rows["traced"] != rows["before"]
     assert list((package / "dist").glob("core_bag_of_words_backend-0.1.0-*.whl"))
-    program = "\n".join([*python, "import core.hookspecs", "assert metrics.texts.total() == 2"])
+    program = "\n".join([*python, "import core.plugin.hookspecs", "assert metrics.texts.total() == 2"])
     done = subprocess.run(
         ["python", "-c", program], env=environment, capture_output=True, text=True, check=False
     )

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import core
-from core.similarity import similarity_pairwise
+from core.engine.similarity import similarity_pairwise
 from tests.conftest import copy_model
 from tests.tiny_models import SPECS
 from torch_backend import blocked_weights, row_counts

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from core.modules import unit_length
+from core.architecture.modules import unit_length
 from core.sentence_transformers.tensors import as_array, as_tensor, is_tensor
 
 

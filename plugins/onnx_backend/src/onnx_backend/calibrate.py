@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from core import EmbeddingModel
-from core.batching import cpu_batch_tokens, cut_batches
+from core.engine.batching import cpu_batch_tokens, cut_batches
 from core.errors import OptionError
-from core.threads import available_cpus
+from core.machine.cpus import available_cpus
 from onnx_backend.graph import Graph
 
 

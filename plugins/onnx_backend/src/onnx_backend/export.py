@@ -9,14 +9,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core import Artifact, Checkpoint, ExportOptions
-from core.checkpoint import check_relative
 from core.errors import ModelFormatError, OptionError
+from core.files.paths import check_relative
+from core.machine.process_wide import process_wide
+from core.operations.origin import open_source
 from core.options import check_names
-from core.process_wide import process_wide
-from core.traceable import last_hidden_state, open_source, tracing
 from onnx_backend.half import to_half
 from onnx_backend.plugin import EXPORTS_FROM
 from onnx_backend.storage import versions, write_model
+from torch_backend.traceable import last_hidden_state, tracing
 
 EXPORTERS = ("direct", "optimum")
 EXPORT_OPTIONS = ("opset", "external_data")

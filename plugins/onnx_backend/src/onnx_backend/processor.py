@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from core.processor import processor_flags
+from core.machine.processor import processor_flags
 
 #: Preset to the instructions it is for: any one of them.
 INSTRUCTIONS = {

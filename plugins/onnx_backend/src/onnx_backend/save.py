@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from core import EmbeddingModel
-from core.artifact import SIDECAR_SUFFIX
+from core.artifacts.artifact import SIDECAR_SUFFIX
 from onnx_backend.session import OnnxRuntime
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
+from core.architecture.modules import Dense, Normalize, Pooling, run_modules
+from core.engine.runtime import as_numpy
 from core.errors import BackendLoadError, ModelFormatError, OptionError, UnsupportedOperation
-from core.modules import Dense, Normalize, Pooling, run_modules
-from core.runtime import as_numpy
-from core.threads import available_cpus
+from core.machine.cpus import available_cpus
 from onnx_backend.graph import Graph, describe_graph
 from onnx_backend.model_file import ModelFile, external_files, read_model_file
 from onnx_backend.providers import CPU, Provider, choose_provider, import_runtime

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import EmbeddingModel, TokenBatch
-from core.batching import cut_batches
+from core.engine.batching import cut_batches
 from core.errors import OptionError
 
 #: Longest calibration text in words, where no text is given; models cut it to their own length.

@@ -8,12 +8,13 @@ from typing import Any
 
 from core import Artifact, Checkpoint, ExportOptions
 from core.errors import OptionError
+from core.operations.origin import open_source
 from core.options import check_names
-from core.traceable import last_hidden_state, open_source, tracing
 from openvino_backend.compress import compress_weights, compression_settings
 from openvino_backend.graph import check_graph_name, graph_names, write_graph
 from openvino_backend.imports import import_nncf, openvino
 from openvino_backend.plugin import EXPORTS_FROM
+from torch_backend.traceable import last_hidden_state, tracing
 
 EXPORTERS = ("direct", "optimum")
 

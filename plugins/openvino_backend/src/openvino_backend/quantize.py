@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import Artifact, EmbeddingModel, QuantizeOptions, TokenBatch
-from core.calibration import DATASET_ARGUMENTS
+from core.architecture.modules import run_modules, unit_length
+from core.engine.runtime import as_numpy
 from core.errors import OptionError, UnsupportedOperation, VerificationError
-from core.modules import run_modules, unit_length
-from core.processor import INT8_INSTRUCTIONS, processor_flags
-from core.runtime import as_numpy
+from core.machine.processor import INT8_INSTRUCTIONS, processor_flags
+from core.texts.calibration import DATASET_ARGUMENTS
 from openvino_backend.calibration import calibration_batches, choose_texts, feed
 from openvino_backend.compress import compress_weights, compression_settings
 from openvino_backend.graph import (

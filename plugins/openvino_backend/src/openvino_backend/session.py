@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
+from core.architecture.modules import Normalize, run_modules, unit_length
+from core.engine.runtime import as_numpy
 from core.errors import ModelFormatError, OptionError, UnsupportedOperation
-from core.modules import Normalize, run_modules, unit_length
-from core.runtime import as_numpy
-from core.threads import available_cpus
+from core.machine.cpus import available_cpus
 from openvino_backend.fusion import append_modules
 from openvino_backend.graph import (
     graph_files,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import torch
 
-from core.threads import THREADS_VARIABLE, available_cpus
+from core.machine.cpus import THREADS_VARIABLE, available_cpus
 
 _lock = threading.Lock()
 

@@ -18,8 +18,8 @@ import torch
 
 from core import Architecture, Checkpoint, LoadOptions
 from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
-from core.quiet import quiet_transformers
-from core.weights import check_safetensors
+from core.files.weights import check_safetensors
+from core.machine.quiet import quiet_transformers
 from torch_backend.recipe import is_recipe, read_recipe
 from torch_backend.storage import QUANTIZATION, read_metadata, stored_dtype
 

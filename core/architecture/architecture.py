@@ -1,0 +1,74 @@
+"""What a checkpoint computes, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.architecture.modules import Module
+
+#: Older names of sentence_bert_config.json, all of the same content.
+TRANSFORMER_CONFIGS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
+
+
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a checkpoint computes.
+
+    Attributes:
+        path: Where the transformer (or static embedding) lies, relative to the checkpoint; ""
+            for its top.
+        is_static: A table of token embeddings instead of a transformer.
+        entries: (class, folder) of every module as modules.json lists them, the transformer first.
+        modules: What follows the transformer, in order.
+        config: The transformer's config.json, its `text_config` in its place if it has one.
+        hidden_size: Width of a token embedding; 0 where no file tells.
+        dimension: Width of a sentence embedding; 0 where no file tells.
+        max_seq_length: In tokens, special ones included; None for no limit.
+        do_lower_case: Lower-case every text before tokenizing.
+        model_kwargs: Load options the model's author stored (`model_args`).
+        config_kwargs: Likewise (`config_args`).
+        tokenizer_kwargs: Likewise (`tokenizer_args`).
+        prompts: Name to prompt.
+        default_prompt_name: Which of them to use unless told otherwise.
+        similarity_fn_name: Of `SIMILARITIES`.
+        truncate_dim: Leading dimensions to keep, or None.
+    """
+
+    path: str
+    is_static: bool
+    entries: tuple[tuple[str, str], ...]
+    modules: tuple[Module, ...]
+    config: Mapping[str, Any]
+    hidden_size: int
+    dimension: int
+    max_seq_length: int | None = None
+    do_lower_case: bool = False
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    config_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
+    similarity_fn_name: str = "cosine"
+    truncate_dim: int | None = None
+
+    def file(self, name: str) -> str:
+        """The checkpoint-relative name of a file beside the transformer."""
+        return f"{self.path}/{name}" if self.path else name
+
+    @property
+    def model_type(self) -> str:
+        """transformers' name of the architecture ("bert", "modernbert", ...), or ""."""
+        return str(self.config.get("model_type", ""))

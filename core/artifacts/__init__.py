@@ -1,0 +1,1 @@
+"""Files that operations make: described, cached, published, pushed."""

@@ -1,0 +1,117 @@
+"""What an operation leaves on disk: a file, how it was made, and how far it drifts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from core.models.embedding import EmbeddingModel
+
+#: Appended to an artifact's file name: `onnx/model_O3.onnx.json`.
+SIDECAR_SUFFIX = ".json"
+
+
+#: Precisions whose artifacts must agree with their source to FULL_PRECISION_MIN_COSINE.
+FULL_PRECISIONS = ("fp32",)
+
+
+#: What artifacts and file names call a dtype.
+DTYPE_PRECISIONS: Mapping[str, str] = {
+    "float32": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """How the artifact's embeddings of probe texts compare with its source's.
+
+    Attributes:
+        texts: How many probe texts were embedded, in how many batch shapes they were seen.
+        mean_cosine: Mean over the texts of the cosine between both embeddings.
+        p1_cosine: First percentile of it.
+        min_cosine: Minimum of it.
+        max_abs_difference: Largest absolute difference of any component of the normalised
+            embeddings.
+    """
+
+    texts: int
+    mean_cosine: float
+    p1_cosine: float
+    min_cosine: float
+    max_abs_difference: float
+
+    def __str__(self) -> str:
+        return (
+            f"cosine mean {self.mean_cosine:.6f}, 1st percentile {self.p1_cosine:.6f}, "
+            f"minimum {self.min_cosine:.6f} over {self.texts} texts"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file a backend can load, made by export, optimize or quantize.
+
+    A hook fills the first block, relative to the staging directory it was given; `core` fills
+    the second.
+
+    Attributes:
+        root: The directory the names are relative to.
+        file_name: The file to load, relative to `root`, with forward slashes.
+        files: Every file the artifact consists of (external data, weights), `file_name` included.
+        precision: What it computes in: `"fp32"`, `"fp16"`, `"int8"`, ...
+        config: The configuration as plain JSON values.
+        versions: Libraries that made it, name to version.
+        backend: Its backend's name.
+        operation: `"export"`, `"optimize"` or `"quantize"`.
+        verification: Drift against the source.
+        url: Of the commit or pull request, when pushed.
+    """
+
+    root: Path
+    file_name: str
+    files: tuple[str, ...] = ()
+    precision: str = "fp32"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    backend: str = ""
+    operation: str = ""
+    verification: Verification | None = None
+    url: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file to load."""
+        return self.root / self.file_name
+
+    @property
+    def all_files(self) -> tuple[str, ...]:
+        """`file_name` and every file it needs, each once."""
+        return tuple(dict.fromkeys((self.file_name, *self.files)))
+
+    def load(self, **arguments: Any) -> EmbeddingModel:
+        """`core.load` of this artifact; takes `core.load`'s arguments."""
+        import core
+
+        return core.load(
+            str(self.root), backend=self.backend, file_name=self.file_name, **arguments
+        )
+
+    def sidecar(self, source: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON document written beside the artifact."""
+        return {
+            "format": 1,
+            "backend": self.backend,
+            "operation": self.operation,
+            "precision": self.precision,
+            "config": dict(self.config),
+            "versions": dict(self.versions),
+            "files": list(self.all_files),
+            "source": dict(source),
+            "verification": None if self.verification is None else asdict(self.verification),
+        }

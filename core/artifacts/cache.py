@@ -1,0 +1,84 @@
+"""The cache of what `core` makes: exports of models that lack a backend's file, and artifacts of
+Hub repositories."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from core.checkpoint.checkpoint import Checkpoint
+from core.files.staging import explained_writes
+
+CACHE_VARIABLE = "CORE_CACHE"
+
+
+def cache_directory() -> Path:
+    """`$CORE_CACHE`, else `$XDG_CACHE_HOME/core`, else `~/.cache/core`."""
+    stated = os.environ.get(CACHE_VARIABLE)
+    if stated:
+        return Path(stated).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "core"
+
+
+def artifact_folder(source: Checkpoint) -> Path:
+    """Where artifacts of a Hub repository go that were given no target."""
+    name = (source.repo_id or source.name).replace("/", "--")
+    return cache_directory() / "artifacts" / f"{name}-{(source.commit or '')[:12]}"
+
+
+def export_folder(source: Checkpoint, backend: str, distribution: str, options: Any) -> Path:
+    """Where the export of a checkpoint by a backend's version with these options is kept."""
+    document = json.dumps([_state(source), backend, distribution, repr(options)])
+    digest = hashlib.sha256(document.encode()).hexdigest()[:16]
+    readable = (source.repo_id or Path(source.name).resolve().name).replace("/", "--")
+    return cache_directory() / "exports" / backend / f"{readable}-{digest}"
+
+
+def _state(source: Checkpoint) -> Any:
+    """A commit; or a directory's path and the sizes and times of the files an export reads."""
+    directory = source.directory
+    if directory is None:
+        return [source.repo_id, source.commit]
+    architecture = source.architecture
+    folders = {"", architecture.path, *(folder for _, folder in architecture.entries)}
+    read = [name for name in source.names if name.rpartition("/")[0] in folders]
+    stats = [(name, source.path(name).stat()) for name in read]
+    return [str(directory.resolve()), [(name, s.st_size, s.st_mtime_ns) for name, s in stats]]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time fill a cache folder."""
+    with ExitStack() as stack:
+        with explained_writes(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(f"{folder}.lock"))
+            folder.mkdir(exist_ok=True)
+        yield
+
+
+def finished(folder: Path) -> list[str]:
+    """Files to load from a cache folder, as `record_finished` was told; none if one is gone."""
+    try:
+        names = json.loads(_record_of(folder).read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [str(name) for name in names if (folder / str(name)).is_file()]
+
+
+def record_finished(folder: Path, names: Sequence[str]) -> None:
+    """State that a cache folder is complete."""
+    _record_of(folder).write_text(json.dumps(list(names)), encoding="utf-8")
+
+
+def _record_of(folder: Path) -> Path:
+    """Beside the folder: everything in it is the model's."""
+    return folder.with_name(f"{folder.name}.json")

@@ -1,0 +1,1 @@
+"""A name becomes files and their meaning."""

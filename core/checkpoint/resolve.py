@@ -1,0 +1,152 @@
+"""What the user typed becomes a checkpoint: a directory, or a repository of the Hub."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from core.checkpoint.checkpoint import Checkpoint
+from core.errors import (
+    ModelError,
+    ModelNotFound,
+    OptionError,
+)
+from core.files.files import LocalFiles, NoFiles
+from core.files.staging import recover, recover_inside
+from core.hub.download import open_repository
+
+
+def named_only(name: str | os.PathLike[str]) -> Checkpoint:
+    """A checkpoint without files, for backends whose models are not files."""
+    if not isinstance(name, str | os.PathLike) or not (name := os.fspath(name)):
+        raise OptionError(f"A model is named by a string, not {name!r}.")
+    return Checkpoint(name, NoFiles())
+
+
+#: Files at the top of a directory that make it a model.
+MODEL_MARKERS = (
+    "modules.json",
+    "config_sentence_transformers.json",
+    "config.json",
+    "adapter_config.json",
+)
+
+
+_REPOSITORY = re.compile(r"[\w.\-]+(/[\w.\-]+)?")
+
+
+def resolve(
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> Checkpoint:
+    """Turn what the user typed into a checkpoint.
+
+    A directory is local; `name` means `sentence-transformers/name` on the Hub and `owner/name`
+    that repository.
+
+    Raises:
+        ModelNotFound: Neither a directory nor a possible repository, or no such repository.
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise OptionError(
+            f"A model is named by a directory or a repository, not by {type(name).__name__} "
+            f"{name!r}."
+        )
+    text = os.fspath(name)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise OptionError(f"{text!r} is not the name of a model.")
+    path = Path(text).expanduser()
+    recover(path)
+    if path.is_dir():
+        # Where its code lies in another repository, these tell how to get that.
+        arguments = {"cache_dir": cache_dir, "local_files_only": local_files_only or None}
+        return _open_directory(text, path, {n: v for n, v in arguments.items() if v is not None})
+    if path.exists():
+        raise ModelNotFound(f"{text!r} is a file. {_advice_for_file(path)}")
+    if isinstance(name, Path) or not _REPOSITORY.fullmatch(text) or text.startswith((".", "-")):
+        raise ModelNotFound(
+            f"There is no directory {text!r} (seen from {str(Path.cwd())!r}), and it cannot be a "
+            "Hub repository, whose name reads 'owner/name'. Check the path."
+            f"{_similar_directory(path)}"
+        )
+    try:
+        return _open_repository(
+            text,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+    except ModelError as error:
+        hint = _similar_directory(path)
+        if not hint:
+            raise
+        raise type(error)(f"There is no directory {text!r} here.{hint} {error}") from error
+
+
+def _open_repository(
+    name: str,
+    *,
+    revision: str | None,
+    token: str | bool | None,
+    cache_dir: str | os.PathLike[str] | None,
+    local_files_only: bool,
+) -> Checkpoint:
+    files = open_repository(
+        name,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
+    commit = files.listing.commit
+    arguments: dict[str, Any] = {"revision": commit, "local_files_only": local_files_only}
+    if cache_dir is not None:
+        arguments["cache_dir"] = os.fspath(cache_dir)
+    return Checkpoint(
+        name, files, repo_id=files.repository.repo_id, commit=commit, arguments=arguments
+    )
+
+
+def _advice_for_file(path: Path) -> str:
+    """Which directory to give for a file in it or below it."""
+    # modules.json first: a module's folder inside the model has a config.json, too.
+    for marker, folder in itertools.product(MODEL_MARKERS, path.parents):
+        if (folder / marker).is_file():
+            name = path.relative_to(folder).as_posix()
+            return f"Give the model's directory, {str(folder)!r}, and file_name={name!r}."
+    return f"Give the directory of a model; {str(path.parent)!r} is none."
+
+
+def _similar_directory(path: Path) -> str:
+    """A directory beside `path` that the caller may have meant."""
+    try:
+        beside = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.8)
+    if not close:
+        return ""
+    return f" There is a directory {str(path.with_name(close[0]))!r}: did you mean that?"
+
+
+def _open_directory(text: str, path: Path, arguments: dict[str, Any]) -> Checkpoint:
+    recover_inside(path)
+    files = LocalFiles(path)
+    # A directory of model2vec or of a bare transformer has one of these as well.
+    if not any((path / marker).is_file() for marker in MODEL_MARKERS):
+        names = files.names()
+        listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise ModelNotFound(
+            f"The directory {text!r} holds no model: none of {', '.join(MODEL_MARKERS)} is in it "
+            f"(it holds: {listed or 'nothing'}). Give the directory a model was saved to."
+        )
+    return Checkpoint(text, files, arguments=arguments)

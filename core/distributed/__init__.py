@@ -1,0 +1,1 @@
+"""Encoding in many processes."""

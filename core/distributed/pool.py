@@ -1,0 +1,390 @@
+"""Encoding in several processes, with any backend.
+
+    with core.ProcessPool(model, processes=4) as pool:
+        embeddings = pool.encode(texts)
+        for block in pool.encode_stream(generator):
+            ...
+
+One process already uses every core of a machine. More are for several devices, for backends that
+run one batch at a time, and for keeping a crash of a runtime away from the program: a process that
+dies is started again and does its work once more.
+
+Each process loads the model by itself from where it came from, so any start method of the
+program's own works, and no `if __name__ == "__main__"` is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from core.distributed.worker import receive_bytes, send
+from core.engine.encode import find_duplicates
+from core.engine.postprocessing import postprocess
+from core.errors import OptionError, PluginError
+from core.machine.cpus import THREADS_VARIABLE, available_cpus
+from core.models.embedding import EmbeddingModel
+from core.options import EncodeOptions, check_names, field_names
+from core.texts.inputs import check_stream, check_texts, choose_prompt, take_window
+
+#: Texts given to a process at once.
+CHUNK_TEXTS = 1_024
+
+
+# Work that ends so many processes is not given to another.
+_MOST_DEATHS = 3
+
+
+# A process that broke the pipe is given so long to end with its own exit code.
+_LAST_WORDS_SECONDS = 2.0
+
+
+@dataclass
+class _Task:
+    texts: Sequence[str]
+    start: int
+    options: EncodeOptions
+    future: Future[Any] = field(default_factory=Future)
+    deaths: int = 0
+
+
+class _ProcessDiedError(Exception):
+    """The worker process ended without answering."""
+
+
+class ProcessPool:
+    """Processes that each hold a copy of a model. Safe to use from several threads.
+
+    Prompts and truncation are those of `model` at the time of a call. Its `max_seq_length` is
+    that of the time the pool was made.
+
+    Args:
+        model: From `core.load`.
+        processes: How many; None for the processors this process may use.
+        threads: Each process's own; None shares the processors out.
+        devices: One process for each of these instead, its model loaded there.
+
+    Raises:
+        CoreError: The model cannot be loaded again in another process; what its load raised.
+    """
+
+    def __init__(
+        self,
+        model: EmbeddingModel,
+        processes: int | None = None,
+        *,
+        threads: int | None = None,
+        devices: Sequence[str] | None = None,
+    ) -> None:
+        if devices is not None:
+            if not devices or processes not in (None, len(devices)):
+                raise OptionError(
+                    f"devices={list(devices)!r} asks for one process each: name at least one, and "
+                    "leave out processes."
+                )
+            processes = len(devices)
+        for name, value in (("processes", processes), ("threads", threads)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise OptionError(f"{name} must be 1 or more, not {value!r}.")
+        if not model.hooks.distribution:
+            raise OptionError(
+                f"The {model.backend} backend was registered in code, which other processes do not "
+                "run: they find installed backends only. Install it (`core new-backend` writes the "
+                "package)."
+            )
+        self.model = model
+        self.processes = processes or available_cpus()
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._closed = False
+        places: Sequence[str | None] = devices or [None]
+        states = [pickle.dumps(_OnDevice(model, place)) for place in places]
+        own = threads or max(available_cpus() // self.processes, 1)
+        self._workers = [_Process(states[i % len(states)], own) for i in range(self.processes)]
+        try:
+            for worker in self._workers:  # all of them load at once
+                worker.start()
+            for worker in self._workers:
+                worker.wait_until_loaded()
+        except BaseException as error:
+            self._stop()
+            if isinstance(error, _ProcessDiedError):
+                raise PluginError(
+                    f"A worker process ended while it loaded the model: {error}."
+                ) from error
+            raise
+        self._threads = [
+            threading.Thread(target=self._serve, args=(w,), daemon=True, name="core-pool")
+            for w in self._workers
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def encode(self, texts: str | Sequence[str], **options: Any) -> Any:
+        """As `model.encode`, the texts spread over the processes.
+
+        An exception in a process is raised here, as it was, with a note that tells which texts
+        the process had; the pool stays usable.
+        """
+        parsed = self._parse(options)
+        if isinstance(texts, str):
+            return self.encode([texts], **options)[0]
+        rows = check_texts(texts)
+        if not rows:
+            return self.model.encode(rows, **options)
+        firsts, duplicates, originals = find_duplicates(rows)
+        if parsed.output_value == "token_embeddings" or firsts is None:
+            return self._finish(self._gather(rows, parsed), parsed)
+        unique = self._gather([rows[i] for i in firsts], parsed)
+        result = np.empty((len(rows), unique.shape[1]), dtype=unique.dtype)
+        result[firsts] = unique
+        result[duplicates] = result[originals]
+        return self._finish(result, parsed)
+
+    def encode_stream(
+        self, texts: Iterable[str], *, window: int = CHUNK_TEXTS, **options: Any
+    ) -> Iterator[Any]:
+        """As `model.encode_stream`: one array for each `window` texts, in order.
+
+        Takes a few windows ahead of the one it yields, no more.
+        """
+        parsed = self._parse(options)
+        check_stream(texts, window, parsed)
+        source = iter(texts)
+        chunks = iter(lambda: take_window(source, window), [])
+        return (self._finish(block, parsed) for block in self._run(chunks, parsed))
+
+    def close(self) -> None:
+        """End the processes. Work in progress fails; closing twice does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        for _ in self._threads:
+            self._tasks.put(None)
+        self._stop()
+        for thread in self._threads:
+            thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process numbers of the workers."""
+        return [worker.pid for worker in self._workers]
+
+    def _parse(self, options: dict[str, Any]) -> EncodeOptions:
+        if self._closed:
+            raise OptionError("The pool is closed. Make a new one.")
+        check_names(options, field_names(EncodeOptions), "encode")
+        return EncodeOptions(**options)
+
+    def _gather(self, rows: Sequence[str], options: EncodeOptions) -> Any:
+        # Several chunks for each process, so that all end at about the same time.
+        size = min(max(-(-len(rows) // (4 * self.processes)), 16), CHUNK_TEXTS)
+        chunks = (rows[i : i + size] for i in range(0, len(rows), size))
+        blocks = list(self._run(chunks, options))
+        if options.output_value == "token_embeddings":
+            return [row for block in blocks for row in block]
+        return np.concatenate(blocks)
+
+    def _run(self, chunks: Iterable[Sequence[str]], options: EncodeOptions) -> Iterator[Any]:
+        """Results of the chunks in order; a bounded number of them is under way at once."""
+        # The copies are as the model was when they were made; it may have other prompts by now.
+        prompt = choose_prompt(options, self.model.prompts, self.model.default_prompt_name)
+        inner = replace(options, prompt=prompt, prompt_name=None, show_progress_bar=False)
+        waiting: deque[_Task] = deque()
+        failure: Exception | None = None
+        source, start = iter(chunks), 0
+        try:
+            while True:
+                try:
+                    chunk = check_texts(next(source), start)
+                except StopIteration:
+                    break
+                except Exception as error:  # what was read before it is still answered
+                    failure = error
+                    break
+                task = _Task(chunk, start, inner)
+                start += len(chunk)
+                waiting.append(task)
+                self._tasks.put(task)
+                if len(waiting) > 2 * self.processes:
+                    yield waiting.popleft().future.result()
+            while waiting:
+                yield waiting.popleft().future.result()
+        finally:
+            for task in waiting:
+                task.future.cancel()
+        if failure is not None:
+            raise failure
+
+    def _finish(self, result: Any, options: EncodeOptions) -> Any:
+        """What `model.encode` does after the backend, here: int8's ranges come from all rows."""
+        return postprocess(result, options, self.model.truncate_dim, self.model.tensor_device)
+
+    def _serve(self, worker: _Process) -> None:
+        """A thread's life: give one process one task after the other."""
+        while (task := self._tasks.get()) is not None:
+            if not task.future.set_running_or_notify_cancel():
+                continue
+            try:
+                task.future.set_result(self._answer(worker, task))
+            except BaseException as error:
+                task.future.set_exception(error)
+
+    def _answer(self, worker: _Process, task: _Task) -> Any:
+        last = task.start + len(task.texts) - 1
+        while True:
+            if self._closed:
+                raise PluginError("The pool was closed while it was encoding.")
+            try:
+                if not worker.alive:
+                    self._start(worker)
+                result = worker.ask(pickle.dumps((task.texts, task.options), protocol=5))
+            except _ProcessDiedError as died:
+                worker.kill()
+                task.deaths += 1
+                if task.deaths >= _MOST_DEATHS and not self._closed:
+                    raise PluginError(
+                        f"{task.deaths} processes ended one after the other on inputs {task.start} "
+                        f"to {last}: {died}. If memory ran out, use fewer processes or a smaller "
+                        "batch_tokens."
+                    ) from died
+                continue
+            if isinstance(result, BaseException):
+                result.add_note(
+                    f"In a worker process that had inputs {task.start} to {last}; positions in the "
+                    f"message count from input {task.start}."
+                )
+                raise result
+            return result
+
+    def _start(self, worker: _Process) -> None:
+        worker.start()
+        if self._closed:  # close() may have looked before there was a process to end
+            worker.kill()
+            raise PluginError("The pool was closed while it was encoding.")
+        worker.wait_until_loaded()
+
+    def _stop(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+
+
+class _OnDevice:
+    """Pickles as a model that loads on another device; None for the model's own."""
+
+    def __init__(self, model: EmbeddingModel, device: str | None) -> None:
+        self._model, self._device = model, device
+
+    def __reduce__(self) -> Any:
+        reload = self._model.reload
+        if self._device is not None:
+            reload = reload.on(self._device)
+        return reload, (self._model.state(),)
+
+
+class _Process:
+    """One worker process and the pipes to it."""
+
+    def __init__(self, state: bytes, threads: int) -> None:
+        self._state, self._threads = state, threads
+        self._process: subprocess.Popen[bytes] | None = None
+        self.loaded = False
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.loaded and self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        self.kill()
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+            THREADS_VARIABLE: str(self._threads),
+            "OMP_NUM_THREADS": str(self._threads),
+            "RAYON_NUM_THREADS": str(self._threads),
+        }
+        self._process = subprocess.Popen(
+            # Without the current directory, unless this program imports from there as well.
+            [sys.executable, "-P", "-m", "core.distributed.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+
+    def wait_until_loaded(self) -> None:
+        """Raises what loading the model raised."""
+        answer = self.ask(self._state)
+        if isinstance(answer, BaseException):
+            self.kill()
+            raise answer
+        self.loaded = True
+
+    def ask(self, message: bytes) -> Any:
+        """The answer to a pickled message.
+
+        Whatever goes wrong between the first byte sent and the last one read ends the process:
+        the rest of an answer in the pipe would be taken for the next one.
+
+        Raises:
+            _ProcessDiedError: It ended.
+        """
+        process = self._process
+        if process is None:
+            raise _ProcessDiedError("it was stopped")
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            send(process.stdin, message)
+            answer = receive_bytes(process.stdout)
+        except (OSError, EOFError, ValueError) as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LAST_WORDS_SECONDS)
+            self.kill()
+            code = process.returncode
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            raise _ProcessDiedError(f"the process ended with {how}") from error
+        except BaseException:
+            self.kill()
+            raise
+        return pickle.loads(answer)
+
+    def kill(self) -> None:
+        """End the process at once; it holds nothing that could be lost."""
+        process, self._process, self.loaded = self._process, None, False
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError, ValueError):  # unsent words have nowhere to go
+                pipe.close()

@@ -1,0 +1,84 @@
+"""The process at the other end of `core.ProcessPool`: `python -m core.distributed.worker`.
+
+Reads a pickled model from standard input, then (texts, options) again and again, and writes what
+the backend made of them, or an exception, to standard output. Ends with its input.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import struct
+import sys
+from typing import IO
+
+_LENGTH = struct.Struct(">Q")
+
+
+def send(stream: IO[bytes], data: bytes) -> None:
+    """Write one message: its length, then the pickle."""
+    stream.write(_LENGTH.pack(len(data)))
+    stream.write(data)
+    stream.flush()
+
+
+def receive_bytes(stream: IO[bytes]) -> bytes:
+    """One message as it was pickled.
+
+    Raises:
+        EOFError: The other end is gone.
+    """
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(head)
+    data = stream.read(length)
+    if len(data) < length:
+        raise EOFError
+    return data
+
+
+def main() -> None:
+    # The parent decides when to end; Ctrl-C in a terminal reaches every process of the group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    # What a library prints must not get between the answers.
+    os.dup2(2, 1)
+    try:
+        state = receive_bytes(incoming)
+        try:
+            model = pickle.loads(state)
+        except Exception as error:
+            send(outgoing, pickle.dumps(_portable(error)))
+            return
+        send(outgoing, pickle.dumps(True))
+        while True:
+            texts, options = pickle.loads(receive_bytes(incoming))
+            try:
+                rows = [options.prompt + text for text in texts] if options.prompt else texts
+                result = model.hooks.raw_encode(model, rows, options)
+            except Exception as error:
+                result = _portable(error)
+            send(outgoing, pickle.dumps(result, protocol=5))
+    except (EOFError, BrokenPipeError):
+        return
+
+
+def _portable(error: Exception) -> Exception:
+    """The exception itself where it survives pickling, else a PluginError with its words."""
+    import traceback
+
+    from core.errors import PluginError
+
+    trace = "".join(traceback.format_exception(error)).strip()
+    try:
+        copy: Exception = pickle.loads(pickle.dumps(error))
+    except Exception:
+        copy = PluginError(f"{type(error).__name__}: {error}")
+    copy.add_note(trace)
+    return copy
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Texts to arrays: batches, runtimes, what happens to their results."""

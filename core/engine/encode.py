@@ -1,0 +1,250 @@
+"""The shared encode engine: a backend's `encode` hook is one call of `encode_texts`.
+
+Each text is tokenized once, texts are sorted by token count and cut into batches under a token
+budget, several batches run at once where the runtime allows it, and rows go straight into one
+array in the caller's order. Equal texts are computed once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.architecture.batch import TokenBatch
+from core.architecture.modules import pools_prompt
+from core.engine.batching import ACCELERATOR_BATCH_TOKENS, Batches, cpu_batch_tokens, cut_batches
+from core.engine.runtime import Runtime
+from core.errors import CoreError, OptionError, PluginError
+from core.machine.forks import check_fork
+from core.options import EncodeOptions
+from core.tokenizer.tokenizer import Tokenizer
+
+logger = logging.getLogger("core")
+
+
+_SHOWN_POSITIONS = 5
+
+
+class Encodable(Protocol):
+    """What the engine needs of a model."""
+
+    runtime: Any
+
+    @property
+    def closed(self) -> bool: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def full_dimension(self) -> int: ...
+
+
+def encode_texts(model: Encodable, texts: Sequence[str], options: EncodeOptions) -> Any:
+    """Embed `texts` with the model's tokenizer and runtime.
+
+    Returns:
+        float32 [len(texts), dimension], or for `output_value="token_embeddings"` a list of
+        float32 [tokens, hidden], padding removed.
+
+    Raises:
+        PluginError: A batch failed; the message names positions of its texts.
+    """
+    runtime = model.runtime
+    if model.closed:
+        raise OptionError(f"{model!r} is closed. Load it again to use it.")
+    if not isinstance(runtime, Runtime):
+        raise OptionError(
+            f"encode_texts runs models whose runtime is a core.Runtime; this one's is "
+            f"{type(runtime).__name__}."
+        )
+    if not runtime.survives_fork:
+        check_fork(type(runtime))
+    if options.output_value == "token_embeddings":
+        return _token_embeddings(model, runtime, texts, options)
+    if not texts:
+        return np.empty((0, model.full_dimension), dtype=np.float32)
+    firsts, duplicates, originals = find_duplicates(texts)
+    batches = _prepare(model, runtime, texts, options, firsts)
+    result: NDArray[np.float32] | None = None
+    with _progress(options, len(batches.order)) as advance:
+        for positions, rows in _run(runtime, batches, runtime.sentence_embeddings, options):
+            if result is None:
+                result = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
+            result[positions] = rows
+            advance(len(positions))
+    assert result is not None
+    if len(duplicates):
+        result[duplicates] = result[originals]
+    return result
+
+
+def _token_embeddings(
+    model: Encodable, runtime: Runtime, texts: Sequence[str], options: EncodeOptions
+) -> list[NDArray[np.float32]]:
+    if not texts:
+        return []
+
+    def compute(batch: TokenBatch, *, workers: int) -> list[NDArray[np.float32]]:
+        hidden = runtime.token_embeddings(batch, workers=workers)
+        masks = batch.attention_mask.astype(bool)
+        return [row[mask] for row, mask in zip(hidden, masks, strict=True)]
+
+    results: list[NDArray[np.float32] | None] = [None] * len(texts)
+    firsts, duplicates, originals = find_duplicates(texts)
+    batches = _prepare(model, runtime, texts, options, firsts)
+    with _progress(options, len(batches.order)) as advance:
+        for positions, rows in _run(runtime, batches, compute, options):
+            for position, row in zip(positions, rows, strict=True):
+                results[position] = row
+            advance(len(positions))
+    for duplicate, original in zip(duplicates, originals, strict=True):
+        computed = results[original]
+        assert computed is not None
+        results[duplicate] = computed.copy()
+    return [row for row in results if row is not None]
+
+
+def find_duplicates(
+    texts: Sequence[str],
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64], NDArray[np.int64]]:
+    """(position of each distinct text, positions of repeats, where each was first).
+
+    The first is None when nothing repeats.
+    """
+    nothing = np.empty(0, dtype=np.int64)
+    if len(texts) == 1:
+        return None, nothing, nothing
+    seen: dict[str, int] = {}
+    owner = np.fromiter(
+        map(seen.setdefault, texts, itertools.count()), dtype=np.int64, count=len(texts)
+    )
+    if len(seen) == len(texts):
+        return None, nothing, nothing
+    own = owner == np.arange(len(texts))
+    return np.flatnonzero(own), np.flatnonzero(~own), owner[~own]
+
+
+def _prepare(
+    model: Encodable,
+    runtime: Runtime,
+    texts: Sequence[str],
+    options: EncodeOptions,
+    chosen: NDArray[np.int64] | None = None,
+) -> Batches:
+    """Batches of `texts`, or of those at the positions `chosen`."""
+    tokenizer = model.tokenizer
+    prompt_tokens = 0
+    if options.prompt and not pools_prompt(runtime.architecture.modules):
+        prompt_tokens = tokenizer.prompt_length(options.prompt)
+    batches = cut_batches(
+        tokenizer.encode(texts if chosen is None else [texts[i] for i in chosen]),
+        batch_tokens=_batch_tokens(runtime, options),
+        batch_size=options.batch_size,
+        pad_id=tokenizer.pad_id,
+        padding_side=tokenizer.padding_side,
+        prompt_tokens=prompt_tokens,
+        workers=_most_workers(runtime, options),
+    )
+    return batches if chosen is None else replace(batches, order=chosen[batches.order])
+
+
+def _batch_tokens(runtime: Runtime, options: EncodeOptions) -> int:
+    if options.batch_tokens is not None:
+        return int(options.batch_tokens)
+    if runtime.batch_tokens is not None:
+        return runtime.batch_tokens
+    if not runtime.device.lower().startswith("cpu"):
+        return ACCELERATOR_BATCH_TOKENS
+    return cpu_batch_tokens(runtime.architecture.config, runtime.max_workers)
+
+
+def _most_workers(runtime: Runtime, options: EncodeOptions) -> int:
+    if options.workers is None:
+        return runtime.max_workers
+    return min(int(options.workers), runtime.max_workers)
+
+
+def _run(
+    runtime: Runtime,
+    batches: Batches,
+    compute: Callable[..., Any],
+    options: EncodeOptions,
+) -> Iterator[tuple[NDArray[np.int64], Any]]:
+    """Results of `compute` over all batches, in any order, a bounded number of them at once."""
+    workers = runtime.preferred_workers(len(batches))
+    if options.workers is not None:
+        workers = min(_most_workers(runtime, options), len(batches))
+
+    def guarded(positions: NDArray[np.int64], batch: TokenBatch) -> Any:
+        try:
+            return compute(batch, workers=workers)
+        except CoreError:
+            raise
+        except Exception as error:
+            raise _batch_error(positions, batch, error) from error
+
+    if workers <= 1:
+        for positions, batch in batches:
+            yield positions, guarded(positions, batch)
+        return
+    waiting: dict[Future[Any], NDArray[np.int64]] = {}
+    source = iter(batches)
+    with ThreadPoolExecutor(workers, thread_name_prefix="core-encode") as pool:
+        try:
+            # One batch more than workers is prepared, so that none waits for its padding.
+            for positions, batch in itertools.islice(source, workers + 1):
+                waiting[pool.submit(guarded, positions, batch)] = positions
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    finished = waiting.pop(future)
+                    following = next(source, None)
+                    if following is not None:
+                        waiting[pool.submit(guarded, *following)] = following[0]
+                    yield finished, future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _batch_error(positions: NDArray[np.int64], batch: TokenBatch, error: Exception) -> PluginError:
+    shown = ", ".join(str(p) for p in positions[:_SHOWN_POSITIONS])
+    more = ", ..." if len(positions) > _SHOWN_POSITIONS else ""
+    return PluginError(
+        f"The runtime failed on the batch of {batch.rows} texts at positions {shown}{more} "
+        f"({batch.width} tokens each with padding): {type(error).__name__}: "
+        f"{str(error).strip().rstrip('.')}. If memory ran out, pass a smaller batch_tokens or "
+        "batch_size."
+    )
+
+
+def _progress(options: EncodeOptions, total: int) -> AbstractContextManager[Callable[[int], Any]]:
+    show = options.show_progress_bar
+    if show is None:
+        show = logger.getEffectiveLevel() in (logging.INFO, logging.DEBUG)
+    if not show:
+        return nullcontext(lambda count: None)
+    return _ProgressBar(total)
+
+
+class _ProgressBar(AbstractContextManager[Callable[[int], Any]]):
+    def __init__(self, total: int) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(total=total, desc="Texts", unit="text")
+
+    def __enter__(self) -> Callable[[int], Any]:
+        advance: Callable[[int], Any] = self._bar.update
+        return advance
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

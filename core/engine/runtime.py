@@ -1,0 +1,78 @@
+"""What a backend's `load` puts into a model: it runs one padded batch of token ids."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.architecture.batch import TokenBatch
+from core.architecture.modules import run_modules
+
+if TYPE_CHECKING:
+    from core.architecture.architecture import Architecture
+    from core.checkpoint.checkpoint import Checkpoint
+    from core.options import LoadOptions
+
+
+class Runtime(ABC):
+    """Runs padded batches; everything around them is shared.
+
+    A runtime must be callable from several threads at once if it says `max_workers > 1`, and must
+    report what it really uses in `device` and `dtype`.
+    """
+
+    #: The device computing, as the backend names it: "cpu", "cuda:0", "GPU.0".
+    device: str = "cpu"
+    #: What the transformer computes in: "float32", "float16", "bfloat16", "int8".
+    dtype: str = "float32"
+    #: Files of the checkpoint the weights were read from, the one named by `file_name` first.
+    files: tuple[str, ...] = ()
+    #: Whether a process forked after a batch was run can run batches too.
+    survives_fork: bool = True
+    #: How many batches may run at once.
+    max_workers: int = 1
+    #: Tokens per batch the runtime runs best; None leaves it to the engine.
+    batch_tokens: int | None = None
+
+    #: The `torch.device` tensors of the embeddings belong on; None leaves them on the CPU.
+    tensor_device: Any = None
+    #: Whether batches may be padded on the side the tokenizer does not use, positions counted from
+    #: the padding's start as in PyTorch. Only verification does that; False leaves it out.
+    any_padding_side: bool = True
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+
+    @abstractmethod
+    def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        """The transformer's last hidden state, float32 [batch, tokens, hidden]."""
+
+    def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        """The whole module chain, float32 [batch, dimension].
+
+        `workers` says how many batches are in flight: with 1, all threads belong to this one.
+        Override it to pool where the token embeddings are.
+        """
+        hidden = self.token_embeddings(batch, workers=workers)
+        result: NDArray[np.float32] = run_modules(np, self.architecture.modules, hidden, batch)
+        return result
+
+    def preferred_workers(self, batches: int) -> int:
+        """How many batches to run at once when there are `batches` of them."""
+        return min(self.max_workers, batches)
+
+    def close(self) -> None:  # noqa: B027 - most runtimes hold nothing to free
+        """Free what the runtime holds. Calls after it fail."""
+
+
+#: Opens a runtime: `open_runtime(source, architecture, options)`.
+RuntimeFactory = Callable[["Checkpoint", "Architecture", "LoadOptions"], Runtime]
+
+
+def as_numpy(value: Any) -> NDArray[np.float32]:
+    """A C-contiguous float32 array of what a runtime returned."""
+    return np.ascontiguousarray(value, dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Access to files that is safe: paths, weights, writes that appear whole or not at all."""

@@ -1,0 +1,64 @@
+"""Paths that stay inside a model's directory, and digests of files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from pathlib import Path, PurePosixPath
+
+from core.errors import ModelError, ModelFormatError
+
+
+def check_relative(name: str, what: str) -> None:
+    """Raise `ModelFormatError` for a name that is absolute or climbs with `..`."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) is not None
+    if absolute or ".." in parts or "\0" in name:
+        raise ModelFormatError(
+            f"{name!r}, named as {what}, points outside the model's directory. core reads only "
+            "files inside it; do not use this model unless you trust where it is from."
+        )
+
+
+def resolve_inside(root: Path, name: str) -> Path:
+    """`root / name`, unless it or a link in it leads outside `root`.
+
+    The Hub cache is the one exception: its snapshots are links into `blobs` of the same
+    repository or of the whole cache.
+
+    Raises:
+        ModelFormatError: It leads outside, or is no plain file (a pipe would block for good).
+        ModelError: This user may not read it.
+    """
+    check_relative(name, f"a file of {root}")
+    path = root / name
+    real, inside = path.resolve(), root.resolve()
+    if not real.is_relative_to(inside) and not _in_hub_cache(real, inside):
+        raise ModelFormatError(
+            f"{path} is a link to {real}, outside the model's directory. core reads only files "
+            "inside it; replace the link by the file if you trust it."
+        )
+    if path.is_symlink() and not real.exists():
+        raise ModelFormatError(
+            f"{path} is a link to {real}, which is gone. Download or copy the file again."
+        )
+    if real.exists() and not stat.S_ISREG(real.stat().st_mode):
+        raise ModelFormatError(f"{path} is no plain file. Replace it by the file it stands for.")
+    if real.exists() and not os.access(real, os.R_OK):
+        raise ModelError(f"{path} may not be read by this user. Give access: `chmod a+r {path}`.")
+    return path
+
+
+def _in_hub_cache(real: Path, snapshot: Path) -> bool:
+    if snapshot.parent.name != "snapshots":
+        return False
+    repository, cache = snapshot.parents[1], snapshot.parents[2]
+    return real.is_relative_to(repository / "blobs") or real.is_relative_to(cache / "blobs")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,97 @@
+"""A model's files by name, and the configuration read from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from core.errors import ModelFormatError
+from core.files.files import Files
+from core.files.paths import check_relative
+
+#: Configuration files are small; a larger one is a mistake or an attack.
+MAX_JSON_BYTES = 4_000_000
+
+_JSON_NAMES = {dict: "object", list: "array", str: "string", int: "number", float: "number"}
+
+
+class Source:
+    """Files by name: all that reading a model's configuration and weights needs.
+
+    Attributes:
+        name: How messages call it; what the caller typed.
+        files: Where the files come from.
+    """
+
+    def __init__(self, name: str, files: Files) -> None:
+        self.name = name
+        self.files = files
+
+    def __str__(self) -> str:
+        return self.name
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every file, relative, with forward slashes, sorted."""
+        return self.files.names()
+
+    def list_again(self) -> None:
+        """Forget the listing, after a file was added to the directory."""
+        self.__dict__.pop("names", None)
+
+    def has(self, name: str) -> bool:
+        """Whether the file is listed."""
+        return name in self.names
+
+    def path(self, name: str) -> Path:
+        """A local path of the file, downloaded if need be.
+
+        Raises:
+            ModelFormatError: The name leads outside, or there is no such file.
+        """
+        check_relative(name, f"a file of {self}")
+        if not self.has(name):
+            raise ModelFormatError(f"{self} has no file {name!r}.")
+        return self.files.path(name)
+
+    def folder(self, names: Iterable[str]) -> Path:
+        """A local directory in which all of `names` lie at their relative places."""
+        wanted = list(names)
+        for name in wanted:
+            check_relative(name, f"a file of {self}")
+            if not self.has(name):
+                raise ModelFormatError(f"{self} has no file {name!r}.")
+        return self.files.folder(wanted)
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, without fetching it; None where the Hub does not tell."""
+        return self.files.size(name)
+
+    def read_json(self, name: str, *, kind: type = dict) -> Any:
+        """A configuration file's content.
+
+        Raises:
+            ModelFormatError: Not JSON, over 4 MB, nested too deeply, or not a `kind`.
+        """
+        path = self.path(name)
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise ModelFormatError(
+                f"{self}: {name} has {size:,} bytes; a configuration file has at most "
+                f"{MAX_JSON_BYTES:,}."
+            )
+        try:
+            content = json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ModelFormatError(
+                f"{self}: {name} is not readable JSON ({error}). Restore or download it again."
+            ) from error
+        if not isinstance(content, kind):
+            raise ModelFormatError(
+                f"{self}: {name} must hold a JSON {_JSON_NAMES[kind]}, "
+                f"not {_JSON_NAMES.get(type(content), type(content).__name__)}."
+            )
+        return content

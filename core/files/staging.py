@@ -1,0 +1,320 @@
+"""Files appear whole or not at all: staging beside the target, fsync, one exchange.
+
+A finished directory takes the place of an old one in a single step of the kernel
+(`renameat2(RENAME_EXCHANGE)` on Linux, `renamex_np(RENAME_SWAP)` on macOS). File systems without
+it get two renames: a process killed between them leaves the old directory beside the target as
+`.<name>.core-previous`, from where the next save or load puts it back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from core.errors import CoreError, PluginError
+
+if sys.platform != "win32":
+    import fcntl
+
+
+STAGING_PREFIX = ".core-staging-"
+
+
+_PREVIOUS_SUFFIX = ".core-previous"
+
+
+_AT_FDCWD = -100
+
+
+_RENAME_EXCHANGE = 2
+
+
+# EXDEV: overlayfs, for a directory of a lower layer.
+_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EXDEV)
+
+
+@contextmanager
+def staging_directory(target: Path) -> Iterator[Path]:
+    """An empty directory on the file system of `target`, gone afterwards.
+
+    It lies beside the target, so that they can be exchanged; inside it where that is not possible
+    (a mount point, a parent that is read-only). What killed processes left there is removed.
+
+    Raises:
+        CoreError: Nothing can be written there.
+    """
+    with explained_writes(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        parent = target.parent if is_exchangeable(target) else target
+        with locked_directory(parent):
+            _remove_abandoned(parent)
+            outer = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=parent))
+            in_use = _try_lock(outer)
+        inner = outer / "tree"
+        inner.mkdir()  # with the permissions a new directory gets, which mkdtemp's has not
+    try:
+        yield inner
+    finally:
+        if in_use is not None:
+            os.close(in_use)
+        shutil.rmtree(outer, ignore_errors=True)
+
+
+def is_exchangeable(target: Path) -> bool:
+    """Whether another directory can be put in the place of `target` in one step."""
+    if not target.exists():
+        return True
+    same_disk = target.stat().st_dev == target.parent.stat().st_dev
+    return same_disk and not target.is_mount() and os.access(target.parent, os.W_OK)
+
+
+def put_in_place(tree: Path, target: Path) -> None:
+    """Make `tree` the directory `target`; afterwards `tree` is the old one, or gone.
+
+    Where they cannot be exchanged, files are renamed one by one, data before what refers to them.
+    """
+    sync_tree(tree)
+    if target.is_dir():
+        tree.chmod(stat.S_IMODE(target.stat().st_mode))
+    inside = _relative_cwd(target)
+    if not is_exchangeable(target):
+        replace_files(tree, target)
+    elif not target.exists() or not any(target.iterdir()):
+        tree.rename(target)
+    elif not _exchange(tree, target):
+        _replace_in_two_steps(tree, target)
+    sync_directory(target.parent)
+    if inside is not None:  # this process stands in the directory that was replaced
+        with suppress(OSError):
+            os.chdir(target / inside)
+
+
+def replace_files(tree: Path, target: Path, order: tuple[str, ...] = ()) -> None:
+    """Rename every file of `tree` into `target`, those of `order` last, in that order."""
+    names = sorted(p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file())
+    last = order or (*(n for n in names if n.endswith("config.json")), "modules.json")
+    first = [name for name in names if name not in last]
+    for name in (*first, *(name for name in last if name in names)):
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).replace(place)
+        sync_directory(place.parent)
+
+
+def link_missing(
+    old: Path, new: Path, leave_out: Callable[[str], bool] = lambda name: False
+) -> None:
+    """Put the files of `old` that `new` lacks into `new`, as hard links where that is possible.
+
+    `leave_out` says of a name, relative and with forward slashes, that it stays behind.
+    """
+    if not old.is_dir():
+        return
+    for path in sorted(old.rglob("*")):
+        name = path.relative_to(old).as_posix()
+        place = new / name
+        if ".core-" in name or os.path.lexists(place) or leave_out(name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            place.mkdir(parents=True, exist_ok=True)  # .git needs its empty directories
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, place, follow_symlinks=False)
+        except OSError:
+            shutil.copyfile(path, place, follow_symlinks=False)
+
+
+def copy_file(source: Path, place: Path) -> None:
+    """Copy a file's content to `place`, whose folder is made if need be."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, place)
+
+
+def recover(target: Path) -> None:
+    """Finish or undo a replacement in two steps that was killed between them."""
+    previous = _previous(target) if target.name else None
+    if previous is None or not previous.is_dir():
+        return
+    with locked_directory(target.parent):
+        if not target.exists():
+            with suppress(OSError):  # another process was faster, or this one may not write
+                previous.rename(target)
+        else:
+            shutil.rmtree(previous, ignore_errors=True)
+
+
+def recover_inside(folder: Path) -> None:
+    """`recover` for everything that lies in a directory."""
+    for previous in folder.glob(_previous(Path("*")).name):
+        recover(folder / previous.name[1 : -len(_PREVIOUS_SUFFIX)])
+
+
+def sync_tree(tree: Path) -> None:
+    """Force every file and directory under `tree` to the disk."""
+    for folder, _, files in os.walk(tree):
+        for name in files:
+            with Path(folder, name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_directory(Path(folder))
+
+
+def sync_directory(folder: Path) -> None:
+    """Force a directory's entries to the disk, where the system can."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems refuse it
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked_directory(folder: Path) -> Iterator[None]:
+    """One process at a time, without leaving a lock file: the directory itself is locked.
+
+    Where directories cannot be locked this does nothing: an exchange is safe without it, and the
+    last of several savers wins.
+    """
+    descriptor = None
+    if sys.platform != "win32":
+        descriptor = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
+def explained_writes(target: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into errors that name the mend."""
+    try:
+        yield
+    except (OSError, CoreError) as error:
+        # A hook that fails to write arrives wrapped.
+        cause = error.__cause__ if isinstance(error, PluginError) else error
+        if not isinstance(cause, OSError):
+            raise
+        if not _concerns(cause, target):
+            if isinstance(error, CoreError):
+                raise
+            raise CoreError(f"Cannot read what goes to {target}: {error}.") from error
+        if cause.errno not in _REASONS:
+            if isinstance(error, CoreError):
+                raise
+            raise CoreError(f"Cannot write {target}: {error}. Nothing was changed.") from error
+        reason = _REASONS[cause.errno].format(place=target.parent)
+        raise CoreError(f"Cannot write {target}: {reason} Nothing was changed.") from error
+
+
+_ONLY_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def _concerns(error: OSError, target: Path) -> bool:
+    """Whether the system refused something at the target, and not at a file that was read."""
+    if error.errno in _ONLY_WRITING or not isinstance(error.filename, str | bytes):
+        return True
+    path = Path(os.fsdecode(error.filename)).absolute()
+    places = {target.absolute(), target.resolve()}
+    return any(part.startswith(STAGING_PREFIX) for part in path.parts) or any(
+        path.is_relative_to(place) or place.is_relative_to(path) for place in places
+    )
+
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full. Free space on the file system of {place}.",
+    errno.EDQUOT: "the disk quota is used up. Free space on the file system of {place}.",
+    errno.EFBIG: "a file would be larger than allowed here (see `ulimit -f`).",
+    errno.EROFS: "the file system is read-only. Choose another directory.",
+    errno.EACCES: "no permission. Choose a directory you may write to, or change {place}'s mode.",
+    errno.EPERM: "not permitted. Choose a directory you may write to.",
+    errno.ENOTDIR: "a part of the path is a file. Choose another path.",
+    errno.EEXIST: "a file is in the way. Choose another path.",
+    errno.ENAMETOOLONG: "the path is too long. Choose a shorter one.",
+}
+
+
+def _exchange(tree: Path, target: Path) -> bool:
+    """Swap two directories in one step; False where the system cannot."""
+    libc: Any = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
+    first, second = os.fsencode(tree), os.fsencode(target)
+    if hasattr(libc, "renameat2"):
+        failed = libc.renameat2(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE)
+    elif hasattr(libc, "renamex_np"):
+        failed = libc.renamex_np(first, second, _RENAME_EXCHANGE)
+    else:
+        return False
+    if not failed:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(target))
+
+
+def _replace_in_two_steps(tree: Path, target: Path) -> None:
+    previous = _previous(target)
+    shutil.rmtree(previous, ignore_errors=True)
+    try:
+        target.rename(previous)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        replace_files(tree, target)
+        return
+    try:
+        tree.rename(target)
+    except BaseException:
+        previous.rename(target)
+        raise
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _previous(target: Path) -> Path:
+    return target.with_name(f".{target.name}{_PREVIOUS_SUFFIX}")
+
+
+def _relative_cwd(target: Path) -> Path | None:
+    try:
+        return Path.cwd().relative_to(target.resolve())
+    except (OSError, ValueError):
+        return None
+
+
+def _try_lock(folder: Path) -> int | None:
+    """A descriptor holding the folder's lock, or None when another process has it."""
+    if sys.platform == "win32":
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove staging directories whose processes are gone: nobody holds their lock."""
+    for folder in parent.glob(f"{STAGING_PREFIX}*"):
+        try:
+            descriptor = _try_lock(folder)
+        except OSError:
+            continue
+        if descriptor is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)

@@ -1,0 +1,269 @@
+"""Reading weight files without torch: safetensors, and pytorch_model.bin without running it.
+
+Only the small modules after the transformer and static embeddings are read here; a transformer's
+weights are its runtime's business. safetensors' own numpy reader refuses bfloat16, which published
+models use, so the format (an 8-byte little-endian header length, a JSON header, raw tensors) is
+read directly: https://huggingface.co/docs/safetensors#format
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import math
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import ModelFormatError
+from core.files.source import Source
+
+Tensors = dict[str, NDArray[Any]]
+
+#: Names of a folder's weights, first choice first.
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+_SAFETENSORS_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+
+
+# The format allows 100 MB; published models stay under one, and parsing costs ten times the size.
+_MAX_HEADER = 16_000_000
+
+
+_MAX_PICKLE = 16_000_000
+
+
+def read_weights(path: Path) -> Tensors:
+    """Tensors of a `.safetensors` or `.bin` file; float16 and bfloat16 come back as float32.
+
+    Raises:
+        ModelFormatError: Truncated, not of the format, or a pickle that holds more than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        return _read_torch_pickle(path)
+    except OSError as error:
+        raise ModelFormatError(f"Cannot read the weights {path}: {error}.") from error
+
+
+def read_folder(source: Source, folder: str, what: str) -> Tensors:
+    """The weights that lie in a folder of a model ("" for its top).
+
+    Raises:
+        ModelFormatError: There are none; the message calls them `what`.
+    """
+    for name in WEIGHT_FILES:
+        full = f"{folder}/{name}" if folder else name
+        if source.has(full):
+            return read_weights(source.path(full))
+    raise ModelFormatError(
+        f"{source}: the weights of {what} are missing: neither {' nor '.join(WEIGHT_FILES)} is in "
+        f"{folder or 'the top folder'!r}."
+    )
+
+
+def check_safetensors(path: Path) -> None:
+    """Raise `ModelFormatError` unless header and size of the file fit together."""
+    _safetensors_header(path)
+
+
+def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
+    size = path.stat().st_size
+
+    def bad(why: str) -> ModelFormatError:
+        return ModelFormatError(
+            f"{path} is not a whole safetensors file: {why} (the file has {size:,} bytes). "
+            "Download or copy it again."
+        )
+
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(_MAX_HEADER, size - 8):
+            raise bad(f"its header claims {length:,} bytes")
+        try:
+            header = json.loads(file.read(length))
+        except (ValueError, RecursionError) as error:
+            raise bad("its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise bad("its header is not a JSON object")
+    header.pop("__metadata__", None)
+    start = 8 + length
+    for name, entry in header.items():
+        try:
+            dtype, shape = entry["dtype"], entry["shape"]
+            begin, end = entry["data_offsets"]
+            if not all(type(n) is int and n >= 0 for n in (begin, end, *shape)):
+                raise ValueError("sizes are whole numbers")
+            count = math.prod(shape)
+        except (TypeError, KeyError, ValueError) as error:
+            raise bad(f"its entry {name[:100]!r} is malformed") from error
+        if start + end > size:
+            raise bad(f"tensor {name!r} ends at byte {start + end:,}")
+        known = _SAFETENSORS_DTYPES.get(dtype)
+        if known is not None and end - begin != count * known.itemsize:
+            raise bad(f"tensor {name!r} has {end - begin} bytes for shape {shape}")
+    return header, start
+
+
+def _read_safetensors(path: Path) -> Tensors:
+    header, start = _safetensors_header(path)
+    data = np.memmap(path, dtype=np.uint8, mode="r") if header else np.empty(0, np.uint8)
+    tensors: Tensors = {}
+    for name, entry in header.items():
+        dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
+        if dtype is None:
+            raise ModelFormatError(
+                f"{path}: tensor {name!r} has dtype {entry['dtype']}, which is not supported here."
+            )
+        begin, end = entry["data_offsets"]
+        raw = data[start + begin : start + end]
+        array = np.frombuffer(raw, dtype=dtype).reshape(entry["shape"])
+        tensors[name] = _widen(array, bfloat16=entry["dtype"] == "BF16")
+    return tensors
+
+
+def _widen(array: NDArray[Any], *, bfloat16: bool) -> NDArray[Any]:
+    if bfloat16:  # bfloat16 is the upper half of a float32
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+class _Storage:
+    def __init__(self, dtype: np.dtype[Any] | None) -> None:
+        self.dtype = dtype
+
+
+_TORCH_STORAGES: dict[str, np.dtype[Any] | None] = {
+    "FloatStorage": np.dtype("<f4"),
+    "DoubleStorage": np.dtype("<f8"),
+    "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": None,
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+}
+
+
+def _rebuild_tensor(
+    storage: tuple[NDArray[Any], bool],
+    offset: int,
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    *_: Any,
+) -> NDArray[Any]:
+    array, bfloat16 = storage
+    last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
+    outside = min((offset, *shape, *stride), default=0) < 0 or last >= array.size
+    # A stride of 0 would make any number of rows out of one.
+    if (0 not in shape and outside) or math.prod(shape) > array.size:
+        raise pickle.UnpicklingError("a tensor reaches out of its storage")
+    view = np.lib.stride_tricks.as_strided(
+        array[offset:], shape, [s * array.itemsize for s in stride], writeable=False
+    )
+    return _widen(np.ascontiguousarray(view).reshape(shape), bfloat16=bfloat16)
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """Builds tensors and nothing else: any other global in the pickle is refused."""
+
+    def __init__(self, archive: zipfile.ZipFile, prefix: str) -> None:
+        super().__init__(archive.open(f"{prefix}data.pkl"))
+        self._archive, self._prefix = archive, prefix
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name in _TORCH_STORAGES:
+            return _Storage(_TORCH_STORAGES[name])
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return lambda data, *_: data
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        raise pickle.UnpicklingError(f"it wants to run {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        kind, storage, key, *_ = pid
+        if kind != "storage" or not isinstance(storage, _Storage):
+            raise pickle.UnpicklingError(f"unknown persistent id {kind!r}")
+        raw = self._archive.read(f"{self._prefix}data/{key}")
+        dtype = storage.dtype
+        return np.frombuffer(raw, np.dtype("<u2") if dtype is None else dtype), dtype is None
+
+
+def _read_torch_pickle(path: Path) -> Tensors:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_archive(path, archive)
+            inner = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            if len(inner) != 1:
+                raise ModelFormatError(f"{path} is not a torch checkpoint: no data.pkl inside.")
+            loaded = _TensorUnpickler(archive, inner[0].removesuffix("data.pkl")).load()
+    except zipfile.BadZipFile as error:
+        raise ModelFormatError(
+            f"{path} is not a whole torch checkpoint (torch 1.6 or newer): {error}. "
+            "Download or copy it again, or convert it to safetensors."
+        ) from error
+    except ModelFormatError:
+        raise
+    except Exception as error:  # a pickle can fail in any way
+        raise ModelFormatError(
+            f"{path} was not loaded, because it is not only tensors: {error}. Only weights are "
+            "read from a pickle, never code; ask its author for a safetensors file."
+        ) from error
+    if not isinstance(loaded, dict) or not all(isinstance(v, np.ndarray) for v in loaded.values()):
+        raise ModelFormatError(f"{path} does not hold a state dict of tensors.")
+    return {str(name): tensor for name, tensor in loaded.items()}
+
+
+def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:
+    """torch stores without compressing: what claims to unpack to more is no checkpoint."""
+    members = archive.infolist()
+    unpacked = sum(member.file_size for member in members)
+    pickled = sum(m.file_size for m in members if m.filename.endswith("/data.pkl"))
+    if unpacked > path.stat().st_size or pickled > _MAX_PICKLE:
+        raise ModelFormatError(
+            f"{path} is not a torch checkpoint: it has {path.stat().st_size:,} bytes and claims to "
+            f"unpack to {unpacked:,}. Ask its author for a safetensors file."
+        )
+
+
+def write_safetensors(path: Path, tensors: Tensors) -> None:
+    """Write contiguous arrays as a `.safetensors` file.
+
+    Raises:
+        KeyError: A dtype the format lacks.
+    """
+    names = {dtype: name for name, dtype in _SAFETENSORS_DTYPES.items() if name != "BF16"}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, array in tensors.items():
+        end = offset + array.nbytes
+        header[name] = {
+            "dtype": names[array.dtype.newbyteorder("<")],
+            "shape": list(array.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)  # tensors start at a multiple of 8
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        for array in tensors.values():
+            file.write(np.ascontiguousarray(array).data)

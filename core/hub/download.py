@@ -1,0 +1,304 @@
+"""The files of a Hub repository: one listing, one commit, lazy downloads.
+
+The cache is huggingface_hub's own (https://huggingface.co/docs/huggingface_hub/guides/manage-cache),
+so what other tools downloaded is found here and the other way round. Beside its `snapshots` the
+repository's listing is kept in `.core/<commit>.json`: offline, it tells a file that was never
+downloaded from one that the repository does not have.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from core.errors import ModelError, ModelFormatError, ModelNotFound
+from core.files.files import Files
+from core.files.weights import check_safetensors
+from core.hub.repository import (
+    DEFAULT_OWNER,
+    Repository,
+    explained,
+    is_broken_connection,
+    status_of,
+)
+from core.machine.process_wide import process_wide
+from core.version import __version__
+
+logger = logging.getLogger("core")
+
+
+#: Seconds before asking again when the Hub is busy or out of order.
+RETRY_DELAYS = (0.5, 1.5)
+
+
+_RETRIED_STATUS = (429, 500, 502, 503, 504)
+
+
+_LISTING_TIMEOUT = 15.0
+
+
+_PARALLEL_DOWNLOADS = 8
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A commit's files. `sizes` maps name to bytes (None: unknown); `complete` tells whether the
+    repository may hold others."""
+
+    commit: str
+    sizes: Mapping[str, int | None]
+    complete: bool = True
+
+
+class HubFiles(Files):
+    """The files of one commit, each downloaded when it is first asked for.
+
+    Attributes:
+        unreachable: Why nothing can be downloaded, or None.
+    """
+
+    def __init__(
+        self, repository: Repository, listing: Listing, unreachable: str | None = None
+    ) -> None:
+        self.repository = repository
+        self.listing = listing
+        self.unreachable = unreachable
+        self.snapshot = repository.cache / "snapshots" / listing.commit
+        self._whole: set[str] = set()
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self.listing.sizes))
+
+    def size(self, name: str) -> int | None:
+        known = self.listing.sizes.get(name)
+        path = self.snapshot / name
+        return path.stat().st_size if known is None and path.exists() else known
+
+    def path(self, name: str) -> Path:
+        path = self.snapshot / name
+        if not path.exists():
+            if self.unreachable is not None:
+                raise ModelError(
+                    f"{name} of {self.repository} is not in the cache "
+                    f"({self.repository.cache}), and {self.unreachable}. With a "
+                    "connection, load the model once the same way, or run: "
+                    f"{self.repository.download_command} {name}"
+                )
+            path = self._download(name)
+        if name not in self._whole:
+            self._check_whole(name, path)
+            self._whole.add(name)
+        return path
+
+    def folder(self, names: Iterable[str]) -> Path:
+        wanted = list(names)
+        with quiet_bars(), ThreadPoolExecutor(_PARALLEL_DOWNLOADS) as pool:
+            for path in pool.map(self.path, wanted):
+                assert path.is_relative_to(self.snapshot)
+        return self.snapshot
+
+    def _download(self, name: str) -> Path:
+        from huggingface_hub import hf_hub_download
+
+        repository = self.repository
+        self._remembered  # noqa: B018 - once, before the first file
+
+        def download() -> str:
+            return hf_hub_download(
+                repository.repo_id,
+                name,
+                revision=self.listing.commit,
+                cache_dir=repository.cache.parent,
+                token=repository.token,
+                endpoint=repository.endpoint,
+                library_name="core",
+                library_version=__version__,
+            )
+
+        with quiet_bars(), explained(repository, f"download {name} of"):
+            # huggingface_hub itself tries again when the Hub answers, and goes on where it was;
+            # before 1.0 not when a connection breaks off.
+            return Path(_retried(download, is_broken_connection))
+
+    @cached_property
+    def _remembered(self) -> None:
+        """Keep revision and listing, so that the same name works offline."""
+        repository, commit = self.repository, self.listing.commit
+        record = {"commit": commit, "sizes": dict(self.listing.sizes)}
+        try:
+            _write(repository.cache / ".core" / f"{commit}.json", json.dumps(record))
+            if repository.revision != commit:
+                _write(repository.cache / "refs" / repository.revision, commit)
+        except OSError as error:
+            logger.info("%s: the listing was not kept for offline use: %s", repository, error)
+
+    def _check_whole(self, name: str, path: Path) -> None:
+        """A file that was cut off stays in the cache for good, so it has to be named."""
+        actual, stated = path.stat().st_size, self.listing.sizes.get(name)
+        why = None
+        if stated is not None and actual != stated:
+            why = f"it has {actual:,} bytes and the Hub says {stated:,}"
+        elif stated is None and name.endswith(".safetensors"):
+            try:
+                check_safetensors(path)
+            except ModelFormatError as error:
+                why = str(error)
+        if why is not None:
+            command = f"hf download {self.repository.repo_id} {name}"
+            raise ModelFormatError(
+                f"The cached copy of {name} of {self.repository} is not whole: {why}. Fetch it "
+                f"again with: {command} --revision {self.listing.commit} --force-download (or "
+                f"delete {path.resolve()} and load again)."
+            )
+
+
+def open_repository(
+    name: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> HubFiles:
+    """The files of `name` (`owner/name`, or `name` of sentence-transformers) at a revision.
+
+    The revision (branch, tag, commit, `refs/pr/N`) is resolved to a commit once. When the Hub
+    cannot be reached, the commit last seen is used, with a warning.
+
+    Raises:
+        ModelNotFound: No such repository or revision, no permission, or nothing cached offline.
+        ModelError: The Hub does not answer and nothing is cached.
+    """
+    repository = Repository(
+        repo_id=name if "/" in name else f"{DEFAULT_OWNER}/{name}",
+        revision=revision or "main",
+        token=token,
+        cache_dir=None if cache_dir is None else Path(cache_dir).expanduser(),
+    )
+    offline = offline_reason(local_files_only)
+    if offline is not None:
+        listing = cached_listing(repository)
+        if listing is None:
+            raise ModelNotFound(
+                f"{repository} is not in the cache ({repository.cache}), and {offline}. With a "
+                f"connection, load it once without that, or run: {repository.download_command}"
+            )
+    else:
+        listing, offline = _listing_or_cache(repository)
+    return HubFiles(repository, listing, offline)
+
+
+def offline_reason(local_files_only: bool) -> str | None:
+    """Why no connection may be opened, or None when one may."""
+    from huggingface_hub import constants
+
+    if local_files_only:
+        return "local_files_only=True forbids downloading"
+    stated = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "ON", "YES")
+    return "HF_HUB_OFFLINE=1 forbids downloading" if stated or constants.HF_HUB_OFFLINE else None
+
+
+def _listing_or_cache(repository: Repository) -> tuple[Listing, str | None]:
+    try:
+        return fetch_listing(repository), None
+    except ModelNotFound:
+        raise  # the Hub answered
+    except ModelError as error:
+        listing = cached_listing(repository)
+        if listing is None:
+            raise
+        logger.warning("%s Using the cached commit %s.", error, listing.commit[:8])
+        return listing, f"the Hub could not be asked ({error})"
+
+
+def fetch_listing(repository: Repository) -> Listing:
+    """Commit and files of a revision, in one request."""
+    with explained(repository, "list"):
+        info = _retried(
+            lambda: repository.api.model_info(
+                repository.repo_id,
+                revision=repository.revision,
+                files_metadata=True,
+                timeout=_LISTING_TIMEOUT,
+            ),
+            lambda error: status_of(error) in _RETRIED_STATUS,
+        )
+    sizes = {file.rfilename: file.size for file in info.siblings or ()}
+    return Listing(info.sha, sizes)
+
+
+def cached_listing(repository: Repository) -> Listing | None:
+    """What is known without a connection, or None when the revision was never loaded."""
+    cache, commit = repository.cache, repository.revision
+    reference = cache / "refs" / repository.revision
+    if reference.is_file():
+        commit = reference.read_text().strip()
+    snapshot = cache / "snapshots" / commit
+    if not snapshot.is_dir() or snapshot.parent != cache / "snapshots":
+        return None
+    try:
+        record = json.loads((cache / ".core" / f"{commit}.json").read_bytes())
+        return Listing(commit, {str(name): size for name, size in record["sizes"].items()})
+    except (OSError, ValueError, KeyError, AttributeError):
+        pass  # another tool downloaded it
+    found = [p for p in snapshot.rglob("*") if p.is_file()]
+    names = {p.relative_to(snapshot).as_posix(): None for p in found}
+    absent = cache / ".no_exist" / commit / "modules.json"
+    if names and "modules.json" not in names and not absent.exists():
+        logger.warning(
+            "The cached copy of %s has no modules.json, and the cache does not tell whether the "
+            "repository has one: a tool that needs the transformer alone may have downloaded it. "
+            "Load it once with a connection to be sure of its pooling.",
+            repository,
+        )
+    return Listing(commit, names, complete=False) if names else None
+
+
+def _retried(call: Callable[[], Any], worth_it: Callable[[Exception], bool]) -> Any:
+    for delay in RETRY_DELAYS:
+        try:
+            return call()
+        except Exception as error:
+            if not worth_it(error):
+                raise
+            time.sleep(delay)
+    return call()
+
+
+def _write(path: Path, text: str) -> None:
+    if path.is_file() and path.read_text() == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+@process_wide
+@contextmanager
+def quiet_bars() -> Iterator[None]:
+    """Progress bars only where somebody sees them."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    if sys.stderr.isatty() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()

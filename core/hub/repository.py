@@ -1,0 +1,189 @@
+"""A Hub repository's address, and what its failures mean.
+
+huggingface_hub's exceptions differ between its major versions and between its HTTP libraries;
+they are told apart by its own classes and by the HTTP status in their chain of causes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import CoreError, ModelError, ModelNotFound
+from core.version import __version__
+
+#: Whose repository a name without an owner means.
+DEFAULT_OWNER = "sentence-transformers"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Which repository, at which revision, and how to reach it."""
+
+    repo_id: str
+    revision: str = "main"
+    token: str | bool | None = None
+    cache_dir: Path | None = None
+
+    def __str__(self) -> str:
+        where = "" if self.revision == "main" else f" at revision {self.revision!r}"
+        return f"{self.repo_id}{where}"
+
+    @property
+    def endpoint(self) -> str:
+        """`$HF_ENDPOINT`, else the Hub."""
+        from huggingface_hub import constants
+
+        # huggingface_hub reads the variable once, when it is imported; later changes count too.
+        return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+
+    @property
+    def cache(self) -> Path:
+        """The Hub cache's folder of this repository."""
+        from huggingface_hub import constants
+
+        root = self.cache_dir or os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE
+        return Path(root).expanduser() / ("models--" + self.repo_id.replace("/", "--"))
+
+    @property
+    def api(self) -> Any:
+        """huggingface_hub's client for it."""
+        from huggingface_hub import HfApi
+
+        return HfApi(
+            endpoint=self.endpoint,
+            token=self.token,
+            library_name="core",
+            library_version=__version__,
+        )
+
+    @property
+    def download_command(self) -> str:
+        """What fetches it on the command line."""
+        revision = "" if self.revision == "main" else f" --revision {self.revision}"
+        return f"hf download {self.repo_id}{revision}"
+
+
+@contextmanager
+def explained(repository: Repository, doing: str) -> Iterator[None]:
+    """Turn whatever huggingface_hub raises into an error that names cause and mend."""
+    try:
+        yield
+    except CoreError:
+        raise
+    except Exception as error:
+        raise explain(error, repository, doing) from error
+
+
+def status_of(error: BaseException | None) -> int | None:
+    """The HTTP status behind an error, wherever in its chain of causes it is."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status
+        error = error.__cause__
+    return None
+
+
+def is_broken_connection(error: Exception) -> bool:
+    """Whether a transfer broke off, rather than being refused or failing on this machine."""
+    kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
+    broken = re.search("Chunked|Protocol|Connect|Read|Timeout|Network", kinds) is not None
+    return broken and status_of(error) is None
+
+
+def explain(error: Exception, repository: Repository, doing: str) -> ModelError:
+    """The error to raise for one of huggingface_hub's, whichever of its major versions."""
+    from huggingface_hub import errors
+
+    status, text = status_of(error), _first_line(error)
+    endpoint, did = repository.endpoint, f"Cannot {doing} {repository}"
+    if isinstance(error, errors.GatedRepoError) or status == 403:
+        return ModelNotFound(
+            f"{did}: access is restricted. Ask for it at {endpoint}/{repository.repo_id} and pass "
+            "a token that has it (token=..., $HF_TOKEN, or `hf auth login`)."
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        known = _revisions(repository)
+        return ModelNotFound(
+            f"{repository.repo_id} has no revision {repository.revision!r}. {known}"
+        )
+    if isinstance(error, errors.EntryNotFoundError) and status == 404:
+        return ModelNotFound(f"{did}: the repository has no such file any more. Load it again.")
+    if isinstance(error, errors.HFValidationError):
+        return ModelNotFound(f"{repository.repo_id!r} cannot be a repository's name: {text}")
+    if status == 401 or status == 404 or isinstance(error, errors.RepositoryNotFoundError):
+        return ModelNotFound(_missing(repository, did, status))
+    if status == 429:
+        return ModelError(
+            f"{did}: {endpoint} refuses more requests for now (429). Wait a little, pass a token "
+            "(token=...), or use what is cached: local_files_only=True."
+        )
+    if status is not None and status >= 400:
+        return ModelError(
+            f"{did}: {endpoint} answered {status} ({text}). Try again later, or use what is "
+            "cached: local_files_only=True."
+        )
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        return ModelError(
+            f"{did}: the cache {repository.cache} cannot be written ({os.strerror(int(number))}). "
+            "Free space there, or point cache_dir (or $HF_HOME) elsewhere."
+        )
+    if not (isinstance(error, OSError) or is_broken_connection(error)):
+        return ModelError(f"{did}: huggingface_hub failed with {type(error).__name__}: {text}")
+    advice = "try again."
+    if not doing.startswith("push"):
+        advice = "try again: finished files are kept. Without one, use what is cached: "
+        advice += "local_files_only=True."
+    return ModelError(
+        f"{did}: the connection to {endpoint} failed ({type(error).__name__}: {text}). Check the "
+        f"network, the proxy and $HF_ENDPOINT, then {advice}"
+    )
+
+
+def _missing(repository: Repository, did: str, status: int | None) -> str:
+    from huggingface_hub import get_token
+
+    sent = repository.token if isinstance(repository.token, str) else get_token()
+    if repository.token is False:
+        sent = None
+    if status == 401 and sent:
+        return (
+            f"{did}: {repository.endpoint} refused the token (401). Check token=..., $HF_TOKEN, or "
+            "log in again: `hf auth login`."
+        )
+    who = "this token may not see it" if sent else "it is private and no token was given"
+    bare = repository.repo_id.removeprefix(f"{DEFAULT_OWNER}/")
+    hint = ""
+    if bare != repository.repo_id:
+        hint = f" A name without an owner, like {bare!r}, means {repository.repo_id!r}."
+    return (
+        f"{did}: {repository.endpoint} has no such repository, or {who}.{hint} Check the name; for "
+        "a private one pass token=..., set $HF_TOKEN, or run `hf auth login`; a local "
+        "model needs an existing directory."
+    )
+
+
+def _revisions(repository: Repository) -> str:
+    try:
+        refs = repository.api.list_repo_refs(repository.repo_id)
+        names = [ref.name for ref in (*refs.branches, *refs.tags)]
+    except Exception:  # it only makes the message better
+        return "Check the name of the branch, tag or commit."
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"Its branches and tags: {shown}; a pull request is 'refs/pr/N'."
+
+
+def _first_line(error: Exception) -> str:
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    lines = [line.strip() for line in str(root).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(root).__name__

@@ -1,0 +1,152 @@
+"""Uploads to the Hugging Face Hub, as a commit or a pull request."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from core.errors import CoreError, ModelError, OptionError
+from core.hub.download import offline_reason, quiet_bars
+from core.hub.repository import Repository, explain, status_of
+
+
+def open_repository(
+    repo_id: str, *, revision: str | None = None, token: str | bool | None = None
+) -> Repository:
+    """A repository to write to; opens no connection.
+
+    Raises:
+        OptionError: It cannot be the name of one, or no connection may be opened.
+    """
+    if not isinstance(repo_id, str) or not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)?", repo_id):
+        raise OptionError(f"{repo_id!r} is not the name of a repository: 'owner/name'.")
+    offline = offline_reason(local_files_only=False)
+    if offline is not None:
+        raise OptionError(f"Nothing can be pushed to {repo_id}: {offline}.")
+    return Repository(repo_id, revision or "main", token)
+
+
+def create_repository(
+    repo_id: str,
+    *,
+    revision: str | None,
+    token: str | bool | None,
+    private: bool | None,
+    exist_ok: bool,
+    create_pr: bool,
+) -> Repository:
+    """A repository and, for a commit, its branch, created if need be.
+
+    Raises:
+        CoreError: The Hub refused; the message says what to do.
+    """
+    repository = open_repository(repo_id, revision=revision, token=token)
+    with _explained(repository, "push to"):
+        created = repository.api.create_repo(
+            repository.repo_id, private=private, exist_ok=exist_ok or create_pr
+        )
+        repository = dataclasses.replace(repository, repo_id=created.repo_id)
+        if revision is not None and not revision.startswith("refs/") and not create_pr:
+            repository.api.create_branch(repository.repo_id, branch=revision, exist_ok=True)
+    return repository
+
+
+def has_file(repository: Repository, name: str) -> bool:
+    """Whether the repository has a file of this name."""
+    with _explained(repository, "push to"):
+        found: bool = repository.api.file_exists(
+            repository.repo_id, name, revision=repository.revision
+        )
+    return found
+
+
+def upload_folder(
+    repository: Repository,
+    folder: Path,
+    *,
+    title: str,
+    text: str,
+    create_pr: bool = False,
+    leave_out: Sequence[str] = (),
+) -> str:
+    """Upload a directory; returns the URL of the commit or pull request."""
+    with _explained(repository, "push to"), quiet_bars():
+        commit = repository.api.upload_folder(
+            repo_id=repository.repo_id,
+            folder_path=folder,
+            revision=repository.revision,
+            create_pr=create_pr,
+            commit_message=title,
+            commit_description=text,
+            ignore_patterns=list(leave_out) or None,
+        )
+    return _url(commit)
+
+
+def upload_files(
+    repository: Repository,
+    files: Mapping[str, Path],
+    *,
+    title: str,
+    text: str,
+    create_pr: bool = False,
+) -> str:
+    """Upload files under the names they get there; returns the commit's or pull request's URL."""
+    from huggingface_hub import CommitOperationAdd
+
+    operations = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path))
+        for name, path in files.items()
+    ]
+    with _explained(repository, f"push {next(iter(files))} to"), quiet_bars():
+        commit = repository.api.create_commit(
+            repo_id=repository.repo_id,
+            operations=operations,
+            revision=repository.revision,
+            commit_message=title,
+            commit_description=text,
+            create_pr=create_pr,
+        )
+    return _url(commit)
+
+
+def next_pull_request(repository: Repository) -> int | None:
+    """The number the next pull request gets: discussions and pull requests share one count.
+
+    None where the Hub does not say.
+    """
+    try:
+        discussions = repository.api.get_repo_discussions(repository.repo_id)
+        return max((d.num for d in discussions), default=0) + 1
+    except Exception:  # it only makes the text better
+        return None
+
+
+def _url(commit: Any) -> str:
+    return str(getattr(commit, "pr_url", None) or commit.commit_url)
+
+
+@contextmanager
+def _explained(repository: Repository, doing: str) -> Iterator[None]:
+    try:
+        yield
+    except CoreError:
+        raise
+    except Exception as error:
+        status = status_of(error)
+        if status == 409:
+            raise OptionError(
+                f"{repository.repo_id} exists. Pass exist_ok=True to commit to it, or "
+                "create_pr=True to open a pull request."
+            ) from error
+        if status in (401, 403):
+            raise ModelError(
+                f"Cannot {doing} {repository}: {repository.endpoint} refused ({status}). Writing "
+                "needs a token with write access to it: token=..., $HF_TOKEN, or `hf auth login`; "
+                "where you may only read, create_pr=True proposes the change."
+            ) from error
+        raise explain(error, repository, doing) from error

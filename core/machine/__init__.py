@@ -1,0 +1,1 @@
+"""This machine and this process: processors, threads, what a process shares."""

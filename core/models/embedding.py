@@ -1,0 +1,255 @@
+"""`EmbeddingModel`: a loaded model, whatever backend runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.architecture.architecture import SIMILARITIES
+from core.checkpoint.checkpoint import Checkpoint
+from core.engine.batching import pad
+from core.engine.runtime import Runtime
+from core.engine.similarity import similarity, similarity_pairwise
+from core.errors import OptionError
+from core.models.model import Model
+from core.options import EncodeOptions, check_names, check_positive, field_names
+from core.texts.inputs import STREAM_WINDOW, check_stream, check_texts, take_window
+from core.tokenizer.tokenizer import Tokenizer
+
+_DEFAULT_OPTIONS = EncodeOptions()
+
+
+_QUERY_PROMPTS = ("query",)
+
+
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+
+
+class EmbeddingModel(Model):
+    """Text in, embeddings out.
+
+    `core.load` returns one; a backend's `load` hook builds one, usually with `build_model`.
+
+    Args:
+        source: The checkpoint it was loaded from.
+        runtime: Whatever the backend's `encode` needs; a `core.Runtime` for the shared engine.
+        tokenizer: For the shared engine; None for backends that take text.
+        dimension: Of an embedding, before truncation; None asks the runtime or the checkpoint.
+        max_seq_length: In tokens; None for the tokenizer's.
+        device: None for the runtime's.
+        dtype: None for the runtime's.
+        prompts, default_prompt_name, similarity_fn_name, truncate_dim: None for the checkpoint's
+            (no prompts, cosine).
+    """
+
+    kind = "sentence embedding model"
+
+    def __init__(
+        self,
+        source: Checkpoint,
+        runtime: Any,
+        *,
+        tokenizer: Tokenizer | None = None,
+        dimension: int | None = None,
+        max_seq_length: int | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        similarity_fn_name: str | None = None,
+        truncate_dim: int | None = None,
+    ) -> None:
+        super().__init__(
+            source,
+            runtime,
+            tokenizer=tokenizer,
+            max_seq_length=max_seq_length,
+            device=device,
+            dtype=dtype,
+        )
+        self.prompts: dict[str, str] = dict(prompts or {})
+        self.default_prompt_name = default_prompt_name
+        self._truncate_dim = truncate_dim
+        self._dimension = dimension
+        self._similarity = similarity_fn_name or "cosine"
+
+    def _facts(self) -> str:
+        return f", dimension {self.dimension}"
+
+    # What it is
+
+    @property
+    def dimension(self) -> int:
+        """Width of the embeddings `encode` returns by default."""
+        full = self.full_dimension
+        return min(full, self.truncate_dim) if self.truncate_dim else full
+
+    @property
+    def truncate_dim(self) -> int | None:
+        """Leading dimensions that `encode` keeps by default; None for all."""
+        return self._truncate_dim
+
+    @truncate_dim.setter
+    def truncate_dim(self, value: int | None) -> None:
+        self._truncate_dim = check_positive("truncate_dim", value)
+
+    @property
+    def known_dimension(self) -> int | None:
+        """`full_dimension`, where it is known without embedding a text."""
+        return self._dimension
+
+    @known_dimension.setter
+    def known_dimension(self, value: int) -> None:
+        self._dimension = value
+
+    @property
+    def full_dimension(self) -> int:
+        """Width of the embeddings before truncation."""
+        if self._dimension is None:
+            known = getattr(self.runtime, "dimension", None)
+            if known is None and isinstance(self.runtime, Runtime):
+                known = self.runtime.architecture.dimension
+            # No configuration file tells: one text does.
+            self._dimension = int(known) if known else self._probe_dimension()
+        return self._dimension
+
+    def _probe_dimension(self) -> int:
+        return int(self.hooks.raw_encode(self, ["dimension"], EncodeOptions()).shape[1])
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """`"cosine"`, `"dot"`, `"euclidean"` or `"manhattan"`."""
+        return self._similarity
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, value: str) -> None:
+        if value not in SIMILARITIES:
+            raise OptionError(
+                f"similarity_fn_name must be one of {', '.join(SIMILARITIES)}, not {value!r}."
+            )
+        self._similarity = value
+
+    @property
+    def tensor_device(self) -> Any:
+        """The `torch.device` of the tensors it returns; None for the CPU."""
+        return getattr(self.runtime, "tensor_device", None)
+
+    def tokenize(self, texts: str | Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """The padded batch a runtime is given: `input_ids`, `attention_mask`, `token_type_ids`.
+
+        Each is int64 [texts, tokens]. Prompts are not added.
+        """
+        rows = check_texts([texts] if isinstance(texts, str) else texts)
+        tokenizer = self.tokenizer
+        if not rows:
+            empty = np.empty((0, 0), dtype=np.int64)
+            return dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), empty)
+        tokens = tokenizer.encode(rows)
+        batch = pad(tokens.ids, tokens.lengths, tokenizer.pad_id, tokenizer.padding_side)
+        return {
+            "input_ids": batch.input_ids,
+            "attention_mask": batch.attention_mask,
+            "token_type_ids": batch.token_type_ids,
+        }
+
+    # Encoding
+
+    def encode(self, texts: str | Sequence[str], **options: Any) -> Any:
+        """Embed texts, in their order.
+
+        Args:
+            texts: One text or a sequence of them.
+            prompt_name: Which of `model.prompts` to put in front of every text.
+            prompt: A prompt to use instead; `""` for none. Given prompt, then prompt name, then
+                the model's default.
+            batch_size: The most texts in one batch.
+            batch_tokens: The most tokens in one batch, padding included.
+            workers: How many batches run at once.
+            show_progress_bar: None shows it when logging is at INFO or below.
+            output_value: `"sentence_embedding"`, or `"token_embeddings"` for a list of
+                float32 [tokens, hidden].
+            precision: `"float32"`, `"int8"`, `"uint8"`, `"binary"` or `"ubinary"`; see
+                `core.quantize_embeddings`.
+            normalize_embeddings: Scale every embedding to length 1.
+            truncate_dim: Keep this many leading dimensions.
+            convert_to_tensor: Return a `torch.Tensor`.
+
+        Returns:
+            float32 [len(texts), dimension]; for a single text [dimension]. Equal texts give equal
+            rows.
+
+        Raises:
+            OptionError: An unknown option, or an input that is no string; the message names it.
+            PluginError: The backend failed.
+        """
+        single = isinstance(texts, str)
+        result = self.hooks.encode(
+            model=self,
+            texts=cast("Sequence[str]", [texts] if single else texts),
+            options=self._encode_options(options),
+        )
+        return result[0] if single else result
+
+    def encode_query(self, texts: str | Sequence[str], **options: Any) -> Any:
+        """`encode` with the prompt named `query`, if the model has one and none is given."""
+        return self.encode(texts, **self._with_prompt(options, _QUERY_PROMPTS))
+
+    def encode_document(self, texts: str | Sequence[str], **options: Any) -> Any:
+        """`encode` with the prompt named `document`, `passage` or `corpus`, the first there is."""
+        return self.encode(texts, **self._with_prompt(options, _DOCUMENT_PROMPTS))
+
+    def encode_stream(
+        self, texts: Iterable[str], *, window: int = STREAM_WINDOW, **options: Any
+    ) -> Iterator[Any]:
+        """Embed any number of texts in bounded memory.
+
+        Takes up to `window` texts at a time from the iterable, fewer where they are very long,
+        and yields one array for each such group, in order: float32 [at most window, dimension].
+        The other arguments are `encode`'s.
+
+        Raises:
+            OptionError: As `encode`; also for `precision="int8"` and `"uint8"`, whose ranges come
+                from all embeddings: stream float32 and use `core.quantize_embeddings` with ranges.
+        """
+        parsed = self._encode_options(options)
+        check_stream(texts, window, parsed)
+        return self._stream(iter(texts), window, parsed)
+
+    def _stream(self, source: Iterator[str], window: int, options: EncodeOptions) -> Iterator[Any]:
+        start = 0
+        while rows := take_window(source, window):
+            check_texts(rows, start)
+            yield self.hooks.encode(model=self, texts=rows, options=options)
+            start += len(rows)
+
+    def _encode_options(self, options: Mapping[str, Any]) -> EncodeOptions:
+        if not options:
+            return _DEFAULT_OPTIONS
+        check_names(options, field_names(EncodeOptions), "encode")
+        return EncodeOptions(**options)
+
+    def _with_prompt(self, options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+        given = dict(options)
+        if given.get("prompt") is None and given.get("prompt_name") is None:
+            given["prompt_name"] = next((name for name in names if name in self.prompts), None)
+        return given
+
+    def similarity(self, a: Any, b: Any) -> NDArray[np.float32]:
+        """Every row of `a` against every row of `b`: float32 [len(a), len(b)]."""
+        return similarity(a, b, self._similarity)
+
+    def similarity_pairwise(self, a: Any, b: Any) -> NDArray[np.float32]:
+        """Each row of `a` against the same row of `b`: float32 [len(a)]."""
+        return similarity_pairwise(a, b, self._similarity)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            **super().state(),
+            "prompts": self.prompts,
+            "default_prompt_name": self.default_prompt_name,
+            "truncate_dim": self.truncate_dim,
+            "similarity_fn_name": self.similarity_fn_name,
+        }

@@ -1,0 +1,1 @@
+"""The six operations: what `core` does around each hook."""

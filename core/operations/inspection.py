@@ -1,0 +1,184 @@
+"""What a model consists of, without opening (or downloading) its weights: behind `core info`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from core.architecture.architecture import Architecture
+from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
+from core.architecture.reading import read_architecture
+from core.artifacts.artifact import DTYPE_PRECISIONS, SIDECAR_SUFFIX
+from core.checkpoint.checkpoint import Checkpoint
+from core.errors import CoreError, ModelFormatError
+from core.files.weights import WEIGHT_FILES
+from core.operations.file_choice import companions, find_artifacts
+from core.plugin.capabilities import Capabilities
+from core.plugin.registry import registry
+
+#: Precision as file names tell it, for files without a sidecar.
+_PRECISIONS = (
+    (re.compile(r"_q?u?int8|_quantized"), "int8"),
+    (re.compile(r"_int4|_q4|_bnb4"), "int4"),
+    (re.compile(r"_fp16|_O4|_float16"), "fp16"),
+    (re.compile(r"_bf16"), "bf16"),
+)
+
+
+@dataclass(frozen=True)
+class FoundArtifact:
+    """A file a backend can load.
+
+    Attributes:
+        size: Bytes, its external data included; None where the Hub does not tell.
+        precision: From its sidecar, else from its name or config.json; None if neither tells.
+        default: Whether the backend loads it unless told otherwise.
+        operation: What made it, from its sidecar.
+        verification: Its sidecar's: cosines to what it was made from.
+    """
+
+    backend: str
+    file: str
+    size: int | None
+    precision: str | None
+    default: bool
+    operation: str | None = None
+    verification: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What `core info` prints; None where no file tells."""
+
+    model: str
+    commit: str | None
+    architecture: str | None
+    modules: list[str]
+    dimension: int | None
+    max_seq_length: int | None
+    similarity: str
+    truncate_dim: int | None
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    artifacts: list[FoundArtifact] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def inspect_model(source: Checkpoint) -> ModelInfo:
+    """Read configuration files and sidecars of a checkpoint, and nothing larger."""
+    architecture = read_architecture(source, weights=False)
+    return ModelInfo(
+        model=source.repo_id or source.name,
+        commit=source.commit,
+        architecture=architecture.model_type or None,
+        modules=describe_modules(architecture),
+        dimension=architecture.dimension or None,
+        max_seq_length=architecture.max_seq_length,
+        similarity=architecture.similarity_fn_name,
+        truncate_dim=architecture.truncate_dim,
+        prompts=dict(architecture.prompts),
+        default_prompt_name=architecture.default_prompt_name,
+        artifacts=list_artifacts(source, architecture),
+    )
+
+
+def describe_modules(architecture: Architecture) -> list[str]:
+    """One phrase a module, the transformer first."""
+    if architecture.is_static:
+        first = "StaticEmbedding"
+    else:
+        first = f"Transformer ({architecture.model_type or 'unknown'})"
+    return [first, *map(_describe, architecture.modules)]
+
+
+def _describe(module: Module) -> str:
+    if isinstance(module, Pooling):
+        prompt = "" if module.include_prompt else ", without the prompt"
+        return f"Pooling ({' + '.join(module.modes)}{prompt})"
+    if isinstance(module, Dense):
+        outputs, inputs = module.weight.shape
+        residual = ", residual" if module.use_residual else ""
+        return f"Dense ({inputs} to {outputs}, {module.activation}{residual})"
+    if isinstance(module, LayerNorm):
+        return "LayerNorm"
+    return "Normalize" if isinstance(module, Normalize) else type(module).__name__
+
+
+def list_artifacts(source: Checkpoint, architecture: Architecture) -> list[FoundArtifact]:
+    """Every file an installed backend can load, defaults first, backends in their order."""
+    found = []
+    for name in registry.names():
+        try:
+            capabilities = registry.backend(name).capabilities
+        except CoreError:
+            continue  # `core backends` tells what is wrong with it
+        if architecture.is_static:
+            files = [n for n in map(architecture.file, WEIGHT_FILES) if source.has(n)][:1]
+        else:
+            files = find_artifacts(source.names, capabilities, architecture.path)
+        for number, file in enumerate(files):
+            found.append(
+                _inspect_file(source, architecture, name, file, capabilities, default=number == 0)
+            )
+    return found
+
+
+def _inspect_file(
+    source: Checkpoint,
+    architecture: Architecture,
+    backend: str,
+    file: str,
+    capabilities: Capabilities,
+    *,
+    default: bool,
+) -> FoundArtifact:
+    sidecar = _read_sidecar(source, file)
+    verification = sidecar.get("verification")
+    return FoundArtifact(
+        backend=backend,
+        file=file,
+        size=_size(source, file, sidecar, capabilities),
+        precision=sidecar.get("precision") or _precision(file, architecture),
+        default=default,
+        operation=sidecar.get("operation"),
+        verification=verification if isinstance(verification, dict) else None,
+    )
+
+
+def _read_sidecar(source: Checkpoint, file: str) -> dict[str, Any]:
+    name = file + SIDECAR_SUFFIX
+    if not source.has(name):
+        return {}
+    try:
+        content: dict[str, Any] = source.read_json(name)
+    except ModelFormatError:
+        return {}  # another tool's file of that name
+    return content if "backend" in content else {}
+
+
+def _size(
+    source: Checkpoint, file: str, sidecar: dict[str, Any], capabilities: Capabilities
+) -> int | None:
+    listed = sidecar.get("files")
+    names = {file, *companions(file, source.names, capabilities)}
+    names |= {n for n in listed if isinstance(n, str)} if isinstance(listed, list) else set()
+    sizes = [source.size(name) for name in sorted(names) if source.has(name)]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def _precision(file: str, architecture: Architecture) -> str | None:
+    name = file.rpartition("/")[2]
+    for pattern, precision in _PRECISIONS:
+        if pattern.search(name):
+            return precision
+    if "/" in file.removeprefix(architecture.file("")):
+        return "fp32"  # an export's default
+    stated = architecture.config.get("dtype") or architecture.config.get("torch_dtype")
+    return DTYPE_PRECISIONS.get(
+        str(stated).removeprefix("torch."), "fp32" if stated is None else None
+    )

@@ -1,0 +1,127 @@
+"""Load: open a file that exists, or export one into the cache and open that."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from core.artifacts.artifact import Artifact
+from core.artifacts.cache import export_folder, finished, locked, record_finished
+from core.checkpoint.checkpoint import Checkpoint
+from core.errors import ArtifactNotFound, CoreError, PluginError
+from core.operations.calls import BackendCalls
+from core.operations.file_choice import find_artifacts
+from core.operations.opening import find_file
+from core.options import ExportOptions, LoadOptions
+from core.plugin.registry import registry
+
+logger = logging.getLogger("core")
+
+#: `Hooks.export` of a backend.
+Export = Callable[[Checkpoint, Path, ExportOptions], Artifact]
+
+_SHOWN_FILES = 12
+
+
+def find_or_export(
+    calls: BackendCalls, checkpoint: Checkpoint, options: LoadOptions, export: Export
+) -> tuple[Checkpoint, LoadOptions]:
+    """The files to open a model from, and options that name the one to load.
+
+    Raises:
+        ArtifactNotFound: There is none, and none can be made.
+    """
+    capabilities = calls.capabilities
+    no_file = checkpoint.names and checkpoint.architecture.is_static
+    if capabilities.source == "name" or no_file or not capabilities.file_names:
+        return checkpoint, options
+    name = find_file(calls, checkpoint, options)
+    if name is None:
+        checkpoint, name = _export_to_cache(calls, checkpoint, options, export)
+    return checkpoint, dataclasses.replace(options, file_name=name)
+
+
+def _export_to_cache(
+    calls: BackendCalls, checkpoint: Checkpoint, options: LoadOptions, export: Export
+) -> tuple[Checkpoint, str]:
+    """The checkpoint with an export in front of it, made unless it is cached, and the file to load.
+
+    Raises:
+        ArtifactNotFound: The backend makes none, `options` forbid it, or there is nothing to
+            export from.
+    """
+    name, capabilities = calls.name, calls.capabilities
+    if not capabilities.auto_export or options.export is False:
+        wanted = " or ".join(capabilities.file_names[:2])
+        why = " and export=False forbids making one" if options.export is False else ""
+        raise ArtifactNotFound(
+            f"{checkpoint} has no file the {name} backend can load ({wanted}){why}."
+            f"{_elsewhere(checkpoint, name)} It holds: {_shorten(checkpoint.names)}."
+        )
+    origin = capabilities.exports_from
+    # Asking for it now gives its install command before any work is done.
+    try:
+        if origin is not None:
+            registry.backend(origin)
+    except PluginError as error:
+        raise ArtifactNotFound(
+            f"{checkpoint} has no file the {name} backend can load, and exporting one needs the "
+            f"{origin} backend: {error}"
+        ) from error
+    how = ExportOptions(
+        trust_remote_code=options.trust_remote_code, config_kwargs=options.config_kwargs
+    )
+    folder = export_folder(checkpoint, name, calls.distribution, how)
+    with locked(folder):
+        names = [] if options.export is True else finished(folder)
+        if not names:
+            start = time.perf_counter()
+            artifact = _exported(name, checkpoint, lambda: export(checkpoint, folder, how))
+            _tell(checkpoint, artifact, time.perf_counter() - start, forced=bool(options.export))
+            names = [artifact.file_name]
+            record_finished(folder, names)
+    return checkpoint.overlay(folder), names[0]
+
+
+def _exported(name: str, checkpoint: Checkpoint, export: Callable[[], Artifact]) -> Artifact:
+    try:
+        return export()
+    except ArtifactNotFound as error:
+        raise ArtifactNotFound(
+            f"{checkpoint} has no file the {name} backend loads by default, and there is nothing "
+            f"to export one from: {error}"
+        ) from error
+
+
+def _tell(checkpoint: Checkpoint, artifact: Artifact, seconds: float, *, forced: bool) -> None:
+    """Say once that an export was made, and how to keep it."""
+    logger.warning(
+        "%s %s the %s backend: exported one in %.1f s to %s. To keep it with the model, save it: "
+        "model.save(path).",
+        checkpoint,
+        "was to be exported for" if forced else "has no file for",
+        artifact.backend,
+        seconds,
+        artifact.path,
+    )
+
+
+def _elsewhere(checkpoint: Checkpoint, name: str) -> str:
+    """Which other installed backends would find a file."""
+    found = []
+    for other in registry.names():
+        with suppress(CoreError):  # a broken one has its own message when it is named
+            if other != name and find_artifacts(
+                checkpoint.names, registry.backend(other).capabilities, checkpoint.architecture.path
+            ):
+                found.append(f"backend={other!r}")
+    return f" For {' or '.join(found)} it has one (--backend in the shell)." if found else ""
+
+
+def _shorten(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN_FILES]) + (", ..." if len(names) > _SHOWN_FILES else "")
+    return shown or "nothing"

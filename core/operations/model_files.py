@@ -1,0 +1,78 @@
+"""Which of a model's files are weights, and which are the configuration it cannot do without."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from core.architecture.writing import ModelSettings, write_configuration
+from core.artifacts.artifact import SIDECAR_SUFFIX
+from core.checkpoint.checkpoint import Checkpoint
+from core.files.staging import copy_file
+from core.files.weights import WEIGHT_FILES
+from core.plugin.known_backends import FOREIGN_WEIGHTS, KNOWN_FILES, OTHER_WEIGHTS
+
+_CONFIGURATION = (".json", ".model", "vocab.txt", "merges.txt")
+_MODULE_FOLDER = re.compile(r"\d+_\w+(/|$)")
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file holds weights or a compiled model, in any framework's format.
+
+    The record beside such a file counts as well.
+    """
+    file = name.removesuffix(SIDECAR_SUFFIX)
+    return any(fnmatchcase(n, pattern) for n in (name, file) for pattern in _PATTERNS)
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a file holds weights of a framework that no backend of this repository runs."""
+    return any(fnmatchcase(name, pattern) for pattern in FOREIGN_WEIGHTS)
+
+
+def belongs_to_model(name: str) -> bool:
+    """Whether a file is a part of some model, rather than something a user put beside it."""
+    module = _MODULE_FOLDER.match(name) is not None
+    return module or is_weights(name) or name.endswith(_CONFIGURATION)
+
+
+def configuration_names(source: Checkpoint) -> list[str]:
+    """What a directory needs beside a backend's file: configuration, tokenizer, small modules."""
+    architecture = source.architecture
+    if architecture.is_static:
+        own = {architecture.file(name) for name in WEIGHT_FILES}
+        return [n for n in source.names if n in own or not is_weights(n)]
+    folders = [f"{folder}/" for _, folder in architecture.entries[1:] if folder]
+    beside = architecture.file("")
+    kept = []
+    for name in source.names:
+        in_module = any(name.startswith(folder) for folder in folders)
+        at_top = "/" not in name or "/" not in name.removeprefix(beside)
+        if in_module or (at_top and not is_weights(name)):
+            kept.append(name)
+    return kept
+
+
+def stage_configuration(source: Checkpoint, tree: Path) -> None:
+    """Put into `tree` what a directory needs beside a backend's file to load on its own."""
+    for name in configuration_names(source):
+        if not name.startswith(".") and name != "README.md":
+            copy_file(source.path(name), tree / name)
+    architecture = source.architecture
+    write_configuration(tree, source, architecture, ModelSettings.of(architecture))
+
+
+def _patterns() -> tuple[str, ...]:
+    """Of every weight file, at the top and in any folder."""
+    found = {*OTHER_WEIGHTS, *FOREIGN_WEIGHTS}
+    for files in KNOWN_FILES.values():
+        for pattern, companions in files.items():
+            folder, slash, name = pattern.rpartition("/")
+            stem = name.rpartition(".")[0]
+            beside = (c.format(file=name, stem=stem) for c in companions)
+            found |= {pattern, *(f"{folder}{slash}{companion}" for companion in beside)}
+    return tuple(sorted(found | {f"*/{pattern}" for pattern in found}))
+
+
+_PATTERNS = _patterns()

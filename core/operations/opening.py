@@ -1,0 +1,72 @@
+"""Opening a model from a file that exists: choose the file, call the `load` hook."""
+
+from __future__ import annotations
+
+import os
+
+from core.checkpoint.checkpoint import Checkpoint
+from core.checkpoint.resolve import named_only, resolve
+from core.errors import OptionError
+from core.models.embedding import EmbeddingModel
+from core.operations.calls import BackendCalls
+from core.operations.file_choice import choose_artifact
+from core.operations.results import check_instance
+from core.options import LoadOptions, check_names
+
+
+def as_checkpoint(calls: BackendCalls, source: Checkpoint | str | os.PathLike[str]) -> Checkpoint:
+    """What a hook was given as a checkpoint; a backend of names needs no files."""
+    if isinstance(source, Checkpoint):
+        return source
+    if calls.capabilities.source == "name":
+        return named_only(source)
+    return resolve(source)
+
+
+def check_load(calls: BackendCalls, options: LoadOptions) -> None:
+    """Refuse what can be refused before a file is looked at.
+
+    Raises:
+        OptionError: The device or an option of the backend.
+    """
+    devices, device = calls.capabilities.devices, options.device
+    # With several devices the backend itself tells them apart.
+    only = devices[0] if len(devices) == 1 else None
+    if device and only and device.lower().partition(":")[0] != only.lower():
+        raise OptionError(
+            f"The {calls.name} backend computes on {only} only, not on {device!r}. Leave "
+            "out device, or choose another backend."
+        )
+    known = calls.capabilities.model_kwargs
+    check_names(options.model_kwargs, known, f"model_kwargs of the {calls.name} backend")
+
+
+def find_file(calls: BackendCalls, checkpoint: Checkpoint, options: LoadOptions) -> str | None:
+    """The file to load; None where the checkpoint has none, or another is to be made.
+
+    Raises:
+        ArtifactNotFound: The file that the options name is missing.
+        OptionError: They name one and ask for another.
+    """
+    if options.export is not True:
+        return choose_artifact(
+            checkpoint,
+            calls.name,
+            calls.capabilities,
+            file_name=options.file_name,
+            subfolder=options.subfolder,
+        )
+    if options.file_name is not None:
+        raise OptionError(
+            f"file_name={options.file_name!r} names a file that exists and export=True makes "
+            "another: pass one of them."
+        )
+    return None
+
+
+def open_file(calls: BackendCalls, files: Checkpoint, options: LoadOptions) -> EmbeddingModel:
+    """The model in `options.file_name`, as the `load` hook returns it."""
+    model: EmbeddingModel = calls.call(
+        "load", check_instance(EmbeddingModel), source=files, options=options
+    )
+    return model

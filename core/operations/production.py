@@ -1,0 +1,144 @@
+"""Around the hooks that write files: staging, verification, record and publication."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact, Verification
+from core.artifacts.publish import destination_of, publish_artifact
+from core.checkpoint.checkpoint import Checkpoint
+from core.errors import OptionError
+from core.files.staging import staging_directory
+from core.models.embedding import EmbeddingModel
+from core.operations.calls import BackendCalls
+from core.operations.file_choice import is_file_of
+from core.operations.model_files import stage_configuration
+from core.operations.results import check_artifact
+from core.operations.verification import check, verify
+from core.options import LoadOptions
+from core.plugin.capabilities import Capabilities
+
+logger = logging.getLogger("core")
+
+
+@dataclass(frozen=True)
+class Production:
+    """An artifact to be made.
+
+    Attributes:
+        operation: The hook that writes it: "export", "optimize" or "quantize".
+        source: What it is made from.
+        arguments: The hook's, given the staging directory.
+        load: Opens the result, from a checkpoint with it in front.
+        reference: Opens the model it must agree with; None leaves verification out.
+        min_cosine: As the operation's options have it.
+        trust_remote_code: Likewise.
+    """
+
+    operation: str
+    source: Checkpoint
+    arguments: Callable[[Path], dict[str, Any]]
+    load: Callable[[Checkpoint, LoadOptions], EmbeddingModel]
+    reference: Callable[[], AbstractContextManager[EmbeddingModel]] | None
+    min_cosine: float | None
+    trust_remote_code: bool
+
+
+def produce(
+    calls: BackendCalls, production: Production, target: str | os.PathLike[str] | None
+) -> Artifact:
+    """Have an artifact written to a staging directory, and publish it once it is verified.
+
+    Args:
+        calls: Of the backend that writes it.
+        target: As for `core.artifacts.publish.destination_of`.
+
+    Raises:
+        UnsupportedOperation: The backend does not have the operation.
+        VerificationError: The result does not agree; nothing is published.
+        OptionError: It would overwrite a file that is not an earlier artifact.
+    """
+    calls.check_implements(production.operation)
+    source = production.source
+    destination = destination_of(source, target)
+    with staging_directory(destination) as staging:
+        artifact = _written(calls, production, staging)
+        origin, weights = source, tuple[str, ...]()
+        if production.reference is not None:
+            with production.reference() as model:
+                origin, weights = model.source, model.weight_files
+                in_place = _is_at(destination, source)
+                made_from = weights if in_place else ()
+                check_overwritten(artifact, destination, calls.capabilities, made_from)
+                verification = _verified(artifact, production, model, source.overlay(staging))
+            artifact = dataclasses.replace(artifact, verification=verification)
+        record = artifact.sidecar(origin.identity(weights))
+        (staging / (artifact.file_name + SIDECAR_SUFFIX)).write_text(
+            json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        stage = None
+        if source.names and not _is_at(destination, source):
+            stage = functools.partial(stage_configuration, source)
+        publish_artifact(artifact, destination, stage)
+    source.list_again()
+    return dataclasses.replace(artifact, root=destination)
+
+
+def _written(calls: BackendCalls, production: Production, staging: Path) -> Artifact:
+    artifact: Artifact = calls.call(
+        production.operation,
+        functools.partial(check_artifact, staging=staging),
+        **production.arguments(staging),
+    )
+    return dataclasses.replace(
+        artifact, root=staging, backend=calls.name, operation=production.operation
+    )
+
+
+def _is_at(destination: Path, source: Checkpoint) -> bool:
+    own = source.directory
+    return own is not None and destination.resolve() == own.resolve()
+
+
+def _verified(
+    artifact: Artifact, production: Production, reference: EmbeddingModel, files: Checkpoint
+) -> Verification:
+    options = LoadOptions(
+        file_name=artifact.file_name, trust_remote_code=production.trust_remote_code
+    )
+    with production.load(files, options) as loaded:
+        verification = verify(reference, loaded)
+    warning = check(artifact, verification, production.min_cosine)
+    if warning:
+        logger.warning("%s", warning)
+    return verification
+
+
+def check_overwritten(
+    artifact: Artifact, destination: Path, capabilities: Capabilities, made_from: Sequence[str]
+) -> None:
+    """Refuse an artifact in the place of what it was made from, or of no file of its backend.
+
+    Raises:
+        OptionError: `file_name` or `file_suffix` names such a place.
+    """
+    name, *beside = artifact.all_files
+    taken = [n for n in (name, *beside) if (destination / n).exists()]
+    foreign = name in taken and not is_file_of(name, capabilities)
+    # Weights beside a file that is not there belong to something else.
+    foreign = foreign or (bool(taken) and name not in taken)
+    if foreign or set(taken) & set(made_from):
+        raise OptionError(
+            f"Writing {name} to {str(destination)!r} would overwrite {', '.join(taken)}, which is "
+            f"no earlier {artifact.operation} of the {artifact.backend} backend. Choose another "
+            "file_name or file_suffix, or another target. Nothing was changed."
+        )

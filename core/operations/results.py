@@ -1,0 +1,81 @@
+"""What a hook may return: each check says what is wrong with a result, or None."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.artifacts.artifact import Artifact
+from core.errors import ModelFormatError
+from core.files.paths import check_relative
+
+Check = Callable[[Any], str | None]
+
+
+_SHOWN_POSITIONS = 5
+
+
+def check_instance(kind: type) -> Check:
+    """Whether the result is a `kind`."""
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+
+    def check(result: Any) -> str | None:
+        if isinstance(result, kind):
+            return None
+        return f"returned {type(result).__name__}, not {article} {kind.__name__}"
+
+    return check
+
+
+def check_artifact(result: Any, staging: Path) -> str | None:
+    """An Artifact whose files lie in the staging directory."""
+    if not isinstance(result, Artifact):
+        return f"returned {type(result).__name__}, not an Artifact"
+    for name in result.all_files:
+        try:
+            check_relative(name, "a file of the artifact")
+        except ModelFormatError:
+            return f"named {name!r} as a file, which is outside its staging directory"
+    missing = [name for name in result.all_files if not (staging / name).is_file()]
+    return f"did not write {', '.join(missing)}" if missing else None
+
+
+def check_embeddings(result: Any, count: int, dimension: int | None) -> str | None:
+    """A writeable, finite float32 array [count, dimension]; None for any dimension."""
+    if not isinstance(result, np.ndarray):
+        return f"returned {type(result).__name__}, not a numpy array"
+    if result.ndim != 2 or len(result) != count:
+        return f"returned shape {list(result.shape)} for {count} texts, not [{count}, d]"
+    if dimension is not None and result.shape[1] != dimension:
+        return f"returned embeddings of {result.shape[1]} dimensions; the model has {dimension}"
+    if result.dtype != np.float32:
+        return f"returned {result.dtype}, not float32"
+    if not result.flags.writeable:
+        return "returned a read-only array; callers own their results"
+    # The sum of squares is cheap and, unlike a plain sum, warns of nothing. It is finite unless a
+    # value is bad or huge; only then is every row looked at.
+    if not math.isfinite(np.vdot(result, result)):
+        bad = np.flatnonzero(~np.isfinite(result).all(axis=1))
+        if len(bad):
+            shown = ", ".join(map(str, bad[:_SHOWN_POSITIONS]))
+            more = ", ..." if len(bad) > _SHOWN_POSITIONS else ""
+            return (
+                f"returned NaN or infinity for {len(bad)} of {count} texts "
+                f"(positions {shown}{more})"
+            )
+    return None
+
+
+def check_token_embeddings(result: Any, count: int) -> str | None:
+    """A list of `count` float32 arrays [tokens, hidden]."""
+    if not isinstance(result, list) or len(result) != count:
+        found = f"{len(result)} items" if isinstance(result, list) else type(result).__name__
+        return f"returned {found}, not a list of {count} arrays"
+    for position, row in enumerate(result):
+        if not isinstance(row, np.ndarray) or row.ndim != 2 or row.dtype != np.float32:
+            return f"returned something else than float32 [tokens, hidden] at position {position}"
+    return None

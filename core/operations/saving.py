@@ -1,0 +1,140 @@
+"""Save: a whole model directory, staged and put in place in one step."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import tokenizers
+
+from core.architecture.writing import ModelSettings, write_configuration
+from core.artifacts.artifact import SIDECAR_SUFFIX
+from core.checkpoint.checkpoint import Checkpoint
+from core.errors import CoreError, OptionError
+from core.files.files import LocalFiles
+from core.files.staging import (
+    copy_file,
+    explained_writes,
+    link_missing,
+    locked_directory,
+    put_in_place,
+    recover,
+    staging_directory,
+)
+from core.models.embedding import EmbeddingModel
+from core.operations.model_card import model_card
+from core.operations.model_files import (
+    belongs_to_model,
+    configuration_names,
+    is_foreign,
+    is_weights,
+)
+from core.options import CardData, SaveOptions
+
+
+def save_model(
+    model: EmbeddingModel,
+    directory: Path,
+    options: SaveOptions,
+    write: Callable[[Path], None],
+) -> Path:
+    """Stage a whole model directory and put it in the place of `directory` in one step.
+
+    Files of an existing directory that the model does not bring stay, unless they are weights of
+    another model. `write` adds the backend's own files.
+
+    Raises:
+        CoreError: Nothing can be written there; what was there is unchanged.
+    """
+    with explained_writes(directory):
+        target = directory.resolve()
+        if target.exists() and not target.is_dir():
+            raise OptionError(f"{str(directory)!r} is a file; a model is saved to a directory.")
+        recover(target)
+        with staging_directory(target) as tree:
+            stage_model(model, tree, target.name, options, write, existing=target)
+            with locked_directory(target.parent):
+                put_in_place(tree, target)
+        return directory
+
+
+def stage_model(
+    model: EmbeddingModel,
+    tree: Path,
+    name: str,
+    options: SaveOptions,
+    write: Callable[[Path], None],
+    existing: Path | None = None,
+) -> None:
+    """Write the whole model directory into `tree`; `name` is what its card calls it."""
+    source = model.source
+    names = _names_to_keep(source, options)
+    _check_space(source, names, tree)
+    for file in names:
+        copy_file(source.path(file), tree / file)
+    write(tree)
+    _copy_sidecar(model, tree)
+    if source.names:
+        ignored = getattr(model.runtime, "ignored_token", None)
+        settings = ModelSettings.of(model)
+        write_configuration(tree, source, source.architecture, settings, ignored)
+        _write_tokenizer(tree, model)
+    if existing is not None and existing.is_dir():
+        same = _same_model(existing, tree)
+        link_missing(existing, tree, leave_out=lambda n: not same and belongs_to_model(n))
+    card = tree / "README.md"
+    if not card.exists():
+        data = (options.card or CardData()).named(name)
+        card.write_text(model_card(model, data), encoding="utf-8")
+
+
+def _names_to_keep(source: Checkpoint, options: SaveOptions) -> list[str]:
+    if not options.keep_source:
+        return configuration_names(source)
+    if isinstance(source.files, LocalFiles) or source.repo_id is None:
+        return list(source.names)
+    return [name for name in source.names if not is_foreign(name)]
+
+
+def _copy_sidecar(model: EmbeddingModel, tree: Path) -> None:
+    """The record of what the model's file was made from stays with the file."""
+    name = f"{model.file_name}{SIDECAR_SUFFIX}"
+    written = model.file_name is not None and (tree / model.file_name).is_file()
+    if written and model.source.has(name) and not (tree / name).exists():
+        copy_file(model.source.path(name), tree / name)
+
+
+def _write_tokenizer(tree: Path, model: EmbeddingModel) -> None:
+    """Older models have vocabulary files only; with tokenizer.json they load without torch."""
+    place = tree / "tokenizer.json"
+    architecture = model.source.architecture
+    if architecture.is_static or place.exists() or not model.has_tokenizer:
+        return
+
+    copy = tokenizers.Tokenizer.from_str(model.tokenizer.backend.to_str())
+    copy.no_truncation()
+    copy.save(str(place))
+
+
+def _check_space(source: Checkpoint, names: list[str], tree: Path) -> None:
+    needed = sum(source.size(name) or 0 for name in names)
+    free = shutil.disk_usage(tree).free
+    if needed > free:
+        raise CoreError(
+            f"The disk is full: the model has {needed:,} bytes and {free:,} are free on the file "
+            f"system of {tree.parents[1]}. Free space or choose another directory. Nothing was "
+            "changed."
+        )
+
+
+def _same_model(existing: Path, tree: Path) -> bool:
+    """Whether the weights two directories have in common are the same."""
+    old, new = (
+        {name for name in LocalFiles(folder).names() if is_weights(name)}
+        for folder in (existing, tree)
+    )
+    if old & new:
+        return any(filecmp.cmp(existing / n, tree / n, shallow=False) for n in old & new)
+    return not old

@@ -1,0 +1,1 @@
+"""Backends and wrapping plugins: found, checked and put into one call."""

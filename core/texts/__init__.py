@@ -1,0 +1,1 @@
+"""Texts in: checked inputs, text files, calibration texts."""

@@ -1,0 +1,131 @@
+"""Texts to calibrate static quantisation with: a sequence, a file, or a dataset of the Hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import OptionError
+from core.texts.inputs import check_texts
+from core.texts.text_files import TEXT_SUFFIXES, read_text_file
+
+#: What a named dataset needs beside its name; all of them or, for a known dataset, none.
+DATASET_ARGUMENTS = ("dataset_config_name", "dataset_split", "column_name")
+
+
+#: Configuration, split and text column of datasets that may be named alone.
+KNOWN_DATASETS = {
+    "glue": ("sst2", "train", "sentence"),
+    "nyu-mll/glue": ("sst2", "train", "sentence"),
+}
+
+
+#: A dataset is not read further than this unless `num_samples` asks for more.
+DATASET_TEXTS = 1_000
+
+
+_SHUFFLE_SEED = 42
+
+
+def read_calibration(calibration: Any, given: dict[str, Any]) -> list[str]:
+    """The calibration texts that `core.quantize` was given.
+
+    Args:
+        calibration: A sequence of texts; a `.txt` file (one text a line, blank lines skipped) or
+            a `.jsonl` file; or the name of a dataset, which needs the library `datasets`. Blank
+            texts are left out.
+        given: The operation's other options. What belongs to reading is taken out of it: `field`
+            (of each `.jsonl` line, "text" by default), and `dataset_config_name`, `dataset_split`
+            and `column_name`. `num_samples` is read and stays: it bounds how much of a dataset
+            is loaded.
+
+    Raises:
+        OptionError: No texts, an unreadable file, or a dataset that cannot be loaded.
+    """
+    field = given.pop("field", None)
+    dataset = [given.pop(name, None) for name in DATASET_ARGUMENTS]
+    num_samples = given.get("num_samples") or _configured_samples(given.get("config"))
+    path = _as_path(calibration)
+    if path is not None:
+        _refuse(dataset, "a dataset", f"the file {str(path)!r}")
+        texts = [text for text in read_text_file(path, field or "text") if text.strip()]
+    elif isinstance(calibration, str):
+        if field is not None:
+            raise OptionError(f"field={field!r} belongs to a .jsonl file, not to a dataset.")
+        texts = _read_dataset(calibration, dataset, num_samples or DATASET_TEXTS)
+    else:
+        _refuse([*dataset, field], "a dataset or file", "a sequence of texts")
+        if not isinstance(calibration, Iterable):
+            raise OptionError(
+                f"calibration is {calibration!r}: give a sequence of texts, a .txt or .jsonl file, "
+                "or the name of a dataset."
+            )
+        texts = [text for text in check_texts(calibration) if text.strip()]
+    if not texts:
+        raise OptionError(f"No calibration texts in {_shown(calibration)}: give a few hundred.")
+    return texts
+
+
+def _configured_samples(config: Any) -> int | None:
+    """`num_samples` of a quantization's configuration, a mapping or an object."""
+    if isinstance(config, Mapping):
+        return config.get("num_samples")
+    found = getattr(config, "num_samples", None)
+    return found if isinstance(found, int) else None
+
+
+def _as_path(calibration: Any) -> Path | None:
+    """A file the caller means; anything else that is text names a dataset."""
+    if not isinstance(calibration, str | os.PathLike):
+        return None
+    path = Path(os.fspath(calibration)).expanduser()
+    if isinstance(calibration, os.PathLike) or path.suffix in TEXT_SUFFIXES or path.is_file():
+        return path
+    return None
+
+
+def _refuse(arguments: list[Any], belongs: str, given: str) -> None:
+    if any(value is not None for value in arguments):
+        names = ", ".join((*DATASET_ARGUMENTS, "field")[: len(arguments)])
+        raise OptionError(f"{names} describe {belongs}; calibration is {given}.")
+
+
+def _read_dataset(name: str, arguments: list[Any], count: int) -> list[str]:
+    missing = [n for n, v in zip(DATASET_ARGUMENTS, arguments, strict=True) if v is None]
+    if len(missing) == len(DATASET_ARGUMENTS) and name in KNOWN_DATASETS:
+        arguments = list(KNOWN_DATASETS[name])
+    elif missing:
+        raise OptionError(
+            f"calibration={name!r} is no file here, so it names a dataset, which also needs "
+            f"{', '.join(missing)} (only {', '.join(KNOWN_DATASETS)} go without). For a file, give "
+            "the path of a .txt or .jsonl file that exists."
+        )
+    try:
+        import datasets
+    except ImportError as error:
+        raise OptionError(
+            f"calibration={name!r} names a dataset, which needs `pip install datasets`. Or give "
+            "texts as a list, a .txt or a .jsonl file."
+        ) from error
+    config, split, column = arguments
+    try:
+        rows = datasets.load_dataset(name, config, split=split)
+    except Exception as error:  # a library of many layers: any of them can fail
+        raise OptionError(
+            f"The dataset {name!r} ({config!r}, split {split!r}) could not be loaded: {error}"
+        ) from error
+    if column not in rows.column_names:
+        raise OptionError(
+            f"The dataset {name!r} has no column {column!r}; it has {', '.join(rows.column_names)}."
+        )
+    # Data sets are often sorted by label or source: a seeded sample stands for all of it.
+    sample = rows.shuffle(seed=_SHUFFLE_SEED).select(range(min(count, len(rows))))
+    return list(check_texts(list(sample[column])))
+
+
+def _shown(calibration: Any) -> str:
+    if isinstance(calibration, str | os.PathLike):
+        return repr(os.fspath(calibration))
+    return f"the {type(calibration).__name__} given"

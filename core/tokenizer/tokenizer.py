@@ -1,0 +1,195 @@
+"""Texts to token ids, with one immutable `tokenizers.Tokenizer`.
+
+Padding and truncation of tokenizer.json are overridden once, at load, and nothing is changed
+afterwards: that is what lets many threads encode at once. Padding is not the tokenizer's work at
+all: rows are padded when batches are cut.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import tokenizers
+import tokenizers.normalizers
+from numpy.typing import NDArray
+
+from core.tokenizer.prefix import safe_cut
+
+# Encodings carry strings and masks, many times a text's size; a bounded number lives at once.
+_CHUNK_TEXTS = 1_024
+
+
+_CHUNK_CHARACTERS = 500_000
+
+
+# Of a long text so many characters a token are tokenized first; English has 4 to 5.
+_CHARACTERS_PER_TOKEN = 6
+
+
+@dataclass(frozen=True)
+class TokenizedTexts:
+    """Token ids of many texts, end to end.
+
+    Attributes:
+        ids: int32 [sum of lengths].
+        lengths: int64 [texts].
+    """
+
+    ids: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+
+    def reorder(self, order: NDArray[np.int64]) -> TokenizedTexts:
+        """The same texts in another order."""
+        starts = np.cumsum(self.lengths) - self.lengths
+        lengths = self.lengths[order]
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        # Position inside its text, plus where that text starts.
+        source = np.arange(total) - np.repeat(ends - lengths, lengths)
+        source += np.repeat(starts[order], lengths)
+        return TokenizedTexts(self.ids[source], lengths)
+
+
+class Tokenizer:
+    """Tokenizes with truncation to `max_length` tokens, special tokens included.
+
+    Attributes:
+        max_length: In tokens, or None for no limit.
+        pad_id: The padding token's id.
+        padding_side: "right" or "left".
+    """
+
+    def __init__(
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        *,
+        max_length: int | None = None,
+        pad_id: int = 0,
+        padding_side: str = "right",
+        truncation_side: str = "right",
+        add_special_tokens: bool = True,
+    ) -> None:
+        tokenizer.no_padding()
+        self._window = 0
+        if max_length is None:
+            tokenizer.no_truncation()
+        else:
+            reserved = tokenizer.num_special_tokens_to_add(False) if add_special_tokens else 0
+            self._window = max(max_length, reserved)
+            tokenizer.enable_truncation(self._window, direction=truncation_side)
+        self._tokenizer = tokenizer
+        self._special = add_special_tokens
+        self._truncation_side = truncation_side
+        self.max_length = max_length
+        self.pad_id = pad_id
+        self.padding_side = padding_side
+
+    def with_max_length(self, max_length: int | None) -> Tokenizer:
+        """A copy that truncates elsewhere; this one stays as it is."""
+        return Tokenizer(
+            tokenizers.Tokenizer.from_str(self._tokenizer.to_str()),
+            max_length=max_length,
+            pad_id=self.pad_id,
+            padding_side=self.padding_side,
+            truncation_side=self._truncation_side,
+            add_special_tokens=self._special,
+        )
+
+    def encode(self, texts: Sequence[str]) -> TokenizedTexts:
+        """Token ids of `texts`, in their order.
+
+        Of texts far longer than `max_length` only a prefix is tokenized, where that provably
+        gives the same ids (core/prefix.py).
+        """
+        if len(texts) == 1:  # a query: no time to lose on counting
+            (row,) = self._rows(texts)
+            return TokenizedTexts(np.array(row, np.int32), np.array([len(row)], np.int64))
+        chunks: list[NDArray[np.int32]] = []
+        lengths: list[int] = []
+        for chunk in self._chunks(texts):
+            rows = self._rows(chunk)
+            lengths += map(len, rows)
+            chunks.append(np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32))
+        return TokenizedTexts(
+            np.concatenate(chunks) if chunks else np.empty(0, np.int32),
+            np.asarray(lengths, dtype=np.int64),
+        )
+
+    def _chunks(self, texts: Sequence[str]) -> Iterator[Sequence[str]]:
+        sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+        if self._window:
+            np.minimum(sizes, 2 * self._prefix_length, out=sizes)
+        ends = np.cumsum(sizes)
+        start = 0
+        while start < len(texts):
+            full = int(ends[start] - sizes[start]) + _CHUNK_CHARACTERS
+            stop = int(np.searchsorted(ends, full, side="right"))
+            stop = min(max(stop, start + 1), start + _CHUNK_TEXTS)
+            yield texts[start:stop]
+            start = stop
+
+    @property
+    def _prefix_length(self) -> int:
+        return max(self._window * _CHARACTERS_PER_TOKEN, 64)
+
+    @cached_property
+    def _cut(self) -> re.Pattern[str] | None:
+        right = self._window and self._truncation_side == "right"
+        return safe_cut(self._tokenizer) if right else None
+
+    def _rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, from a prefix of the long ones as far as that fills the window."""
+        size = self._prefix_length
+        # Cutting pays when much is cut off.
+        longest = max(map(len, texts))
+        if not self._window or longest < 2 * size or self._cut is None:
+            return self._tokenize(texts)
+        prefixes = [self._prefix(text, size) for text in texts]
+        rows = self._tokenize(prefixes)
+        open_ends = list(range(len(texts)))
+        while True:
+            open_ends = [
+                i
+                for i in open_ends
+                if len(rows[i]) < self._window and len(prefixes[i]) < len(texts[i])
+            ]
+            if not open_ends:
+                return rows
+            size *= 4
+            for i in open_ends:
+                prefixes[i] = self._prefix(texts[i], size)
+            longer = self._tokenize([prefixes[i] for i in open_ends])
+            for i, row in zip(open_ends, longer, strict=True):
+                rows[i] = row
+
+    def _prefix(self, text: str, size: int) -> str:
+        if len(text) < 2 * size or self._cut is None:
+            return text
+        # The lookahead sees nothing past the end of the range, so that is no place to cut.
+        match = self._cut.search(text, size, 2 * size)
+        return text[: match.start()] if match else text
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._special)
+        return [encoding.ids for encoding in encodings]
+
+    def prompt_length(self, prompt: str) -> int:
+        """How many leading tokens of a text belong to the prompt in front of it.
+
+        The prompt is tokenized alone; a closing special token is not counted.
+        """
+        if not prompt:
+            return 0
+        encoding = self._tokenizer.encode(prompt, add_special_tokens=self._special)
+        closing = bool(encoding.special_tokens_mask) and encoding.special_tokens_mask[-1] == 1
+        return len(encoding.ids) - int(closing)
+
+    @property
+    def backend(self) -> tokenizers.Tokenizer:
+        """The underlying tokenizer. Do not change it: other threads use it."""
+        return self._tokenizer

@@ -1,0 +1,82 @@
+"""A torch module in a form an exporter can trace; shared by the backends that export from one.
+
+torch and transformers are imported inside: `core` runs without them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from core.checkpoint.checkpoint import Checkpoint
+from core.errors import CoreError, UnsupportedOperation
+from core.machine.quiet import quiet_transformers
+from torch_backend.masks import traceable_masks
+
+
+def last_hidden_state(module: Any, names: Sequence[str]) -> tuple[Any, tuple[Any, ...]]:
+    """A torch module that takes int64 [batch, tokens] tensors in the order of `names` and returns
+    the last hidden state [batch, tokens, hidden], and example inputs for it."""
+    import torch
+
+    extra = (
+        {"use_cache": False} if "use_cache" in inspect.signature(module.forward).parameters else {}
+    )
+
+    class LastHiddenState(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *tensors: torch.Tensor) -> Any:
+            inputs = dict(zip(names, tensors, strict=True))
+            return self.module(**inputs, **extra).last_hidden_state
+
+    module.float()
+    example = {name: torch.zeros((2, 16), dtype=torch.int64) for name in names}
+    example["input_ids"] += 3
+    # Padding on both sides: a mask of ones only would be traced as no mask.
+    example["attention_mask"][0, :12] = example["attention_mask"][1, 2:] = 1
+    return LastHiddenState().eval(), tuple(example.values())
+
+
+@contextmanager
+def tracing(source: Checkpoint, wanted: str) -> Iterator[None]:
+    """Around the tracer: without gradients and warnings, and what it cannot trace explained.
+
+    The tracer warns of constants that may depend on the traced shape. The verification of every
+    export looks for them: it runs other shapes.
+
+    Raises:
+        UnsupportedOperation: The tracer failed.
+    """
+    import warnings
+
+    import torch
+
+    try:
+        with (
+            torch.no_grad(),
+            quiet_transformers(),
+            warnings.catch_warnings(),
+            traceable_masks(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    except CoreError:
+        raise
+    except Exception as error:
+        kind = source.architecture.model_type or "unknown architecture"
+        reason = str(error).strip().split("\n")[0][:300]
+        mend = "Use the torch backend."
+        if not source.architecture.config.get("is_encoder_decoder"):  # Optimum takes those whole
+            mend = (
+                "Try exporter='optimum', which knows more architectures and needs "
+                "`pip install core[optimum]`; or use the torch backend."
+            )
+        raise UnsupportedOperation(
+            f"{source} ({kind}) cannot be traced into {wanted}: {type(error).__name__}: {reason}. "
+            f"{mend}"
+        ) from error
