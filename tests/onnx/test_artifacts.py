@@ -25,7 +25,7 @@ from core.architecture.batch import TokenBatch
 from core.engine.batching import pad
 from core.errors import OptionError, UnsupportedOperation
 from core.operations.verification import compare
-from onnx_backend import storage
+from onnx_backend import files
 from onnx_backend.model_file import read_model_file
 from tests.tiny_models import SPECS
 

@@ -21,7 +21,7 @@ from core.architecture.modules import (
     run_modules,
 )
 from core.engine.batching import pad
-from onnx_backend.pooling import DevicePooler, pooling_graph
+from onnx_backend.modules import DevicePooler, pooling_graph
 from onnx_backend.session import OnnxRuntime
 
 RANDOM = np.random.default_rng(7)

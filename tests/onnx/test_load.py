@@ -374,7 +374,7 @@ def test_many_threads_share_one_model(tiny: Path) -> None:
 def test_two_runtimes_side_by_side_are_an_error(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from onnx_backend import providers
+    from onnx_backend import device
 
     # What pip leaves when onnxruntime-gpu is installed over onnxruntime.
     metadata = tmp_path / "site/onnxruntime_gpu-1.32.0.dist-info/METADATA"

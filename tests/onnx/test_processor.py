@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onnx_backend.processor import better_preset, choose_preset
+from onnx_backend.presets import better_preset, choose_preset
 
 
 @pytest.mark.parametrize(

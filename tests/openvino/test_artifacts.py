@@ -237,7 +237,7 @@ def test_calibration_texts_are_picked_before_they_are_tokenized() -> None:
 
 
 def test_recipes_have_a_plain_form() -> None:
-    from openvino_backend.recipe import Recipe
+    from openvino_backend.presets import Recipe
 
     recipe = Recipe()
     assert json.loads(json.dumps(recipe.as_json())) == recipe.as_json()

@@ -187,7 +187,7 @@ def test_a_graph_of_fixed_shape_is_filled_and_cut(tiny: Path) -> None:
 
 
 def test_shapes_seen_by_the_runtime_are_bounded() -> None:
-    from openvino_backend.shapes import round_up
+    from openvino_backend.kernels.shapes import round_up
 
     assert len({round_up(count) for count in range(1, 513)}) <= 96
     assert all(0 <= round_up(n) - n <= n / 16 for n in range(1, 2_000))

@@ -79,7 +79,9 @@ def test_the_page_works_from_top_to_bottom(environment: dict[str, str]) -> None:
     assert len(rows["after"]) == 256
     assert rows["after"] == rows["traced"] != rows["before"]
     assert list((package / "dist").glob("core_bag_of_words_backend-0.1.0-*.whl"))
-    program = "\n".join([*python, "import core.plugin.hookspecs", "assert metrics.texts.total() == 2"])
+    program = "\n".join(
+        [*python, "import core.plugin.hookspecs", "assert metrics.texts.total() == 2"]
+    )
     done = subprocess.run(
         ["python", "-c", program], env=environment, capture_output=True, text=True, check=False
     )

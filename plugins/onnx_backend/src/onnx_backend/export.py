@@ -14,9 +14,9 @@ from core.files.paths import check_relative
 from core.machine.process_wide import process_wide
 from core.operations.origin import open_source
 from core.options import check_names
-from onnx_backend.half import to_half
+from onnx_backend.files import versions, write_model
 from onnx_backend.plugin import EXPORTS_FROM
-from onnx_backend.storage import versions, write_model
+from onnx_backend.rewriting.half import to_half
 from torch_backend.traceable import last_hidden_state, tracing
 
 EXPORTERS = ("direct", "optimum")

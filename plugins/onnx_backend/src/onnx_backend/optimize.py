@@ -15,13 +15,8 @@ from typing import Any
 from core import Artifact, EmbeddingModel, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.options import check_names
-from onnx_backend.fusion import FUSION_SWITCHES, fusion_options
-from onnx_backend.half import to_half
-from onnx_backend.providers import CPU, CUDA, available_providers, import_runtime
-from onnx_backend.quiet import quiet_tools
-from onnx_backend.session import OnnxRuntime
-from onnx_backend.shapes import RuntimeShapes
-from onnx_backend.storage import (
+from onnx_backend.device import CPU, CUDA, available_providers, import_runtime
+from onnx_backend.files import (
     derived_name,
     onnx_file,
     plain_path,
@@ -29,6 +24,11 @@ from onnx_backend.storage import (
     save_model,
     versions,
 )
+from onnx_backend.quiet import quiet_tools
+from onnx_backend.rewriting.fusion import FUSION_SWITCHES, fusion_options
+from onnx_backend.rewriting.half import to_half
+from onnx_backend.rewriting.values import RuntimeShapes
+from onnx_backend.session import OnnxRuntime
 
 logger = logging.getLogger("core")
 

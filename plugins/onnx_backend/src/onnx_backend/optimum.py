@@ -9,8 +9,8 @@ import onnx
 
 from core import Checkpoint, ExportOptions
 from core.errors import UnsupportedOperation
+from onnx_backend.files import versions
 from onnx_backend.graph import KNOWN_INPUTS
-from onnx_backend.storage import versions
 
 
 def export_with_optimum(

@@ -11,13 +11,8 @@ from typing import Any
 from core import Artifact, EmbeddingModel, QuantizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.options import check_names
-from onnx_backend.calibrate import TextReader
-from onnx_backend.model_file import QUANTIZED_OPERATORS
-from onnx_backend.processor import better_preset, choose_preset
-from onnx_backend.quiet import quiet_calibration, quiet_tools
-from onnx_backend.session import OnnxRuntime
-from onnx_backend.shapes import state_types
-from onnx_backend.storage import (
+from onnx_backend.calibration import TextReader
+from onnx_backend.files import (
     derived_name,
     onnx_file,
     plain_path,
@@ -26,6 +21,11 @@ from onnx_backend.storage import (
     versions,
     write_model,
 )
+from onnx_backend.model_file import QUANTIZED_OPERATORS
+from onnx_backend.presets import better_preset, choose_preset
+from onnx_backend.quiet import quiet_calibration, quiet_tools
+from onnx_backend.rewriting.values import state_types
+from onnx_backend.session import OnnxRuntime
 
 logger = logging.getLogger("core")
 

@@ -16,9 +16,9 @@ from core.architecture.modules import Dense, Normalize, Pooling, run_modules
 from core.engine.runtime import as_numpy
 from core.errors import BackendLoadError, ModelFormatError, OptionError, UnsupportedOperation
 from core.machine.cpus import available_cpus
+from onnx_backend.device import CPU, Provider, choose_provider, import_runtime
 from onnx_backend.graph import Graph, describe_graph
 from onnx_backend.model_file import ModelFile, external_files, read_model_file
-from onnx_backend.providers import CPU, Provider, choose_provider, import_runtime
 
 logger = logging.getLogger("core")
 
@@ -78,7 +78,7 @@ class OnnxRuntime(Runtime):
         if pool_on_device is None:
             pool_on_device = provider.name != CPU
         if pool_on_device and self.graph.tokens is not None:
-            from onnx_backend.pooling import DevicePooler
+            from onnx_backend.modules import DevicePooler
 
             self._pooler = DevicePooler(architecture.modules, sessions.open_bytes)
 

@@ -8,8 +8,8 @@ from typing import Any
 from core.errors import OptionError
 from core.options import check_names, check_positive
 from openvino_backend.imports import import_nncf
+from openvino_backend.presets import is_number, require
 from openvino_backend.quiet import quiet
-from openvino_backend.recipe import is_number, require
 
 #: nncf compresses every layer to int8 row by row, and takes nothing else there.
 _OPTIONS = {"int8": ("mode",), "int4": ("mode", "ratio", "group_size", "all_layers")}

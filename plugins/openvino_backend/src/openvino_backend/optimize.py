@@ -7,7 +7,6 @@ from pathlib import Path
 from core import Artifact, EmbeddingModel, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.options import check_names
-from openvino_backend.fusion import append_modules
 from openvino_backend.graph import (
     graph_names,
     graph_precision,
@@ -17,6 +16,7 @@ from openvino_backend.graph import (
     write_graph,
 )
 from openvino_backend.imports import openvino
+from openvino_backend.modules import append_modules
 from openvino_backend.naming import derived_name
 
 LEVELS = ("fp16", "fused")

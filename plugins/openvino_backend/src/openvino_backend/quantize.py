@@ -18,6 +18,7 @@ from core.machine.processor import INT8_INSTRUCTIONS, processor_flags
 from core.texts.calibration import DATASET_ARGUMENTS
 from openvino_backend.calibration import calibration_batches, choose_texts, feed
 from openvino_backend.compress import compress_weights, compression_settings
+from openvino_backend.device import PRECISION_HINT
 from openvino_backend.graph import (
     graph_names,
     graph_precision,
@@ -28,9 +29,8 @@ from openvino_backend.graph import (
 )
 from openvino_backend.imports import import_nncf, openvino
 from openvino_backend.naming import derived_name
+from openvino_backend.presets import Recipe, read_recipe
 from openvino_backend.quiet import quiet
-from openvino_backend.recipe import Recipe, read_recipe
-from openvino_backend.settings import PRECISION_HINT
 
 logger = logging.getLogger("core")
 

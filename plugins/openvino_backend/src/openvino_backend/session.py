@@ -15,7 +15,15 @@ from core.architecture.modules import Normalize, run_modules, unit_length
 from core.engine.runtime import as_numpy
 from core.errors import ModelFormatError, OptionError, UnsupportedOperation
 from core.machine.cpus import available_cpus
-from openvino_backend.fusion import append_modules
+from openvino_backend.device import (
+    PRECISION_HINT,
+    SCHEDULING,
+    check_properties,
+    choose_device,
+    is_virtual,
+    read_ov_config,
+    with_precision,
+)
 from openvino_backend.graph import (
     graph_files,
     input_names,
@@ -27,17 +35,9 @@ from openvino_backend.graph import (
     token_output,
 )
 from openvino_backend.imports import openvino
-from openvino_backend.kernels import compile_bounded
-from openvino_backend.settings import (
-    PRECISION_HINT,
-    SCHEDULING,
-    check_properties,
-    choose_device,
-    is_virtual,
-    read_ov_config,
-    with_precision,
-)
-from openvino_backend.shapes import Shape
+from openvino_backend.kernels.cache import compile_bounded
+from openvino_backend.kernels.shapes import Shape
+from openvino_backend.modules import append_modules
 
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 

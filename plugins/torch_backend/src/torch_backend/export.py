@@ -10,7 +10,7 @@ import core
 from core import Artifact, Checkpoint, ExportOptions, LoadOptions
 from core.errors import OptionError
 from core.options import check_names
-from torch_backend.storage import write_module
+from torch_backend.files import write_module
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -10,10 +10,10 @@ import torch
 from core import Artifact, EmbeddingModel, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.options import check_names
+from torch_backend.compiled import COMPILE_OPTIONS, Recipe, check_compile_options
 from torch_backend.export import DTYPES
-from torch_backend.recipe import COMPILE_OPTIONS, Recipe, check_compile_options
+from torch_backend.files import write_module
 from torch_backend.session import TorchRuntime
-from torch_backend.storage import write_module
 
 LEVELS = ("compile", "fp16", "bf16")
 

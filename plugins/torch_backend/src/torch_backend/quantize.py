@@ -10,9 +10,9 @@ import torch
 from core import Artifact, EmbeddingModel, QuantizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.options import check_names
-from torch_backend.int8 import SCHEME, check_supported, metadata, quantize_linears
+from torch_backend.files import write_module
+from torch_backend.kernels.int8 import SCHEME, check_supported, metadata, quantize_linears
 from torch_backend.session import TorchRuntime
-from torch_backend.storage import write_module
 
 PRESETS = ("int8", SCHEME)
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from core import EmbeddingModel
-from torch_backend.recipe import is_recipe, read_recipe
+from torch_backend.compiled import is_recipe, read_recipe
 from torch_backend.weights import weight_files
 
 

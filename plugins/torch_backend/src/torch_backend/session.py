@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.architecture.modules import run_modules
 from core.errors import OptionError, UnsupportedOperation
-from torch_backend.blocked_weights import use_blocked_weights
-from torch_backend.threads import limit_threads, single_threaded
+from torch_backend.kernels.blocked_weights import use_blocked_weights
+from torch_backend.kernels.threads import limit_threads, single_threaded
 from torch_backend.weights import open_transformer
 
 DTYPES = {

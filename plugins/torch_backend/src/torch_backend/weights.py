@@ -20,8 +20,8 @@ from core import Architecture, Checkpoint, LoadOptions
 from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
 from core.files.weights import check_safetensors
 from core.machine.quiet import quiet_transformers
-from torch_backend.recipe import is_recipe, read_recipe
-from torch_backend.storage import QUANTIZATION, read_metadata, stored_dtype
+from torch_backend.compiled import is_recipe, read_recipe
+from torch_backend.files import QUANTIZATION, read_metadata, stored_dtype
 
 _DEFAULT_NAMES = (
     "model.safetensors",
@@ -96,7 +96,7 @@ def open_transformer(
     files = tuple(weight_files(source, file_name))
     metadata = read_metadata(source.path(file_name)) if file_name.endswith(".safetensors") else {}
     if QUANTIZATION in metadata:
-        from torch_backend.int8 import open_quantized
+        from torch_backend.kernels.int8 import open_quantized
 
         if dtype not in (None, "auto", torch.float32):
             raise OptionError(

@@ -13,7 +13,7 @@ from typing import Any
 from core.errors import OptionError
 from core.options import check_names
 from openvino_backend.imports import openvino
-from openvino_backend.kernels import GRAPH_CACHE
+from openvino_backend.kernels.cache import GRAPH_CACHE
 
 #: Devices that pass work on to others, named after a colon.
 _VIRTUAL = ("AUTO", "MULTI", "HETERO", "BATCH")

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from onnx_backend.providers import CPU, import_runtime
-from onnx_backend.storage import save_model
+from onnx_backend.device import CPU, import_runtime
+from onnx_backend.files import save_model
 
 # Primes that no layer is wide: equal sizes in this run are equal in every run.
 _BATCH, _TOKENS = 5, 13

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from onnx_backend.shapes import state_types
+from onnx_backend.rewriting.values import state_types
 
 
 def to_half(model: Any, scratch: Path) -> Any:

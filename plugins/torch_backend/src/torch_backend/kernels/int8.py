@@ -17,8 +17,8 @@ import torch
 
 from core import Checkpoint
 from core.errors import ModelFormatError, UnsupportedOperation
-from torch_backend.row_counts import fill_rows
-from torch_backend.storage import QUANTIZATION
+from torch_backend.files import QUANTIZATION
+from torch_backend.kernels.row_counts import fill_rows
 
 SCHEME = "int8-dynamic"
 _SCALE = "weight_scale"

@@ -1,0 +1,1 @@
+"""Kernels and their caches: what only this runtime needs."""
