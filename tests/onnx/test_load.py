@@ -381,7 +381,7 @@ def test_two_runtimes_side_by_side_are_an_error(
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.32.0\n")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    providers.import_runtime.cache_clear()
+    device.import_runtime.cache_clear()
     try:
         with pytest.raises(
             BackendLoadError,
@@ -389,7 +389,7 @@ def test_two_runtimes_side_by_side_are_an_error(
         ):
             core.load(tiny, backend="onnx")
     finally:
-        providers.import_runtime.cache_clear()
+        device.import_runtime.cache_clear()
 
 
 def test_loading_imports_nothing_heavy(tiny: Path) -> None:

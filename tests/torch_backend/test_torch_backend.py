@@ -16,7 +16,7 @@ import core
 from core.engine.similarity import similarity_pairwise
 from tests.conftest import copy_model
 from tests.tiny_models import SPECS
-from torch_backend import kernels.blocked_weights, row_counts
+from torch_backend.kernels import blocked_weights, row_counts
 
 TEXTS = ["", "A fox.", "The quick brown fox jumps over the lazy dog. " * 9, "机器学习 🙂"]
 
