@@ -393,7 +393,7 @@ def test_files_too_large_for_one_message_go_through_every_operation(
             raise EncodeError("Failed to serialize proto")
 
     monkeypatch.setattr(
-        storage, "_bytes_of", lambda model, of=files._bytes_of: of(TooLarge(model))
+        files, "_bytes_of", lambda model, of=files._bytes_of: of(TooLarge(model))
     )
     shutil.rmtree(tiny / "onnx")
     with pytest.raises(OptionError, match="over 2 GB and needs external_data=True"):
