@@ -8,7 +8,7 @@ default, and every dataclass checks itself, so options built by hand are as safe
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -237,12 +237,25 @@ class SaveOptions:
     card: CardData | None = None
 
 
+def suggestion(given: Any, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """ " Did you mean 'x'?" for the closest of the `known` words; "" where none is close."""
+    close = difflib.get_close_matches(str(given), list(known), n=1, cutoff=cutoff)
+    return f" Did you mean {close[0]!r}?" if close and close[0] != given else ""
+
+
+def check_exporter(backend: str, exporter: str, known: Sequence[str]) -> None:
+    """Raise `OptionError` for an exporter that a backend does not have."""
+    if exporter not in known:
+        raise OptionError(
+            f"The {backend} backend exports with {' or '.join(map(repr, known))}, not {exporter!r}."
+        )
+
+
 def check_names(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
     """Raise `OptionError` for the first name in `given` that is not `known`."""
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = suggestion(name, known)
             listed = ", ".join(sorted(known)) or "none"
             raise OptionError(f"{what} does not take {name!r}.{hint} It takes: {listed}.")
 
@@ -251,9 +264,9 @@ def split_options(given: Mapping[str, Any], options: type) -> dict[str, Any]:
     """Options `core` knows by name; the others go to the backend, which checks them."""
     known = field_names(options)
     for name in given:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-        if close and close[0] != name:
-            raise OptionError(f"There is no option {name!r}. Did you mean {close[0]!r}?")
+        hint = suggestion(name, known, cutoff=0.85)
+        if hint:
+            raise OptionError(f"There is no option {name!r}.{hint}")
     parsed = {name: value for name, value in given.items() if name in known}
     parsed = {name: value for name, value in parsed.items() if value is not None}
     extra = {name: value for name, value in given.items() if name not in known}

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from core.checkpoint.checkpoint import Checkpoint
+from core.checkpoint.checkpoint import Checkpoint, source_identity
 from core.files.staging import explained_writes
 
 CACHE_VARIABLE = "CORE_CACHE"
@@ -44,14 +44,12 @@ def export_folder(source: Checkpoint, backend: str, distribution: str, options: 
 
 def _state(source: Checkpoint) -> Any:
     """A commit; or a directory's path and the sizes and times of the files an export reads."""
-    directory = source.directory
-    if directory is None:
-        return [source.repo_id, source.commit]
+    if source.directory is None:
+        return source_identity(source)
     architecture = source.architecture
     folders = {"", architecture.path, *(folder for _, folder in architecture.entries)}
     read = [name for name in source.names if name.rpartition("/")[0] in folders]
-    stats = [(name, source.path(name).stat()) for name in read]
-    return [str(directory.resolve()), [(name, s.st_size, s.st_mtime_ns) for name, s in stats]]
+    return source_identity(source, read)
 
 
 @contextmanager

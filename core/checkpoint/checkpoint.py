@@ -88,14 +88,18 @@ class Checkpoint(Source):
         }
 
 
-def source_identity(source: Checkpoint) -> Any:
+def source_identity(source: Checkpoint, names: Iterable[str] | None = None) -> Any:
     """A repository's name and commit; a directory's path with each file's size and time.
 
     A directory has no commit, and hashing gigabytes at every load would cost more than it is
     worth: a file that was written anew counts as another one.
+
+    Args:
+        names: The files that count; None for all.
     """
     if source.commit is not None or not source.names:
         return [source.repo_id or source.name, source.commit]
-    stats = [(name, source.path(name).stat()) for name in source.names]
-    where = str(Path(source.name).expanduser().resolve())
+    counting = source.names if names is None else names
+    stats = [(name, source.path(name).stat()) for name in counting]
+    where = str((source.directory or Path(source.name).expanduser()).resolve())
     return [where, [(name, s.st_size, s.st_mtime_ns) for name, s in stats]]

@@ -119,6 +119,14 @@ def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
         known = _SAFETENSORS_DTYPES.get(dtype)
         if known is not None and end - begin != count * known.itemsize:
             raise bad(f"tensor {name!r} has {end - begin} bytes for shape {shape}")
+    # The format leaves no gap and no overlap, which would make much of a small file.
+    place = 0
+    for begin, end, name in sorted((*entry["data_offsets"], n) for n, entry in header.items()):
+        if begin != place or end < begin:
+            raise bad(f"tensor {name!r} begins at byte {begin:,} of the data, not at {place:,}")
+        place = end
+    if start + place != size:
+        raise bad(f"its tensors end at byte {start + place:,}")
     return header, start
 
 
@@ -141,7 +149,9 @@ def _read_safetensors(path: Path) -> Tensors:
 
 def _widen(array: NDArray[Any], *, bfloat16: bool) -> NDArray[Any]:
     if bfloat16:  # bfloat16 is the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        wide = array.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 

@@ -16,6 +16,7 @@ from core.artifacts.artifact import Artifact
 from core.artifacts.push import check_push, pushed
 from core.checkpoint.checkpoint import Checkpoint, source_identity
 from core.errors import CoreError, OptionError, UnsupportedOperation
+from core.files.staging import copy_file
 from core.hub.upload import create_repository, has_file, upload_folder
 from core.options import (
     CardData,
@@ -258,6 +259,16 @@ class Model:
         self._max_seq_length = None
 
     # Files
+
+    def copy_weights(self, target: Path) -> Path:
+        """The body of a `save` hook: the weight files at their places in `target`.
+
+        What is there already stays; returns `target`.
+        """
+        for name in self.weight_files:
+            if not (target / name).exists():
+                copy_file(self.source.path(name), target / name)
+        return target
 
     def optimize(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from core.artifacts.artifact import SIDECAR_SUFFIX
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import ArtifactNotFound
 from core.files.paths import check_relative
+from core.options import suggestion
 from core.plugin.capabilities import Capabilities
 
 logger = logging.getLogger("core")
@@ -132,8 +132,7 @@ def _named(
         full = f"{folder}/{name}" if folder else name
         if source.has(full):
             return full
-    close = difflib.get_close_matches(name, [*found, *(f.rpartition("/")[2] for f in found)], n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = suggestion(name, [*found, *(f.rpartition("/")[2] for f in found)])
     place = f" in {subfolder!r}" if subfolder else ""
     raise ArtifactNotFound(
         f"{source} has no file {file_name!r}{place}.{hint} {_listing(backend, found)}"

@@ -1,8 +1,9 @@
 """One hook of one backend as a call: wrapping plugins, plugins that may answer, the backend.
 
 pluggy marks, binds and validates implementations; the loop that calls them is our own, because
-pluggy's says that a call failed and not whose fault it was, and costs twice as much. The order is
-pluggy's: wrappers outermost, `tryfirst` before the rest, and in either the first by name.
+pluggy's keeps no result between wrappers and so cannot say whose fault a bad one is
+(docs/dependencies.md has the comparison). The order is pluggy's: wrappers outermost, `tryfirst`
+before the rest, and in either the first by name.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class Chain:
                 result, error = stop.value, None
                 trail.append((plugin, result))
             except BaseException as raised:
+                if isinstance(error, StopIteration) and raised.__cause__ is error:
+                    continue  # Python's own doing: a generator may not pass it on
                 error = raised
                 trail.append((plugin, error))
         if error is not None:

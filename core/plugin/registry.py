@@ -6,7 +6,6 @@ plugin, so that a call can reach no other backend.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ import threading
 from typing import Any
 
 from core.errors import BackendLoadError, BackendNotFound, OptionError
+from core.options import suggestion
 from core.plugin.backend import Backend, Checked, check_plugin
 from core.plugin.capabilities import read_capabilities
 from core.plugin.discovery import DISABLE_VARIABLE, GROUPS, Candidate, disabled_plugins, scan
@@ -263,8 +263,7 @@ class Registry:
             return f"Backend {name!r} is not installed. Install it: `{command}`."
         if not names:
             return f"Backend {name!r} is not installed, nor is any other. {install_hint()}"
-        close = difflib.get_close_matches(name.lower(), [*names, *INSTALL_COMMANDS], n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = suggestion(name.lower(), [*names, *INSTALL_COMMANDS])
         return f"There is no backend {name!r}.{hint} Installed: {', '.join(names)}."
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ DATASET_TEXTS = 1_000
 
 
 _SHUFFLE_SEED = 42
+#: Of the default texts: the longest in words (models cut them to their own length), the choice.
+_MOST_WORDS = 300
+_DEFAULT_SEED = 20
 
 
 def read_calibration(calibration: Any, given: dict[str, Any]) -> list[str]:
@@ -66,6 +70,52 @@ def read_calibration(calibration: Any, given: dict[str, Any]) -> list[str]:
     if not texts:
         raise OptionError(f"No calibration texts in {_shown(calibration)}: give a few hundred.")
     return texts
+
+
+def default_texts(count: int) -> list[str]:
+    """`count` English texts of 1 to 300 words, the same on every call.
+
+    They are cut from the reference manual inside every Python (`pydoc_data`). Texts of the
+    model's own use and language calibrate it better.
+
+    Raises:
+        OptionError: This Python comes without its manual.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise OptionError(
+            "This Python comes without its manual, which serves as calibration text by default: "
+            "give texts with calibration=[...], a .txt or a .jsonl file."
+        ) from error
+    words = " ".join(topics[name] for name in sorted(topics)).split()
+    choose = random.Random(_DEFAULT_SEED)
+    texts = []
+    for _ in range(count):
+        length = choose.randint(1, _MOST_WORDS)
+        start = choose.randrange(len(words) - length)
+        texts.append(" ".join(words[start : start + length]))
+    return texts
+
+
+def choose_samples(given: Sequence[str] | None, count: int) -> list[str]:
+    """At most `count` of the texts given, evenly spread over them; or the default ones.
+
+    Files are often sorted by source or length: the first ones would stand for a part only.
+
+    Raises:
+        OptionError: An empty sequence.
+    """
+    if given is None:
+        return default_texts(count)
+    if not len(given):
+        raise OptionError(
+            "calibration holds no texts: give a few hundred like those to be embedded, or None "
+            "for the default ones."
+        )
+    most = min(count, len(given))
+    last = len(given) - 1
+    return [given[round(i * last / max(most - 1, 1))] for i in range(most)]
 
 
 def _configured_samples(config: Any) -> int | None:

@@ -392,9 +392,7 @@ def test_files_too_large_for_one_message_go_through_every_operation(
         def ByteSize(self) -> int:  # noqa: N802 - protobuf's name
             raise EncodeError("Failed to serialize proto")
 
-    monkeypatch.setattr(
-        files, "_bytes_of", lambda model, of=files._bytes_of: of(TooLarge(model))
-    )
+    monkeypatch.setattr(files, "_bytes_of", lambda model, of=files._bytes_of: of(TooLarge(model)))
     shutil.rmtree(tiny / "onnx")
     with pytest.raises(OptionError, match="over 2 GB and needs external_data=True"):
         core.export(tiny, backend="onnx", precision="fp16", external_data=False)

@@ -11,7 +11,7 @@ from ctranslate2.converters import TransformersConverter
 
 from core import Artifact, Checkpoint, ExportOptions
 from core.errors import OptionError, UnsupportedOperation
-from core.options import check_names
+from core.toolkit import check_names
 from ctranslate2_backend.session import COMPANIONS
 
 #: core's names of precisions, and CTranslate2's.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from core import Architecture, Checkpoint, EmbeddingModel, LoadOptions, Runtime, TokenBatch
 from core.errors import ModelFormatError, OptionError
-from core.machine.cpus import available_cpus
+from core.toolkit import available_cpus
 
 #: What CTranslate2 wants beside model.bin.
 COMPANIONS = ("config.json", "vocabulary.json")

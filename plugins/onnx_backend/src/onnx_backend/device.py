@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import logging
 import shutil
@@ -12,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from core.errors import BackendLoadError, OptionError
+from core.toolkit import suggestion
 
 logger = logging.getLogger("core")
 
@@ -193,8 +193,7 @@ def _check_available(name: str, asked: str) -> None:
             f"{asked} needs {name}, which only onnxruntime for macOS has (`pip install core[onnx]` "
             f"there); the installed ONNX Runtime has {listed}."
         )
-    close = difflib.get_close_matches(name, available, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = suggestion(name, available)
     raise OptionError(f"{asked} is not available: the installed ONNX Runtime has {listed}.{hint}")
 
 

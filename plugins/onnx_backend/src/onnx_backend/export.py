@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from core import Artifact, Checkpoint, ExportOptions
-from core.errors import ModelFormatError, OptionError
-from core.files.paths import check_relative
-from core.machine.process_wide import process_wide
-from core.operations.origin import open_source
-from core.options import check_names
-from onnx_backend.files import versions, write_model
-from onnx_backend.plugin import EXPORTS_FROM
+from core.errors import OptionError
+from core.toolkit import (
+    artifact_name,
+    check_exporter,
+    check_names,
+    installed_versions,
+    open_source,
+    process_wide,
+)
+from onnx_backend.files import write_model
 from onnx_backend.rewriting.half import to_half
-from torch_backend.traceable import last_hidden_state, tracing
 
 EXPORTERS = ("direct", "optimum")
 EXPORT_OPTIONS = ("opset", "external_data")
@@ -27,23 +29,23 @@ DEFAULT_OPSET = 18
 OPSETS = range(14, 21)
 
 
-def export_model(source: Checkpoint, target: Path, options: ExportOptions) -> Artifact:
+def export_model(source: Checkpoint, target: Path, options: ExportOptions, origin: str) -> Artifact:
     """Write `onnx/model.onnx`, or `onnx/model_fp16.onnx` for half precision.
+
+    Args:
+        origin: The backend whose model is traced.
 
     Raises:
         UnsupportedOperation: No torch backend is installed, or the architecture cannot be traced.
     """
-    if options.exporter not in EXPORTERS:
-        raise OptionError(
-            f"The onnx backend exports with {' or '.join(map(repr, EXPORTERS))}, not "
-            f"{options.exporter!r}."
-        )
+    check_exporter("onnx", options.exporter, EXPORTERS)
     extra = options.backend_kwargs
     check_names(extra, EXPORT_OPTIONS, "export of the onnx backend")
     opset = extra.get("opset") or DEFAULT_OPSET
     if opset not in OPSETS:
         raise OptionError(f"opset must lie from {OPSETS[0]} to {OPSETS[-1]}, not {opset!r}.")
-    name = _artifact_name(options)
+    suffix = "" if options.precision == "fp32" else f"_{options.precision}"
+    name = artifact_name(options.file_name, f"onnx/model{suffix}.onnx")
     scratch = target / ".export"
     scratch.mkdir()
     if options.exporter == "optimum":
@@ -51,7 +53,7 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions) -> Ar
 
         traced, used = export_with_optimum(source, scratch, options, int(opset))
     else:
-        traced, used = trace(source, scratch, options, int(opset))
+        traced, used = trace(source, scratch, options, int(opset), origin)
     convert = to_half if options.precision == "fp16" else None
     external = extra.get("external_data")
     files = write_model(traced, target, name, convert=convert, external_data=external)
@@ -61,47 +63,29 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions) -> Ar
         files=files,
         precision=options.precision,
         config={"precision": options.precision, "exporter": options.exporter, "opset": opset},
-        versions={**versions("onnx", "onnxruntime"), **used},
+        versions={**installed_versions("onnx", "onnxruntime"), **used},
     )
 
 
-def _artifact_name(options: ExportOptions) -> str:
-    """Where the file goes; checked before any work, for tracing may take minutes."""
-    suffix = "" if options.precision == "fp32" else f"_{options.precision}"
-    name = options.file_name or f"onnx/model{suffix}.onnx"
-    if PurePosixPath(name).suffix != ".onnx":
-        raise OptionError(
-            f"file_name={name!r} is no name of an ONNX file: it must end in .onnx, as in "
-            "'onnx/model.onnx', so that it is found again and takes no other file's place."
-        )
-    try:
-        check_relative(name, "file_name")
-    except ModelFormatError as error:
-        raise OptionError(
-            f"file_name={name!r} must lie inside the target directory: give a relative path "
-            "without '..', and the directory itself as target."
-        ) from error
-    return name
-
-
 def trace(
-    source: Checkpoint, scratch: Path, options: ExportOptions, opset: int
+    source: Checkpoint, scratch: Path, options: ExportOptions, opset: int, origin: str
 ) -> tuple[Path, Mapping[str, str]]:
     """An ONNX file in `scratch` that gives `last_hidden_state`, and what made it."""
     path = scratch / "model.onnx"
     with (
-        open_source(source, options, "ONNX", EXPORTS_FROM) as model,
-        tracing(source, "an ONNX graph"),
+        open_source(source, options, "ONNX", origin) as model,
+        model.runtime.traceable(source, "an ONNX graph") as (module, example),
     ):
-        _export_module(model.runtime.module, model.runtime.input_names, path, opset)
-    return path, versions("torch", "transformers")
+        _export_module(module, example, model.runtime.input_names, path, opset)
+    return path, installed_versions("torch", "transformers")
 
 
-def _export_module(module: Any, names: Sequence[str], path: Path, opset: int) -> None:
-    """Trace a transformer whose forward takes `names`; the graph takes any batch and length."""
+def _export_module(
+    module: Any, example: tuple[Any, ...], names: Sequence[str], path: Path, opset: int
+) -> None:
+    """Trace a module that takes `names` in this order; the graph takes any batch and length."""
     import torch
 
-    module, example = last_hidden_state(module, names)
     axes = {0: "batch", 1: "tokens"}
     with _quiet():
         torch.onnx.export(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -11,8 +10,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
-from core import EmbeddingModel
-from core.errors import ModelFormatError, OptionError, UnsupportedOperation
+from core.errors import OptionError
 
 #: A protocol buffer message cannot be larger; what is goes into a second file.
 MAX_BYTES = 2**31 - 1
@@ -90,36 +88,6 @@ def _bytes_of(model: Any) -> int:
     return size if 0 <= size < MAX_BYTES else MAX_BYTES
 
 
-def derived_name(file_name: str, suffix: str) -> str:
-    """The name of what is made from a file: beside it, or in `onnx/`.
-
-    `onnx/model.onnx` gives `onnx/model_O3.onnx`, and that `onnx/model_O3_quint8_avx2.onnx`.
-    """
-    path = PurePosixPath(file_name)
-    folder = PurePosixPath("onnx") if path.parent == PurePosixPath() else path.parent
-    return str(folder / f"{path.stem}_{suffix}.onnx")
-
-
-def onnx_file(model: EmbeddingModel, operation: str) -> Any:
-    """The runtime of a model whose file can be rewritten.
-
-    Raises:
-        UnsupportedOperation: It has no ONNX file (static embeddings).
-    """
-    from onnx_backend.session import OnnxRuntime
-
-    if not isinstance(model.runtime, OnnxRuntime):
-        raise UnsupportedOperation(
-            f"{model!r} has no ONNX file to {operation}: static embeddings are a table, looked up "
-            "as they are."
-        )
-    if not model.runtime.path.is_file():
-        raise ModelFormatError(
-            f"{model.runtime.path} is gone since the model was loaded. Restore it or load again."
-        )
-    return model.runtime
-
-
 def plain_path(runtime: Any, target: Path) -> Path:
     """The runtime's ONNX file with its external data beside it as plain files.
 
@@ -136,16 +104,3 @@ def plain_path(runtime: Any, target: Path) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, place)
     return folder / path.name
-
-
-def versions(*names: str) -> dict[str, str]:
-    """Versions of installed distributions; what is not installed is left out."""
-    found = {}
-    for name in names:
-        for distribution in (name, f"{name}-gpu"):
-            try:
-                found[name] = importlib.metadata.version(distribution)
-                break
-            except importlib.metadata.PackageNotFoundError:
-                continue
-    return found

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.checkpoint.checkpoint import Checkpoint
+from core import Checkpoint
 from core.errors import ModelFormatError
-from core.files.paths import check_relative
+from core.toolkit import check_relative
 
 #: TensorProto.DataType of the types that tell a graph's precision.
 FLOAT, FLOAT16, DOUBLE, BFLOAT16 = 1, 10, 11, 16

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from core import TokenBatch
-from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
 from core.errors import UnsupportedOperation
+from core.toolkit import Dense, LayerNorm, Module, Normalize, Pooling
 
 _OPSET, _IR_VERSION = 17, 8
 _HIDDEN, _MASK, _POOLING_MASK, _RESULT = "hidden", "mask", "pooling_mask", "sentence_embedding"

@@ -14,26 +14,20 @@ from typing import Any
 
 from core import Artifact, EmbeddingModel, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
-from core.options import check_names
+from core.toolkit import DTYPE_PRECISIONS, check_names, derived_name, installed_versions
 from onnx_backend.device import CPU, CUDA, available_providers, import_runtime
-from onnx_backend.files import (
-    derived_name,
-    onnx_file,
-    plain_path,
-    read_model,
-    save_model,
-    versions,
-)
+from onnx_backend.files import plain_path, read_model, save_model
+from onnx_backend.presets import DEFAULT_NAME, OPTIMIZE_CONFIGS
 from onnx_backend.quiet import quiet_tools
 from onnx_backend.rewriting.fusion import FUSION_SWITCHES, fusion_options
 from onnx_backend.rewriting.half import to_half
 from onnx_backend.rewriting.values import RuntimeShapes
-from onnx_backend.session import OnnxRuntime
+from onnx_backend.session import OnnxRuntime, onnx_file
 
 logger = logging.getLogger("core")
 
-LEVELS = ("O1", "O2", "O3", "O4", "fp16")
-DEFAULT_LEVEL = "O2"
+_NAMES = ", ".join(OPTIMIZE_CONFIGS)
+
 OPTIMIZE_OPTIONS = ("raw_attention_mask", "external_data")
 
 #: ONNX Runtime's passes that would hide attention from the fusions after them.
@@ -101,11 +95,11 @@ def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions
             _mention_unfused(runtime, graph, level)
         if level.half:
             graph = to_half(graph, scratch)
-    name = derived_name(runtime.files[0], options.file_suffix or level.name)
+    name = derived_name(runtime.files[0], options.file_suffix or level.name, DEFAULT_NAME)
     files = save_model(
         graph, target, name, external_data=options.backend_kwargs.get("external_data")
     )
-    precision = {"float32": "fp32", "float16": "fp16"}.get(runtime.dtype, runtime.dtype)
+    precision = DTYPE_PRECISIONS.get(runtime.dtype, runtime.dtype)
     return Artifact(
         root=target,
         file_name=name,
@@ -119,7 +113,7 @@ def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions
             "for_gpu": level.for_gpu,
             "raw_attention_mask": bool(raw_mask),
         },
-        versions=versions("onnx", "onnxruntime"),
+        versions=installed_versions("onnx", "onnxruntime"),
     )
 
 
@@ -130,11 +124,11 @@ def read_level(config: Any) -> Level:
         OptionError: Neither, or with values that are not understood.
     """
     if config is None:
-        config = DEFAULT_LEVEL
+        config = next(iter(OPTIMIZE_CONFIGS))
     if isinstance(config, str):
         if config not in _NAMED:
             raise OptionError(
-                f"The onnx backend optimizes to {', '.join(LEVELS)} or with a configuration "
+                f"The onnx backend optimizes to {_NAMES} or with a configuration "
                 f"object, not {config!r}."
             )
         return _NAMED[config]
@@ -152,8 +146,7 @@ def read_level(config: Any) -> Level:
         values = {name: getattr(config, name) for name in dir(config) if not name.startswith("_")}
     else:
         raise OptionError(
-            f"config must be one of {', '.join(LEVELS)}, a mapping or an OptimizationConfig, not "
-            f"{config!r}."
+            f"config must be one of {_NAMES}, a mapping or an OptimizationConfig, not {config!r}."
         )
     return _from_values(values)
 

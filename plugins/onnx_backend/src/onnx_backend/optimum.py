@@ -9,8 +9,7 @@ import onnx
 
 from core import Checkpoint, ExportOptions
 from core.errors import UnsupportedOperation
-from onnx_backend.files import versions
-from onnx_backend.graph import KNOWN_INPUTS
+from core.toolkit import GRAPH_INPUTS, installed_versions
 
 
 def export_with_optimum(
@@ -52,13 +51,15 @@ def export_with_optimum(
         if not file.name.startswith("model.onnx"):
             file.unlink()
     _check_inputs(source, scratch / "model.onnx")
-    return scratch / "model.onnx", versions("optimum-onnx", "optimum", "transformers", "torch")
+    return scratch / "model.onnx", installed_versions(
+        "optimum-onnx", "optimum", "transformers", "torch"
+    )
 
 
 def _check_inputs(source: Checkpoint, path: Path) -> None:
     """Refuse what Optimum makes of an encoder-decoder: both in one graph."""
     inputs = [entry.name for entry in onnx.load(path, load_external_data=False).graph.input]
-    others = [name for name in inputs if name not in KNOWN_INPUTS]
+    others = [name for name in inputs if name not in GRAPH_INPUTS]
     if others:
         raise UnsupportedOperation(
             f"optimum-onnx exports {source} as a whole, with the inputs {', '.join(others)}, and "

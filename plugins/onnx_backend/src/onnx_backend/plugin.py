@@ -25,7 +25,10 @@ SPEC_VERSION = 1
 DEVICES = ("cpu", "cuda", "tensorrt", "dml", "coreml", "rocm", "migraphx", "openvino")
 PRECISIONS = ("fp32", "fp16")
 FILE_NAMES = ("model.onnx", "onnx/model.onnx")
-FILE_PATTERNS = ("*.onnx", "onnx/*.onnx")
+FILES = {
+    "*.onnx": ("{file}_data*", "{file}.data*"),
+    "onnx/*.onnx": ("{file}_data*", "{file}.data*"),
+}
 MODEL_KWARGS = ("provider", "provider_options", "session_options")
 EXPORTS_FROM = "torch"
 AUTO_EXPORT = True
@@ -43,7 +46,7 @@ def load(source: Checkpoint, options: LoadOptions) -> EmbeddingModel:
 def export(source: Checkpoint, target: Path, options: ExportOptions) -> Artifact:
     from onnx_backend.export import export_model
 
-    return export_model(source, target, options)
+    return export_model(source, target, options, EXPORTS_FROM)
 
 
 @core.hookimpl
@@ -67,6 +70,4 @@ def encode(model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) 
 
 @core.hookimpl
 def save(model: EmbeddingModel, target: Path, options: SaveOptions) -> Path:
-    from onnx_backend.save import save_files
-
-    return save_files(model, target)
+    return model.copy_weights(target)

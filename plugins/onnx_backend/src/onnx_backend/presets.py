@@ -1,10 +1,31 @@
-"""Which int8 preset this processor runs best, from its instruction set."""
+"""Named configurations, and which int8 preset this processor runs best."""
 
 from __future__ import annotations
 
 import platform
 
-from core.machine.processor import processor_flags
+from core.toolkit import processor_flags
+
+#: The file an export writes.
+DEFAULT_NAME = "onnx/model.onnx"
+
+#: What `optimize` and `quantize` make, the default first; capabilities of the backend.
+OPTIMIZE_CONFIGS = {
+    "O2": "extended graph passes and transformer fusions",
+    "O1": "basic graph passes",
+    "O3": "O2 with a faster approximation of GELU",
+    "O4": "O3 in float16, for a GPU",
+    "fp16": "float16 weights and arithmetic, for a GPU",
+}
+QUANTIZE_CONFIGS = {
+    "auto": "dynamic int8 for the instructions of this processor",
+    "avx2": "dynamic int8, unsigned weights, for x86 without VNNI",
+    "avx512": "dynamic int8 for AVX-512 without VNNI",
+    "avx512_vnni": "dynamic int8 for processors with VNNI",
+    "arm64": "dynamic int8 for ARM",
+    "static": "int8 with activation ranges from calibration texts",
+    "fp16": "float16, as optimize has it",
+}
 
 #: Preset to the instructions it is for: any one of them.
 INSTRUCTIONS = {

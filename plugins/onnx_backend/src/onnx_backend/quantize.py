@@ -8,29 +8,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core import Artifact, EmbeddingModel, QuantizeOptions
+from core import Artifact, EmbeddingModel, OptimizeOptions, QuantizeOptions
 from core.errors import OptionError, UnsupportedOperation
-from core.options import check_names
-from onnx_backend.calibration import TextReader
-from onnx_backend.files import (
+from core.toolkit import (
+    calibration_batches,
+    check_names,
+    choose_samples,
     derived_name,
-    onnx_file,
-    plain_path,
-    read_model,
-    save_model,
-    versions,
-    write_model,
+    installed_versions,
 )
+from onnx_backend.calibration import BatchReader
+from onnx_backend.files import plain_path, read_model, save_model, write_model
 from onnx_backend.model_file import QUANTIZED_OPERATORS
-from onnx_backend.presets import better_preset, choose_preset
+from onnx_backend.optimize import optimize_model
+from onnx_backend.presets import DEFAULT_NAME, QUANTIZE_CONFIGS, better_preset, choose_preset
 from onnx_backend.quiet import quiet_calibration, quiet_tools
 from onnx_backend.rewriting.values import state_types
-from onnx_backend.session import OnnxRuntime
+from onnx_backend.session import OnnxRuntime, onnx_file
 
 logger = logging.getLogger("core")
 
+_NAMES = ", ".join(QUANTIZE_CONFIGS)
+
 PRESETS = ("arm64", "avx2", "avx512", "avx512_vnni")
-CONFIGS = ("auto", *PRESETS, "fp16")
 QUANTIZE_OPTIONS = ("external_data",)
 #: Texts that static quantisation runs by default; ranges hardly move after them.
 DEFAULT_SAMPLES = 300
@@ -79,21 +79,12 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
     check_names(extra, QUANTIZE_OPTIONS, "quantize of the onnx backend")
     if options.config == "fp16":
         _refuse_calibration(options.calibration is not None, "'fp16' has no ranges to find")
-        from core import OptimizeOptions
-        from onnx_backend.optimize import optimize_model
-
         plain = OptimizeOptions(
             config="fp16", file_suffix=options.file_suffix, backend_kwargs=extra
         )
         return optimize_model(model, target, plain)
     settings = read_settings(options.config, options.calibration is not None)
     _check_source(runtime)
-    if settings.is_static and options.calibration is None:
-        raise OptionError(
-            "Static quantisation needs calibration texts like those to be embedded: "
-            "calibration=[...] or a .txt or .jsonl file. Dynamic quantisation (a preset, or None) "
-            "needs none."
-        )
     scratch = target / ".quantize"
     scratch.mkdir()
     written = scratch / "model.onnx"
@@ -101,11 +92,12 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
     path = plain_path(runtime, target)
     with quiet_tools():
         if settings.is_static:
-            texts = list(options.calibration or ())[: options.num_samples or DEFAULT_SAMPLES]
-            _quantize_static(model, settings, texts, _typed(path, target), written, external)
+            texts = choose_samples(options.calibration, options.num_samples or DEFAULT_SAMPLES)
+            reader = BatchReader(runtime.graph, calibration_batches(model, texts))
+            _quantize_static(settings, reader, _typed(path, target), written, external)
         else:
             _quantize_dynamic(path, settings, written, external)
-    name = derived_name(runtime.files[0], options.file_suffix or settings.suffix)
+    name = derived_name(runtime.files[0], options.file_suffix or settings.suffix, DEFAULT_NAME)
     files = write_model(written, target, name, external_data=extra.get("external_data"))
     return Artifact(
         root=target,
@@ -119,9 +111,17 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
             "per_channel": settings.per_channel,
             "reduce_range": settings.reduce_range,
             "static": settings.is_static,
-            **({"method": settings.method, "texts": len(texts)} if settings.is_static else {}),
+            **(
+                {
+                    "method": settings.method,
+                    "texts": len(texts),
+                    "own_texts": options.calibration is not None,
+                }
+                if settings.is_static
+                else {}
+            ),
         },
-        versions=versions("onnx", "onnxruntime"),
+        versions=installed_versions("onnx", "onnxruntime"),
     )
 
 
@@ -142,8 +142,7 @@ def read_settings(config: Any, calibrated: bool) -> Settings:
         values = {name: getattr(config, name) for name in _CONFIG_NAMES if hasattr(config, name)}
     else:
         raise OptionError(
-            f"config must be one of {', '.join(CONFIGS)}, a mapping or a QuantizationConfig, not "
-            f"{config!r}."
+            f"config must be one of {_NAMES}, a mapping or a QuantizationConfig, not {config!r}."
         )
     return _from_values(values, calibrated)
 
@@ -152,8 +151,7 @@ def _preset(name: str, calibrated: bool) -> Settings:
     chosen = choose_preset() if name in ("auto", "static") else name
     if chosen not in PRESETS:
         raise OptionError(
-            f"The onnx backend quantizes for {', '.join(CONFIGS)}, statically ('static', with "
-            f"calibration texts) or with a configuration object, not {name!r}."
+            f"The onnx backend quantizes to {_NAMES} or with a configuration object, not {name!r}."
         )
     better = better_preset(chosen)
     if better is not None:
@@ -281,9 +279,8 @@ _STATIC_OPERATORS = ("MatMul", "Gemm")
 
 
 def _quantize_static(
-    model: EmbeddingModel,
     settings: Settings,
-    texts: list[str],
+    reader: BatchReader,
     path: Path,
     written: Path,
     external: bool,
@@ -291,12 +288,11 @@ def _quantize_static(
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    runtime: OnnxRuntime = model.runtime
     with quiet_calibration():
         quantize_static(
             str(path),
             str(written),
-            TextReader(model, runtime.graph, texts),
+            reader,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(settings.operators or _STATIC_OPERATORS),
             nodes_to_exclude=list(settings.exclude) or narrowing_products(path),

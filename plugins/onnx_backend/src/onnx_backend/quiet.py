@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from core.machine.process_wide import process_wide
+from core.toolkit import process_wide
 
 # They log through the root logger and through loggers named like their modules.
 _LOGGERS = (

@@ -11,11 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
-from core.architecture.modules import Dense, Normalize, Pooling, run_modules
-from core.engine.runtime import as_numpy
+from core import (
+    Architecture,
+    Checkpoint,
+    EmbeddingModel,
+    LoadOptions,
+    Runtime,
+    TokenBatch,
+)
 from core.errors import BackendLoadError, ModelFormatError, OptionError, UnsupportedOperation
-from core.machine.cpus import available_cpus
+from core.toolkit import (
+    as_numpy,
+    available_cpus,
+    check_token_width,
+    modules_after,
+    run_modules,
+)
 from onnx_backend.device import CPU, Provider, choose_provider, import_runtime
 from onnx_backend.graph import Graph, describe_graph
 from onnx_backend.model_file import ModelFile, external_files, read_model_file
@@ -61,13 +72,13 @@ class OnnxRuntime(Runtime):
         session = sessions.any()
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         self.graph: Graph = describe_graph(session, files[0])
-        _check_token_width(architecture, self.graph.token_width, files[0])
+        check_token_width(architecture, self.graph.token_width, files[0])
         self.device = provider.device
         self.dtype = file.dtype
         self.max_workers = sessions.cpus
         self._modules = architecture.modules
         if self.graph.sentence is not None:
-            self._modules = _modules_after(architecture, self.graph, files[0])
+            self._modules = modules_after(architecture, self.graph.width, files[0])
         if provider.name == CPU and self.dtype == "float16":
             logger.warning(
                 "%s computes in float16, which is far slower than float32 on a CPU. It is meant "
@@ -116,7 +127,7 @@ class OnnxRuntime(Runtime):
             )
         tokens = self._run(name, batch, workers)
         if self.graph.token_width is None:
-            _check_token_width(self.architecture, tokens.shape[-1], self.files[0])
+            check_token_width(self.architecture, tokens.shape[-1], self.files[0])
         return as_numpy(tokens)
 
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
@@ -157,6 +168,25 @@ class OnnxRuntime(Runtime):
         hidden = binding.get_outputs()[0]
         result: NDArray[np.float32] = self._pooler(hidden, batch)
         return result
+
+
+def onnx_file(model: EmbeddingModel, operation: str) -> OnnxRuntime:
+    """The runtime of a model whose file can be rewritten.
+
+    Raises:
+        UnsupportedOperation: It has no ONNX file (static embeddings).
+    """
+    runtime = model.runtime
+    if not isinstance(runtime, OnnxRuntime):
+        raise UnsupportedOperation(
+            f"{model!r} has no ONNX file to {operation}: static embeddings are a table, looked up "
+            "as they are."
+        )
+    if not runtime.path.is_file():
+        raise ModelFormatError(
+            f"{runtime.path} is gone since the model was loaded. Restore it or load again."
+        )
+    return runtime
 
 
 class Sessions:
@@ -320,39 +350,3 @@ def _stated_threads(given: Any) -> int | None:
     else:
         value = getattr(given, "intra_op_num_threads", None)
     return value if isinstance(value, int) and value > 0 else None
-
-
-def _check_token_width(architecture: Architecture, width: int | None, name: str) -> None:
-    """Refuse a graph whose token embeddings are not those the configuration tells of.
-
-    A Dense module on token embeddings has its output's width for the model's hidden size: there
-    the graph's own is the Dense's input's.
-    """
-    dense = (m for m in architecture.modules if isinstance(m, Dense))
-    of_tokens = (int(m.weight.shape[1]) for m in dense if m.input_name == "token_embeddings")
-    expected = next(of_tokens, architecture.hidden_size)
-    if width and expected and width != expected:
-        raise ModelFormatError(
-            f"{name} gives token embeddings of {width} dimensions, and the model's configuration "
-            f"says {expected}. They belong to different models."
-        )
-
-
-def _modules_after(architecture: Architecture, graph: Graph, name: str) -> tuple[Any, ...]:
-    """The modules that a graph with a pooled output leaves to be run.
-
-    Its width tells whether the modules after pooling are in it. Normalising twice changes nothing.
-    """
-    modules = architecture.modules
-    if graph.width is None or not architecture.dimension or graph.width == architecture.dimension:
-        last = modules[-1:] if modules else ()
-        return tuple(m for m in last if isinstance(m, Normalize))
-    for position, module in enumerate(modules):
-        if isinstance(module, Pooling):
-            if graph.width == architecture.hidden_size * len(module.modes):
-                return modules[position + 1 :]
-            break
-    raise ModelFormatError(
-        f"{name} gives sentence embeddings of {graph.width} dimensions, and the model's "
-        f"configuration says {architecture.dimension}. They belong to different models."
-    )

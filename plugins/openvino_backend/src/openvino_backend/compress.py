@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import OptionError
-from core.options import check_names, check_positive
+from core.toolkit import check_names, check_positive
 from openvino_backend.imports import import_nncf
 from openvino_backend.presets import is_number, require
 from openvino_backend.quiet import quiet

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import OptionError
-from core.options import check_names
+from core.toolkit import check_names
 from openvino_backend.imports import openvino
 from openvino_backend.kernels.cache import GRAPH_CACHE
 

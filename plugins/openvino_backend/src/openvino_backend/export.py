@@ -7,28 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from core import Artifact, Checkpoint, ExportOptions
-from core.errors import OptionError
-from core.operations.origin import open_source
-from core.options import check_names
+from core.toolkit import (
+    artifact_name,
+    check_exporter,
+    check_names,
+    installed_versions,
+    open_source,
+)
 from openvino_backend.compress import compress_weights, compression_settings
-from openvino_backend.graph import check_graph_name, graph_names, write_graph
+from openvino_backend.graph import graph_names, write_graph
 from openvino_backend.imports import import_nncf, openvino
-from openvino_backend.plugin import EXPORTS_FROM
-from torch_backend.traceable import last_hidden_state, tracing
 
 EXPORTERS = ("direct", "optimum")
 
 
-def export_model(source: Checkpoint, target: Path, options: ExportOptions) -> Artifact:
-    """Write `openvino/openvino_model.xml`, or `..._<precision>.xml` for another than fp32."""
-    if options.exporter not in EXPORTERS:
-        raise OptionError(
-            f"The openvino backend exports with {' or '.join(map(repr, EXPORTERS))}, not "
-            f"{options.exporter!r}."
-        )
+def export_model(source: Checkpoint, target: Path, options: ExportOptions, origin: str) -> Artifact:
+    """Write `openvino/openvino_model.xml`, or `..._<precision>.xml` for another than fp32.
+
+    Args:
+        origin: The backend whose model is traced.
+    """
+    check_exporter("openvino", options.exporter, EXPORTERS)
     suffix = "" if options.precision == "fp32" else f"_{options.precision}"
-    name = options.file_name or f"openvino/openvino_model{suffix}.xml"
-    check_graph_name(name)
+    name = artifact_name(options.file_name, f"openvino/openvino_model{suffix}.xml")
     what = f"export {options.precision!r} of the openvino backend"
     compression: dict[str, Any] | None = None
     versions = {"openvino": openvino.__version__}
@@ -43,7 +44,7 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions) -> Ar
 
         graph, made_by = convert_with_optimum(source, options)
     else:
-        graph, made_by = convert(source, options)
+        graph, made_by = convert(source, options, origin)
     if compression is not None:
         graph = compress_weights(graph, options.precision, compression)
     write_graph(graph, target, name, half=options.precision == "fp16")
@@ -61,22 +62,20 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions) -> Ar
     )
 
 
-def convert(source: Checkpoint, options: ExportOptions) -> tuple[Any, Mapping[str, str]]:
+def convert(
+    source: Checkpoint, options: ExportOptions, origin: str
+) -> tuple[Any, Mapping[str, str]]:
     """The graph of last_hidden_state with dynamic batch and length, and what made it."""
     with (
-        open_source(source, options, "OpenVINO", EXPORTS_FROM) as model,
-        tracing(source, "an OpenVINO graph"),
+        open_source(source, options, "OpenVINO", origin) as model,
+        model.runtime.traceable(source, "an OpenVINO graph") as (module, example),
     ):
-        graph = trace(model.runtime.module, model.runtime.input_names)
-    import torch
-    import transformers
-
-    return graph, {"torch": torch.__version__, "transformers": transformers.__version__}
+        graph = trace(module, example, model.runtime.input_names)
+    return graph, installed_versions("torch", "transformers")
 
 
-def trace(module: Any, names: Sequence[str]) -> Any:
-    """Trace a transformer whose forward takes `names`; the result takes any batch and length."""
-    module, example = last_hidden_state(module, names)
+def trace(module: Any, example: tuple[Any, ...], names: Sequence[str]) -> Any:
+    """Trace a module that takes `names` in this order; the result takes any batch and length."""
     graph = openvino.convert_model(module, example_input=example)
     for name, port in zip(names, graph.inputs, strict=True):
         port.get_tensor().set_names({name})

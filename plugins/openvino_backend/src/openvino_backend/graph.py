@@ -7,15 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core import Checkpoint
-from core.errors import ArtifactNotFound, ModelFormatError, OptionError, UnsupportedOperation
+from core.errors import ArtifactNotFound, ModelFormatError, UnsupportedOperation
+from core.toolkit import GRAPH_INPUTS, SENTENCE_OUTPUTS, GraphOutput, choose_outputs
 from openvino_backend.imports import openvino
 
-#: What a batch of `core` can feed.
-INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-#: Names exporters give to the last hidden state, and to a finished sentence embedding.
-TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings", "hidden_states")
-SENTENCE_OUTPUT = "sentence_embedding"
-SENTENCE_OUTPUTS = (SENTENCE_OUTPUT, "sentence_embeddings", "embeddings", "text_embeds")
+SENTENCE_OUTPUT = SENTENCE_OUTPUTS[0]
 
 _SMALL_CONSTANT = 4_096
 #: OpenVINO's reader of each kind of file, and what the kind is called.
@@ -111,18 +107,18 @@ def reason(error: Exception) -> str:
 
 
 def input_names(graph: openvino.Model, file_name: str) -> tuple[str, ...]:
-    """Which of `INPUT_NAMES` each input is, in the graph's order.
+    """Which of `GRAPH_INPUTS` each input is, in the graph's order.
 
     Raises:
         UnsupportedOperation: An input a text encoder does not have.
     """
     found = []
     for port in graph.inputs:
-        known = [name for name in INPUT_NAMES if name in port.get_names()]
+        known = [name for name in GRAPH_INPUTS if name in port.get_names()]
         if not known:
             names = ", ".join(sorted(port.get_names())) or "an input without a name"
             raise UnsupportedOperation(
-                f"{file_name} wants {names}; core feeds {', '.join(INPUT_NAMES)}. Generators with "
+                f"{file_name} wants {names}; core feeds {', '.join(GRAPH_INPUTS)}. Generators with "
                 "a key-value cache and models of other data are not encoders: export the model as "
                 "a feature extractor."
             )
@@ -130,28 +126,26 @@ def input_names(graph: openvino.Model, file_name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def token_output(graph: openvino.Model) -> Any | None:
-    """The output [batch, tokens, hidden], by name, else the only one of rank 3."""
-    deep = [port for port in graph.outputs if _rank(port) in (None, 3)]
-    for name in TOKEN_OUTPUTS:
-        for port in deep:
-            if name in port.get_names():
-                return port
-    return deep[0] if len(deep) == 1 and _rank(deep[0]) == 3 else None
+def outputs(graph: openvino.Model) -> tuple[Any | None, Any | None]:
+    """The outputs [batch, tokens, hidden] and [batch, dimension]; None for what is missing."""
+    tokens, sentence = choose_outputs([_describe(port) for port in graph.outputs])
+    return (
+        None if tokens is None else graph.outputs[tokens],
+        None if sentence is None else graph.outputs[sentence],
+    )
 
 
-def sentence_output(graph: openvino.Model) -> Any | None:
-    """The output that holds sentence embeddings [batch, dimension], by name."""
-    for name in SENTENCE_OUTPUTS:
-        for port in graph.outputs:
-            if name in port.get_names() and _rank(port) in (None, 2):
-                return port
-    return None
+def width(port: Any) -> int | None:
+    """The last size of an output, where the graph states it."""
+    return _describe(port).width
 
 
-def _rank(port: Any) -> int | None:
-    rank = port.get_partial_shape().rank
-    return rank.get_length() if rank.is_static else None
+def _describe(port: Any) -> GraphOutput:
+    shape = port.get_partial_shape()
+    rank = shape.rank.get_length() if shape.rank.is_static else None
+    last = shape[rank - 1] if rank else None
+    known = last.get_length() if last is not None and last.is_static else None
+    return GraphOutput(tuple(port.get_names()), rank, known)
 
 
 def only(graph: openvino.Model, output: Any) -> openvino.Model:
@@ -183,12 +177,6 @@ def graph_precision(graph: openvino.Model) -> str:
 def quantizes_activations(graph: openvino.Model) -> bool:
     """Whether the graph computes in int8, as static quantisation leaves it."""
     return any(node.get_type_name() == "FakeQuantize" for node in graph.get_ops())
-
-
-def check_graph_name(file_name: str) -> None:
-    """Raise `OptionError` for a name no graph can be written under."""
-    if not file_name.endswith(".xml"):
-        raise OptionError(f"An OpenVINO file's name ends in .xml; file_name is {file_name!r}.")
 
 
 def write_graph(graph: openvino.Model, target: Path, file_name: str, *, half: bool = False) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
+from core.toolkit import Dense, LayerNorm, Module, Normalize, Pooling
 from openvino_backend.graph import SENTENCE_OUTPUT
 from openvino_backend.imports import openvino
 

@@ -6,20 +6,18 @@ from pathlib import Path
 
 from core import Artifact, EmbeddingModel, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
-from core.options import check_names
+from core.toolkit import check_names, derived_name
 from openvino_backend.graph import (
     graph_names,
     graph_precision,
     only,
+    outputs,
     read_graph,
-    token_output,
     write_graph,
 )
 from openvino_backend.imports import openvino
 from openvino_backend.modules import append_modules
-from openvino_backend.naming import derived_name
-
-LEVELS = ("fp16", "fused")
+from openvino_backend.presets import DEFAULT_NAME, OPTIMIZE_CONFIGS
 
 
 def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
@@ -29,10 +27,10 @@ def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions
     `"fused"` puts pooling and what follows into the file, whose one output is then
     `sentence_embedding`: for other programs, which need no module chain to run it.
     """
-    level = "fp16" if options.config is None else options.config
-    if level not in LEVELS:
+    level = next(iter(OPTIMIZE_CONFIGS)) if options.config is None else options.config
+    if level not in OPTIMIZE_CONFIGS:
         raise OptionError(
-            f"The openvino backend optimizes with {' or '.join(map(repr, LEVELS))}, not {level!r}."
+            f"The openvino backend optimizes to {' or '.join(OPTIMIZE_CONFIGS)}, not {level!r}."
         )
     check_names(options.backend_kwargs, (), f"optimize {level!r} of the openvino backend")
     assert model.file_name is not None
@@ -45,7 +43,7 @@ def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions
             f"{model.file_name} stores {stored} weights already; optimize 'fp16' starts from fp32."
         )
     precision = "fp16" if level == "fp16" else stored
-    name = derived_name(model.file_name, options.file_suffix or level)
+    name = derived_name(model.file_name, options.file_suffix or level, DEFAULT_NAME)
     write_graph(graph, target, name, half=level == "fp16")
     return Artifact(
         root=target,
@@ -58,7 +56,7 @@ def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions
 
 
 def _fused(graph: openvino.Model, model: EmbeddingModel) -> openvino.Model:
-    tokens = token_output(graph)
+    tokens, _ = outputs(graph)
     modules = model.source.architecture.modules
     fused = None if tokens is None else append_modules(only(graph, tokens), modules)
     if fused is None:

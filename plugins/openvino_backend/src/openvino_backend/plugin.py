@@ -25,7 +25,10 @@ SPEC_VERSION = 1
 DEVICES = ("cpu", "gpu", "npu", "auto")
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 FILE_NAMES = ("openvino_model.xml", "openvino/openvino_model.xml")
-FILE_PATTERNS = ("*.xml", "openvino/*.xml")
+FILES = {
+    "*.xml": ("{stem}.bin",),
+    "openvino/*.xml": ("{stem}.bin",),
+}
 MODEL_KWARGS = ("ov_config",)
 EXPORTS_FROM = "torch"
 AUTO_EXPORT = True
@@ -43,7 +46,7 @@ def load(source: Checkpoint, options: LoadOptions) -> EmbeddingModel:
 def export(source: Checkpoint, target: Path, options: ExportOptions) -> Artifact:
     from openvino_backend.export import export_model
 
-    return export_model(source, target, options)
+    return export_model(source, target, options, EXPORTS_FROM)
 
 
 @core.hookimpl
@@ -67,6 +70,4 @@ def encode(model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) 
 
 @core.hookimpl
 def save(model: EmbeddingModel, target: Path, options: SaveOptions) -> Path:
-    from openvino_backend.save import save_graph
-
-    return save_graph(model, target)
+    return model.copy_weights(target)

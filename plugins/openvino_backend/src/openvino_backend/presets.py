@@ -11,13 +11,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import OptionError
-from core.options import check_names, check_positive
+from core.toolkit import check_names, check_positive
+
+#: The file an export writes.
+DEFAULT_NAME = "openvino/openvino_model.xml"
+
+#: What `optimize` and `quantize` make, the default first; capabilities of the backend.
+OPTIMIZE_CONFIGS = {
+    "fp16": "weights stored in float16: half the file",
+    "fused": "pooling and what follows inside the file, for other programs",
+}
+QUANTIZE_CONFIGS = {
+    "int8": "static int8 with activation ranges from calibration texts, through nncf",
+    "int8-weights": "weights in int8, computing in float32",
+    "int4-weights": "weights in int4, computing in float32",
+}
 
 PRESETS = ("mixed", "performance")
 OVERFLOW_FIXES = ("disable", "enable", "first_layer_only")
 SCOPE_NAMES = ("names", "patterns", "types")
-#: Named configurations: static int8, and weights alone.
-NAMES = ("int8", "int8-weights", "int4-weights")
 #: What Optimum's `OVQuantizationConfig` and its relatives hold and this quantizer does not do.
 _OPTIMUM_ONLY = ("backup_precision", "statistics_path")
 #: What is read of an object; its tokenizer and processor only serve datasets by name.
@@ -28,7 +40,7 @@ _ATTRIBUTES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class StaticConfig:
     """Settings of static int8 quantisation, under the names of Optimum's `OVQuantizationConfig`.
 
     Attributes:
@@ -83,13 +95,13 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-def read_recipe(
+def read_config(
     config: Any, more: Mapping[str, Any], num_samples: int | None
-) -> tuple[Recipe, list[str] | None]:
-    """The recipe of a configuration, and the calibration texts it holds, if any.
+) -> tuple[StaticConfig, list[str] | None]:
+    """The settings of a configuration, and the calibration texts it holds, if any.
 
     Args:
-        config: None or `"int8"` for the defaults; a mapping of `Recipe`'s names (also `preset`,
+        config: None or `"int8"` for the defaults; a mapping of `StaticConfig`'s names (`preset`,
             `bits`, `model_type` and `dataset`, a list of texts); or an object with such
             attributes, as Optimum's `OVQuantizationConfig`.
         more: Further settings, over those of `config`.
@@ -112,7 +124,7 @@ def read_recipe(
         preset = str(getattr(preset, "value", preset))
         require(preset in PRESETS, "preset", preset, " or ".join(map(repr, PRESETS)))
         given["sym"] = preset == "performance"
-    known = tuple(field.name for field in dataclasses.fields(Recipe))
+    known = tuple(field.name for field in dataclasses.fields(StaticConfig))
     check_names(given, known, "quantize of the openvino backend")
     given = {name: value for name, value in given.items() if value is not None}
     if "num_samples" in given:
@@ -121,7 +133,7 @@ def read_recipe(
         given["overflow_fix"] = str(getattr(given["overflow_fix"], "value", given["overflow_fix"]))
     if "ignored_scope" in given:
         given["ignored_scope"] = _scope(given["ignored_scope"])
-    return Recipe(**given), texts
+    return StaticConfig(**given), texts
 
 
 def _settings(config: Any) -> dict[str, Any]:
@@ -129,7 +141,7 @@ def _settings(config: Any) -> dict[str, Any]:
         return {}
     if isinstance(config, str):
         raise OptionError(
-            f"The openvino backend quantizes with {', '.join(map(repr, NAMES))}, not {config!r}."
+            f"The openvino backend quantizes to {', '.join(QUANTIZE_CONFIGS)}, not {config!r}."
         )
     if isinstance(config, Mapping):
         return dict(config)
@@ -137,7 +149,7 @@ def _settings(config: Any) -> dict[str, Any]:
     if "sym" not in found or "overflow_fix" not in found:
         raise OptionError(
             f"{type(config).__name__} is no configuration of static quantisation: give a mapping, "
-            f"an OVQuantizationConfig, or one of {', '.join(map(repr, NAMES))}."
+            f"an OVQuantizationConfig, or one of {', '.join(map(repr, QUANTIZE_CONFIGS))}."
         )
     return {**found, **(getattr(config, "kwargs", None) or {})}
 

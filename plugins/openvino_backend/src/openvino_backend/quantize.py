@@ -11,25 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import Artifact, EmbeddingModel, QuantizeOptions, TokenBatch
-from core.architecture.modules import run_modules, unit_length
-from core.engine.runtime import as_numpy
 from core.errors import OptionError, UnsupportedOperation, VerificationError
-from core.machine.processor import INT8_INSTRUCTIONS, processor_flags
-from core.texts.calibration import DATASET_ARGUMENTS
-from openvino_backend.calibration import calibration_batches, choose_texts, feed
+from core.toolkit import (
+    DATASET_ARGUMENTS,
+    INT8_INSTRUCTIONS,
+    as_numpy,
+    calibration_batches,
+    choose_samples,
+    derived_name,
+    processor_flags,
+    run_modules,
+    unit_length,
+)
+from openvino_backend.calibration import feed
 from openvino_backend.compress import compress_weights, compression_settings
 from openvino_backend.device import PRECISION_HINT
 from openvino_backend.graph import (
     graph_names,
     graph_precision,
+    outputs,
     quantizes_activations,
     read_graph,
-    token_output,
     write_graph,
 )
 from openvino_backend.imports import import_nncf, openvino
-from openvino_backend.naming import derived_name
-from openvino_backend.presets import Recipe, read_recipe
+from openvino_backend.presets import DEFAULT_NAME, StaticConfig, read_config
 from openvino_backend.quiet import quiet
 
 logger = logging.getLogger("core")
@@ -51,7 +57,7 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
         )
     if options.config in ("int8-weights", "int4-weights"):
         return _compress(model, target, options, given)
-    recipe, dataset = read_recipe(options.config, given, options.num_samples)
+    static, dataset = read_config(options.config, given, options.num_samples)
     if dataset is not None and options.calibration is not None:
         raise OptionError(
             "The configuration has a dataset, and calibration is given as well: pass one of them."
@@ -60,11 +66,11 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
     nncf = import_nncf("Static quantisation")
     _warn_of_slow_int8()
     graph = _source_graph(model)
-    texts = choose_texts(calibration, recipe.num_samples)
+    texts = choose_samples(calibration, static.num_samples)
     with quiet():
-        quantized = _quantize(nncf, graph, model, texts, recipe)
-    name = derived_name(model.file_name, options.file_suffix or "qint8_quantized")
-    config = {**recipe.as_json(), "texts": len(texts), "own_texts": calibration is None}
+        quantized = _quantize(nncf, graph, model, texts, static)
+    name = derived_name(model.file_name, options.file_suffix or "qint8_quantized", DEFAULT_NAME)
+    config = {**static.as_json(), "texts": len(texts), "own_texts": calibration is None}
     return _write(quantized, target, name, "int8", config, nncf)
 
 
@@ -103,7 +109,9 @@ def _compress(
     nncf = import_nncf(f"Compressing weights to {precision}")
     compressed = compress_weights(_source_graph(model), precision, settings)
     assert model.file_name is not None
-    name = derived_name(model.file_name, options.file_suffix or f"{precision}_weights")
+    name = derived_name(
+        model.file_name, options.file_suffix or f"{precision}_weights", DEFAULT_NAME
+    )
     return _write(compressed, target, name, precision, settings, nncf)
 
 
@@ -122,38 +130,38 @@ def _write(
 
 
 def _quantize(
-    nncf: Any, graph: Any, model: EmbeddingModel, texts: Sequence[str], recipe: Recipe
+    nncf: Any, graph: Any, model: EmbeddingModel, texts: Sequence[str], static: StaticConfig
 ) -> Any:
     names = model.runtime.input_names
-    batches = [batch for _, batch in calibration_batches(model, texts)]
-    arguments = _arguments(nncf, recipe)
+    batches = calibration_batches(model, texts)
+    arguments = _arguments(nncf, static)
     try:
-        if recipe.max_drop is None:
+        if static.max_drop is None:
             data = nncf.Dataset([feed(batch, names) for batch in batches])
             return nncf.quantize(graph, data, subset_size=len(batches), **arguments)
-        return _with_accuracy_control(nncf, graph, model, batches, recipe.max_drop, arguments)
+        return _with_accuracy_control(nncf, graph, model, batches, static.max_drop, arguments)
     except (RuntimeError, ValueError, nncf.ValidationError) as error:
         raise OptionError(
-            f"nncf cannot quantize {model.file_name} with {recipe}: {error}"
+            f"nncf cannot quantize {model.file_name} with {static}: {error}"
         ) from error
 
 
-def _arguments(nncf: Any, recipe: Recipe) -> dict[str, Any]:
+def _arguments(nncf: Any, static: StaticConfig) -> dict[str, Any]:
     advanced = nncf.AdvancedQuantizationParameters(
-        overflow_fix=nncf.OverflowFix(recipe.overflow_fix)
+        overflow_fix=nncf.OverflowFix(static.overflow_fix)
     )
     alphas = advanced.smooth_quant_alphas
-    if recipe.max_drop is not None:
+    if static.max_drop is not None:
         # nncf 3.4 puts back the weights of before smoothing and leaves in the factors on the
         # activations that belong to the smoothed ones: far worse than what was to be mended.
         alphas.matmul = alphas.convolution = -1
-    elif recipe.smooth_quant_alpha is not None:
-        alphas.matmul = recipe.smooth_quant_alpha
-    scope = {name: list(values) for name, values in recipe.ignored_scope.items()}
+    elif static.smooth_quant_alpha is not None:
+        alphas.matmul = static.smooth_quant_alpha
+    scope = {name: list(values) for name, values in static.ignored_scope.items()}
     return {
-        "preset": nncf.QuantizationPreset("performance" if recipe.sym else "mixed"),
+        "preset": nncf.QuantizationPreset("performance" if static.sym else "mixed"),
         "model_type": nncf.ModelType.TRANSFORMER,
-        "fast_bias_correction": recipe.fast_bias_correction,
+        "fast_bias_correction": static.fast_bias_correction,
         "ignored_scope": nncf.IgnoredScope(**scope),
         "advanced_parameters": advanced,
     }
@@ -172,7 +180,7 @@ def _with_accuracy_control(
     Raises:
         VerificationError: nncf could not keep the drop within `max_drop`.
     """
-    if token_output(graph) is None:
+    if outputs(graph)[0] is None:
         raise UnsupportedOperation(
             f"max_drop needs token embeddings, which {model.file_name} does not give."
         )

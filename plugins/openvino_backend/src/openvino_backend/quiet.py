@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
-from core.machine.process_wide import process_wide
+from core.toolkit import process_wide
 
 
 @process_wide

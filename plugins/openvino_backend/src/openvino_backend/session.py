@@ -11,10 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
-from core.architecture.modules import Normalize, run_modules, unit_length
-from core.engine.runtime import as_numpy
 from core.errors import ModelFormatError, OptionError, UnsupportedOperation
-from core.machine.cpus import available_cpus
+from core.toolkit import (
+    Module,
+    as_numpy,
+    available_cpus,
+    check_token_width,
+    modules_after,
+    run_modules,
+)
 from openvino_backend.device import (
     PRECISION_HINT,
     SCHEDULING,
@@ -28,11 +33,11 @@ from openvino_backend.graph import (
     graph_files,
     input_names,
     only,
+    outputs,
     quantizes_activations,
     read_graph,
     reason,
-    sentence_output,
-    token_output,
+    width,
 )
 from openvino_backend.imports import openvino
 from openvino_backend.kernels.cache import compile_bounded
@@ -83,8 +88,10 @@ class OpenVINORuntime(Runtime):
         self._target = device
         graphs = _graphs(graph, architecture, file_name)
         self._graphs: Graphs | None = graphs
-        modules = architecture.modules
-        self._normalize = graphs.tokens is None and isinstance(modules[-1], Normalize)
+        self._modules: tuple[Module, ...] = ()
+        if graphs.tokens is None and graphs.sentences is not None:
+            pooled = width(graphs.sentences.outputs[0])
+            self._modules = modules_after(architecture, pooled, file_name)
         self._scheduled = any(name in self.settings for name in SCHEDULING)
         self._shape = _fixed_shape(graph)
         self._compiled: dict[tuple[str, str], Compiled] = {}
@@ -125,8 +132,12 @@ class OpenVINORuntime(Runtime):
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         if self._opened().sentences is not None:
             pooled = self._run("sentences", batch, workers)
-            # A file that pools may leave out the last step, which changes nothing where it is done.
-            return unit_length(np, pooled) if self._normalize else pooled
+            if not self._modules:
+                return pooled
+            after: NDArray[np.float32] = run_modules(
+                np, self._modules, None, batch, sentence_embedding=pooled
+            )
+            return after
         hidden = self.token_embeddings(batch, workers=workers)
         result: NDArray[np.float32] = run_modules(np, self.architecture.modules, hidden, batch)
         return result
@@ -284,7 +295,7 @@ def _graphs(graph: openvino.Model, architecture: Architecture, file_name: str) -
     Raises:
         ModelFormatError: The file gives neither.
     """
-    tokens, sentences = token_output(graph), sentence_output(graph)
+    tokens, sentences = outputs(graph)
     if tokens is None and sentences is None:
         names = ", ".join(sorted(n for port in graph.outputs for n in port.get_names()))
         raise ModelFormatError(
@@ -294,6 +305,7 @@ def _graphs(graph: openvino.Model, architecture: Architecture, file_name: str) -
         )
     if tokens is None:
         return Graphs(graph, None, only(graph, sentences))
+    check_token_width(architecture, width(tokens), file_name)
     token_graph = only(graph, tokens)
     return Graphs(graph, token_graph, append_modules(token_graph, architecture.modules))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from core import Checkpoint
 from core.errors import ModelFormatError, OptionError
-from core.options import check_names
+from core.toolkit import check_names
 
 _FORMAT = 1
 #: Options of `torch.compile` a recipe may carry.

@@ -8,20 +8,16 @@ import torch
 
 import core
 from core import Artifact, Checkpoint, ExportOptions, LoadOptions
-from core.errors import OptionError
-from core.options import check_names
+from core.toolkit import artifact_name, check_exporter, check_names
+from torch_backend.device import DTYPES
 from torch_backend.files import write_module
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def export_weights(source: Checkpoint, target: Path, options: ExportOptions) -> Artifact:
     """Write `model_<precision>.safetensors`, or `model.safetensors` where there is none."""
     check_names(options.backend_kwargs, (), "export of the torch backend")
-    if options.exporter != "direct":
-        raise OptionError(
-            f"The torch backend has one exporter, 'direct', not {options.exporter!r}."
-        )
+    check_exporter("torch", options.exporter, ("direct",))
+    name = artifact_name(options.file_name, _default_name(source, options.precision))
     load = LoadOptions(
         device="cpu",
         trust_remote_code=options.trust_remote_code,
@@ -29,7 +25,6 @@ def export_weights(source: Checkpoint, target: Path, options: ExportOptions) -> 
         config_kwargs=options.config_kwargs,
     )
     with core.hooks("torch").load(source, load) as model:
-        name = options.file_name or _default_name(source, options.precision)
         module = model.runtime.module.to(DTYPES[options.precision])
         write_module(module, target / name)
     return Artifact(

@@ -1,4 +1,4 @@
-"""Writing a transformer's weights as safetensors, and reading their metadata back."""
+"""Weight files: their names, what belongs together, writing and reading them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from core import Checkpoint
 from core.errors import ModelFormatError
+
+#: The checkpoint's own weights, first choice first.
+DEFAULT_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 
 #: Metadata key of files with integer weights; its value names the scheme.
 QUANTIZATION = "core.quantization"
@@ -49,3 +58,35 @@ def read_metadata(path: Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise ModelFormatError(f"{path} is not a whole safetensors file: {error}.") from error
+
+
+def weight_files(source: Checkpoint, file_name: str) -> list[str]:
+    """The file and, if it is an index, the shards it names; each exists."""
+    if not file_name.endswith(".index.json"):
+        return [file_name]
+    shards = source.read_json(file_name).get("weight_map")
+    if not isinstance(shards, dict):
+        raise ModelFormatError(f"{source}: {file_name} has no weight_map.")
+    parent = file_name.rpartition("/")[0]
+    found = [file_name]
+    for shard in sorted({str(s) for s in shards.values()}):
+        full = f"{parent}/{shard}" if parent else shard
+        if not source.has(full):
+            raise ModelFormatError(
+                f"{source}: {file_name} names the weights {shard!r}, which are missing. Copy or "
+                "download them again."
+            )
+        found.append(full)
+    return found
+
+
+def check_missing(source: Checkpoint, file_name: str, names: Any) -> None:
+    """Raise `ModelFormatError` if weights that embedding needs were not in the file."""
+    # The pooler serves other heads, and position ids are no weights.
+    missing = sorted(n for n in names if "pooler" not in n and "position_ids" not in n)
+    if missing:
+        shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
+        raise ModelFormatError(
+            f"{source}: {file_name} lacks {len(missing)} of the weights that config.json asks for "
+            f"({shown}). It is incomplete or belongs to another model."
+        )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from core.machine.process_wide import process_wide
+from core.toolkit import process_wide
 
 #: Names the expansion by vmap has had in `transformers.masking_utils`: 5.x, 4.5x.
 _EXPANSIONS = ("_vmap_expansion_sdpa", "_vmap_for_bhqkv")

@@ -9,21 +9,20 @@ import torch
 
 from core import Artifact, EmbeddingModel, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
-from core.options import check_names
+from core.toolkit import DTYPE_PRECISIONS, check_names
 from torch_backend.compiled import COMPILE_OPTIONS, Recipe, check_compile_options
-from torch_backend.export import DTYPES
+from torch_backend.device import DTYPES
 from torch_backend.files import write_module
+from torch_backend.presets import OPTIMIZE_CONFIGS
 from torch_backend.session import TorchRuntime
-
-LEVELS = ("compile", "fp16", "bf16")
 
 
 def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
     """Write what `options.config` names: `"compile"` (the default), `"fp16"` or `"bf16"`."""
-    level = "compile" if options.config is None else options.config
-    if level not in LEVELS:
+    level = next(iter(OPTIMIZE_CONFIGS)) if options.config is None else options.config
+    if level not in OPTIMIZE_CONFIGS:
         raise OptionError(
-            f"The torch backend optimizes with {', '.join(map(repr, LEVELS))}, not {level!r}."
+            f"The torch backend optimizes to {', '.join(OPTIMIZE_CONFIGS)}, not {level!r}."
         )
     runtime = model.runtime
     assert isinstance(runtime, TorchRuntime)
@@ -61,7 +60,7 @@ def _compile(
     return Artifact(
         root=target,
         file_name=name,
-        precision={"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[runtime.dtype],
+        precision=DTYPE_PRECISIONS[runtime.dtype],
         config={"level": "compile", **compile_options},
         versions={"torch": torch.__version__},
     )

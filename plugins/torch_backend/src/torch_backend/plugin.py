@@ -30,7 +30,14 @@ FILE_NAMES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-FILE_PATTERNS = ("model_*.safetensors", "torch/model_*.json")
+FILES = {
+    "model.safetensors": (),
+    "model.safetensors.index.json": ("model-*.safetensors",),
+    "pytorch_model.bin": (),
+    "pytorch_model.bin.index.json": ("pytorch_model-*.bin",),
+    "model_*.safetensors": (),
+    "torch/model_*.json": (),
+}
 MODEL_KWARGS = ("dtype", "torch_dtype", "attn_implementation")
 EXPORTS_FROM = "torch"
 
@@ -70,6 +77,4 @@ def encode(model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) 
 
 @core.hookimpl
 def save(model: EmbeddingModel, target: Path, options: SaveOptions) -> Path:
-    from torch_backend.save import save_weights
-
-    return save_weights(model, target)
+    return model.copy_weights(target)

@@ -9,17 +9,16 @@ import torch
 
 from core import Artifact, EmbeddingModel, QuantizeOptions
 from core.errors import OptionError, UnsupportedOperation
-from core.options import check_names
+from core.toolkit import check_names
 from torch_backend.files import write_module
 from torch_backend.kernels.int8 import SCHEME, check_supported, metadata, quantize_linears
+from torch_backend.presets import QUANTIZE_CONFIGS
 from torch_backend.session import TorchRuntime
-
-PRESETS = ("int8", SCHEME)
 
 
 def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> Artifact:
     """Write `model_qint8.safetensors`: every linear layer's weights in int8."""
-    if options.config is not None and options.config not in PRESETS:
+    if options.config is not None and options.config not in (*QUANTIZE_CONFIGS, SCHEME):
         raise OptionError(
             "The torch backend quantizes with 'int8' (dynamic, on the CPU), "
             f"not {options.config!r}."

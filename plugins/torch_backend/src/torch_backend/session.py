@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,29 +13,22 @@ import torch
 from numpy.typing import NDArray
 
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
-from core.architecture.modules import run_modules
 from core.errors import OptionError, UnsupportedOperation
+from core.toolkit import run_modules
+from torch_backend.device import choose_device, choose_dtype
 from torch_backend.kernels.blocked_weights import use_blocked_weights
 from torch_backend.kernels.threads import limit_threads, single_threaded
+from torch_backend.traceable import last_hidden_state, tracing
 from torch_backend.weights import open_transformer
-
-DTYPES = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
 
 
 class TorchRuntime(Runtime):
     """Runs a `transformers` encoder and the modules after it on one device.
 
     Attributes:
-        module: The transformer, in evaluation mode: the contract other backends export from. Its
-            forward takes `input_names` as keywords, int64 [batch, tokens] each, and returns an
-            output whose `last_hidden_state` is [batch, tokens, hidden].
+        module: The transformer, in evaluation mode. Its forward takes `input_names` as keywords,
+            int64 [batch, tokens] each, and returns an output whose `last_hidden_state` is
+            [batch, tokens, hidden]. With `traceable`, the contract other backends export from.
         input_names: Of `input_ids`, `attention_mask`, `token_type_ids`, those it takes, in the
             order of its forward.
         compile_options: Of `torch.compile`, or None where the module runs as it is.
@@ -131,6 +124,21 @@ class TorchRuntime(Runtime):
             result: NDArray[np.float32] = pooled.cpu().numpy()
         return result
 
+    @contextmanager
+    def traceable(
+        self, source: Checkpoint, wanted: str
+    ) -> Iterator[tuple[torch.nn.Module, tuple[torch.Tensor, ...]]]:
+        """The transformer in a form an exporter can trace into `wanted`, and example inputs.
+
+        The module takes int64 [batch, tokens] tensors in the order of `input_names` and returns
+        the last hidden state. While the context lasts, masks are built so that a tracer sees them.
+
+        Raises:
+            UnsupportedOperation: The tracer failed; the message names `source`.
+        """
+        with tracing(source, wanted):
+            yield last_hidden_state(self.module, self.input_names)
+
     def preferred_workers(self, batches: int) -> int:
         # A few batches would leave most threads idle: better one after the other with all.
         return min(self.max_workers, batches) if 2 * batches >= self.max_workers else 1
@@ -188,63 +196,3 @@ def _has_token_types(module: torch.nn.Module) -> bool:
     if config is None or config.model_type == "xlnet":
         return True
     return bool(getattr(config, "type_vocab_size", 0))
-
-
-def choose_device(asked: str | None) -> torch.device:
-    """The device asked for, or the best there is: cuda, mps, xpu, cpu.
-
-    Raises:
-        OptionError: It does not exist here; the message lists what does.
-    """
-    available = available_devices()
-    if asked is None:
-        return torch.device(available[0])
-    try:
-        device = torch.device(asked)
-    except (RuntimeError, TypeError) as error:
-        raise OptionError(
-            f"{asked!r} is no device of PyTorch. Available here: {', '.join(available)}."
-        ) from error
-    if device.type not in available:
-        hint = ""
-        if device.type == "cuda":
-            hint = " This PyTorch sees no CUDA GPU: check the driver, and that it is a CUDA build."
-        raise OptionError(
-            f"device={asked!r} is not available. Available here: {', '.join(available)}.{hint}"
-        )
-    if device.type in ("cuda", "xpu") and device.index is not None:
-        count = getattr(torch, device.type).device_count()
-        if device.index >= count:
-            raise OptionError(
-                f"device={asked!r} does not exist: there are {count} {device.type} devices, "
-                f"numbered from 0."
-            )
-    return device
-
-
-def available_devices() -> list[str]:
-    """Kinds of device PyTorch can compute on here, best first."""
-    found = []
-    if torch.cuda.is_available():
-        found.append("cuda")
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    if hasattr(torch, "xpu") and torch.xpu.is_available():
-        found.append("xpu")
-    return [*found, "cpu"]
-
-
-def choose_dtype(kwargs: Mapping[str, Any]) -> torch.dtype | str | None:
-    """`dtype` (or its older name `torch_dtype`) as torch's; "auto" keeps the checkpoint's."""
-    given = [kwargs[name] for name in ("dtype", "torch_dtype") if kwargs.get(name) is not None]
-    if not given:
-        return None
-    if len(given) == 2 and given[0] != given[1]:
-        raise OptionError(f"dtype={given[0]!r} and torch_dtype={given[1]!r}: pass one of them.")
-    value = given[0]
-    if value == "auto":
-        return "auto"
-    name = str(value).removeprefix("torch.")
-    if name not in DTYPES:
-        raise OptionError(f"dtype must be float32, float16, bfloat16 or 'auto', not {value!r}.")
-    return DTYPES[name]

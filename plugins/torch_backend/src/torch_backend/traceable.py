@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from core.checkpoint.checkpoint import Checkpoint
+from core import Checkpoint
 from core.errors import CoreError, UnsupportedOperation
-from core.machine.quiet import quiet_transformers
+from core.toolkit import quiet_transformers
 from torch_backend.masks import traceable_masks
 
 

@@ -18,17 +18,18 @@ import torch
 
 from core import Architecture, Checkpoint, LoadOptions
 from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
-from core.files.weights import check_safetensors
-from core.machine.quiet import quiet_transformers
+from core.toolkit import check_safetensors, quiet_transformers
 from torch_backend.compiled import is_recipe, read_recipe
-from torch_backend.files import QUANTIZATION, read_metadata, stored_dtype
-
-_DEFAULT_NAMES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
+from torch_backend.files import (
+    DEFAULT_NAMES,
+    QUANTIZATION,
+    check_missing,
+    read_metadata,
+    stored_dtype,
+    weight_files,
 )
+from torch_backend.kernels.int8 import open_quantized
+
 #: What a model's own files may ask for; a caller may name any that transformers knows.
 ATTENTION_IMPLEMENTATIONS = (
     "eager",
@@ -83,7 +84,7 @@ def open_transformer(
         ModelFormatError: Configuration or weights are missing, truncated or do not fit.
         OptionError: The dtype or attention implementation cannot be used.
     """
-    file_name = options.file_name or _DEFAULT_NAMES[0]
+    file_name = options.file_name or DEFAULT_NAMES[0]
     if is_recipe(file_name):
         recipe = read_recipe(source, file_name)
         inner = replace(options, file_name=recipe.weights)
@@ -96,8 +97,6 @@ def open_transformer(
     files = tuple(weight_files(source, file_name))
     metadata = read_metadata(source.path(file_name)) if file_name.endswith(".safetensors") else {}
     if QUANTIZATION in metadata:
-        from torch_backend.kernels.int8 import open_quantized
-
         if dtype not in (None, "auto", torch.float32):
             raise OptionError(
                 f"{file_name} holds int8 weights; dtype={dtype} cannot be applied to it."
@@ -105,7 +104,7 @@ def open_transformer(
         with quiet_transformers(), _explained(source, file_name, options.trust_remote_code):
             empty = _model_from_config(config, options.trust_remote_code)
         return OpenedTransformer(open_quantized(source, file_name, empty), files, dtype="int8")
-    is_default = file_name.rpartition("/")[2] in _DEFAULT_NAMES
+    is_default = file_name.rpartition("/")[2] in DEFAULT_NAMES
     if dtype is None:
         if not is_default:  # a variant was written for its dtype, whatever config.json says
             dtype = stored_dtype(source.path(file_name))
@@ -144,26 +143,6 @@ def _gather(
         if name.endswith(".safetensors"):
             check_safetensors(source.path(name))
     return folder / architecture.path
-
-
-def weight_files(source: Checkpoint, file_name: str) -> list[str]:
-    """The file and, if it is an index, the shards it names; each exists."""
-    if not file_name.endswith(".index.json"):
-        return [file_name]
-    shards = source.read_json(file_name).get("weight_map")
-    if not isinstance(shards, dict):
-        raise ModelFormatError(f"{source}: {file_name} has no weight_map.")
-    parent = file_name.rpartition("/")[0]
-    found = [file_name]
-    for shard in sorted({str(s) for s in shards.values()}):
-        full = f"{parent}/{shard}" if parent else shard
-        if not source.has(full):
-            raise ModelFormatError(
-                f"{source}: {file_name} names the weights {shard!r}, which are missing. Copy or "
-                "download them again."
-            )
-        found.append(full)
-    return found
 
 
 def _read_config(
@@ -231,18 +210,6 @@ def _from_pretrained(
         check_missing(source, file_name, info["missing_keys"])
     module: torch.nn.Module = model
     return module
-
-
-def check_missing(source: Checkpoint, file_name: str, names: Any) -> None:
-    """Raise `ModelFormatError` if weights that embedding needs were not in the file."""
-    # The pooler serves other heads, and position ids are no weights.
-    missing = sorted(n for n in names if "pooler" not in n and "position_ids" not in n)
-    if missing:
-        shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
-        raise ModelFormatError(
-            f"{source}: {file_name} lacks {len(missing)} of the weights that config.json asks for "
-            f"({shown}). It is incomplete or belongs to another model."
-        )
 
 
 def _model_class(config: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from core.machine.processor import processor_flags, processor_vendor
+from core.toolkit import processor_flags, processor_vendor
 from torch_backend.kernels.row_counts import fill_rows
 
 #: Rows, tokens of all texts together, up to which the blocked weights are used on any processor.

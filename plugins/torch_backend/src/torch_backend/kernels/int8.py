@@ -14,10 +14,11 @@ and one file is right on every CPU.
 from __future__ import annotations
 
 import torch
+from safetensors.torch import load_file
 
 from core import Checkpoint
 from core.errors import ModelFormatError, UnsupportedOperation
-from torch_backend.files import QUANTIZATION
+from torch_backend.files import QUANTIZATION, check_missing
 from torch_backend.kernels.row_counts import fill_rows
 
 SCHEME = "int8-dynamic"
@@ -127,9 +128,6 @@ def quantize_linears(module: torch.nn.Module) -> int:
 
 def open_quantized(source: Checkpoint, file_name: str, empty: torch.nn.Module) -> torch.nn.Module:
     """Fill `empty`, a freshly built transformer, with the int8 weights of a file."""
-    from safetensors.torch import load_file
-
-    from torch_backend.weights import check_missing
 
     check_supported()
     tensors = load_file(source.path(file_name))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import torch
 
-from core.machine.cpus import THREADS_VARIABLE, available_cpus
+from core.toolkit import THREADS_VARIABLE, available_cpus
 
 _lock = threading.Lock()
 

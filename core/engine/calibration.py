@@ -1,0 +1,49 @@
+"""Calibration texts as batches, cut as `encode` cuts them, so that ranges come from real shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from core.architecture.batch import TokenBatch
+from core.engine.batching import cut_batches
+from core.errors import OptionError
+from core.tokenizer.tokenizer import Tokenizer
+
+#: Small batches: calibrators keep the statistics of each, and many shapes are seen.
+_BATCH_TOKENS = 512
+
+
+class Prompted(Protocol):
+    """What calibration needs of a model."""
+
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+
+def calibration_batches(model: Prompted, texts: Sequence[str]) -> list[TokenBatch]:
+    """The texts, with the model's default prompt in front, as padded batches.
+
+    Raises:
+        OptionError: Not one of the texts holds a token.
+    """
+    tokenizer, prompts = model.tokenizer, model.prompts
+    prompt = _prompt(prompts, model.default_prompt_name)
+    tokenized = tokenizer.encode([prompt + text for text in texts])
+    if not tokenized.lengths.sum():
+        raise OptionError("The calibration texts are empty: give a few hundred real ones.")
+    batches = cut_batches(
+        tokenized,
+        batch_tokens=_BATCH_TOKENS,
+        batch_size=None,
+        pad_id=tokenizer.pad_id,
+        padding_side=tokenizer.padding_side,
+    )
+    return [batch for _, batch in batches]
+
+
+def _prompt(prompts: Mapping[str, str], default: str | None) -> str:
+    return prompts.get(default, "") if default is not None else ""

@@ -1,0 +1,103 @@
+"""What the graph of an encoder takes and gives: one rule for every runtime that reads graphs.
+
+Names are those that Optimum, sentence-transformers, transformers.js and `core` itself export.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.architecture.architecture import Architecture
+from core.architecture.modules import Dense, Module, Normalize, Pooling
+from core.errors import ModelFormatError
+
+#: What a `TokenBatch` can feed; each is an attribute of it.
+GRAPH_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+#: Names of token embeddings [batch, tokens, hidden], most usual first.
+TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings", "hidden_states", "output_0")
+#: Names of finished sentence embeddings [batch, dimension]. The later ones mean something else in
+#: a graph that gives token embeddings as well.
+SENTENCE_OUTPUTS = ("sentence_embedding", "sentence_embeddings", "embeddings", "text_embeds")
+_ALWAYS_SENTENCE = SENTENCE_OUTPUTS[:2]
+
+
+@dataclass(frozen=True)
+class GraphOutput:
+    """An output of a graph.
+
+    Attributes:
+        names: All it goes by.
+        rank: How many sizes it has; None where the graph does not say.
+        width: Its last size; None where the graph does not say.
+    """
+
+    names: tuple[str, ...]
+    rank: int | None = None
+    width: int | None = None
+
+
+def choose_outputs(outputs: Sequence[GraphOutput]) -> tuple[int | None, int | None]:
+    """Positions of the token embeddings and of the sentence embeddings; None for what is missing.
+
+    Token embeddings are known by their name, or as the only output of rank 3. Sentence embeddings
+    are known by their name alone: what a pooler or a classifier gives has the same rank.
+    """
+    tokens = _by_name(outputs, TOKEN_OUTPUTS, rank=3)
+    if tokens is None:
+        deep = [position for position, output in enumerate(outputs) if output.rank == 3]
+        tokens = deep[0] if len(deep) == 1 else None
+    names = SENTENCE_OUTPUTS if tokens is None else _ALWAYS_SENTENCE
+    return tokens, _by_name(outputs, names, rank=2)
+
+
+def _by_name(outputs: Sequence[GraphOutput], names: Sequence[str], rank: int) -> int | None:
+    for name in names:
+        for position, output in enumerate(outputs):
+            if name in output.names and output.rank in (None, rank):
+                return position
+    return None
+
+
+def check_token_width(architecture: Architecture, width: int | None, file_name: str) -> None:
+    """Refuse a graph whose token embeddings are not those the configuration tells of.
+
+    A Dense module on token embeddings has its output's width for the model's hidden size: there
+    the graph's own is the Dense's input's.
+
+    Raises:
+        ModelFormatError: File and configuration belong to different models.
+    """
+    dense = (m for m in architecture.modules if isinstance(m, Dense))
+    of_tokens = (int(m.weight.shape[1]) for m in dense if m.input_name == "token_embeddings")
+    expected = next(of_tokens, architecture.hidden_size)
+    if width and expected and width != expected:
+        raise ModelFormatError(
+            f"{file_name} gives token embeddings of {width} dimensions, and the model's "
+            f"configuration says {expected}. They belong to different models."
+        )
+
+
+def modules_after(
+    architecture: Architecture, width: int | None, file_name: str
+) -> tuple[Module, ...]:
+    """The modules that a graph with sentence embeddings of this width leaves to be run.
+
+    The width tells whether the modules after pooling are in it. Normalizing twice changes nothing.
+
+    Raises:
+        ModelFormatError: File and configuration belong to different models.
+    """
+    modules = architecture.modules
+    if width is None or not architecture.dimension or width == architecture.dimension:
+        last = modules[-1:] if modules else ()
+        return tuple(m for m in last if isinstance(m, Normalize))
+    for position, module in enumerate(modules):
+        if isinstance(module, Pooling):
+            if width == architecture.hidden_size * len(module.modes):
+                return modules[position + 1 :]
+            break
+    raise ModelFormatError(
+        f"{file_name} gives sentence embeddings of {width} dimensions, and the model's "
+        f"configuration says {architecture.dimension}. They belong to different models."
+    )

@@ -1,0 +1,98 @@
+"""What a backend may use of `core`, beside the names of `core` itself and `core.errors`.
+
+The second public face: a backend, and any other package that computes with models, imports `core`,
+`core.errors` and `core.toolkit`, and nothing below them. docs/reference.md has the page.
+"""
+
+from __future__ import annotations
+
+from core.architecture.modules import (
+    ACTIVATIONS,
+    POOLING_MODES,
+    Dense,
+    LayerNorm,
+    Module,
+    Normalize,
+    Pooling,
+    pools_prompt,
+    run_modules,
+    unit_length,
+)
+from core.artifacts.artifact import DTYPE_PRECISIONS, SIDECAR_SUFFIX
+from core.artifacts.naming import artifact_name, derived_name, installed_versions
+from core.engine.batching import cpu_batch_tokens, cut_batches, pad
+from core.engine.calibration import calibration_batches
+from core.engine.graphs import (
+    GRAPH_INPUTS,
+    SENTENCE_OUTPUTS,
+    TOKEN_OUTPUTS,
+    GraphOutput,
+    check_token_width,
+    choose_outputs,
+    modules_after,
+)
+from core.engine.runtime import as_numpy
+from core.files.paths import check_relative
+from core.files.staging import copy_file
+from core.files.weights import check_safetensors, read_weights, write_safetensors
+from core.machine.cpus import THREADS_VARIABLE, available_cpus
+from core.machine.process_wide import process_wide
+from core.machine.processor import INT8_INSTRUCTIONS, processor_flags, processor_vendor
+from core.machine.quiet import quiet_transformers
+from core.operations.origin import open_source
+from core.operations.verification import compare, probe_texts
+from core.options import check_exporter, check_names, check_positive, suggestion
+from core.texts.calibration import DATASET_ARGUMENTS, choose_samples
+from core.tokenizer.tokenizer import Tokenizer
+
+__all__ = [
+    "ACTIVATIONS",
+    "DATASET_ARGUMENTS",
+    "DTYPE_PRECISIONS",
+    "GRAPH_INPUTS",
+    "INT8_INSTRUCTIONS",
+    "POOLING_MODES",
+    "SENTENCE_OUTPUTS",
+    "SIDECAR_SUFFIX",
+    "THREADS_VARIABLE",
+    "TOKEN_OUTPUTS",
+    "Dense",
+    "GraphOutput",
+    "LayerNorm",
+    "Module",
+    "Normalize",
+    "Pooling",
+    "Tokenizer",
+    "artifact_name",
+    "as_numpy",
+    "available_cpus",
+    "calibration_batches",
+    "check_exporter",
+    "check_names",
+    "check_positive",
+    "check_relative",
+    "check_safetensors",
+    "check_token_width",
+    "choose_outputs",
+    "choose_samples",
+    "compare",
+    "copy_file",
+    "cpu_batch_tokens",
+    "cut_batches",
+    "derived_name",
+    "installed_versions",
+    "modules_after",
+    "open_source",
+    "pad",
+    "pools_prompt",
+    "probe_texts",
+    "process_wide",
+    "processor_flags",
+    "processor_vendor",
+    "quiet_transformers",
+    "read_weights",
+    "run_modules",
+    "suggestion",
+    "unit_length",
+    "write_safetensors",
+]

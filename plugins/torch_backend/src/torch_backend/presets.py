@@ -1,0 +1,12 @@
+"""Named configurations: what `optimize` and `quantize` make, the default first."""
+
+from __future__ import annotations
+
+OPTIMIZE_CONFIGS = {
+    "compile": "torch.compile, applied whenever the file is loaded",
+    "fp16": "weights in float16, for a GPU",
+    "bf16": "weights in bfloat16",
+}
+QUANTIZE_CONFIGS = {
+    "int8": "dynamic int8 for a CPU, with a scale for each token",
+}
