@@ -28,10 +28,11 @@ demo: setup ## run the real all-MiniLM-L6-v2 on every backend
 test: setup ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
-lint: setup ## lint, formatting, types
+lint: setup ## lint, formatting, types, who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 check: lint test ## everything a change must pass
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from core.models.embedding import EmbeddingModel
+    from core import EmbeddingModel
 
 #: Appended to an artifact's file name: `onnx/model_O3.onnx.json`.
 SIDECAR_SUFFIX = ".json"

@@ -11,7 +11,10 @@ import pickle
 import signal
 import struct
 import sys
+import traceback
 from typing import IO
+
+from core.errors import PluginError
 
 _LENGTH = struct.Struct(">Q")
 
@@ -67,10 +70,6 @@ def main() -> None:
 
 def _portable(error: Exception) -> Exception:
     """The exception itself where it survives pickling, else a PluginError with its words."""
-    import traceback
-
-    from core.errors import PluginError
-
     trace = "".join(traceback.format_exception(error)).strip()
     try:
         copy: Exception = pickle.loads(pickle.dumps(error))

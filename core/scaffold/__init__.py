@@ -7,10 +7,11 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from core import SPEC_VERSION, __version__
 from core.errors import OptionError
+from core.plugin.hookspecs import SPEC_VERSION
 from core.plugin.known_backends import INSTALL_COMMANDS
 from core.plugin.registry import registry
+from core.version import __version__
 
 _SUFFIX = ".template"
 

@@ -19,6 +19,7 @@ from core.toolkit import (
     process_wide,
 )
 from onnx_backend.files import write_model
+from onnx_backend.optimum import export_with_optimum
 from onnx_backend.rewriting.half import to_half
 
 EXPORTERS = ("direct", "optimum")
@@ -49,8 +50,6 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions, origi
     scratch = target / ".export"
     scratch.mkdir()
     if options.exporter == "optimum":
-        from onnx_backend.optimum import export_with_optimum
-
         traced, used = export_with_optimum(source, scratch, options, int(opset))
     else:
         traced, used = trace(source, scratch, options, int(opset), origin)

@@ -15,8 +15,9 @@ from core.toolkit import (
     open_source,
 )
 from openvino_backend.compress import compress_weights, compression_settings
-from openvino_backend.graph import graph_names, write_graph
+from openvino_backend.files import graph_names, write_graph
 from openvino_backend.imports import import_nncf, openvino
+from openvino_backend.optimum import convert_with_optimum
 
 EXPORTERS = ("direct", "optimum")
 
@@ -40,8 +41,6 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions, origi
     else:
         check_names(options.backend_kwargs, (), what)
     if options.exporter == "optimum":
-        from openvino_backend.optimum import convert_with_optimum
-
         graph, made_by = convert_with_optimum(source, options)
     else:
         graph, made_by = convert(source, options, origin)

@@ -7,14 +7,8 @@ from pathlib import Path
 from core import Artifact, EmbeddingModel, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import check_names, derived_name
-from openvino_backend.graph import (
-    graph_names,
-    graph_precision,
-    only,
-    outputs,
-    read_graph,
-    write_graph,
-)
+from openvino_backend.files import graph_names, read_graph, write_graph
+from openvino_backend.graph import graph_precision, only, outputs
 from openvino_backend.imports import openvino
 from openvino_backend.modules import append_modules
 from openvino_backend.presets import DEFAULT_NAME, OPTIMIZE_CONFIGS

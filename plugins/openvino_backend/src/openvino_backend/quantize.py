@@ -26,14 +26,8 @@ from core.toolkit import (
 from openvino_backend.calibration import feed
 from openvino_backend.compress import compress_weights, compression_settings
 from openvino_backend.device import PRECISION_HINT
-from openvino_backend.graph import (
-    graph_names,
-    graph_precision,
-    outputs,
-    quantizes_activations,
-    read_graph,
-    write_graph,
-)
+from openvino_backend.files import graph_names, read_graph, write_graph
+from openvino_backend.graph import graph_precision, outputs, quantizes_activations
 from openvino_backend.imports import import_nncf, openvino
 from openvino_backend.presets import DEFAULT_NAME, StaticConfig, read_config
 from openvino_backend.quiet import quiet

@@ -29,16 +29,8 @@ from openvino_backend.device import (
     read_ov_config,
     with_precision,
 )
-from openvino_backend.graph import (
-    graph_files,
-    input_names,
-    only,
-    outputs,
-    quantizes_activations,
-    read_graph,
-    reason,
-    width,
-)
+from openvino_backend.files import graph_files, read_graph, reason
+from openvino_backend.graph import input_names, only, outputs, quantizes_activations, width
 from openvino_backend.imports import openvino
 from openvino_backend.kernels.cache import compile_bounded
 from openvino_backend.kernels.shapes import Shape

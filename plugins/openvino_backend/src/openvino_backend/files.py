@@ -1,0 +1,113 @@
+"""A graph's files: which belong together, reading and writing them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+from core import Checkpoint
+from core.errors import ArtifactNotFound, ModelFormatError
+from openvino_backend.imports import openvino
+
+#: OpenVINO's reader of each kind of file, and what the kind is called.
+_READERS = {".xml": ("ir", "OpenVINO"), ".onnx": ("onnx", "ONNX")}
+#: Where an .xml file says which bytes of the .bin file a constant is.
+_CONSTANT = re.compile(rb'<data\s[^>]*\boffset="(\d+)"\s+size="(\d+)"')
+
+
+def graph_files(source: Checkpoint, file_name: str) -> list[str]:
+    """Every file of the graph: weights of an .xml, external data of an .onnx.
+
+    Raises:
+        ArtifactNotFound: An .xml without its .bin.
+    """
+    if file_name.endswith(".onnx"):
+        # External data lies beside the file and is named after it by every known exporter.
+        beside = [
+            n for n in source.names if n.startswith((f"{file_name}_data", f"{file_name}.data"))
+        ]
+        return [file_name, *beside]
+    weights = weights_name(file_name)
+    if not source.has(weights):
+        raise ArtifactNotFound(
+            f"{source} has {file_name} without its weights {weights}. Copy or download that file "
+            "too, or export the model again with core.export(..., backend='openvino')."
+        )
+    return [file_name, weights]
+
+
+def weights_name(file_name: str) -> str:
+    """The weights' file of an .xml file."""
+    return str(PurePosixPath(file_name).with_suffix(".bin"))
+
+
+def read_graph(runtime: openvino.Core, source: Checkpoint, file_name: str) -> openvino.Model:
+    """Read a graph from its files; weights are mapped into memory, not copied.
+
+    Raises:
+        ModelFormatError: The file is not a model, or a damaged one.
+    """
+    if not file_name.endswith(tuple(_READERS)):
+        raise ModelFormatError(
+            f"OpenVINO reads .xml and .onnx files, not {file_name!r}. Name one of those with "
+            "file_name."
+        )
+    path = source.folder(graph_files(source, file_name)) / file_name
+    _check_kind(source, path, file_name)
+    try:
+        return runtime.read_model(path)
+    except RuntimeError as error:
+        _check_weights(source, path, file_name)
+        raise ModelFormatError(
+            f"{source}: OpenVINO cannot read {file_name} as a model ({reason(error)}). It is no "
+            "model, damaged, or from a newer OpenVINO. Restore or download it again with its "
+            "weights, or export it anew with core.export(..., backend='openvino')."
+        ) from error
+
+
+def _check_kind(source: Checkpoint, path: Path, file_name: str) -> None:
+    # A file that its own reader refuses would be offered to those of other frameworks, of which
+    # TensorFlow's writes to stderr.
+    reader, kind = _READERS[path.suffix]
+    if not openvino.frontend.FrontEndManager().load_by_framework(reader).supported(str(path)):
+        raise ModelFormatError(
+            f"{source}: {file_name} is no {kind} model, or of a version this OpenVINO does not "
+            "read. Restore or download it again, or name another file with file_name."
+        )
+
+
+def _check_weights(source: Checkpoint, path: Path, file_name: str) -> None:
+    """Raise `ModelFormatError` where the weights of an .xml file are cut short."""
+    if path.suffix != ".xml":
+        return
+    ends = [int(offset) + int(size) for offset, size in _CONSTANT.findall(path.read_bytes())]
+    needed, found = max(ends, default=0), path.with_suffix(".bin").stat().st_size
+    if found < needed:
+        raise ModelFormatError(
+            f"{source}: {weights_name(file_name)} has {found} bytes of {needed} that {file_name} "
+            "needs: it is cut short, or belongs to another model. Copy or download it again."
+        )
+
+
+def reason(error: Exception) -> str:
+    """What OpenVINO says, without the places in its source code."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [
+        line
+        for line in lines
+        if line and not line.startswith(("Exception from src", "Check '")) and ".cpp:" not in line
+    ]
+    message = " ".join(told or [line for line in lines if line][-1:])[:300]
+    return message.rstrip(".") or type(error).__name__
+
+
+def write_graph(graph: openvino.Model, target: Path, file_name: str, *, half: bool = False) -> None:
+    """Write a graph and its weights under `target`; `half` stores float32 weights as float16."""
+    place = target / file_name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(graph, place, compress_to_fp16=half)
+
+
+def graph_names(file_name: str) -> tuple[str, ...]:
+    """The files `write_graph` writes."""
+    return (file_name, weights_name(file_name))
