@@ -1,25 +1,47 @@
-"""The `core` command: exit code 0 for done, 1 for failed, 2 for bad usage."""
+"""The `core` command: exit code 0 for done, 1 for failed, 2 for bad usage.
+
+A distribution adds a command through the entry-point group `core.commands`:
+
+    [project.entry-points."core.commands"]
+    serve = "core_server.command:serve"
+
+Its entry point is a function that takes an `argparse.ArgumentParser`, adds the command's arguments
+to it, and returns the function that runs it with the parsed arguments. It is imported only when
+the command is named.
+"""
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from core.errors import CoreError, OptionError
+from core.plugin.registry import registry
 
 DONE, FAILED, USAGE = 0, 1, 2
 
-Command = Callable[[argparse.Namespace], None]
+Command = Callable[[argparse.Namespace], Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
-    parser = build_parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    name = next((word for word in words if not word.startswith("-")), "")
+    return _guarded(name, lambda: _run(words, name))
+
+
+def _run(words: list[str], name: str) -> None:
+    parser = build_parser(name)
+    if not words:
+        parser.print_help()
+        raise SystemExit(USAGE)
     # What follows "--" are texts, whatever they begin with.
     end = words.index("--") if "--" in words else len(words)
     parsed, unknown = parser.parse_known_args(words[:end])
@@ -32,25 +54,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed.texts = [*found, *literal]
     if wrong:
         _refuse(parsed, wrong)
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     command: Command = parsed.command
+    command(parsed)
+    sys.stdout.flush()
+
+
+def _guarded(name: str, run: Callable[[], None]) -> int:
+    """Run, and turn what is raised into a line on standard error and an exit code."""
     try:
-        command(parsed)
-        sys.stdout.flush()
+        run()
+    except SystemExit as stop:  # argparse: help, version, bad usage
+        return stop.code if isinstance(stop.code, int) else DONE
     except OptionError as error:
-        print(f"core {parsed.name}: {error}", file=sys.stderr)
+        print(f"core {name}: {error}", file=sys.stderr)
         return USAGE
     except CoreError as error:
-        print(f"core {parsed.name}: {error}", file=sys.stderr)
+        print(f"core {name}: {error}", file=sys.stderr)
         return FAILED
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # `core ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return FAILED
-        print(f"core {parsed.name}: {error}", file=sys.stderr)
+        print(f"core {name}: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print(f"core {parsed.name}: interrupted.", file=sys.stderr)
+        print(f"core {name}: interrupted.", file=sys.stderr)
         return 130
     return DONE
 
@@ -72,19 +100,58 @@ def _refuse(parsed: argparse.Namespace, words: list[str]) -> None:
     parser.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of every command; importing the commands imports no runtime."""
+class _Parser(argparse.ArgumentParser):
+    """Says which command may have been meant."""
+
+    commands: tuple[str, ...] = ()
+
+    def error(self, message: str) -> Any:
+        if "invalid choice" in message and self.commands:
+            word = message.partition("invalid choice: ")[2].split(" (choose", 1)[0].strip("'\"")
+            close = difflib.get_close_matches(word, self.commands, n=1)
+            hint = f" Did you mean `core {close[0]}`?" if close else ""
+            message = f"there is no command {word!r}.{hint} Commands: {', '.join(self.commands)}."
+        super().error(message)
+
+
+def build_parser(named: str = "") -> argparse.ArgumentParser:
+    """The parser of every command; importing the commands imports no runtime.
+
+    Of the commands that distributions add, only the one `named` is imported.
+    """
     from core import __version__
     from core.cli import artifacts, demo, encode, models, scaffold
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="core",
         description="Text embeddings through interchangeable inference backends.",
     )
     parser.add_argument("--version", action="version", version=f"core {__version__}")
-    commands = parser.add_subparsers(dest="name", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        dest="name", metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser
+    )
     for module in (models, encode, artifacts, demo, scaffold):
         module.add_commands(commands)
+    own = tuple(commands.choices)
+    for name, distribution in registry.commands().items():
+        if name not in own:  # core's own commands cannot be replaced
+            added = commands.add_parser(name, help=f"from {distribution}")
+            if name == named:
+                run = registry.command(name)(added)
+                if not callable(run):
+                    raise OptionError(
+                        f"The command {name!r} of {distribution} returned "
+                        f"{type(run).__name__}, not the function that runs it."
+                    )
+                added.set_defaults(command=functools.partial(_call, run))
     for name, command in commands.choices.items():
         command.set_defaults(parser=command, name=name)
+    parser.commands = tuple(commands.choices)
     return parser
+
+
+def _call(run: Command, parsed: argparse.Namespace) -> None:
+    """Run an added command; a number it returns is the exit code."""
+    code = run(parsed)
+    if isinstance(code, int) and code:
+        raise SystemExit(code)

@@ -17,6 +17,8 @@ from core.cli.arguments import (
     print_json,
     size_of,
 )
+from core.errors import CoreError
+from core.plugin.registry import registry
 
 
 def add_commands(commands: Any) -> None:
@@ -25,7 +27,12 @@ def add_commands(commands: Any) -> None:
         ("optimize", "write a faster version of a model's file", run_optimize),
         ("quantize", "write a version with fewer bits", run_quantize),
     ):
-        parser = commands.add_parser(name, help=help_text, description=help_text.capitalize() + ".")
+        parser = commands.add_parser(
+            name,
+            help=help_text,
+            description=help_text.capitalize() + ".",
+            formatter_class=_WithConfigs,
+        )
         if name == "export":
             add_model(
                 parser,
@@ -47,7 +54,10 @@ def add_commands(commands: Any) -> None:
             parser.add_argument("--precision", default="fp32", help="fp32, fp16, ...")
             parser.add_argument("--exporter", default="direct", help="direct or optimum")
         else:
-            parser.add_argument("--config", help="level or preset; the backend's default if absent")
+            parser.add_argument(
+                "--config", help="one of those listed below; the first of its backend if absent"
+            )
+            parser.epilog = name
             parser.add_argument("--file-suffix", help="of the new file's name")
         parser.add_argument("--push-to-hub", metavar="REPO", help="upload the result")
         parser.add_argument("--create-pr", action="store_true", help="as a pull request")
@@ -56,8 +66,32 @@ def add_commands(commands: Any) -> None:
                 "--calibration", help="texts for static quantisation: .txt, .jsonl, dataset name"
             )
             parser.add_argument("--field", help='of each .jsonl line; "text" if absent')
-            parser.add_argument("--num-samples", type=int, help="calibration texts at the most")
+            parser.add_argument("--num-samples", type=int, help="at most so many calibration texts")
         parser.set_defaults(command=run)
+
+
+class _WithConfigs(argparse.RawDescriptionHelpFormatter):
+    """Lists the configurations of every installed backend at the end, once help is asked for."""
+
+    def add_text(self, text: str | None) -> None:
+        if text in ("optimize", "quantize"):
+            text = list_configs(text)
+        super().add_text(text)
+
+
+def list_configs(operation: str) -> str:
+    """The configurations that each installed backend takes for an operation, with a line each."""
+    lines = []
+    for name in registry.names():
+        try:
+            capabilities = registry.backend(name).capabilities
+        except CoreError:
+            continue  # `core backends` tells what is wrong with it
+        configs = getattr(capabilities, f"{operation}_configs")
+        if configs:
+            lines.append(f"configurations of {name}:")
+            lines += [f"  {config:14} {explanation}" for config, explanation in configs.items()]
+    return "\n".join(lines)
 
 
 def run_export(parsed: argparse.Namespace) -> None:

@@ -38,9 +38,17 @@ def _backend(status: BackendStatus) -> Iterator[str]:
     for hook, names in status.calls.items():
         if len(names) > 1:
             yield from _lines({f"{hook} calls": " > ".join(names)})
-    for name, value in asdict(status.capabilities).items():
-        shown = ", ".join(value) if isinstance(value, tuple) else str(value)
-        yield from _lines({name.replace("_", " "): "" if value is None else shown})
+    capabilities = status.capabilities
+    for name, value in asdict(capabilities).items():
+        if not isinstance(value, Mapping):
+            shown = ", ".join(value) if isinstance(value, tuple) else str(value)
+            yield from _lines({name.replace("_", " "): "" if value is None else shown})
+    for title, configs in (
+        ("optimize to", capabilities.optimize_configs),
+        ("quantize to", capabilities.quantize_configs),
+    ):
+        for name, explanation in configs.items():
+            yield from _lines({title: f"{name:12} {explanation}"})
 
 
 def _lines(values: Mapping[str, str]) -> Iterator[str]:

@@ -14,12 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import BackendLoadError
-from core.plugin.plugin import BACKEND_GROUP, PLUGIN_GROUP, InvalidPlugin, Plugin
+from core.plugin.plugin import (
+    BACKEND_GROUP,
+    COMMAND_GROUP,
+    KINDS,
+    PLUGIN_GROUP,
+    InvalidPlugin,
+    Plugin,
+)
 
 logger = logging.getLogger("core")
 
 
-GROUPS = (BACKEND_GROUP, PLUGIN_GROUP)
+GROUPS = (BACKEND_GROUP, PLUGIN_GROUP, COMMAND_GROUP)
 
 
 DISABLE_VARIABLE = "CORE_DISABLE_PLUGINS"
@@ -66,7 +73,7 @@ class Candidate:
 
     def error(self, why: str) -> BackendLoadError:
         """The error that says why it cannot be used and how to go on without it."""
-        kind = "Backend" if self.group == BACKEND_GROUP else "Plugin"
+        kind = KINDS[self.group].capitalize()
         if self.entry_point is None:
             return BackendLoadError(f"{kind} {self.name!r} cannot be used: {why}.")
         return BackendLoadError(
@@ -83,7 +90,7 @@ def disabled_plugins() -> set[str]:
 
 
 def scan() -> tuple[Candidate, ...]:
-    """Every entry point of both groups, in a fixed order.
+    """Every entry point of the three groups, in a fixed order.
 
     Not `importlib.metadata.entry_points`: there one distribution with an unreadable file hides
     all others.

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 BACKEND_GROUP = "core.backends"
-
-
 PLUGIN_GROUP = "core.plugins"
+COMMAND_GROUP = "core.commands"
+
+#: What a member of each entry-point group is called.
+KINDS = {BACKEND_GROUP: "backend", PLUGIN_GROUP: "plugin", COMMAND_GROUP: "command"}
 
 
 class InvalidPlugin(Exception):  # noqa: N818 - a reason on its way to a message
@@ -28,9 +30,8 @@ class Plugin:
     entry_point: str
 
     def __str__(self) -> str:
-        kind = "backend" if self.group == BACKEND_GROUP else "plugin"
         origin = f" of distribution {self.distribution}" if self.distribution else ""
-        return f"{kind} {self.name!r}{origin}"
+        return f"{KINDS[self.group]} {self.name!r}{origin}"
 
     @property
     def file(self) -> str:

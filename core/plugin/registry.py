@@ -18,7 +18,13 @@ from core.plugin.backend import Backend, Checked, check_plugin
 from core.plugin.capabilities import read_capabilities
 from core.plugin.discovery import DISABLE_VARIABLE, GROUPS, Candidate, disabled_plugins, scan
 from core.plugin.known_backends import INSTALL_COMMANDS, install_hint
-from core.plugin.plugin import BACKEND_GROUP, PLUGIN_GROUP
+from core.plugin.plugin import (
+    BACKEND_GROUP,
+    COMMAND_GROUP,
+    KINDS,
+    PLUGIN_GROUP,
+    InvalidPlugin,
+)
 from core.plugin.status import BackendStatus, PluginStatus, Status
 
 logger = logging.getLogger("core")
@@ -121,6 +127,35 @@ class Registry:
         """Every installed or registered backend, disabled ones left out, none imported."""
         disabled = disabled_plugins()
         return tuple(name for name in self._by_name(BACKEND_GROUP) if name not in disabled)
+
+    def commands(self) -> dict[str, str]:
+        """Every command that a distribution adds, to that distribution; none is imported."""
+        disabled = disabled_plugins()
+        return {
+            name: _origin(found)[0]
+            for name, found in self._by_name(COMMAND_GROUP).items()
+            if name not in disabled
+        }
+
+    def command(self, name: str) -> Any:
+        """What the entry point of an added command names.
+
+        Raises:
+            BackendLoadError: It cannot be imported, is not callable, or is claimed twice.
+        """
+        found = self._by_name(COMMAND_GROUP)[name]
+        if len(found) > 1:
+            raise _claimed_twice(found)
+        try:
+            implementation = found[0].open().implementation
+        except InvalidPlugin as error:
+            raise found[0].error(str(error)) from error
+        if not callable(implementation):
+            raise found[0].error(
+                "it must be a function that takes an argparse.ArgumentParser, not "
+                f"{type(implementation).__name__}"
+            )
+        return implementation
 
     def statuses(self) -> dict[str, BackendStatus]:
         """Load every backend and report on each."""
@@ -268,7 +303,7 @@ class Registry:
 
 
 def _claimed_twice(found: list[Candidate]) -> BackendLoadError:
-    kind = "Backend" if found[0].group == BACKEND_GROUP else "Plugin"
+    kind = KINDS[found[0].group].capitalize()
     claimants = " and ".join(f"{c.distribution or 'code'} ({c.value})" for c in found)
     return BackendLoadError(
         f"{kind} {found[0].name!r} is claimed by {len(found)} distributions: {claimants}. "

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import core
+from openvino_backend.presets import OPTIMIZE_CONFIGS as OPTIMIZE_CONFIGS
+from openvino_backend.presets import QUANTIZE_CONFIGS as QUANTIZE_CONFIGS
 
 if TYPE_CHECKING:
     from core import (
