@@ -52,10 +52,13 @@ def test_the_page_works_from_top_to_bottom(environment: dict[str, str]) -> None:
     work.mkdir()
     package = work / "core-bag-of-words-backend"
     python: list[str] = []
+    printed = {}
     for block in read_blocks(PAGE):
         content = block.code
         if block.title:
-            (package / block.title).write_text(content, encoding="utf-8")
+            name, _, appended = block.title.partition(", ")
+            with (package / name).open("a" if appended else "w", encoding="utf-8") as file:
+                file.write(content)
         elif block.language == "bash":
             where = package if package.exists() else work
             done = subprocess.run(
@@ -67,12 +70,15 @@ def test_the_page_works_from_top_to_bottom(environment: dict[str, str]) -> None:
                 check=False,
             )
             assert done.returncode == 0, content + done.stdout + done.stderr
+            if "core compare" in content:
+                printed["core compare"] = done.stdout.splitlines()[-1]
             if "TRACE" in content:
                 assert "[core] encode on bag-of-words" in done.stderr
         else:
             assert block.language == "python"
             python.append(content)
     rows = {}
+    assert -1 < float(printed["core compare"]) < 1
     for name in ("before", "after", "traced"):
         (line,) = (package / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         rows[name] = json.loads(line)["embedding"]

@@ -115,7 +115,7 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
                 {
                     "method": settings.method,
                     "texts": len(texts),
-                    "own_texts": options.calibration is not None,
+                    "own_texts": options.calibration is None,
                 }
                 if settings.is_static
                 else {}
