@@ -10,7 +10,8 @@ import numpy as np
 
 
 def _gelu(xp: Any, x: Any) -> Any:
-    if xp is np:
+    """The exact one, by the error function."""
+    if xp is np:  # which has no erf
         erf = np.frompyfunc(math.erf, 1, 1)(x / math.sqrt(2.0)).astype(np.float32)
     else:
         erf = xp.erf(x / math.sqrt(2.0))
@@ -18,14 +19,17 @@ def _gelu(xp: Any, x: Any) -> Any:
 
 
 def _gelu_tanh(xp: Any, x: Any) -> Any:
+    """GELU's approximation, torch's `approximate="tanh"`."""
     return 0.5 * x * (1.0 + xp.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
+    """`1 / (1 + exp(-x))`, which would overflow far below zero."""
     return 0.5 * (1.0 + xp.tanh(0.5 * x))
 
 
 def _softplus(xp: Any, x: Any) -> Any:
+    """`log(1 + exp(x))`, which would overflow far above zero."""
     return xp.log1p(xp.exp(-xp.abs(x))) + xp.clip(x, 0.0, None)
 
 
