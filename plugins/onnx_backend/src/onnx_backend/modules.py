@@ -19,7 +19,7 @@ from core.architecture.graph import Elementwise, GraphBuilder, Reduction
 from core.architecture.modules import Module, append_modules
 from core.errors import UnsupportedOperation
 
-_OPSET, _IR_VERSION = 18, 8
+_OPSET, _IR_VERSION = 17, 8
 _HIDDEN, _MASK, _POOLING_MASK, _RESULT = "hidden", "mask", "pooling_mask", "sentence_embedding"
 
 _ELEMENTWISE: dict[Elementwise, str] = {
@@ -38,7 +38,7 @@ _ELEMENTWISE: dict[Elementwise, str] = {
     "erf": "Erf",
     "abs": "Abs",
 }
-_REDUCTIONS: dict[Reduction, str] = {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax"}
+_REDUCTIONS: dict[Reduction, str] = {"mean": "ReduceMean", "max": "ReduceMax"}
 
 
 class DevicePooler:
@@ -130,7 +130,9 @@ class OnnxBuilder(GraphBuilder):
         return self.add("MatMul", left, right)
 
     def reduce(self, operation: Reduction, value: str, axis: int, keepdims: bool) -> str:
-        return self.add(_REDUCTIONS[operation], value, self._axes(axis), keepdims=int(keepdims))
+        if operation == "sum":  # the only one that takes its axis as an input in this opset
+            return self.add("ReduceSum", value, self._axes(axis), keepdims=int(keepdims))
+        return self.add(_REDUCTIONS[operation], value, axes=[axis], keepdims=int(keepdims))
 
     def first_argmax(self, value: str, axis: int) -> str:
         return self.add("ArgMax", value, axis=axis, keepdims=0)
