@@ -6,14 +6,16 @@ The second public face: a backend, and any other package that computes with mode
 
 from __future__ import annotations
 
+from core.architecture.activations import ACTIVATIONS
+from core.architecture.graph import Elementwise, GraphArray, GraphBuilder, Reduction
 from core.architecture.modules import (
-    ACTIVATIONS,
     POOLING_MODES,
     Dense,
     LayerNorm,
     Module,
     Normalize,
     Pooling,
+    append_modules,
     pools_prompt,
     run_modules,
     unit_length,
@@ -57,12 +59,17 @@ __all__ = [
     "THREADS_VARIABLE",
     "TOKEN_OUTPUTS",
     "Dense",
+    "Elementwise",
+    "GraphArray",
+    "GraphBuilder",
     "GraphOutput",
     "LayerNorm",
     "Module",
     "Normalize",
     "Pooling",
+    "Reduction",
     "Tokenizer",
+    "append_modules",
     "artifact_name",
     "as_numpy",
     "available_cpus",

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from core.architecture.activations import ACTIVATIONS
 from core.architecture.modules import (
-    ACTIVATIONS,
     POOLING_MODES,
     Dense,
     LayerNorm,

@@ -1,7 +1,8 @@
 """The modules after the transformer: pooling, dense, layer norm, normalize.
 
-One implementation serves numpy and torch: the functions take the array namespace (`numpy` or
-`torch`) and use only names and arguments both spell the same way.
+One implementation serves numpy, torch and the graphs of other runtimes: the functions take the
+array namespace (`numpy`, `torch` or `core.architecture.graph_functions`) and use only names and
+arguments that all of them spell the same way.
 
 Formulas and configuration names are those of sentence-transformers' modules of the same names.
 """
@@ -15,6 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from core.architecture import graph_functions
+from core.architecture.activations import ACTIVATIONS
+from core.architecture.graph import GraphArray, GraphBuilder
+from core.errors import UnsupportedOperation
 
 if TYPE_CHECKING:
     from core.architecture.batch import TokenBatch
@@ -64,40 +70,50 @@ class Pooling:
 
 def _masked_sum(tokens: Any, weights: Any) -> Any:
     # A batched [1, tokens] @ [tokens, hidden]: no [batch, tokens, hidden] temporary.
-    return (weights[:, None, :] @ tokens)[:, 0, :]
+    return (weights[:, None, :] @ tokens).squeeze(1)
+
+
+def _total(xp: Any, weights: Any) -> Any:
+    """The sums of the rows, [batch, 1], to divide by."""
+    return xp.clip(weights.sum(axis=1, keepdims=True), 1e-9, None)
+
+
+def _rows_at(xp: Any, values: Any, index: Any) -> Any:
+    """`values[i, index[i]]` for every row i."""
+    if xp is graph_functions:
+        return xp.rows_at(values, index)
+    return values[xp.arange(values.shape[0]), index]
 
 
 def _cls(xp: Any, tokens: Any, mask: Any, full_mask: Any) -> Any:
-    first = xp.argmax(mask, axis=1)
-    return tokens[xp.arange(tokens.shape[0]), first]
+    return _rows_at(xp, tokens, xp.argmax(mask, axis=1))
 
 
 def _max(xp: Any, tokens: Any, mask: Any, full_mask: Any) -> Any:
     highest = xp.amax(xp.where(mask[:, :, None] > 0, tokens, -math.inf), axis=1)
     # A row without a single token gives zeros, as with the other modes.
-    return xp.where(mask.sum(axis=1)[:, None] > 0, highest, 0.0)
+    return xp.where(mask.sum(axis=1, keepdims=True) > 0, highest, 0.0)
 
 
 def _mean(xp: Any, tokens: Any, mask: Any, full_mask: Any) -> Any:
-    return _masked_sum(tokens, mask) / xp.clip(mask.sum(axis=1), 1e-9, None)[:, None]
+    return _masked_sum(tokens, mask) / _total(xp, mask)
 
 
 def _mean_sqrt_len(xp: Any, tokens: Any, mask: Any, full_mask: Any) -> Any:
-    return _masked_sum(tokens, mask) / xp.sqrt(xp.clip(mask.sum(axis=1), 1e-9, None))[:, None]
+    return _masked_sum(tokens, mask) / xp.sqrt(_total(xp, mask))
 
 
 def _weightedmean(xp: Any, tokens: Any, mask: Any, full_mask: Any) -> Any:
     # Weights 1, 2, ... count from the first real token, the prompt's tokens included.
     weights = xp.cumsum(full_mask, axis=1) * mask
-    return _masked_sum(tokens, weights) / xp.clip(weights.sum(axis=1), 1e-9, None)[:, None]
+    return _masked_sum(tokens, weights) / _total(xp, weights)
 
 
 def _lasttoken(xp: Any, tokens: Any, mask: Any, full_mask: Any) -> Any:
-    width = mask.shape[1]
-    last = width - 1 - xp.argmax(xp.flip(mask, (1,)), axis=1)
-    rows = xp.arange(tokens.shape[0])
+    # The running count is at its highest from the last token on.
+    last = xp.argmax(xp.cumsum(mask, axis=1), axis=1)
     # A row without a single token gives zeros.
-    return tokens[rows, last] * mask[rows, last][:, None]
+    return _rows_at(xp, tokens, last) * _rows_at(xp, mask, last)[:, None]
 
 
 _POOL: Mapping[str, Callable[[Any, Any, Any, Any], Any]] = {
@@ -123,7 +139,7 @@ class Normalize:
 
 def unit_length(xp: Any, embeddings: Any) -> Any:
     """[n, dimension] scaled to length 1 row by row; lengths under 1e-12 divide by 1e-12."""
-    length = xp.sqrt((embeddings * embeddings).sum(axis=-1))[..., None]
+    length = xp.sqrt((embeddings * embeddings).sum(axis=-1, keepdims=True))
     return embeddings / xp.clip(length, 1e-12, None)
 
 
@@ -169,45 +185,9 @@ class Dense:
         features[self.output_name] = out
 
 
-def _gelu(xp: Any, x: Any) -> Any:
-    if xp is np:
-        erf = np.frompyfunc(math.erf, 1, 1)(x / math.sqrt(2.0)).astype(np.float32)
-    else:
-        erf = xp.erf(x / math.sqrt(2.0))
-    return 0.5 * x * (1.0 + erf)
-
-
-def _gelu_tanh(xp: Any, x: Any) -> Any:
-    return 0.5 * x * (1.0 + xp.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
-
-
-def _sigmoid(xp: Any, x: Any) -> Any:
-    return 0.5 * (1.0 + xp.tanh(0.5 * x))
-
-
-def _softplus(xp: Any, x: Any) -> Any:
-    return xp.log1p(xp.exp(-xp.abs(x))) + xp.clip(x, 0.0, None)
-
-
-#: torch.nn activation class to its function, with the class's default arguments.
-ACTIVATIONS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "Identity": lambda xp, x: x,
-    "Tanh": lambda xp, x: xp.tanh(x),
-    "ReLU": lambda xp, x: xp.clip(x, 0.0, None),
-    "GELU": _gelu,
-    "GELUTanh": _gelu_tanh,
-    "Sigmoid": _sigmoid,
-    "SiLU": lambda xp, x: x * _sigmoid(xp, x),
-    "Mish": lambda xp, x: x * xp.tanh(_softplus(xp, x)),
-    "LeakyReLU": lambda xp, x: xp.where(x > 0, x, 0.01 * x),
-    "ELU": lambda xp, x: xp.where(x > 0, x, xp.expm1(xp.clip(x, None, 0.0))),
-    "Softplus": _softplus,
-}
-
-
 @dataclass(frozen=True)
 class LayerNorm:
-    """Layer normalisation of the sentence embedding, epsilon 1e-5 (torch.nn.LayerNorm's)."""
+    """Layer normalization of the sentence embedding, epsilon 1e-5 (torch.nn.LayerNorm's)."""
 
     weight: Any
     bias: Any
@@ -217,8 +197,8 @@ class LayerNorm:
 
     def __call__(self, xp: Any, features: Features) -> None:
         x = features["sentence_embedding"]
-        centred = x - x.mean(axis=-1)[..., None]
-        variance = (centred * centred).mean(axis=-1)[..., None]
+        centred = x - x.mean(axis=-1, keepdims=True)
+        variance = (centred * centred).mean(axis=-1, keepdims=True)
         features["sentence_embedding"] = (
             centred / xp.sqrt(variance + 1e-5) * self.weight + self.bias
         )
@@ -255,6 +235,44 @@ def run_modules(
     for module in modules:
         module(xp, features)
     return features["sentence_embedding"]
+
+
+def append_modules(
+    builder: GraphBuilder,
+    modules: Sequence[Module],
+    token_embeddings: Any,
+    mask: Any,
+    pooling_mask: Any,
+) -> Any:
+    """Add the chain to a graph; everything but `modules` is the builder's: its values, float32.
+
+    Args:
+        token_embeddings: [batch, tokens, hidden].
+        mask: [batch, tokens], 1 for real tokens.
+        pooling_mask: The same without the prompt's tokens; read by modules that leave them out.
+
+    Returns:
+        The sentence embeddings, [batch, dimension].
+
+    Raises:
+        UnsupportedOperation: A module, or a function of it, has no operation in a graph.
+    """
+    features: Features = {
+        "token_embeddings": GraphArray(builder, token_embeddings, 3),
+        "mask": GraphArray(builder, mask, 2),
+        "pooling_mask": GraphArray(builder, pooling_mask, 2),
+    }
+    for module in modules:
+        try:
+            module(graph_functions, features)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UnsupportedOperation(
+                f"The module {type(module).__name__} cannot be part of a graph: {error}."
+            ) from error
+    if "sentence_embedding" not in features:
+        names = ", ".join(type(module).__name__ for module in modules)
+        raise UnsupportedOperation(f"The modules ({names}) pool nothing that a graph could give.")
+    return features["sentence_embedding"].value
 
 
 def pools_prompt(modules: Sequence[Module]) -> bool:

@@ -1,4 +1,4 @@
-"""Pooling as an ONNX graph: what runs on a GPU, here on the CPU, against core's own modules."""
+"""Pooling as an ONNX graph: what runs on a GPU, here on the CPU; tests/test_chain.py has more."""
 
 from __future__ import annotations
 
@@ -11,15 +11,7 @@ import pytest
 
 import core
 from core.architecture.batch import TokenBatch
-from core.architecture.modules import (
-    ACTIVATIONS,
-    POOLING_MODES,
-    Dense,
-    LayerNorm,
-    Normalize,
-    Pooling,
-    run_modules,
-)
+from core.architecture.modules import Pooling, run_modules
 from core.engine.batching import pad
 from onnx_backend.modules import DevicePooler, pooling_graph
 from onnx_backend.session import OnnxRuntime
@@ -31,10 +23,9 @@ def random(*shape: int) -> Any:
     return RANDOM.normal(size=shape).astype(np.float32)
 
 
-def batch(side: str, prompt_tokens: int = 0) -> TokenBatch:
+def batch(side: str) -> TokenBatch:
     lengths = np.array([5, 1, 9, 3])
-    made = pad(np.arange(1, 19, dtype=np.int32), lengths, 0, side)
-    return TokenBatch(made.input_ids, made.attention_mask, made.token_type_ids, prompt_tokens)
+    return pad(np.arange(1, 19, dtype=np.int32), lengths, 0, side)
 
 
 def run(modules: tuple[Any, ...], given: TokenBatch, hidden: Any) -> Any:
@@ -47,34 +38,6 @@ def run(modules: tuple[Any, ...], given: TokenBatch, hidden: Any) -> Any:
         "pooling_mask": given.pooling_mask.astype(np.float32),
     }
     return session.run(None, feed)[0]
-
-
-@pytest.mark.parametrize("mode", POOLING_MODES)
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("include_prompt", [True, False])
-def test_every_pooling_mode_equals_the_modules(mode: str, side: str, include_prompt: bool) -> None:
-    modules = (Pooling((mode,), include_prompt=include_prompt), Normalize())
-    given, hidden = batch(side, prompt_tokens=1), random(4, 9, 6)
-    given = TokenBatch(
-        given.input_ids[[0, 2, 3]],
-        given.attention_mask[[0, 2, 3]],
-        given.token_type_ids[[0, 2, 3]],
-        1,
-    )
-    expected = run_modules(np, modules, hidden[:3], given)
-    np.testing.assert_allclose(run(modules, given, hidden[:3]), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-def test_every_activation_equals_the_modules(activation: str) -> None:
-    modules = (
-        Pooling(("mean", "max")),
-        Dense(random(5, 12), random(5), activation, use_residual=True, residual=random(5, 12)),
-        LayerNorm(random(5), random(5)),
-    )
-    given, hidden = batch("right"), random(4, 9, 6)
-    expected = run_modules(np, modules, hidden, given)
-    np.testing.assert_allclose(run(modules, given, hidden), expected, atol=2e-5)
 
 
 def test_half_precision_is_pooled_in_full() -> None:

@@ -30,6 +30,7 @@ from core.toolkit import (
 from onnx_backend.device import CPU, Provider, choose_provider, import_runtime
 from onnx_backend.graph import Graph, describe_graph
 from onnx_backend.model_file import ModelFile, external_files, read_model_file
+from onnx_backend.modules import DevicePooler
 
 logger = logging.getLogger("core")
 
@@ -89,8 +90,6 @@ class OnnxRuntime(Runtime):
         if pool_on_device is None:
             pool_on_device = provider.name != CPU
         if pool_on_device and self.graph.tokens is not None:
-            from onnx_backend.modules import DevicePooler
-
             self._pooler = DevicePooler(architecture.modules, sessions.open_bytes)
 
     @classmethod
