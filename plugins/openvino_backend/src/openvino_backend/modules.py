@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core import toolkit
 from core.errors import UnsupportedOperation
 from core.toolkit import Elementwise, GraphBuilder, Module, Reduction, pools_prompt
+from core.toolkit import append_modules as write_modules
 from openvino_backend.graph import SENTENCE_OUTPUT
 from openvino_backend.imports import openvino
 
@@ -35,7 +35,7 @@ def append_modules(graph: Graph, modules: Sequence[Module]) -> Graph | None:
     tokens = ops.convert(graph.outputs[0].get_node().input_value(0), "f32")
     mask = ops.convert(masks[0].get_node().output(0), "f32")
     try:
-        pooled = toolkit.append_modules(OpenVINOBuilder(), modules, tokens, mask, mask)
+        pooled = write_modules(OpenVINOBuilder(), modules, tokens, mask, mask)
     except UnsupportedOperation:
         return None
     result = ops.result(pooled, name=SENTENCE_OUTPUT)
