@@ -248,6 +248,7 @@ def test_the_page_tells_of_the_million_texts_what_the_stream_wrote_down() -> Non
 
 @pytest.mark.parametrize("minutes", ["0", "-3", "nan"])
 def test_streams_take_some_time(minutes: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         main(["--stream-minutes", minutes])
+    assert ended.value.code == 2
     assert "--stream-minutes must be more than 0" in capsys.readouterr().err

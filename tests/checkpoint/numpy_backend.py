@@ -8,6 +8,8 @@ from types import ModuleType
 from typing import Any
 
 import core
+from core.discovery import BACKEND_GROUP
+from core.registry import registry
 from core.static import StaticRuntime
 
 FILE_NAMES = ("model.safetensors",)
@@ -30,8 +32,13 @@ def save(model: core.EmbeddingModel, target: Path, options: core.SaveOptions) ->
 
 
 def register() -> None:
-    """Make it known as `numpy` in this process."""
+    """Make it known as `numpy` in this process, until `unregister`."""
     plugin = ModuleType("numpy_backend")
     for name in ("FILE_NAMES", "SPEC_VERSION", "load", "encode", "save"):
         setattr(plugin, name, globals()[name])
     core.register_backend("numpy", plugin, replace=True)
+
+
+def unregister() -> None:
+    """Other tests see the installed backends only."""
+    registry.unregister(BACKEND_GROUP, "numpy")

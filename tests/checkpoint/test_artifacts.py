@@ -193,7 +193,7 @@ def test_an_export_overwrites_no_file_of_its_source(folder: Path, name: str) -> 
     for backend in ("onnx", "openvino"):
         with pytest.raises(core.CoreError, match="file_name"):
             core.export(folder, backend=backend, file_name=name)
-    with pytest.raises(core.CoreError):
+    with pytest.raises(core.CoreError, match=r"would overwrite model\.safetensors"):
         core.export(folder, backend="torch", precision="fp16", file_name="model.safetensors")
     assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
 

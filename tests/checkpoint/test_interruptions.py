@@ -16,7 +16,7 @@ from core.errors import CoreError, OptionError
 from core.staging import put_in_place, recover
 from core.weights import write_safetensors
 from tests.checkpoint.dialects import build_dialect
-from tests.checkpoint.numpy_backend import register
+from tests.checkpoint.numpy_backend import register, unregister
 from tests.checkpoint.saver import digest
 from tests.conftest import ROOT
 
@@ -24,13 +24,14 @@ FULL_DISK_BYTES = 4_000_000
 
 
 @pytest.fixture
-def static(tmp_path: Path) -> Path:
-    """A static embedding of some megabytes."""
+def static(tmp_path: Path) -> Iterator[Path]:
+    """A static embedding of some megabytes, and a backend that runs it while the test does."""
     register()
     folder = build_dialect("static-table", tmp_path / "static")
     table = np.random.default_rng(0).normal(size=(10_000, 64)).astype(np.float32)
     write_safetensors(folder / "0_StaticEmbedding/model.safetensors", {"embedding.weight": table})
-    return folder
+    yield folder
+    unregister()
 
 
 @pytest.fixture
@@ -244,7 +245,7 @@ def test_a_file_cannot_be_saved_to(static: Path, tmp_path: Path) -> None:
     with core.load(str(static), backend="numpy") as model:
         with pytest.raises(OptionError, match="is a file; a model is saved to a directory"):
             model.save(tmp_path / "file")
-        with pytest.raises(CoreError, match=r"a part of the path is a file|file is in the way"):
+        with pytest.raises(CoreError, match="a file is in the way"):
             model.save(tmp_path / "file" / "inside")
 
 

@@ -65,8 +65,7 @@ def test_an_onnx_load_transfers_one_onnx_file_and_no_weights(
         with core.load(str(exported), backend="onnx") as local:
             assert np.array_equal(model.encode(TEXTS), local.encode(TEXTS))
     transferred = fetched(published)
-    assert set(transferred) == {"onnx/model.onnx", *NEEDED_BY_ONNX} & set(transferred)
-    assert "onnx/model.onnx" in transferred
+    assert {"onnx/model.onnx"} < set(transferred) <= {"onnx/model.onnx", *NEEDED_BY_ONNX}
     everything = folder_files(exported)
     assert transferred == {name: len(everything[name]) for name in transferred}
     # Several candidates: the default is loaded, and the list is told.

@@ -59,7 +59,7 @@ def test_each_refusal_names_its_cause_and_mend(
 ) -> None:
     published.fail("/api/models" if where == "listing" else "/resolve/", status=status)
     if where == "file" and status == 404:
-        says = "no such repository|no such file any more"
+        says = "no such file any more"
     with pytest.raises(kind, match=says) as caught:
         core.load("acme/tiny", backend="torch", device="cpu")
     assert "acme/tiny" in str(caught.value)

@@ -136,7 +136,7 @@ def test_a_missing_backend_says_what_is_installed_and_what_was_meant(site: Site)
 
 
 def test_a_backend_installed_while_running_is_found(site: Site) -> None:
-    with pytest.raises(BackendNotFound):
+    with pytest.raises(BackendNotFound, match="no backend 'late'"):
         core.hooks("late")
     site.install("acme-late", SOUND, backend="late")
     assert core.hooks("late").name == "late"
