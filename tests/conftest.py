@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache"
@@ -83,10 +85,29 @@ def tiny_model() -> Callable[[str], Path]:
     return build_tiny_model
 
 
+@contextmanager
+def kept(model: EmbeddingModel) -> Iterator[EmbeddingModel]:
+    """A model that several tests share: afterwards its settings are what they were."""
+
+    def settings() -> dict[str, Any]:
+        names = ("max_seq_length", "truncate_dim", "default_prompt_name", "similarity_fn_name")
+        return {
+            **{name: getattr(model, name) for name in names},
+            "prompts": dict(model.prompts),
+            "runtime": type(model.runtime),
+            "closed": model.closed,
+        }
+
+    before = settings()
+    yield model
+    assert settings() == before, "a test changed a model that other tests share"
+
+
 @pytest.fixture(scope="session")
-def minilm_torch(minilm: Path) -> EmbeddingModel:
-    """all-MiniLM-L6-v2 on the torch backend, CPU; shared, so do not close it."""
-    return load(minilm, backend="torch", device="cpu")
+def minilm_torch(minilm: Path) -> Iterator[EmbeddingModel]:
+    """all-MiniLM-L6-v2 on the torch backend, CPU; shared, so leave it as it is."""
+    with load(minilm, backend="torch", device="cpu") as loaded, kept(loaded):
+        yield loaded
 
 
 @pytest.fixture(scope="session")

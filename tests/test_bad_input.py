@@ -8,7 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ import pytest
 
 import core
 from core import EmbeddingModel, OptionError
-from tests.conftest import copy_model
+from tests.conftest import copy_model, kept
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model: Callable[[str], Path]) -> EmbeddingModel:
-    return core.load(tiny_model("bert-prompts"), backend="torch", device="cpu")
+def model(tiny_model: Callable[[str], Path]) -> Iterator[EmbeddingModel]:
+    path = tiny_model("bert-prompts")
+    with core.load(path, backend="torch", device="cpu") as loaded, kept(loaded):
+        yield loaded
 
 
 @pytest.fixture

@@ -300,7 +300,8 @@ def test_every_model_has_the_prompts_query_and_document(tiny: Path) -> None:
         SentenceTransformer(str(tiny), device="cpu", default_prompt_name="missing")
 
 
-def test_similarity_gives_tensors(model: SentenceTransformer) -> None:
+def test_similarity_gives_tensors(tiny: Path) -> None:
+    model = SentenceTransformer(str(tiny), device="cpu")
     embeddings = model.encode(TEXTS)
     for function in SimilarityFunction:
         model.similarity_fn_name = function

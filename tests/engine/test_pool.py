@@ -19,12 +19,13 @@ from core import EmbeddingModel, OptionError, PluginError, ProcessPool
 from core import pool as pool_module
 from core.discovery import BACKEND_GROUP
 from core.registry import registry
+from tests.conftest import kept
 from tests.engine.texts import english
 
 
 @pytest.fixture(scope="module")
 def model(tiny_model: Callable[[str], Path]) -> Iterator[EmbeddingModel]:
-    with core.load(tiny_model("bert-mean"), backend="onnx") as loaded:
+    with core.load(tiny_model("bert-mean"), backend="onnx") as loaded, kept(loaded):
         yield loaded
 
 

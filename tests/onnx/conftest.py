@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 
 import core
 from core import EmbeddingModel
-from tests.conftest import build_tiny_model, copy_model
+from tests.conftest import build_tiny_model, copy_model, kept
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +43,11 @@ def onnx_minilm(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model(onnx_minilm: Path) -> EmbeddingModel:
-    """The real model on ONNX Runtime; shared, so do not close it."""
-    return core.load(onnx_minilm, backend="onnx", file_name="onnx/model.onnx")
+def model(onnx_minilm: Path) -> Iterator[EmbeddingModel]:
+    """The real model on ONNX Runtime; shared, so leave it as it is."""
+    file = "onnx/model.onnx"
+    with core.load(onnx_minilm, backend="onnx", file_name=file) as loaded, kept(loaded):
+        yield loaded
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from filelock import FileLock
 
 import core
 from core import EmbeddingModel
-from tests.conftest import build_tiny_model, copy_model
+from tests.conftest import build_tiny_model, copy_model, kept
 
 Exported = Callable[[str], Path]
 
@@ -38,9 +38,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> Exported
 
 
 @pytest.fixture(scope="session")
-def minilm_openvino(exported: Exported) -> EmbeddingModel:
-    """all-MiniLM-L6-v2 on the openvino backend; shared, so do not close it."""
-    return core.load(exported("minilm"), backend="openvino")
+def minilm_openvino(exported: Exported) -> Iterator[EmbeddingModel]:
+    """all-MiniLM-L6-v2 on the openvino backend; shared, so leave it as it is."""
+    with core.load(exported("minilm"), backend="openvino") as loaded, kept(loaded):
+        yield loaded
 
 
 @pytest.fixture
