@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -276,14 +279,25 @@ def test_a_load_too_puts_back_what_a_killed_replacement_left(static: Path, tmp_p
         assert model.encode("text").any()
 
 
+@pytest.mark.parametrize("refusal", ["ENOSYS", "EINVAL", "ENOTSUP", "EXDEV", None])
 def test_without_an_exchange_the_directory_is_replaced_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str | None
 ) -> None:
-    monkeypatch.setattr("core.staging._exchange", lambda tree, target: False)
+    """Kernels, file systems and C libraries that cannot exchange two directories."""
+    asked = []
+
+    def refuse(*arguments: object) -> int:
+        asked.append(arguments)
+        ctypes.set_errno(getattr(errno, str(refusal)))
+        return -1
+
+    functions = {} if refusal is None else {"renameat2": refuse, "renamex_np": refuse}
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: SimpleNamespace(**functions))
     tree, target = tmp_path / "tree", tmp_path / "target"
     for folder, text in ((tree, "new"), (target, "old")):
         folder.mkdir()
         (folder / "file").write_text(text)
     put_in_place(tree, target)
+    assert len(asked) == len(functions) // 2
     assert (target / "file").read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["target"]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
 
 import core
 from core import EmbeddingModel, OptionError, PluginError, ProcessPool
-from core import pool as pool_module
 from core.discovery import BACKEND_GROUP
 from core.registry import registry
 from tests.conftest import kept
@@ -168,14 +168,15 @@ def test_a_worker_killed_while_it_is_started_again_is_replaced_too(
     pool: ProcessPool, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Once: with the death before it, a task has seen two of the three that it survives.
-    load, left = pool_module._Process.wait_until_loaded, ["once"]
+    start, left = subprocess.Popen, ["once"]
 
-    def killed_first(self: pool_module._Process) -> None:
+    def killed_first(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process: subprocess.Popen[bytes] = start(*arguments, **options)
         if left and left.pop():
-            os.kill(self.pid, signal.SIGKILL)
-        load(self)
+            os.kill(process.pid, signal.SIGKILL)
+        return process
 
-    monkeypatch.setattr(pool_module._Process, "wait_until_loaded", killed_first)
+    monkeypatch.setattr(subprocess, "Popen", killed_first)
     for pid in pool.pids:
         os.kill(pid, signal.SIGKILL)
     rows = texts(80)
@@ -183,18 +184,42 @@ def test_a_worker_killed_while_it_is_started_again_is_replaced_too(
     assert not left
 
 
-def test_an_answer_that_is_read_in_part_is_not_taken_for_the_next(
-    pool: ProcessPool, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def out_of_memory(_: object) -> bytes:
-        monkeypatch.undo()
-        raise MemoryError
+class FullMemory:
+    """The pipe from a process, at whose end there is no memory left for a long answer, once."""
 
-    monkeypatch.setattr(pool_module, "receive_bytes", out_of_memory)
-    with pytest.raises(MemoryError):
-        pool.encode(["first"])
-    rows = [f"second {i}" for i in range(40)]
-    np.testing.assert_allclose(pool.encode(rows), model.encode(rows), atol=1e-5)
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self.pipe, self.failed = pipe, False
+
+    def read(self, size: int) -> bytes:
+        if size > 1_000 and not self.failed:
+            self.failed = True
+            raise MemoryError(f"no room for {size} bytes")
+        return self.pipe.read(size)
+
+    def close(self) -> None:
+        self.pipe.close()
+
+
+def test_an_answer_that_is_read_in_part_is_not_taken_for_the_next(
+    model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, pipes = subprocess.Popen, []
+
+    def with_full_memory(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process: subprocess.Popen[bytes] = start(*arguments, **options)
+        assert process.stdout is not None
+        if not pipes:  # the process started in its place has memory
+            pipes.append(FullMemory(process.stdout))
+            process.stdout = pipes[0]  # type: ignore[assignment]
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", with_full_memory)
+    with ProcessPool(model, processes=1) as pool:
+        with pytest.raises(MemoryError, match="no room for"):
+            pool.encode([f"first {i}" for i in range(10)])
+        rows = [f"second {i}" for i in range(40)]
+        np.testing.assert_allclose(pool.encode(rows), model.encode(rows), atol=1e-5)
+    assert [pipe.failed for pipe in pipes] == [True]
 
 
 def test_an_exception_is_raised_in_the_caller_and_the_pool_lives_on(

@@ -21,7 +21,7 @@ from core.modules import (
     run_modules,
 )
 from core.runtime import TokenBatch
-from onnx_backend.pooling import DevicePooler, pooling_graph
+from onnx_backend.pooling import pooling_graph
 from onnx_backend.session import OnnxRuntime
 
 RANDOM = np.random.default_rng(7)
@@ -94,7 +94,7 @@ def test_modules_without_a_graph_are_named() -> None:
         def __call__(self, xp: Any, features: Any) -> None: ...
 
     with pytest.raises(core.UnsupportedOperation, match=r"Unusual.*device='cpu'"):
-        DevicePooler((Unusual(),), lambda model: None)._session("float32")
+        pooling_graph((Unusual(),))
 
 
 def test_a_runtime_that_pools_on_its_device_gives_the_same_embeddings(tiny: Path) -> None:

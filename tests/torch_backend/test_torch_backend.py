@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import pytest
 import torch
 
 import core
+from core.processor import processor_flags, processor_vendor
 from core.similarity import similarity_pairwise
 from tests.conftest import copy_model
 from tests.tiny_models import SPECS
-from torch_backend import blocked_weights, row_counts
+from torch_backend import row_counts
 
 TEXTS = ["", "A fox.", "The quick brown fox jumps over the lazy dog. " * 9, "机器学习 🙂"]
 
@@ -126,20 +127,30 @@ def test_attention_implementations_agree(tiny_model: Callable[[str], Path], atte
 
 
 @pytest.fixture(params=["any number of rows", "few rows"])
-def blocked_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def blocked_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Processors whose weights are blocked for batches of any size, and for small ones only."""
-    zen4 = ("AuthenticAMD", frozenset({"avx2", "avx512f"}))
-    vendor, flags = zen4 if request.param != "few rows" else ("GenuineIntel", zen4[1])
-    monkeypatch.setattr(blocked_weights, "processor_vendor", lambda: vendor)
-    monkeypatch.setattr(blocked_weights, "processor_flags", lambda: flags)
-    return str(request.param)
+    vendor = "GenuineIntel" if request.param == "few rows" else "AuthenticAMD"
+    text = f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: avx2 avx512f\n"
+    is_file, read_text = Path.is_file, Path.read_text
+    cpuinfo = Path("/proc/cpuinfo")
+
+    def read(path: Path, *arguments: Any, **options: Any) -> str:
+        return text if path == cpuinfo else read_text(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "is_file", lambda path: path == cpuinfo or is_file(path))
+    monkeypatch.setattr(Path, "read_text", read)
+    for cached in (processor_vendor, processor_flags):
+        cached.cache_clear()
+    yield str(request.param)
+    for cached in (processor_vendor, processor_flags):
+        cached.cache_clear()
 
 
 def test_blocked_weights_change_no_result(
     tiny_model: Callable[[str], Path], blocked_rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(blocked_weights, "MOST_BYTES", 0)
+        patch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
         plain = load(tiny_model("bert-cls"))
     blocked = load(tiny_model("bert-cls"))
     run = torch.ops.mkldnn._linear_pointwise
