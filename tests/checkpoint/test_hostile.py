@@ -24,7 +24,7 @@ from core.weights import read_weights, write_safetensors
 from tests.checkpoint.dialects import build_dialect, chain, read, write
 from tests.conftest import ROOT
 
-_OLD = "sentence_transformers.models."
+OLD = "sentence_transformers.models."
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_a_dense_of_another_shape_is_named(tmp_path: Path) -> None:
     [
         ("modules.json", [], "modules.json is empty"),
         ("modules.json", [{"path": ""}], "an entry without a type"),
-        ("modules.json", [{"type": _OLD + "Transformer", "path": 3}], "has the path 3"),
+        ("modules.json", [{"type": OLD + "Transformer", "path": 3}], "has the path 3"),
         ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length is -1"),
         ("sentence_bert_config.json", {"max_seq_length": "512"}, "max_seq_length is '512'"),
         ("1_Pooling/config.json", {"pooling_mode": "best"}, "known are cls, max, mean"),
@@ -290,7 +290,7 @@ def test_a_missing_module_folder_is_named(tiny: Path) -> None:
     shutil.rmtree(tiny / "1_Pooling")
     with pytest.raises(ModelFormatError, match=r"1_Pooling/config.json is missing"):
         load(tiny)
-    chain(tiny, (_OLD + "Pooling", "1_Pooling"))
+    chain(tiny, (OLD + "Pooling", "1_Pooling"))
     with pytest.raises(ModelFormatError, match=r"the first module of modules.json is Pooling"):
         load(tiny)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.sentence_transformers import SentenceTransformer
-from tests.conftest import copy_model, kept
+from tests.conftest import Exports, copy_model, kept
 from tests.dropin.ways import REPO
 from tests.hub.conftest import folder_files, hub
 from tests.hub.loopback import LoopbackHub
@@ -17,14 +17,9 @@ __all__ = ["hub"]
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(exports: Exports) -> Path:
     """A tiny BERT with ONNX and OpenVINO files beside its weights. Copy it to write to it."""
-    import core
-
-    folder = copy_model(tiny_model("bert-mean"), tmp_path_factory.mktemp("dropin") / "tiny")
-    for backend in ("onnx", "openvino"):
-        core.export(str(folder), backend=backend)
-    return folder
+    return exports("bert-mean", "onnx", "openvino")
 
 
 def shared(model: SentenceTransformer) -> Iterator[SentenceTransformer]:

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 import core
 from core import EmbeddingModel
-from tests.conftest import build_tiny_model, copy_model, kept
+from tests.conftest import Exports, kept
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """`exported(name)`: a tiny model's directory with its ONNX file. Read only."""
-
-    @cache
-    def export(name: str) -> Path:
-        folder = copy_model(build_tiny_model(name), tmp_path_factory.mktemp("onnx") / name)
-        core.export(folder, backend="onnx")
-        return folder
-
-    return export
+def exported(exports: Exports) -> Callable[[str], Path]:
+    """`exported(name)`: a model's directory with its ONNX file. Read only."""
+    return lambda name: exports(name, "onnx")
 
 
 @pytest.fixture
@@ -35,11 +27,9 @@ def tiny(exported: Callable[[str], Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def onnx_minilm(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real all-MiniLM-L6-v2 with its ONNX file; artifacts may be added, nothing changed."""
-    folder = copy_model(minilm, tmp_path_factory.mktemp("onnx") / "all-MiniLM-L6-v2")
-    core.export(folder, backend="onnx")
-    return folder
+def onnx_minilm(exports: Exports) -> Path:
+    """The real all-MiniLM-L6-v2 with its ONNX file. Read only."""
+    return exports("minilm", "onnx")
 
 
 @pytest.fixture(scope="session")

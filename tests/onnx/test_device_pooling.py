@@ -22,7 +22,7 @@ from core.modules import (
 )
 from core.runtime import TokenBatch
 from onnx_backend.pooling import pooling_graph
-from onnx_backend.session import OnnxRuntime
+from onnx_backend.session import OnnxRuntime, Sessions
 
 RANDOM = np.random.default_rng(7)
 
@@ -104,6 +104,6 @@ def test_a_runtime_that_pools_on_its_device_gives_the_same_embeddings(tiny: Path
         plain = model.runtime
         model.runtime = OnnxRuntime(
             plain.architecture, plain.file, plain.path, plain.files, plain.provider,
-            plain._sessions, pool_on_device=True,
+            Sessions(plain.path, "the same file", plain.provider, None), pool_on_device=True,
         )  # fmt: skip
         np.testing.assert_allclose(model.encode(texts), expected, atol=1e-6)

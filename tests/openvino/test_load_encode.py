@@ -17,7 +17,7 @@ import core
 from core import EmbeddingModel
 from core.batching import pad
 from core.modules import run_modules, unit_length
-from tests.conftest import copy_model
+from tests.conftest import Exports, copy_model
 from tests.openvino.conftest import Exported
 
 PROSE = "the quick brown fox jumps over a lazy dog near the warm river bank in spring"
@@ -100,9 +100,8 @@ def test_a_file_at_the_top_comes_first(exported: Exported, tmp_path: Path) -> No
         assert loaded.file_name == "openvino_model.xml"
 
 
-def test_an_onnx_file_runs_directly(exported: Exported, tmp_path: Path) -> None:
-    model = copy_model(exported("bert-mean"), tmp_path / "model")
-    core.export(model, backend="onnx")
+def test_an_onnx_file_runs_directly(exports: Exports) -> None:
+    model = exports("bert-mean", "onnx", "openvino")
     texts = texts_of(1, 4, 30)
     with (
         core.load(model, backend="openvino", file_name="onnx/model.onnx") as ours,
