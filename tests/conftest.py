@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,23 @@ from core import EmbeddingModel, load  # noqa: E402
 from tests import tiny_models  # noqa: E402
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+#: What takes seconds to make: a test that uses one of these is slow, whatever it does with it.
+SLOW_FIXTURES = {"onnx_minilm", "minilm_openvino", "wheels"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m "not slow"` leaves out what needs a slow fixture."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
+def one_is_quick(quick: str, names: Iterable[str]) -> list[Any]:
+    """Parameters of which `-m "not slow"` takes one."""
+    rest = [pytest.param(name, marks=pytest.mark.slow) for name in names if name != quick]
+    return [quick, *rest]
 
 
 @pytest.fixture(scope="session")

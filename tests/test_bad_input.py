@@ -246,6 +246,7 @@ def test_pickling_names_the_option_that_cannot_go(exports: Exports) -> None:
             pickle.dumps(model)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_a_fork_after_the_first_encode_is_an_error_and_no_hang(minilm: Path) -> None:
     code = (

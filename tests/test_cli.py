@@ -199,6 +199,7 @@ def test_backends_lists_every_backend(capsys: pytest.CaptureFixture[str]) -> Non
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_quantize_reports_file_size_speed_and_drift(
     tiny_model: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,8 @@ import pytest
 from core import EmbeddingModel
 from tests.conftest import Exports, copy_model, make_environment, run_pip
 
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+
 TEXTS = ["one text", "another one, a little longer", "", "the third " * 120]
 
 #: What a machine that serves does, with what `pip install core[BACKEND]` brought and no more.

@@ -264,6 +264,7 @@ def test_a_stream_is_lazy(model: EmbeddingModel) -> None:
     assert taken == 4
 
 
+@pytest.mark.slow
 def test_sixteen_threads_share_one_model(model: EmbeddingModel) -> None:
     samples = [TEXTS[i : i + 4] for i in range(7)]
     expected = [model.encode(sample) for sample in samples]

@@ -113,6 +113,7 @@ def test_an_automatic_export_is_saved_with_the_model(folder: Path, tmp_path: Pat
         assert np.array_equal(model.encode(TEXTS), expected)
 
 
+@pytest.mark.slow
 def test_two_processes_exporting_one_model_export_it_once(folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, core;"
@@ -176,6 +177,7 @@ def test_the_export_of_a_transformer_in_a_folder_follows_its_weights(tmp_path: P
         assert not np.allclose(model.encode(["one text"]), before)
 
 
+@pytest.mark.slow
 def test_artifacts_of_an_automatic_export_go_beside_the_model(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

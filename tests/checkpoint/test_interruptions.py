@@ -54,6 +54,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_save_leaves_one_whole_model(
     static: Path, other: Path, tmp_path: Path
 ) -> None:
@@ -66,6 +67,7 @@ def test_killed_at_any_moment_a_save_leaves_one_whole_model(
     assert int(ended[1]) + int(ended[3]) == 50
 
 
+@pytest.mark.slow
 def test_two_processes_saving_to_one_directory_leave_one_whole_result(
     static: Path, other: Path, tmp_path: Path
 ) -> None:

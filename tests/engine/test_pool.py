@@ -40,6 +40,7 @@ def texts(count: int) -> list[str]:
     return [f"{i} {paragraphs[i % len(paragraphs)][:200]}" for i in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
 def test_every_backend_gives_the_rows_of_one_process_in_order(
     backend: str, tiny_model: Callable[[str], Path]
@@ -142,6 +143,7 @@ def test_one_text_and_none(pool: ProcessPool) -> None:
     assert list(pool.encode_stream([])) == []
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again_and_the_work_finished(
     pool: ProcessPool, model: EmbeddingModel
 ) -> None:
@@ -157,6 +159,7 @@ def test_a_killed_worker_is_started_again_and_the_work_finished(
     np.testing.assert_allclose(pool.encode(rows[:400]), expected[:400], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_idle_is_replaced(pool: ProcessPool, model: EmbeddingModel) -> None:
     for pid in pool.pids:
         os.kill(pid, signal.SIGKILL)
@@ -164,6 +167,7 @@ def test_a_worker_killed_while_idle_is_replaced(pool: ProcessPool, model: Embedd
     np.testing.assert_allclose(pool.encode(rows), model.encode(rows), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_is_started_again_is_replaced_too(
     pool: ProcessPool, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +204,7 @@ class FullMemory:
         self.pipe.close()
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_read_in_part_is_not_taken_for_the_next(
     model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +227,7 @@ def test_an_answer_that_is_read_in_part_is_not_taken_for_the_next(
     assert [pipe.failed for pipe in pipes] == [True]
 
 
+@pytest.mark.slow
 def test_an_exception_is_raised_in_the_caller_and_the_pool_lives_on(
     tiny_model: Callable[[str], Path],
 ) -> None:
@@ -254,6 +260,7 @@ def test_prompts_and_truncation_are_the_model_s_at_the_time_of_the_call(
         model.truncate_dim = model.default_prompt_name = None
 
 
+@pytest.mark.slow
 def test_the_current_directory_is_not_imported_from(
     model: EmbeddingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +323,7 @@ def test_a_bad_input_is_named_by_its_place_in_the_stream(pool: ProcessPool) -> N
         pool.encode(["fine", 3])  # type: ignore[list-item]
 
 
+@pytest.mark.slow
 def test_a_model_that_no_longer_loads_raises_what_loading_raised(
     tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -329,6 +337,7 @@ def test_a_model_that_no_longer_loads_raises_what_loading_raised(
             ProcessPool(loaded, processes=1)
 
 
+@pytest.mark.slow
 def test_closed_pools_say_so(model: EmbeddingModel) -> None:
     pool = ProcessPool(model, processes=1)
     pool.close()
@@ -337,6 +346,7 @@ def test_closed_pools_say_so(model: EmbeddingModel) -> None:
         pool.encode(["text"])
 
 
+@pytest.mark.slow
 def test_closing_ends_the_work_of_another_thread(model: EmbeddingModel) -> None:
     pool = ProcessPool(model, processes=1)
     errors: list[BaseException] = []

@@ -214,6 +214,7 @@ def test_a_pickled_model_reloads_the_same_commit(published: LoopbackHub) -> None
     assert again.source.commit == model.source.commit
 
 
+@pytest.mark.slow
 def test_hf_hub_offline_holds_in_a_fresh_process(published: LoopbackHub) -> None:
     embed("acme/tiny")
     code = (

@@ -54,7 +54,10 @@ def embeddings(model: EmbeddingModel, made: list[TokenBatch]) -> NDArray[np.floa
     return np.concatenate([model.runtime.sentence_embeddings(batch) for batch in made])
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name",
+    [ARCHITECTURES[0], *(pytest.param(n, marks=pytest.mark.slow) for n in ARCHITECTURES[1:])],
+)
 def test_exports_agree_with_torch(name: str, exported: Callable[[str], Path]) -> None:
     folder = exported(name)
     with core.load(folder, backend="onnx") as ours, core.load(folder, backend="torch") as torchs:
@@ -148,6 +151,7 @@ def test_attention_that_was_not_fused_is_said_in_our_words(
     assert {record.name for record in caplog.records} == {"core"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["roberta", "distilbert", "mpnet", "qwen3", "gemma3", "t5"])
 def test_optimising_other_architectures_keeps_their_embeddings(
     name: str, exported: Callable[[str], Path], tmp_path: Path
@@ -380,6 +384,7 @@ def test_export_without_torch_says_what_to_install(tiny: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_files_too_large_for_one_message_go_through_every_operation(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,7 @@ def test_shapes_seen_by_the_runtime_are_bounded() -> None:
     assert [round_up(n, 8) for n in (1, 15, 17, 33, 64)] == [1, 15, 18, 36, 64]
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_over_many_shapes(tiny: Path) -> None:
     """In a process of its own. Without the bounds the last 200 shapes take over 60 MB."""
     script = f"""
@@ -218,6 +219,7 @@ with core.load({str(tiny)!r}, backend="openvino") as model:
     assert float(done.stdout.split()[-1]) < 20
 
 
+@pytest.mark.slow
 def test_threads_are_not_tied_to_processors(tiny: Path) -> None:
     # Processes with one thread each would all be tied to the first processor, and share it.
     code = (

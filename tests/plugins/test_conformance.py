@@ -64,6 +64,7 @@ class TestOpenVino(OurConformance):
     backend = "openvino"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
 def test_agreement_on_the_real_model(backend: str, exports: Exports) -> None:
     with core.load(exports("minilm", backend), backend=backend, device="cpu") as model:

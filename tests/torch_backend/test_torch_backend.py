@@ -257,6 +257,7 @@ def test_half_precision_files(copy: Path, level: str) -> None:
     assert load(copy).file_name == "model.safetensors"
 
 
+@pytest.mark.slow
 def test_int8_is_close_and_independent_of_the_batch(minilm_copy: Path) -> None:
     model = load(minilm_copy)
     artifact = core.quantize(model)
@@ -276,6 +277,7 @@ def test_int8_is_close_and_independent_of_the_batch(minilm_copy: Path) -> None:
         load(minilm_copy, file_name=artifact.file_name, model_kwargs={"dtype": "float16"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["t5", "qwen3", "modernbert", "albert"])
 def test_int8_of_other_architectures(
     tiny_model: Callable[[str], Path], tmp_path: Path, name: str
@@ -286,6 +288,7 @@ def test_int8_of_other_architectures(
         assert min_cosine(int8.encode(TEXTS), model.encode(TEXTS)) > 0.95
 
 
+@pytest.mark.slow
 def test_compile_is_a_recipe_that_gives_the_same_embeddings(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
