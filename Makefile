@@ -11,7 +11,7 @@ export HF_HOME := $(CURDIR)/.cache/huggingface
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/inductor
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test lint check format wheels bench docs docs-browser ecosystem clean
+.PHONY: setup demo test quick lint check format wheels bench docs docs-browser ecosystem clean
 
 setup: $(VENV)/.installed ## create .venv and install everything into it
 
@@ -27,6 +27,9 @@ demo: setup ## run the real all-MiniLM-L6-v2 on every backend
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+quick: setup ## the tests that take no time and need no network, in under 90 seconds
+	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS) -m "not slow and not network"
 
 lint: setup ## lint, formatting, types, who imports whom
 	$(BIN)/ruff check .

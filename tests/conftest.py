@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache"
@@ -22,10 +24,28 @@ sys.path.insert(0, str(ROOT))  # tests and benchmarks import one another as pack
 import pytest  # noqa: E402
 from filelock import FileLock  # noqa: E402
 
+import core  # noqa: E402
 from core import EmbeddingModel, load  # noqa: E402
 from tests import tiny_models  # noqa: E402
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+#: What takes seconds to make: a test that uses one of these is slow, whatever it does with it.
+SLOW_FIXTURES = {"onnx_minilm", "minilm_openvino", "wheels"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m "not slow"` leaves out what needs a slow fixture."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
+def one_is_quick(quick: str, names: Iterable[str]) -> list[Any]:
+    """Parameters of which `-m "not slow"` takes one."""
+    rest = [pytest.param(name, marks=pytest.mark.slow) for name in names if name != quick]
+    return [quick, *rest]
 
 
 @pytest.fixture(scope="session")
@@ -83,10 +103,77 @@ def tiny_model() -> Callable[[str], Path]:
     return build_tiny_model
 
 
+class Exports(Protocol):
+    """`exports(name, backend, ...)`: a model's directory with the files of these backends.
+
+    `name` is "minilm" or one of `tiny_models.SPECS`. Read only: copy it (`copy_model`) to write.
+    """
+
+    def __call__(self, name: str, *backends: str) -> Path: ...
+
+
 @pytest.fixture(scope="session")
-def minilm_torch(minilm: Path) -> EmbeddingModel:
-    """all-MiniLM-L6-v2 on the torch backend, CPU; shared, so do not close it."""
-    return load(minilm, backend="torch", device="cpu")
+def exports(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exports]:
+    """Each model is exported once for each backend in a run, whichever process comes first."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if base.name.startswith("popen-") else base) / "exports"
+    root.mkdir(exist_ok=True)
+    used: dict[Path, dict[Path, tuple[int, int]]] = {}
+
+    def export(name: str, *backends: str) -> Path:
+        folder = root / "-".join((name, *sorted(backends)))
+        done = folder.with_name(f"{folder.name}.done")
+        with FileLock(f"{folder}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                _export(name, backends, folder)
+                done.touch()
+        used.setdefault(folder, _state(folder))
+        return folder
+
+    def _export(name: str, backends: tuple[str, ...], folder: Path) -> None:
+        copy_model(minilm if name == "minilm" else build_tiny_model(name), folder)
+        made = [backend for backend in backends if backend != "torch"]
+        if len(made) == 1:
+            core.export(folder, backend=made[0])
+            return
+        for backend in made:
+            shutil.copytree(export(name, backend) / backend, folder / backend)
+
+    yield export
+    for folder, before in used.items():
+        assert _state(folder) == before, "a test changed a model that other tests share"
+
+
+def _state(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of every file: writing to a hard link of one shows here too."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+@contextmanager
+def kept(model: EmbeddingModel) -> Iterator[EmbeddingModel]:
+    """A model that several tests share: afterwards its settings are what they were."""
+
+    def settings() -> dict[str, Any]:
+        names = ("max_seq_length", "truncate_dim", "default_prompt_name", "similarity_fn_name")
+        return {
+            **{name: getattr(model, name) for name in names},
+            "prompts": dict(model.prompts),
+            "runtime": type(model.runtime),
+            "closed": model.closed,
+        }
+
+    before = settings()
+    yield model
+    assert settings() == before, "a test changed a model that other tests share"
+
+
+@pytest.fixture(scope="session")
+def minilm_torch(minilm: Path) -> Iterator[EmbeddingModel]:
+    """all-MiniLM-L6-v2 on the torch backend, CPU; shared, so leave it as it is."""
+    with load(minilm, backend="torch", device="cpu") as loaded, kept(loaded):
+        yield loaded
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +188,11 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert len(list(folder.glob("*.whl"))) == 4
     return folder
+
+
+def with_path(folder: Path) -> str:
+    """A PYTHONPATH with the folder in front of what is on it."""
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH", ""))))
 
 
 def run_pip(python: Path, *arguments: str) -> str:

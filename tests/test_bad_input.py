@@ -8,7 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ import pytest
 
 import core
 from core import EmbeddingModel, OptionError
-from tests.conftest import copy_model
+from tests.conftest import Exports, copy_model, kept
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model: Callable[[str], Path]) -> EmbeddingModel:
-    return core.load(tiny_model("bert-prompts"), backend="torch", device="cpu")
+def model(tiny_model: Callable[[str], Path]) -> Iterator[EmbeddingModel]:
+    path = tiny_model("bert-prompts")
+    with core.load(path, backend="torch", device="cpu") as loaded, kept(loaded):
+        yield loaded
 
 
 @pytest.fixture
@@ -234,14 +236,17 @@ def test_sets_are_no_sequence(model: EmbeddingModel) -> None:
         model.encode({"a", "b"})
 
 
-def test_pickling_names_the_option_that_cannot_go(copy: Path) -> None:
-    with core.load(copy, backend="torch", device="cpu") as model:
-        assert model._reload is not None
-        model._reload["model_kwargs"] = {"attn_implementation": lambda: None}
-        with pytest.raises(core.CoreError, match="attn_implementation"):
+def test_pickling_names_the_option_that_cannot_go(exports: Exports) -> None:
+    import onnxruntime
+
+    options = {"session_options": onnxruntime.SessionOptions()}
+    with core.load(exports("bert-cls", "onnx"), backend="onnx", model_kwargs=options) as model:
+        assert model.encode("text").shape == (32,)
+        with pytest.raises(core.CoreError, match=r"session_options=.*cannot be pickled"):
             pickle.dumps(model)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_a_fork_after_the_first_encode_is_an_error_and_no_hang(minilm: Path) -> None:
     code = (

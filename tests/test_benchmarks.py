@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ for line in sys.stdin:
         time.sleep(60)
     print(json.dumps({{"seconds": [0.1, 0.1, 0.1, 0.5]}}), flush=True)
 """
+
+
+class Peer(System):
+    """A system whose interpreter is the program that its environment names."""
+
+    @property
+    def interpreter(self) -> Path:
+        return Path(self.environment)
 
 
 @pytest.fixture
@@ -80,11 +89,10 @@ class TestWorkers:
         self, peer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(comparison, "WORK", tmp_path)
-        monkeypatch.setattr(comparison, "_PAUSE", 0.0)
-        monkeypatch.setattr(System, "interpreter", peer)
-        good = System("good", "", "fp32", {"kind": "peer"})
-        bad = System("bad", "", "fp32", {"kind": "peer", "dies at": "latency"})
-        absent = System("absent", "", "fp32", {"kind": "peer"}, ("nothing",))
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        good = Peer("good", str(peer), "fp32", {"kind": "peer"})
+        bad = Peer("bad", str(peer), "fp32", {"kind": "peer", "dies at": "latency"})
+        absent = Peer("absent", "/bin/false", "fp32", {"kind": "peer"}, ("nothing",))
         workloads = {"short": ["a", "b"]}
         bench = comparison.Comparison([bad, good], workloads)
         try:
@@ -93,14 +101,9 @@ class TestWorkers:
             bench.close()
         assert list(bench.failures) == ["bad"]
         assert found["systems"]["good"]["seconds"] == [[0.5], [0.5]]
-        monkeypatch.setattr(System, "interpreter", property(lambda self: _python(self, peer)))
         sizes = comparison.size([good, absent])
         assert sizes["systems"]["good"]["megabytes"] == 2.0
         assert list(sizes["failures"]) == ["absent"]
-
-
-def _python(system: System, peer: Path) -> Path:
-    return peer if system.name == "good" else Path("/bin/false")
 
 
 class TestBudget:
@@ -248,6 +251,7 @@ def test_the_page_tells_of_the_million_texts_what_the_stream_wrote_down() -> Non
 
 @pytest.mark.parametrize("minutes", ["0", "-3", "nan"])
 def test_streams_take_some_time(minutes: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         main(["--stream-minutes", minutes])
+    assert ended.value.code == 2
     assert "--stream-minutes must be more than 0" in capsys.readouterr().err

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import core
 from core import EmbeddingModel
-from tests.conftest import make_environment, run_pip
+from tests.conftest import Exports, copy_model, make_environment, run_pip
+
+pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 TEXTS = ["one text", "another one, a little longer", "", "the third " * 120]
 
@@ -99,13 +100,13 @@ def test_a_backend_from_the_wheels_serves_without_torch(
     most_megabytes: int,
     steps: list[tuple[str, str]],
     wheels: Path,
-    minilm_copy: Path,
+    exports: Exports,
     minilm_torch: EmbeddingModel,
     tmp_path: Path,
 ) -> None:
-    core.export(minilm_copy, backend=backend)
+    model = copy_model(exports("minilm", backend), tmp_path / "all-MiniLM-L6-v2")
     python = make_environment(tmp_path / "environment", f"core[{backend}]", wheels=wheels)
-    arguments = [str(minilm_copy), backend, str(tmp_path), json.dumps(steps), json.dumps(TEXTS)]
+    arguments = [str(model), backend, str(tmp_path), json.dumps(steps), json.dumps(TEXTS)]
     done = subprocess.run(
         [str(python), "-c", SERVE, *arguments],
         capture_output=True, text=True, check=False, cwd=tmp_path,

@@ -15,6 +15,8 @@ import torch
 
 import core
 from core import EmbeddingModel
+from tests.conftest import kept
+from tests.engine.recorder import Recorder
 
 TEXTS = [
     "",
@@ -31,13 +33,23 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model: Callable[[str], Path]) -> EmbeddingModel:
-    return core.load(tiny_model("bert-mean"), backend="torch", device="cpu")
+def model(tiny_model: Callable[[str], Path]) -> Iterator[EmbeddingModel]:
+    with core.load(tiny_model("bert-mean"), backend="torch", device="cpu") as loaded, kept(loaded):
+        yield loaded
 
 
 @pytest.fixture(scope="module")
-def prompted(tiny_model: Callable[[str], Path]) -> EmbeddingModel:
-    return core.load(tiny_model("bert-prompts"), backend="torch", device="cpu")
+def prompted(tiny_model: Callable[[str], Path]) -> Iterator[EmbeddingModel]:
+    path = tiny_model("bert-prompts")
+    with core.load(path, backend="torch", device="cpu") as loaded, kept(loaded):
+        yield loaded
+
+
+@pytest.fixture
+def own(tiny_model: Callable[[str], Path]) -> Iterator[EmbeddingModel]:
+    """A model for one test alone, to change."""
+    with core.load(tiny_model("bert-mean"), backend="torch", device="cpu") as loaded:
+        yield loaded
 
 
 def test_a_list_gives_a_float32_matrix_and_a_string_a_vector(model: EmbeddingModel) -> None:
@@ -89,21 +101,10 @@ def test_left_padded_models_do_not_depend_on_their_batch(
     np.testing.assert_allclose(model.encode(TEXTS), alone, atol=1e-5)
 
 
-def test_equal_texts_are_computed_once(model: EmbeddingModel) -> None:
-    seen: list[int] = []
-    runtime = model.runtime
-    original = runtime.sentence_embeddings
-
-    def counting(batch: core.TokenBatch, *, workers: int = 1) -> object:
-        seen.append(batch.rows)
-        return original(batch, workers=workers)
-
-    runtime.sentence_embeddings = counting
-    try:
-        result = model.encode(["same", "other", "same", "same", "other"])
-    finally:
-        del runtime.sentence_embeddings
-    assert sum(seen) == 2
+def test_equal_texts_are_computed_once(own: EmbeddingModel) -> None:
+    recorder = Recorder(own)
+    result = own.encode(["same", "other", "same", "same", "other"])
+    assert recorder.rows == 2
     np.testing.assert_array_equal(result[[0, 0, 1]], result[[2, 3, 4]])
     assert not np.allclose(result[0], result[1])
 
@@ -263,6 +264,7 @@ def test_a_stream_is_lazy(model: EmbeddingModel) -> None:
     assert taken == 4
 
 
+@pytest.mark.slow
 def test_sixteen_threads_share_one_model(model: EmbeddingModel) -> None:
     samples = [TEXTS[i : i + 4] for i in range(7)]
     expected = [model.encode(sample) for sample in samples]
@@ -283,7 +285,9 @@ def test_sixteen_threads_share_one_model(model: EmbeddingModel) -> None:
     assert not wrong
 
 
-def test_similarity_functions(model: EmbeddingModel) -> None:
+def test_similarity_functions(own: EmbeddingModel) -> None:
+    model = own
+    assert model.similarity_fn_name == "cosine"
     a, b = model.encode(TEXTS[2:6]), model.encode(TEXTS[3:7])
     for name, formula in {
         "cosine": lambda x, y: x @ y / np.linalg.norm(x) / np.linalg.norm(y),
@@ -310,8 +314,8 @@ def test_a_model_is_pickled_by_reference(prompted: EmbeddingModel) -> None:
     assert again.similarity_fn_name == "dot"
 
 
-def test_max_seq_length_can_be_lowered(tiny_model: Callable[[str], Path]) -> None:
-    model = core.load(tiny_model("bert-mean"), backend="torch", device="cpu")
+def test_max_seq_length_can_be_lowered(own: EmbeddingModel) -> None:
+    model = own
     long = "fox " * 200
     assert model.tokenize([long])["input_ids"].shape == (1, 128)
     model.max_seq_length = 16
@@ -328,22 +332,10 @@ def test_a_closed_model_says_so(tiny_model: Callable[[str], Path]) -> None:
         model.encode("a")
 
 
-def test_a_failing_batch_names_its_inputs_and_leaves_the_model_usable(
-    model: EmbeddingModel,
-) -> None:
-    runtime = model.runtime
-    original = runtime.sentence_embeddings
-
-    def failing(batch: core.TokenBatch, *, workers: int = 1) -> object:
-        if batch.width > 20:
-            raise RuntimeError("out of memory")
-        return original(batch, workers=workers)
-
+def test_a_failing_batch_names_its_inputs_and_leaves_the_model_usable(own: EmbeddingModel) -> None:
+    failures = [True]
+    Recorder(own, lambda batch: batch.width > 20 and bool(failures) and failures.pop())
     texts = ["same", "same", "short", "word " * 60]
-    runtime.sentence_embeddings = failing
-    try:
-        with pytest.raises(core.PluginError, match=r"positions? 3\b.*out of memory"):
-            model.encode(texts, batch_size=1)
-    finally:
-        del runtime.sentence_embeddings
-    assert model.encode(texts).shape == (4, 32)
+    with pytest.raises(core.PluginError, match=r"positions? 3\b.*no room for this batch"):
+        own.encode(texts, batch_size=1)
+    assert own.encode(texts).shape == (4, 32)

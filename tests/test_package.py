@@ -45,8 +45,7 @@ def test_naming_a_backend_imports_no_other_runtime(minilm: Path) -> None:
 def test_every_public_name_resolves_and_is_listed() -> None:
     for name in core.__all__:
         assert getattr(core, name) is not None
-    assert sorted(core.__all__, key=lambda n: n) == sorted(set(core.__all__))
-    assert {*core._HOMES, "__version__"} == set(core.__all__)
+    assert len(core.__all__) == len(set(core.__all__)) > 30
     assert set(core.__all__) <= set(dir(core))
 
 
@@ -72,8 +71,10 @@ def test_errors_form_one_tree() -> None:
     assert issubclass(core.BackendLoadError, core.PluginError)
     assert issubclass(core.ArtifactNotFound, core.ModelError)
     assert issubclass(core.OptionError, ValueError)
-    for name in core._MODULES["errors"]:
-        assert issubclass(getattr(core, name), core.CoreError)
+    public = [getattr(core, name) for name in core.__all__]
+    errors = [one for one in public if isinstance(one, type) and issubclass(one, Exception)]
+    assert len(errors) > 8
+    assert all(issubclass(error, core.CoreError) for error in errors)
 
 
 def test_extras_are_those_of_the_design() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from core.files.weights import write_safetensors
 from tests.conftest import build_tiny_model
 
-_OLD = "sentence_transformers.models."
+OLD = "sentence_transformers.models."
 _NEW = "sentence_transformers.sentence_transformer.modules."
 
 
@@ -52,9 +52,9 @@ def transformer_in_a_folder(folder: Path) -> None:
             file.rename(inner / file.name)
     chain(
         folder,
-        (_OLD + "Transformer", "0_Transformer"),
-        (_OLD + "Pooling", "1_Pooling"),
-        (_OLD + "Normalize", "2_Normalize"),
+        (OLD + "Transformer", "0_Transformer"),
+        (OLD + "Pooling", "1_Pooling"),
+        (OLD + "Normalize", "2_Normalize"),
     )
 
 
@@ -121,9 +121,9 @@ def dense_in_pickle(folder: Path) -> None:
     )
     chain(
         folder,
-        (_OLD + "Transformer", ""),
-        (_OLD + "Pooling", "1_Pooling"),
-        (_OLD + "Dense", "2_Dense"),
+        (OLD + "Transformer", ""),
+        (OLD + "Pooling", "1_Pooling"),
+        (OLD + "Dense", "2_Dense"),
     )
 
 
@@ -141,9 +141,9 @@ def layer_norm(folder: Path) -> None:
     write(folder, "2_LayerNorm/config.json", {"dimension": 32})
     chain(
         folder,
-        (_OLD + "Transformer", ""),
-        (_OLD + "Pooling", "1_Pooling"),
-        (_OLD + "LayerNorm", "2_LayerNorm"),
+        (OLD + "Transformer", ""),
+        (OLD + "Pooling", "1_Pooling"),
+        (OLD + "LayerNorm", "2_LayerNorm"),
     )
 
 
@@ -154,7 +154,7 @@ def static_table(folder: Path) -> None:
     write_safetensors(folder / "0_StaticEmbedding/model.safetensors", {"embedding.weight": table})
     shutil.copyfile(tokenizer, folder / "0_StaticEmbedding/tokenizer.json")
     chain(
-        folder, (_OLD + "StaticEmbedding", "0_StaticEmbedding"), (_OLD + "Normalize", "1_Normalize")
+        folder, (OLD + "StaticEmbedding", "0_StaticEmbedding"), (OLD + "Normalize", "1_Normalize")
     )
     write(folder, "config_sentence_transformers.json", {"__version__": {}, "prompts": {}})
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import core
 from core.engine.static import StaticRuntime
+from core.plugin.plugin import BACKEND_GROUP
+from core.plugin.registry import registry
 
 FILE_NAMES = ("model.safetensors",)
 SPEC_VERSION = 1
@@ -30,8 +32,13 @@ def save(model: core.EmbeddingModel, target: Path, options: core.SaveOptions) ->
 
 
 def register() -> None:
-    """Make it known as `numpy` in this process."""
+    """Make it known as `numpy` in this process, until `unregister`."""
     plugin = ModuleType("numpy_backend")
     for name in ("FILE_NAMES", "SPEC_VERSION", "load", "encode", "save"):
         setattr(plugin, name, globals()[name])
     core.register_backend("numpy", plugin, replace=True)
+
+
+def unregister() -> None:
+    """Other tests see the installed backends only."""
+    registry.unregister(BACKEND_GROUP, "numpy")

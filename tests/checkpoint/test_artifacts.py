@@ -20,7 +20,7 @@ from core.files.weights import read_weights, write_safetensors
 from core.operations.inspection import inspect_model
 from tests.checkpoint.dialects import build_dialect
 from tests.checkpoint.saver import digest
-from tests.conftest import ROOT, build_tiny_model, copy_model
+from tests.conftest import ROOT, Exports, build_tiny_model, copy_model
 
 TEXTS = ["one text", "another, longer text about vectors"]
 
@@ -28,6 +28,12 @@ TEXTS = ["one text", "another, longer text about vectors"]
 @pytest.fixture
 def folder(tiny_model: Callable[[str], Path], tmp_path: Path) -> Path:
     return copy_model(tiny_model("bert-cls"), tmp_path / "model")
+
+
+@pytest.fixture
+def with_onnx(exports: Exports, tmp_path: Path) -> Path:
+    """The same model with its ONNX file."""
+    return copy_model(exports("bert-cls", "onnx"), tmp_path / "model")
 
 
 def names(place: Path) -> set[str]:
@@ -78,8 +84,8 @@ def test_an_artifact_that_fails_verification_changes_nothing(folder: Path) -> No
     assert digest(folder) == before
 
 
-def test_saving_an_onnx_model_keeps_the_torch_weights(folder: Path, tmp_path: Path) -> None:
-    core.export(str(folder), backend="onnx")
+def test_saving_an_onnx_model_keeps_the_torch_weights(with_onnx: Path, tmp_path: Path) -> None:
+    folder = with_onnx
     with core.load(str(folder), backend="onnx") as model:
         core.optimize(model, "O2")
     with core.load(str(folder), backend="onnx", file_name="model_O2.onnx") as model:
@@ -107,6 +113,7 @@ def test_an_automatic_export_is_saved_with_the_model(folder: Path, tmp_path: Pat
         assert np.array_equal(model.encode(TEXTS), expected)
 
 
+@pytest.mark.slow
 def test_two_processes_exporting_one_model_export_it_once(folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, core;"
@@ -134,8 +141,8 @@ def test_a_directory_that_cannot_be_written_is_named(folder: Path, tmp_path: Pat
         core.export(str(folder), tmp_path / "file" / "inside", backend="onnx")
 
 
-def test_info_tells_precision_and_drift_of_each_file(folder: Path) -> None:
-    core.export(str(folder), backend="onnx")
+def test_info_tells_precision_and_drift_of_each_file(with_onnx: Path) -> None:
+    folder = with_onnx
     with core.load(str(folder), backend="onnx") as model:
         core.quantize(model, "avx2")
     with core.load(str(folder), backend="torch", device="cpu") as model:
@@ -170,6 +177,7 @@ def test_the_export_of_a_transformer_in_a_folder_follows_its_weights(tmp_path: P
         assert not np.allclose(model.encode(["one text"]), before)
 
 
+@pytest.mark.slow
 def test_artifacts_of_an_automatic_export_go_beside_the_model(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,16 +201,15 @@ def test_an_export_overwrites_no_file_of_its_source(folder: Path, name: str) -> 
     for backend in ("onnx", "openvino"):
         with pytest.raises(core.CoreError, match="file_name"):
             core.export(folder, backend=backend, file_name=name)
-    with pytest.raises(core.CoreError):
+    with pytest.raises(core.CoreError, match=r"would overwrite model\.safetensors"):
         core.export(folder, backend="torch", precision="fp16", file_name="model.safetensors")
     assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
 
 
 def test_a_forced_export_does_not_say_that_there_was_no_file(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    with_onnx: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    core.export(folder, backend="onnx")
-    core.load(folder, backend="onnx", export=True).close()
+    core.load(with_onnx, backend="onnx", export=True).close()
     assert "was to be exported for the onnx backend" in caplog.text
     assert "has no file" not in caplog.text
 
@@ -215,8 +222,8 @@ def test_the_sidecar_names_every_file_the_weights_were_in(folder: Path) -> None:
     assert set(record["source"]["sha256"]) == {"onnx/model.onnx", "onnx/model.onnx_data"}
 
 
-def test_a_link_whose_file_is_gone_is_named(folder: Path) -> None:
-    core.export(folder, backend="onnx")
+def test_a_link_whose_file_is_gone_is_named(with_onnx: Path) -> None:
+    folder = with_onnx
     (folder / "onnx/model.onnx").rename(folder / "onnx/gone")
     (folder / "onnx/model.onnx").symlink_to(folder / "onnx/lost")
     with pytest.raises(core.ModelFormatError, match=r"is a link to .*lost, which is gone"):

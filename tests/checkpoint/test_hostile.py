@@ -24,7 +24,7 @@ from core.files.weights import read_weights, write_safetensors
 from tests.checkpoint.dialects import build_dialect, chain, read, write
 from tests.conftest import ROOT
 
-_OLD = "sentence_transformers.models."
+OLD = "sentence_transformers.models."
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_module_path_out_of_the_directory_is_refused(tiny: Path, path: str) ->
 
 @pytest.mark.parametrize("name", ["../outside/x.safetensors", "/etc/passwd", "a/../../b", "\0"])
 def test_a_file_name_out_of_the_directory_is_refused(tiny: Path, name: str) -> None:
-    with pytest.raises(CoreError, match=r"outside the model's directory|not the name"):
+    with pytest.raises(CoreError, match="named as file_name, points outside the model's directory"):
         load(tiny, file_name=name)
 
 
@@ -76,7 +76,9 @@ def test_a_linked_folder_out_of_the_directory_is_refused(tiny: Path) -> None:
     place = outside(tiny)
     shutil.rmtree(tiny / "1_Pooling")
     (tiny / "1_Pooling").symlink_to(place)
-    with pytest.raises(ModelFormatError):
+    with pytest.raises(
+        ModelFormatError, match=r"'1_Pooling', but 1_Pooling/config\.json is missing"
+    ):
         load(tiny)
 
 
@@ -111,10 +113,17 @@ def write_torch_archive(path: Path, pickled: bytes) -> None:
         archive.writestr("archive/version", "3\n")
 
 
-@pytest.mark.parametrize("file", ["pytorch_model.bin", "2_Dense/pytorch_model.bin"])
-@pytest.mark.parametrize("kind", ["archive", "plain"])
+@pytest.mark.parametrize(
+    ("file", "kind", "says"),
+    [
+        ("pytorch_model.bin", "archive", "Weights only load failed"),
+        ("pytorch_model.bin", "plain", "Weights only load failed"),
+        ("2_Dense/pytorch_model.bin", "archive", r"wants to run posix\.system"),
+        ("2_Dense/pytorch_model.bin", "plain", "is not a whole torch checkpoint"),
+    ],
+)
 def test_a_pickle_that_runs_code_is_refused_and_not_run(
-    tmp_path: Path, file: str, kind: str
+    tmp_path: Path, file: str, kind: str, says: str
 ) -> None:
     folder = build_dialect("dense-in-pickle", tmp_path / "model")
     ran = tmp_path / "ran"
@@ -126,7 +135,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(
         write_torch_archive(folder / file, pickled)
     else:
         (folder / file).write_bytes(pickled)
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=says):
         load(folder)
     assert not ran.exists()
     pickle.loads(pickled)  # it does run where nobody looks
@@ -261,7 +270,7 @@ def test_a_dense_of_another_shape_is_named(tmp_path: Path) -> None:
     [
         ("modules.json", [], "modules.json is empty"),
         ("modules.json", [{"path": ""}], "an entry without a type"),
-        ("modules.json", [{"type": _OLD + "Transformer", "path": 3}], "has the path 3"),
+        ("modules.json", [{"type": OLD + "Transformer", "path": 3}], "has the path 3"),
         ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length is -1"),
         ("sentence_bert_config.json", {"max_seq_length": "512"}, "max_seq_length is '512'"),
         ("1_Pooling/config.json", {"pooling_mode": "best"}, "known are cls, max, mean"),
@@ -281,7 +290,7 @@ def test_a_missing_module_folder_is_named(tiny: Path) -> None:
     shutil.rmtree(tiny / "1_Pooling")
     with pytest.raises(ModelFormatError, match=r"1_Pooling/config.json is missing"):
         load(tiny)
-    chain(tiny, (_OLD + "Pooling", "1_Pooling"))
+    chain(tiny, (OLD + "Pooling", "1_Pooling"))
     with pytest.raises(ModelFormatError, match=r"the first module of modules.json is Pooling"):
         load(tiny)
 
@@ -326,5 +335,4 @@ def test_a_model_directory_full_of_nonsense_stays_within_its_memory(tiny: Path) 
         [sys.executable, "-c", code, str(tiny)], cwd=ROOT, capture_output=True, text=True,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, check=False,
     )  # fmt: skip
-    assert done.returncode == 0 or "ModelFormatError" in done.stderr, done.stderr
-    assert "MemoryError" not in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")

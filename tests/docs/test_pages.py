@@ -17,8 +17,6 @@ from tests.hub.loopback import LoopbackHub
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 #: It installs packages: tests/plugins/test_docs.py runs it in an environment of its own.
 INSTALLING = ROOT / "docs/plugins.md"
-#: Pages whose commands install packages; a test runs them in an environment of their own.
-IN_THEIR_OWN_ENVIRONMENT = {"plugins.md": "tests/plugins/test_docs.py"}
 #: Shown, not run: data, diagrams and output.
 SHOWN = ("", "text", "json", "jsonl", "toml", "ini", "yaml", "diff", "makefile")
 #: One reason is enough for a block; these words alone are none.
@@ -39,6 +37,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     os.environ.update(variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if page != INSTALLING],
@@ -47,10 +46,6 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 # Libraries behind the examples warn of themselves; a reader's program would only show it.
 @pytest.mark.filterwarnings("default")
 def test_page(page: Path, fresh: Path, hub: LoopbackHub) -> None:
-    elsewhere = IN_THEIR_OWN_ENVIRONMENT.get(page.name)
-    if elsewhere is not None:
-        assert f"docs/{page.name}" in (ROOT / elsewhere).read_text()
-        return
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in read_blocks(page):
         _run(block, fresh, namespace)
@@ -77,10 +72,34 @@ def _run(block: Block, folder: Path, namespace: dict[str, Any]) -> None:
         assert block.language in SHOWN, f"{block}: what is a block of {block.language!r}?"
 
 
+def test_the_page_that_is_left_out_above_runs_elsewhere() -> None:
+    assert INSTALLING in PAGES
+    assert "docs/plugins.md" in (ROOT / "tests/plugins/test_docs.py").read_text()
+
+
+def test_pages_are_found_with_their_blocks_links_and_tests() -> None:
+    """What the tests here look for is there: none of their loops is empty everywhere."""
+    assert len(PAGES) > 10
+    assert sum(block.language in PYTHON for page in PAGES for block in read_blocks(page)) > 10
+    assert sum(block.language in SHELL for page in PAGES for block in read_blocks(page)) > 10
+    assert sum("://" not in link for page in PAGES for link in links(page)) > 10
+    assert sum(len(named_tests(page)) for page in PAGES) > 10
+
+
+def links(page: Path) -> list[str]:
+    """Where a page's links lead, code blocks left out."""
+    text = re.sub(r"^( *)(```|~~~).*?^\1\2", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+def named_tests(page: Path) -> list[tuple[str, str]]:
+    """File and name of every test that a page names."""
+    return re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", page.read_text())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
-    text = re.sub(r"^( *)(```|~~~).*?^\1\2", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+    for link in links(page):
         if "://" in link or link.startswith("#"):
             continue
         path, _, anchor = link.partition("#")
@@ -99,5 +118,5 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_tests_that_a_page_names_exist(page: Path) -> None:
-    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", page.read_text()):
+    for path, name in named_tests(page):
         assert f"def {name}(" in (ROOT / path).read_text(), f"{page.name} names {path}::{name}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.sentence_transformers import SentenceTransformer
-from tests.conftest import copy_model
+from tests.conftest import Exports, copy_model, kept
 from tests.dropin.ways import REPO
 from tests.hub.conftest import folder_files, hub
 from tests.hub.loopback import LoopbackHub
@@ -17,38 +17,34 @@ __all__ = ["hub"]
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(exports: Exports) -> Path:
     """A tiny BERT with ONNX and OpenVINO files beside its weights. Copy it to write to it."""
-    import core
+    return exports("bert-mean", "onnx", "openvino")
 
-    folder = copy_model(tiny_model("bert-mean"), tmp_path_factory.mktemp("dropin") / "tiny")
-    for backend in ("onnx", "openvino"):
-        core.export(str(folder), backend=backend)
-    return folder
+
+def shared(model: SentenceTransformer) -> Iterator[SentenceTransformer]:
+    """For tests that leave it as it is."""
+    with model.embedding_model as held, kept(held):
+        yield model
+        assert model.embedding_model is held, "a test changed a model that other tests share"
 
 
 @pytest.fixture(scope="session")
 def model(tiny: Path) -> Iterator[SentenceTransformer]:
     """The tiny model on the torch backend; tests leave it as it is."""
-    loaded = SentenceTransformer(str(tiny), device="cpu")
-    yield loaded
-    loaded.embedding_model.close()
+    yield from shared(SentenceTransformer(str(tiny), device="cpu"))
 
 
 @pytest.fixture(scope="session")
 def onnx(tiny: Path) -> Iterator[SentenceTransformer]:
     """The tiny model on the onnx backend."""
-    loaded = SentenceTransformer(str(tiny), backend="onnx")
-    yield loaded
-    loaded.embedding_model.close()
+    yield from shared(SentenceTransformer(str(tiny), backend="onnx"))
 
 
 @pytest.fixture(scope="session")
 def openvino(tiny: Path) -> Iterator[SentenceTransformer]:
     """The tiny model on the openvino backend."""
-    loaded = SentenceTransformer(str(tiny), backend="openvino")
-    yield loaded
-    loaded.embedding_model.close()
+    yield from shared(SentenceTransformer(str(tiny), backend="openvino"))
 
 
 @pytest.fixture

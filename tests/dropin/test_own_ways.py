@@ -7,6 +7,7 @@ the loopback Hub, where it is loaded before and after merging.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.dropin.ways import LEVELS, PRESETS, REPO, STATIC_CONFIGS, TEXTS, cosi
 from tests.hub.loopback import LoopbackHub
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
     pytest.mark.filterwarnings("default"),
 ]
@@ -71,7 +73,7 @@ def test_by_python(
     with core.load(REPO, backend=backend) as model:
         pushed = getattr(core, operation)(model, config, push_to_hub=True, create_pr=True)
     assert pushed.url == f"{repository.url}/{REPO}/discussions/1"
-    with pytest.raises(core.ArtifactNotFound):
+    with pytest.raises(core.ArtifactNotFound, match=f"has no file '{re.escape(file)}'"):
         embed(REPO, backend, file)
     pulled = embed(REPO, backend, file, revision="refs/pr/1")
     assert cosines(pulled, written).min() > 0.999

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,7 +102,8 @@ def test_ranges_come_from_a_calibration_set_where_there_is_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])
-def test_similarities_are_what_their_names_say(model: SentenceTransformer, name: str) -> None:
+def test_similarities_are_what_their_names_say(tiny: Path, name: str) -> None:
+    model = SentenceTransformer(str(tiny), device="cpu", similarity_fn_name=name)
     a, b = embeddings(4, 3).tolist(), embeddings(9, 3)[4:].tolist()
 
     def one(x: list[float], y: list[float]) -> float:
@@ -113,12 +115,8 @@ def test_similarities_are_what_their_names_say(model: SentenceTransformer, name:
         gaps = [p - q for p, q in zip(x, y, strict=True)]
         return -math.hypot(*gaps) if name == "euclidean" else -sum(map(abs, gaps))
 
-    model.similarity_fn_name = name
-    try:
-        matrix = model.similarity(np.array(a), torch.tensor(b))
-        pairs = model.similarity_pairwise(np.array(a), np.array(b[:4]))
-    finally:
-        model.similarity_fn_name = "cosine"
+    matrix = model.similarity(np.array(a), torch.tensor(b))
+    pairs = model.similarity_pairwise(np.array(a), np.array(b[:4]))
     torch.testing.assert_close(matrix, torch.tensor([[one(x, y) for y in b] for x in a]))
     torch.testing.assert_close(pairs, torch.tensor([one(x, y) for x, y in zip(a, b, strict=False)]))
 

@@ -54,6 +54,7 @@ def test_half_precision_by_model_kwargs_and_by_method_agree(tiny: Path, dtype: s
     np.testing.assert_array_equal(loaded.encode(TEXTS), cast.encode(TEXTS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_a_model_without_the_file_is_exported_with_advice_and_saved_with_it(
     tiny_model: Callable[[str], Path],
@@ -135,6 +136,7 @@ def test_dynamic_int8_to_a_directory_and_to_the_hub(
     np.testing.assert_allclose(embed(REPO, **arguments), written, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("config", STATIC_CONFIGS)
 def test_static_int8_for_openvino_to_a_directory_and_to_the_hub(

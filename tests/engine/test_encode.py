@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import core
-from core import EmbeddingModel, OptionError, PluginError, TokenBatch
+from core import EmbeddingModel, OptionError, PluginError
 from core.engine.batching import cpu_batch_tokens, cut_batches
 from core.machine.processor import cache_bytes
 from core.tokenizer.tokenizer import TokenizedTexts
+from tests.conftest import kept
+from tests.engine.recorder import Recorder
 from tests.engine.texts import AWKWARD, english
 
 BACKENDS = ("torch", "onnx", "openvino")
@@ -32,7 +34,7 @@ def texts() -> list[str]:
 def model(
     request: pytest.FixtureRequest, tiny_model: Callable[[str], Path]
 ) -> Iterator[EmbeddingModel]:
-    with core.load(tiny_model("bert-mean"), backend=request.param) as loaded:
+    with core.load(tiny_model("bert-mean"), backend=request.param) as loaded, kept(loaded):
         yield loaded
 
 
@@ -93,30 +95,8 @@ def torch_model(tiny_model: Callable[[str], Path]) -> Iterator[EmbeddingModel]:
         yield loaded
 
 
-class Recorder:
-    """Passes batches on to a runtime, remembers them, and fails on a token."""
-
-    def __init__(self, model: EmbeddingModel, poison: int | None = None) -> None:
-        self.batches: list[TokenBatch] = []
-        self._run = model.runtime.sentence_embeddings
-        self._poison = poison
-
-    def __call__(self, batch: TokenBatch, *, workers: int = 1) -> Any:
-        self.batches.append(batch)
-        if self._poison is not None and (batch.input_ids == self._poison).any():
-            raise MemoryError("no room for this batch")
-        return self._run(batch, workers=workers)
-
-    @property
-    def rows(self) -> int:
-        return sum(batch.rows for batch in self.batches)
-
-
-def test_equal_texts_are_computed_once(
-    torch_model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_texts_are_computed_once(torch_model: EmbeddingModel) -> None:
     recorder = Recorder(torch_model)
-    monkeypatch.setattr(torch_model.runtime, "sentence_embeddings", recorder)
     rows = torch_model.encode(["one", "two", "one", "three", "two", "one"])
     assert recorder.rows == 3
     np.testing.assert_array_equal(rows[[0, 2, 5]], rows[[0, 0, 0]])
@@ -126,18 +106,20 @@ def test_equal_texts_are_computed_once(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_failing_batch_names_the_callers_positions_and_the_model_stays_usable(
-    torch_model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch, workers: int
+    torch_model: EmbeddingModel, workers: int
 ) -> None:
-    poison = torch_model.tokenize("机")["input_ids"][0][1]
+    poison, again = torch_model.tokenize("机")["input_ids"][0][1], [True]
     texts = ["same text"] * 10 + ["another text"] * 5 + ["机"] + [f"text {i}" for i in range(200)]
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            torch_model.runtime, "sentence_embeddings", Recorder(torch_model, int(poison))
-        )
-        with pytest.raises(PluginError, match=r"at positions 15 .*MemoryError: no room") as caught:
-            torch_model.encode(texts, batch_size=1, workers=workers)
+    recorder = Recorder(
+        torch_model, lambda batch: bool((batch.input_ids == poison).any()) and again.pop()
+    )
+    with pytest.raises(PluginError, match=r"at positions 15 .*MemoryError: no room") as caught:
+        torch_model.encode(texts, batch_size=1, workers=workers)
     assert isinstance(caught.value.__cause__, MemoryError)
+    again.append(False)
+    recorder.batches.clear()
     assert torch_model.encode(texts).shape == (216, 32)
+    assert recorder.rows == 203
 
 
 def test_a_lone_surrogate_is_named(torch_model: EmbeddingModel) -> None:

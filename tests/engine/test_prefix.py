@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,10 +126,27 @@ def test_every_cut_keeps_the_tokens_before_it(kind: str) -> None:
     assert checked > 100
 
 
+class Recorder:
+    """A tokenizer of the library that remembers the texts it is given."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        self.tokenizer, self.given = tokenizer, list[str]()
+
+    def encode_batch_fast(self, texts: list[str], **options: Any) -> Any:
+        self.given += texts
+        return self.tokenizer.encode_batch_fast(texts, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+
 def test_long_texts_are_not_tokenized_to_their_end() -> None:
-    tokenizer = Tokenizer(minilm_tokenizer(), max_length=16)
-    assert tokenizer._prefix("word " * 1_000, 96) == ("word " * 1_000)[:99]
-    assert len(tokenizer._prefix("机器" * 1_000, 96)) == 96
+    recorder = Recorder(minilm_tokenizer())
+    tokenizer = Tokenizer(recorder, max_length=16)  # type: ignore[arg-type]
+    assert tokenizer.encode(["word " * 1_000, "机器" * 1_000]).lengths.tolist() == [16, 16]
+    words, characters = recorder.given
+    assert words == ("word " * 1_000)[:99]
+    assert characters == "机器" * 48
 
 
 def test_a_prefix_that_does_not_fill_the_window_is_extended() -> None:

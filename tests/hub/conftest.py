@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,34 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
         # Xet is a second protocol with servers of its own; uploads take LFS without it.
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         yield running
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The client waits seconds between its attempts; here it makes them at once.
+
+    What it would have waited is in the list.
+    """
+    asked: list[float] = []
+    sleep = time.sleep
+
+    def short(seconds: float) -> None:
+        asked.append(seconds)
+        sleep(min(seconds, 0.01))
+
+    monkeypatch.setattr(time, "sleep", short)
+    return asked
+
+
+@pytest.fixture
+def fast_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time limits of every socket pass fifty times as fast, whoever set them."""
+    settimeout = socket.socket.settimeout
+
+    def short(self: socket.socket, seconds: float | None) -> None:
+        settimeout(self, None if seconds is None else seconds / 50)
+
+    monkeypatch.setattr(socket.socket, "settimeout", short)
 
 
 def folder_files(folder: Path) -> dict[str, bytes]:

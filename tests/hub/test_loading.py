@@ -176,11 +176,11 @@ def test_a_cache_with_the_transformer_alone_warns_about_its_pooling(
     assert "no modules.json" in caplog.text
 
 
+@pytest.mark.usefixtures("no_waiting")
 def test_an_unreachable_hub_falls_back_to_the_cache_with_a_warning(
-    published: LoopbackHub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    published: LoopbackHub, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = embed("acme/tiny")
-    monkeypatch.setattr("core.hub.download.RETRY_DELAYS", (0.01,))
     published.fail("/api/models/", status=503)
     assert np.array_equal(embed("acme/tiny"), expected)
     assert "503" in caplog.text
@@ -214,6 +214,7 @@ def test_a_pickled_model_reloads_the_same_commit(published: LoopbackHub) -> None
     assert again.source.commit == model.source.commit
 
 
+@pytest.mark.slow
 def test_hf_hub_offline_holds_in_a_fresh_process(published: LoopbackHub) -> None:
     embed("acme/tiny")
     code = (

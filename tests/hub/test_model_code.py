@@ -14,6 +14,8 @@ import pytest
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = b"""
 from transformers import BertConfig
 

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import core
 from core import EmbeddingModel
-from tests.conftest import build_tiny_model, copy_model
+from tests.conftest import Exports, kept
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """`exported(name)`: a tiny model's directory with its ONNX file. Read only."""
-
-    @cache
-    def export(name: str) -> Path:
-        folder = copy_model(build_tiny_model(name), tmp_path_factory.mktemp("onnx") / name)
-        core.export(folder, backend="onnx")
-        return folder
-
-    return export
+def exported(exports: Exports) -> Callable[[str], Path]:
+    """`exported(name)`: a model's directory with its ONNX file. Read only."""
+    return lambda name: exports(name, "onnx")
 
 
 @pytest.fixture
@@ -35,17 +27,17 @@ def tiny(exported: Callable[[str], Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def onnx_minilm(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real all-MiniLM-L6-v2 with its ONNX file; artifacts may be added, nothing changed."""
-    folder = copy_model(minilm, tmp_path_factory.mktemp("onnx") / "all-MiniLM-L6-v2")
-    core.export(folder, backend="onnx")
-    return folder
+def onnx_minilm(exports: Exports) -> Path:
+    """The real all-MiniLM-L6-v2 with its ONNX file. Read only."""
+    return exports("minilm", "onnx")
 
 
 @pytest.fixture(scope="session")
-def model(onnx_minilm: Path) -> EmbeddingModel:
-    """The real model on ONNX Runtime; shared, so do not close it."""
-    return core.load(onnx_minilm, backend="onnx", file_name="onnx/model.onnx")
+def model(onnx_minilm: Path) -> Iterator[EmbeddingModel]:
+    """The real model on ONNX Runtime; shared, so leave it as it is."""
+    file = "onnx/model.onnx"
+    with core.load(onnx_minilm, backend="onnx", file_name=file) as loaded, kept(loaded):
+        yield loaded
 
 
 @pytest.fixture(scope="session")

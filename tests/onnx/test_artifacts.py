@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from google.protobuf.message import EncodeError
 from numpy.typing import NDArray
 
@@ -25,7 +26,6 @@ from core.architecture.batch import TokenBatch
 from core.engine.batching import pad
 from core.errors import OptionError, UnsupportedOperation
 from core.operations.verification import compare
-from onnx_backend import files
 from onnx_backend.model_file import read_model_file
 from tests.tiny_models import SPECS
 
@@ -54,7 +54,10 @@ def embeddings(model: EmbeddingModel, made: list[TokenBatch]) -> NDArray[np.floa
     return np.concatenate([model.runtime.sentence_embeddings(batch) for batch in made])
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name",
+    [ARCHITECTURES[0], *(pytest.param(n, marks=pytest.mark.slow) for n in ARCHITECTURES[1:])],
+)
 def test_exports_agree_with_torch(name: str, exported: Callable[[str], Path]) -> None:
     folder = exported(name)
     with core.load(folder, backend="onnx") as ours, core.load(folder, backend="torch") as torchs:
@@ -148,6 +151,7 @@ def test_attention_that_was_not_fused_is_said_in_our_words(
     assert {record.name for record in caplog.records} == {"core"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["roberta", "distilbert", "mpnet", "qwen3", "gemma3", "t5"])
 def test_optimising_other_architectures_keeps_their_embeddings(
     name: str, exported: Callable[[str], Path], tmp_path: Path
@@ -360,7 +364,7 @@ def test_what_optimum_makes_of_an_encoder_decoder_is_refused(
 def test_a_file_name_that_is_none_of_an_onnx_file_is_refused_before_tracing(
     name: str, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnx_backend.export.trace", lambda *_: pytest.fail("it was traced"))
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: pytest.fail("it was traced"))
     before = {path: path.read_bytes() for path in tiny.rglob("*") if path.is_file()}
     with pytest.raises(OptionError, match="file_name="):
         core.export(tiny, backend="onnx", file_name=name)
@@ -380,19 +384,15 @@ def test_export_without_torch_says_what_to_install(tiny: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_files_too_large_for_one_message_go_through_every_operation(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class TooLarge:
-        """A model over 2 GB as protobuf 7 has it: its size is an error."""
+    def byte_size(_: onnx.ModelProto) -> int:
+        """Of a model over 2 GB as protobuf 7 has it: an error."""
+        raise EncodeError("Failed to serialize proto")
 
-        def __init__(self, model: Any) -> None:
-            self.model = model
-
-        def ByteSize(self) -> int:  # noqa: N802 - protobuf's name
-            raise EncodeError("Failed to serialize proto")
-
-    monkeypatch.setattr(files, "_bytes_of", lambda model, of=files._bytes_of: of(TooLarge(model)))
+    monkeypatch.setattr(onnx.ModelProto, "ByteSize", byte_size)
     shutil.rmtree(tiny / "onnx")
     with pytest.raises(OptionError, match="over 2 GB and needs external_data=True"):
         core.export(tiny, backend="onnx", precision="fp16", external_data=False)

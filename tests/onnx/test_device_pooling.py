@@ -13,8 +13,8 @@ import core
 from core.architecture.batch import TokenBatch
 from core.architecture.modules import Pooling, run_modules
 from core.engine.batching import pad
-from onnx_backend.modules import DevicePooler, pooling_graph
-from onnx_backend.session import OnnxRuntime
+from onnx_backend.modules import pooling_graph
+from onnx_backend.session import OnnxRuntime, Sessions
 
 RANDOM = np.random.default_rng(7)
 
@@ -57,7 +57,7 @@ def test_modules_without_a_graph_are_named() -> None:
         def __call__(self, xp: Any, features: Any) -> None: ...
 
     with pytest.raises(core.UnsupportedOperation, match=r"Unusual.*device='cpu'"):
-        DevicePooler((Unusual(),), lambda model: None)._session("float32")
+        pooling_graph((Unusual(),))
 
 
 def test_a_runtime_that_pools_on_its_device_gives_the_same_embeddings(tiny: Path) -> None:
@@ -67,6 +67,6 @@ def test_a_runtime_that_pools_on_its_device_gives_the_same_embeddings(tiny: Path
         plain = model.runtime
         model.runtime = OnnxRuntime(
             plain.architecture, plain.file, plain.path, plain.files, plain.provider,
-            plain._sessions, pool_on_device=True,
+            Sessions(plain.path, "the same file", plain.provider, None), pool_on_device=True,
         )  # fmt: skip
         np.testing.assert_allclose(model.encode(texts), expected, atol=1e-6)

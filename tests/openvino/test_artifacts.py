@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import core
+from core.toolkit import choose_samples
 from tests.conftest import copy_model
 from tests.openvino.conftest import Exported
 from tests.openvino.test_errors import like_optimum as optimum_config
@@ -20,7 +21,13 @@ from tests.tiny_models import SPECS
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
 
 
-@pytest.mark.parametrize("name", sorted(SPECS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert-mean",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in sorted({*SPECS} - {"bert-mean"})),
+    ],
+)
 def test_every_architecture_exports_and_agrees(exported: Exported, name: str) -> None:
     folder = exported(name)
     texts = [*texts_of(*LENGTHS), "", "naïve café"]
@@ -47,6 +54,7 @@ def test_prompts_left_out_of_pooling(exported: Exported) -> None:
         assert cosines(ours.encode(texts), expected).min() < 0.9999
 
 
+@pytest.mark.slow
 def test_the_sidecar_tells_what_it_is(exported: Exported) -> None:
     record = json.loads((exported("minilm") / "openvino/openvino_model.xml.json").read_text())
     assert (record["backend"], record["operation"], record["precision"]) == (
@@ -69,6 +77,7 @@ def test_exported_files_are_as_optimum_names_them(exported: Exported) -> None:
     assert all(str(port.get_partial_shape()) == "[?,?]" for port in graph.inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "least", "ratio"),
     [("fp16", 0.9999, 0.6), ("int8", 0.99, 0.4), ("int4", 0.5, 0.4)],
@@ -120,6 +129,7 @@ def test_optimize_fp16_and_fused(tiny: Path) -> None:
             model.encode(texts, output_value="token_embeddings")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert-cls", "gemma3", "qwen3", "t5"])
 def test_fusing_other_chains(exported: Exported, tmp_path: Path, name: str) -> None:
     folder = copy_model(exported(name), tmp_path / name)
@@ -139,6 +149,7 @@ def test_what_cannot_be_fused_says_why(exported: Exported) -> None:
         core.optimize(model, "fused")
 
 
+@pytest.mark.slow
 def test_static_int8_of_minilm(exported: Exported, tmp_path: Path) -> None:
     import openvino
 
@@ -164,6 +175,7 @@ def test_static_int8_of_minilm(exported: Exported, tmp_path: Path) -> None:
             core.quantize(model)
 
 
+@pytest.mark.slow
 def test_quantize_takes_texts_files_mappings_and_objects(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text("\n".join(json.dumps({"text": text}) for text in texts_of(3, 5, 9, 20)))
@@ -186,6 +198,7 @@ def test_quantize_takes_texts_files_mappings_and_objects(tiny: Path, tmp_path: P
     assert json.loads(Path(f"{artifact.path}.json").read_text())["config"]["sym"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("max_drop", "least"), [(0.02, 0.95), (1e-5, 0.9999)])
 def test_accuracy_control_bounds_the_drop(tiny: Path, max_drop: float, least: float) -> None:
     with core.load(tiny, backend="openvino") as model:
@@ -196,6 +209,7 @@ def test_accuracy_control_bounds_the_drop(tiny: Path, max_drop: float, least: fl
     assert artifact.verification.mean_cosine >= least
 
 
+@pytest.mark.slow
 def test_a_drop_that_cannot_be_bounded_publishes_nothing(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +229,7 @@ def test_a_drop_that_cannot_be_bounded_publishes_nothing(
     assert sorted((tiny / "openvino").iterdir()) == before
 
 
+@pytest.mark.slow
 def test_weight_only_quantization_computes_in_float(tiny: Path, capfd: Any) -> None:
     with core.load(tiny, backend="openvino") as model:
         artifact = core.quantize(model, "int8-weights", min_cosine=-1)
@@ -225,20 +240,18 @@ def test_weight_only_quantization_computes_in_float(tiny: Path, capfd: Any) -> N
 
 
 def test_calibration_texts_are_picked_before_they_are_tokenized() -> None:
-    from openvino_backend.calibration import choose_texts, default_texts
-
     given = [str(i) for i in range(1_000)]
-    picked = choose_texts(given, 5)
+    picked = choose_samples(given, 5)
     assert len(picked) == 5
     assert (picked[0], picked[-1]) == ("0", "999")
-    lengths = [len(text.split()) for text in default_texts(200)]
+    lengths = [len(text.split()) for text in choose_samples(None, 200)]
     assert (min(lengths), max(lengths)) > (0, 250)
-    assert default_texts(20) == default_texts(200)[:20]
+    assert choose_samples(None, 20) == choose_samples(None, 200)[:20]
 
 
-def test_recipes_have_a_plain_form() -> None:
-    from openvino_backend.presets import Recipe
+def test_static_configurations_have_a_plain_form() -> None:
+    from openvino_backend.presets import StaticConfig
 
-    recipe = Recipe()
-    assert json.loads(json.dumps(recipe.as_json())) == recipe.as_json()
-    assert dataclasses.replace(recipe, sym=True).as_json()["sym"] is True
+    config = StaticConfig()
+    assert json.loads(json.dumps(config.as_json())) == config.as_json()
+    assert dataclasses.replace(config, sym=True).as_json()["sym"] is True

@@ -15,6 +15,7 @@ import pytest
 import core
 from core.testing import BackendConformance
 from core.testing.subject import TEXTS
+from tests.conftest import Exports, with_path
 from tests.plugins.conftest import Site
 
 #: Embeddings of all-MiniLM-L6-v2 by sentence-transformers 6.2.
@@ -63,9 +64,10 @@ class TestOpenVino(OurConformance):
     backend = "openvino"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
-def test_agreement_on_the_real_model(backend: str, minilm: Path) -> None:
-    with core.load(minilm, backend=backend, device="cpu") as model:
+def test_agreement_on_the_real_model(backend: str, exports: Exports) -> None:
+    with core.load(exports("minilm", backend), backend=backend, device="cpu") as model:
         found = model.encode(list(REFERENCE))
     expected = np.array(list(REFERENCE.values()))
     assert (found * expected).sum(axis=1).min() > 0.99999
@@ -291,7 +293,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "test_suite.py"],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": with_path(root)},
         capture_output=True,
         text=True,
         check=False,

@@ -15,6 +15,7 @@ import pytest
 import core
 from core.errors import BackendLoadError, BackendNotFound, OptionError
 from core.plugin.registry import registry
+from tests.conftest import with_path
 from tests.plugins.conftest import SOUND, WRAPPER, Site
 
 BROKEN = {
@@ -136,7 +137,7 @@ def test_a_missing_backend_says_what_is_installed_and_what_was_meant(site: Site)
 
 
 def test_a_backend_installed_while_running_is_found(site: Site) -> None:
-    with pytest.raises(BackendNotFound):
+    with pytest.raises(BackendNotFound, match="no backend 'late'"):
         core.hooks("late")
     site.install("acme-late", SOUND, backend="late")
     assert core.hooks("late").name == "late"
@@ -165,7 +166,7 @@ def test_naming_one_backend_imports_no_other_and_no_runtime(site: Site) -> None:
         "print(sorted(m for m in sys.modules if m in heavy or m.endswith('_backend')"
         " or m.startswith('acme')))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(site.root)}
+    environment = {**os.environ, "PYTHONPATH": with_path(site.root)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )

@@ -47,6 +47,7 @@ def environment(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     }
 
 
+@pytest.mark.slow
 def test_the_page_works_from_top_to_bottom(environment: dict[str, str]) -> None:
     work = Path(environment["WORK"])
     work.mkdir()

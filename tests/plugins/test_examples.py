@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CACHE, ROOT, build_tiny_model, run_pip
+from tests.conftest import CACHE, ROOT, build_tiny_model, run_pip, with_path
 
 EXAMPLES = ("ctranslate2_backend", "embedding_cache", "http_backend")
 
@@ -24,12 +24,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_passes_its_tests(name: str, site: Path) -> None:
     model = str(build_tiny_model("bert-mean"))
     environment = {
         **os.environ,
-        "PYTHONPATH": str(site),
+        "PYTHONPATH": with_path(site),
         "OMP_NUM_THREADS": "1",
         "CT2_MODEL": model,
         "HTTP_BACKEND_MODEL": model,

@@ -146,7 +146,7 @@ def test_a_backend_that_cannot_do_something_says_what_it_can(site: Site) -> None
         model.save(site.root / "out")
     with pytest.raises(OptionError, match="model_kwargs of the sound backend does not take 'dtyp'"):
         core.load("x", backend="sound", model_kwargs={"dtyp": 1})
-    with pytest.raises(OptionError):
+    with pytest.raises(OptionError, match="named by a string, not 3"):
         core.load(3, backend="sound")  # type: ignore[arg-type]
 
 

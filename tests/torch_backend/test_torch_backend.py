@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import torch
 
 import core
 from core.engine.similarity import similarity_pairwise
+from core.machine.processor import processor_flags, processor_vendor
 from tests.conftest import copy_model
 from tests.tiny_models import SPECS
-from torch_backend.kernels import blocked_weights, row_counts
+from torch_backend.kernels import row_counts
 
 TEXTS = ["", "A fox.", "The quick brown fox jumps over the lazy dog. " * 9, "机器学习 🙂"]
 
@@ -88,23 +89,23 @@ def test_the_device_is_reported_and_chosen(tiny_model: Callable[[str], Path]) ->
 
 
 def test_best_device_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch_backend import session
+    from torch_backend import device
 
     # No GPU here: what a machine that has them would report, and nothing else, is faked.
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert str(session.choose_device(None)) == "cuda"
-    assert str(session.choose_device("cuda:1")) == "cuda:1"
+    assert str(device.choose_device(None)) == "cuda"
+    assert str(device.choose_device("cuda:1")) == "cuda:1"
     with pytest.raises(core.OptionError, match="there are 2 cuda devices"):
-        session.choose_device("cuda:2")
+        device.choose_device("cuda:2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert str(session.choose_device(None)) == "mps"
+    assert str(device.choose_device(None)) == "mps"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.xpu, "is_available", lambda: True)
-    assert str(session.choose_device(None)) == "xpu"
+    assert str(device.choose_device(None)) == "xpu"
     with pytest.raises(core.OptionError, match="no CUDA GPU"):
-        session.choose_device("cuda")
+        device.choose_device("cuda")
 
 
 @pytest.mark.parametrize("spelling", ["dtype", "torch_dtype"])
@@ -126,20 +127,30 @@ def test_attention_implementations_agree(tiny_model: Callable[[str], Path], atte
 
 
 @pytest.fixture(params=["any number of rows", "few rows"])
-def blocked_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def blocked_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Processors whose weights are blocked for batches of any size, and for small ones only."""
-    zen4 = ("AuthenticAMD", frozenset({"avx2", "avx512f"}))
-    vendor, flags = zen4 if request.param != "few rows" else ("GenuineIntel", zen4[1])
-    monkeypatch.setattr(blocked_weights, "processor_vendor", lambda: vendor)
-    monkeypatch.setattr(blocked_weights, "processor_flags", lambda: flags)
-    return str(request.param)
+    vendor = "GenuineIntel" if request.param == "few rows" else "AuthenticAMD"
+    text = f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: avx2 avx512f\n"
+    is_file, read_text = Path.is_file, Path.read_text
+    cpuinfo = Path("/proc/cpuinfo")
+
+    def read(path: Path, *arguments: Any, **options: Any) -> str:
+        return text if path == cpuinfo else read_text(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "is_file", lambda path: path == cpuinfo or is_file(path))
+    monkeypatch.setattr(Path, "read_text", read)
+    for cached in (processor_vendor, processor_flags):
+        cached.cache_clear()
+    yield str(request.param)
+    for cached in (processor_vendor, processor_flags):
+        cached.cache_clear()
 
 
 def test_blocked_weights_change_no_result(
     tiny_model: Callable[[str], Path], blocked_rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(blocked_weights, "MOST_BYTES", 0)
+        patch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
         plain = load(tiny_model("bert-cls"))
     blocked = load(tiny_model("bert-cls"))
     run = torch.ops.mkldnn._linear_pointwise
@@ -246,6 +257,7 @@ def test_half_precision_files(copy: Path, level: str) -> None:
     assert load(copy).file_name == "model.safetensors"
 
 
+@pytest.mark.slow
 def test_int8_is_close_and_independent_of_the_batch(minilm_copy: Path) -> None:
     model = load(minilm_copy)
     artifact = core.quantize(model)
@@ -265,6 +277,7 @@ def test_int8_is_close_and_independent_of_the_batch(minilm_copy: Path) -> None:
         load(minilm_copy, file_name=artifact.file_name, model_kwargs={"dtype": "float16"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["t5", "qwen3", "modernbert", "albert"])
 def test_int8_of_other_architectures(
     tiny_model: Callable[[str], Path], tmp_path: Path, name: str
@@ -275,6 +288,7 @@ def test_int8_of_other_architectures(
         assert min_cosine(int8.encode(TEXTS), model.encode(TEXTS)) > 0.95
 
 
+@pytest.mark.slow
 def test_compile_is_a_recipe_that_gives_the_same_embeddings(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
