@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from core.models.embedding import EmbeddingModel
     from core.operations.hooks import Hooks, hooks
     from core.options import (
+        CardData,
         EncodeOptions,
         ExportOptions,
         LoadOptions,
@@ -106,6 +107,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "hooks",
     ),
     "options": (
+        "CardData",
         "EncodeOptions",
         "ExportOptions",
         "LoadOptions",
@@ -134,6 +136,7 @@ __all__ = [
     "BackendNotFound",
     "BackendStatus",
     "Capabilities",
+    "CardData",
     "Checkpoint",
     "CoreError",
     "EmbeddingModel",

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -78,9 +79,12 @@ def test_errors_form_one_tree() -> None:
 
 
 def test_extras_are_those_of_the_design() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = metadata["project"]
     wanted = {"torch", "onnx", "onnx-gpu", "openvino", "quantize", "optimum", "all"}
     assert set(project["optional-dependencies"]) == wanted
     runtimes = ("torch", "transformers", "onnx", "openvino", "sentence")
     assert not [d for d in project["dependencies"] if d.startswith(runtimes)]
-    assert project["version"] == core.__version__
+    assert project["dynamic"] == ["version"]  # one place: core/version.py
+    assert metadata["tool"]["hatch"]["version"]["path"] == "core/version.py"
+    assert version("core") == core.__version__

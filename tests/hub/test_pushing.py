@@ -54,6 +54,22 @@ def test_a_pushed_model_loads_and_embeds_the_same(hub: LoopbackHub, model: Embed
     assert 'SentenceTransformer("acme/pushed")' in card
 
 
+def test_one_card_is_written_and_says_what_the_caller_says(
+    hub: LoopbackHub, model: EmbeddingModel, tmp_path: Path
+) -> None:
+    card = core.CardData(title="My model", task="finding recipes", header={"license": "mit"})
+    model.push_to_hub("acme/carded", card=card)
+    pushed = files_of(hub, "acme/carded")["README.md"].decode()
+    model.save(tmp_path / "saved", card=card)
+    saved = (tmp_path / "saved/README.md").read_text()
+    for text in (pushed, saved):
+        assert "# My model\n" in text
+        assert "for finding recipes." in text
+        assert "license: mit" in text
+    # The one difference: what loads it.
+    assert pushed.replace("acme/carded", "saved") == saved
+
+
 def test_a_bare_name_is_pushed_to_the_owner_of_the_token(
     hub: LoopbackHub, model: EmbeddingModel
 ) -> None:

@@ -34,6 +34,8 @@ ENCODE_FAULTS = {
     "read-only": (returning("np.broadcast_to(good[:1], good.shape)"), "read-only array"),
     "raises": (returning("1 / 0"), "failed with ZeroDivisionError: division by zero"),
     "exits": (returning("exit(4)"), "failed with SystemExit: 4"),
+    # Python turns it into a RuntimeError of the first generator it passes through.
+    "stops": (returning("next(iter([]))"), "failed with StopIteration"),
 }
 
 
