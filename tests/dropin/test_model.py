@@ -461,7 +461,7 @@ def test_training_and_modules_say_so(model: SentenceTransformer, onnx: SentenceT
     with pytest.raises(UnsupportedOperation, match="cannot be replaced"):
         model.tokenizer = None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        model.nonsense  # noqa: B018
+        model.nonsense  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(ImportError, match="CrossEncoder from sentence_transformers"):
         from core.sentence_transformers import CrossEncoder  # noqa: F401
     with pytest.raises(OptionError, match="loaded from files"):

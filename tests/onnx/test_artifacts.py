@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from google.protobuf.message import EncodeError
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 import core

@@ -29,10 +29,12 @@ def texts_of(*lengths: int) -> list[str]:
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (unit_length(np, a.astype(np.float64)) * unit_length(np, b.astype(np.float64))).sum(1)
+    units = (unit_length(np, rows.astype(np.float64)) for rows in (a, b))
+    result: np.ndarray = np.multiply(*units).sum(1)
+    return result
 
 
-def token_batch(model: EmbeddingModel, rows: int, width: int, side: str):
+def token_batch(model: EmbeddingModel, rows: int, width: int, side: str) -> core.TokenBatch:
     """A batch of exactly this shape; the shortest row has a third of its tokens."""
     rng = np.random.default_rng(rows * 1000 + width)
     lengths = np.array([max(width - i * width // max(rows + rows // 2, 1), 1) for i in range(rows)])

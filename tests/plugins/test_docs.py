@@ -58,10 +58,9 @@ def test_the_page_works_from_top_to_bottom(environment: dict[str, str]) -> None:
         if block.title:
             (package / block.title).write_text(content, encoding="utf-8")
         elif block.language == "bash":
-            where = package if package.exists() else work
             done = subprocess.run(
                 ["bash", "-euc", content],
-                cwd=where,
+                cwd=package if package.exists() else work,
                 env=environment,
                 capture_output=True,
                 text=True,

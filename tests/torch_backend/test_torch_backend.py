@@ -155,11 +155,12 @@ def test_blocked_weights_change_no_result(
     blocked = load(tiny_model("bert-cls"))
     run = torch.ops.mkldnn._linear_pointwise
     rows: list[int] = []
-    monkeypatch.setattr(
-        torch.ops.mkldnn,
-        "_linear_pointwise",
-        lambda x, *rest: (rows.append(len(x)), run(x, *rest))[1],
-    )
+
+    def counted(x: torch.Tensor, *rest: Any) -> Any:
+        rows.append(len(x))
+        return run(x, *rest)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", counted)
     for count in (1, 3, 30):
         texts = [f"{'foxes ' * (i % 11)}and number {i}" for i in range(count)]
         for budget in (64, 4_096):
