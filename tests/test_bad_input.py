@@ -271,6 +271,7 @@ def test_an_option_that_is_nearly_right_is_named(copy: Path) -> None:
         model.quantize(mincosine=0.9)
 
 
+@pytest.mark.slow
 def test_the_backend_that_has_a_file_is_named(copy: Path, tmp_path: Path) -> None:
     artifact = core.export(copy, tmp_path / "onnx-only", backend="onnx")
     with pytest.raises(core.ArtifactNotFound, match="For backend='onnx' it has one"):

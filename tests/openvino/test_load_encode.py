@@ -17,7 +17,7 @@ import core
 from core import EmbeddingModel
 from core.batching import pad
 from core.modules import run_modules, unit_length
-from tests.conftest import Exports, copy_model
+from tests.conftest import Exports, copy_model, one_is_quick
 from tests.openvino.conftest import Exported
 
 PROSE = "the quick brown fox jumps over a lazy dog near the warm river bank in spring"
@@ -143,7 +143,7 @@ def test_auto_chooses_a_device_and_says_which(tiny: Path) -> None:
 VIRTUAL = ["auto", "AUTO:CPU", "HETERO:CPU", "MULTI:CPU", "BATCH:CPU"]
 
 
-@pytest.mark.parametrize("device", VIRTUAL)
+@pytest.mark.parametrize("device", one_is_quick("auto", VIRTUAL))
 def test_fp32_stays_fp32_on_virtual_devices(tiny: Path, device: str) -> None:
     """On processors with bfloat16 the embeddings would differ by a thousandth."""
     texts = texts_of(*range(1, 12))
@@ -154,7 +154,7 @@ def test_fp32_stays_fp32_on_virtual_devices(tiny: Path, device: str) -> None:
         np.testing.assert_allclose(model.encode(texts), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("device", VIRTUAL)
+@pytest.mark.parametrize("device", one_is_quick("auto", VIRTUAL))
 def test_virtual_devices_report_what_the_real_one_computes_in(tiny: Path, device: str) -> None:
     config = {"ov_config": {"INFERENCE_PRECISION_HINT": "bf16"}}
     with (
