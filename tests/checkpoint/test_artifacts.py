@@ -102,6 +102,7 @@ def test_saving_an_onnx_model_keeps_the_torch_weights(with_onnx: Path, tmp_path:
         assert np.array_equal(model.encode(TEXTS), expected)
 
 
+@pytest.mark.slow
 def test_an_automatic_export_is_saved_with_the_model(folder: Path, tmp_path: Path) -> None:
     with core.load(str(folder), backend="onnx") as model:
         expected = model.encode(TEXTS)
@@ -211,6 +212,7 @@ def test_an_export_overwrites_no_file_of_its_source(folder: Path, name: str) -> 
     assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_forced_export_does_not_say_that_there_was_no_file(
     with_onnx: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -219,6 +221,7 @@ def test_a_forced_export_does_not_say_that_there_was_no_file(
     assert "has no file" not in caplog.text
 
 
+@pytest.mark.slow
 def test_the_sidecar_names_every_file_the_weights_were_in(folder: Path) -> None:
     core.export(folder, backend="onnx", external_data=True)
     with core.load(folder, backend="onnx") as model:

@@ -174,6 +174,7 @@ def test_a_graph_that_cannot_tell_padding_is_refused(tiny: Path) -> None:
         core.load(tiny, backend="onnx")
 
 
+@pytest.mark.slow
 def test_modules_after_a_pooled_output_still_run(
     exported: Callable[[str], Path], tmp_path: Path
 ) -> None:
