@@ -56,7 +56,8 @@ def prose(count: int, seed: int = 1) -> list[str]:
     choose = random.Random(seed)
     texts = []
     for _ in range(count):
-        wanted, at, words = choose.randint(1, 400), choose.randrange(len(paragraphs)), []
+        wanted, at = choose.randint(1, 400), choose.randrange(len(paragraphs))
+        words: list[str] = []
         while len(words) < wanted:
             words += paragraphs[at % len(paragraphs)]
             at += 1
@@ -85,7 +86,9 @@ def quantize(model: core.EmbeddingModel, name: str) -> core.Artifact:
 
 def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
     """Row by row."""
-    return (unit_length(np, a.astype(np.float64)) * unit_length(np, b.astype(np.float64))).sum(1)
+    units = (unit_length(np, rows.astype(np.float64)) for rows in (a, b))
+    found: NDArray[np.float64] = np.multiply(*units).sum(1)
+    return found
 
 
 def speed(fp32: core.EmbeddingModel, other: core.EmbeddingModel, rounds: int = 7) -> list[float]:
@@ -137,7 +140,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         shutil.copytree(arguments.model, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-        load = {"backend": "openvino", "export": False}
+        load: dict[str, Any] = {"backend": "openvino", "export": False}
         full = core.load(folder, file_name="openvino_model.xml", **load)
         expected = full.encode(texts)
         ranked = spearman(full, arguments.sick, arguments.pairs)

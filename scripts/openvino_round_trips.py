@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import peers
-
 import core
 from core.architecture.modules import unit_length
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from scripts import peers
 
 PEER = "st-6.2-openvino"
 TEXTS = ["hello world", "a second, somewhat longer text about boats", "many words here " * 40]

@@ -140,7 +140,7 @@ def exchange(release: str, models: Mapping[str, Path], folder: Path) -> list[Tri
     out = folder / release
     out.mkdir()
     models = {n: path for n, path in models.items() if (release, n) not in NOT_FAITHFUL}
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {
             "load": str(path),
             "save": str(out / name / "theirs"),

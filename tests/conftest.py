@@ -35,6 +35,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 SLOW_FIXTURES = {"onnx_minilm", "minilm_openvino", "wheels"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`-m "not slow"` leaves out what needs a slow fixture."""
     for item in items:
@@ -209,8 +210,13 @@ def run_pip(python: Path, *arguments: str) -> str:
 
 def make_environment(folder: Path, *requirements: str, wheels: Path) -> Path:
     """A virtual environment with the requirements, ours from `wheels`; returns its interpreter."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
     if requirements:
-        run_pip(python, "install", "--quiet", "--find-links", str(wheels), *requirements)
+        pip_for(python, "install", "--quiet", "--find-links", str(wheels), *requirements)
     return python
+
+
+def pip_for(python: Path, *arguments: str) -> str:
+    """Our own pip on another environment: to put one into each takes seconds."""
+    return run_pip(Path(sys.executable), "--python", str(python), *arguments)

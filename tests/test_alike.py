@@ -84,7 +84,7 @@ class _Prompted:
 
     def __init__(self, model: core.EmbeddingModel) -> None:
         self.prompts = {"p": "query: "}
-        self.default_prompt_name = "p"
+        self.default_prompt_name: str | None = "p"
         self.tokenizer = model.tokenizer
 
 
@@ -102,7 +102,7 @@ def test_calibration_texts_are_prompted_on_both_backends(
     """The prompt moves the ranges: with it in the texts and without it the files are equal."""
     config = {"onnx": "static", "openvino": "int8"}[backend]
     texts = [f"text number {i} about foxes" for i in range(8)]
-    files = []
+    files: list[bytes] = []
     for prompts, given in (({"p": "query: "}, texts), ({}, [f"query: {t}" for t in texts])):
         target = tmp_path / str(len(files))
         with core.load(everywhere, backend=backend, prompts=prompts) as model:
@@ -123,7 +123,7 @@ def test_num_samples_spreads_over_the_texts(everywhere: Path, tmp_path: Path, ba
     texts = [f"a text of its own, number {i}" for i in range(9)]
     spread = choose_samples(texts, 3)
     assert spread == [texts[0], texts[4], texts[8]]
-    made = []
+    made: list[bytes] = []
     for given, samples in ((texts, 3), (spread, None)):
         target = tmp_path / str(len(made))
         with core.load(everywhere, backend=backend) as model:

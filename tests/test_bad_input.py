@@ -224,8 +224,8 @@ def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
             for value in (-5, 0, True, "8", 1.5):
                 with pytest.raises(OptionError, match=f"{name} must be"):
                     setattr(model, name, value)
-        model.truncate_dim = np.int64(8)
-        model.max_seq_length = np.int64(9)
+        model.truncate_dim = np.int64(8)  # type: ignore[assignment]
+        model.max_seq_length = np.int64(9)  # type: ignore[assignment]
         assert model.encode([]).shape == (0, 8)
         assert model.encode("text").shape == (8,)
         assert model.max_seq_length == 9
@@ -233,7 +233,7 @@ def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
 
 def test_sets_are_no_sequence(model: EmbeddingModel) -> None:
     with pytest.raises(OptionError, match="not set"):
-        model.encode({"a", "b"})
+        model.encode({"a", "b"})  # type: ignore[arg-type]
 
 
 def test_pickling_names_the_option_that_cannot_go(exports: Exports) -> None:
@@ -271,6 +271,7 @@ def test_an_option_that_is_nearly_right_is_named(copy: Path) -> None:
         model.quantize(mincosine=0.9)
 
 
+@pytest.mark.slow
 def test_the_backend_that_has_a_file_is_named(copy: Path, tmp_path: Path) -> None:
     artifact = core.export(copy, tmp_path / "onnx-only", backend="onnx")
     with pytest.raises(core.ArtifactNotFound, match="For backend='onnx' it has one"):

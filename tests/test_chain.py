@@ -36,8 +36,8 @@ def random(*shape: int) -> Any:
 
 
 def batch(side: str, prompt_tokens: int = 0) -> TokenBatch:
-    mask = np.arange(WIDTH) < np.array(LENGTHS)[:, None]
-    mask = (mask if side == "right" else mask[:, ::-1]).astype(np.int64)
+    real = np.arange(WIDTH) < np.array(LENGTHS)[:, None]
+    mask = (real if side == "right" else real[:, ::-1]).astype(np.int64)
     return TokenBatch(mask, mask, mask, prompt_tokens)
 
 
@@ -127,7 +127,8 @@ def test_a_row_without_a_token_gives_zeros() -> None:
 def test_padding_without_a_number_stays_out_of_the_maximum() -> None:
     hidden, given = random(len(LENGTHS), WIDTH, HIDDEN), batch("right")
     hidden[given.attention_mask == 0] = np.inf
-    check((Pooling(("cls", "max")),), hidden[:-1], TokenBatch(*[given.attention_mask[:-1]] * 3))
+    mask = given.attention_mask[:-1]
+    check((Pooling(("cls", "max")),), hidden[:-1], TokenBatch(mask, mask, mask))
 
 
 def test_a_dense_of_the_tokens_and_one_that_adds_its_input() -> None:

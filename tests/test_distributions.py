@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from core import EmbeddingModel
-from tests.conftest import Exports, copy_model, make_environment, run_pip
+from tests.conftest import Exports, copy_model, make_environment, pip_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
@@ -55,10 +55,8 @@ def test_wheels_hold_types_licence_and_templates(wheels: Path) -> None:
 
 def test_a_bare_core_is_light_and_tells_how_to_get_a_backend(wheels: Path, tmp_path: Path) -> None:
     python = make_environment(tmp_path / "bare", "core", wheels=wheels)
-    listing = subprocess.run(
-        [str(python), "-m", "pip", "list", "--format=freeze"],
-        capture_output=True, text=True, check=True,
-    ).stdout.lower()  # fmt: skip
+    listing = pip_for(python, "list", "--format=freeze").lower()
+    assert "core==" in listing
     for heavy in ("torch", "transformers", "onnx", "openvino"):
         assert heavy not in listing
 
@@ -152,7 +150,7 @@ def test_extras_resolve_beside_the_newest_transformers(
     requirements: tuple[str, ...], wheels: Path, tmp_path: Path
 ) -> None:
     python = make_environment(tmp_path / "environment", wheels=wheels)
-    output = run_pip(python, "install", "--dry-run", "--find-links", str(wheels), *requirements)
+    output = pip_for(python, "install", "--dry-run", "--find-links", str(wheels), *requirements)
     plan = output.lower().replace("_", "-").split("would install", 1)[1]
     for requirement in requirements:
         assert requirement.replace("==", "-").partition("[")[0].replace("_", "-") in plan

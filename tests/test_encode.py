@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -289,12 +290,13 @@ def test_similarity_functions(own: EmbeddingModel) -> None:
     model = own
     assert model.similarity_fn_name == "cosine"
     a, b = model.encode(TEXTS[2:6]), model.encode(TEXTS[3:7])
-    for name, formula in {
+    formulas: dict[str, Callable[[Any, Any], Any]] = {
         "cosine": lambda x, y: x @ y / np.linalg.norm(x) / np.linalg.norm(y),
         "dot": lambda x, y: x @ y,
         "euclidean": lambda x, y: -np.linalg.norm(x - y),
         "manhattan": lambda x, y: -np.abs(x - y).sum(),
-    }.items():
+    }
+    for name, formula in formulas.items():
         model.similarity_fn_name = name
         expected = np.array([[formula(x, y) for y in b] for x in a])
         np.testing.assert_allclose(model.similarity(a, b), expected, rtol=1e-4, atol=1e-4)

@@ -52,7 +52,7 @@ def test_every_public_name_resolves_and_is_listed() -> None:
 
 def test_unknown_attribute_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
-        _ = core.no_such_name  # type: ignore[attr-defined]
+        _ = core.no_such_name
 
 
 def test_functions_are_not_shadowed_by_modules() -> None:

@@ -51,6 +51,7 @@ def test_an_artifact_is_added_beside_the_model(folder: Path) -> None:
     assert artifact.path == folder / "onnx/model.onnx"
 
 
+@pytest.mark.slow
 def test_a_fresh_directory_loads_on_its_own(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "fresh"
     artifact = core.export(str(folder), target, backend="onnx")
@@ -67,6 +68,7 @@ def test_a_fresh_directory_loads_on_its_own(folder: Path, tmp_path: Path) -> Non
     assert {n: (target / n).read_bytes() for n in before} == before
 
 
+@pytest.mark.slow
 def test_a_transformer_in_a_folder_is_completed_flat(tmp_path: Path) -> None:
     source = build_dialect("transformer-in-a-folder", tmp_path / "source")
     artifact = core.export(str(source), tmp_path / "fresh", backend="onnx")
@@ -75,6 +77,7 @@ def test_a_transformer_in_a_folder_is_completed_flat(tmp_path: Path) -> None:
     assert not (tmp_path / "fresh/0_Transformer").exists()
 
 
+@pytest.mark.slow
 def test_an_artifact_that_fails_verification_changes_nothing(folder: Path) -> None:
     with core.load(str(folder), backend="torch", device="cpu") as model:
         core.optimize(model, "fp16")
@@ -99,6 +102,7 @@ def test_saving_an_onnx_model_keeps_the_torch_weights(with_onnx: Path, tmp_path:
         assert np.array_equal(model.encode(TEXTS), expected)
 
 
+@pytest.mark.slow
 def test_an_automatic_export_is_saved_with_the_model(folder: Path, tmp_path: Path) -> None:
     with core.load(str(folder), backend="onnx") as model:
         expected = model.encode(TEXTS)
@@ -141,6 +145,7 @@ def test_a_directory_that_cannot_be_written_is_named(folder: Path, tmp_path: Pat
         core.export(str(folder), tmp_path / "file" / "inside", backend="onnx")
 
 
+@pytest.mark.slow
 def test_info_tells_precision_and_drift_of_each_file(with_onnx: Path) -> None:
     folder = with_onnx
     with core.load(str(folder), backend="onnx") as model:
@@ -165,6 +170,7 @@ def test_info_of_dense_modules_reads_no_weights(tmp_path: Path) -> None:
     assert info.dimension == 16
 
 
+@pytest.mark.slow
 def test_the_export_of_a_transformer_in_a_folder_follows_its_weights(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     build_dialect("transformer-in-a-folder", folder)
@@ -206,6 +212,7 @@ def test_an_export_overwrites_no_file_of_its_source(folder: Path, name: str) -> 
     assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_forced_export_does_not_say_that_there_was_no_file(
     with_onnx: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -214,6 +221,7 @@ def test_a_forced_export_does_not_say_that_there_was_no_file(
     assert "has no file" not in caplog.text
 
 
+@pytest.mark.slow
 def test_the_sidecar_names_every_file_the_weights_were_in(folder: Path) -> None:
     core.export(folder, backend="onnx", external_data=True)
     with core.load(folder, backend="onnx") as model:

@@ -19,6 +19,7 @@ from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.weights import read_weights, write_safetensors
 from tests.checkpoint import dialects
 from tests.checkpoint.dialects import DIALECTS, build_dialect, chain, new_modules, read, write
+from tests.conftest import one_is_quick
 
 TEXTS = ["one text", "another, longer text about vectors", ""]
 
@@ -374,7 +375,7 @@ def test_custom_code_is_named_and_not_run(tiny: Path) -> None:
     assert not (tiny / "ran").exists()
 
 
-@pytest.mark.parametrize("dialect", [*DIALECTS, "new-modules"])
+@pytest.mark.parametrize("dialect", one_is_quick("new-modules", DIALECTS))
 def test_saving_writes_the_old_dialect_and_changes_no_embedding(
     folder: Path, tmp_path: Path, dialect: str
 ) -> None:

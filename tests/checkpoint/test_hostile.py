@@ -247,7 +247,7 @@ def test_broken_safetensors_are_named(tmp_path: Path, file: str, content: bytes)
 
 def test_a_static_table_cannot_point_outside_itself(tmp_path: Path) -> None:
     folder = build_dialect("static-table", tmp_path / "model")
-    weights = {
+    weights: dict[str, np.ndarray] = {
         "embeddings": np.zeros((4, 8), np.float32),
         "mapping": np.array([0, 1, 2, 4]),
     }
@@ -259,7 +259,10 @@ def test_a_static_table_cannot_point_outside_itself(tmp_path: Path) -> None:
 def test_a_dense_of_another_shape_is_named(tmp_path: Path) -> None:
     folder = build_dialect("dense-in-pickle", tmp_path / "model")
     (folder / "2_Dense/pytorch_model.bin").unlink()
-    weights = {"linear.weight": np.zeros((16, 32), np.float32), "linear.bias": np.zeros(3)}
+    weights: dict[str, np.ndarray] = {
+        "linear.weight": np.zeros((16, 32), np.float32),
+        "linear.bias": np.zeros(3),
+    }
     write_safetensors(folder / "2_Dense/model.safetensors", weights)
     with pytest.raises(ModelFormatError, match=r"linear.bias of '2_Dense' has shape \(3,\)"):
         load(folder)

@@ -27,6 +27,7 @@ def test_each_release_was_recorded() -> None:
     assert len(CASES) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_directory_as_the_release_wrote_it_embeds_the_same(case: str, tmp_path: Path) -> None:
     name = case.partition("/")[2]

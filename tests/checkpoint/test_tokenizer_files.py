@@ -27,7 +27,8 @@ def tokenizer_of(folder: Path) -> Tokenizer:
 
 
 def ids(folder: Path, text: str) -> list[int]:
-    return tokenizer_of(folder).encode([text]).ids.tolist()
+    found: list[int] = tokenizer_of(folder).encode([text]).ids.tolist()
+    return found
 
 
 def set_normalizer(folder: Path, **settings: object) -> None:
@@ -54,6 +55,7 @@ def test_lower_casing_of_the_model_leaves_special_tokens_alone(tiny: Path) -> No
     write(tiny, "sentence_bert_config.json", {**settings, "do_lower_case": True})
     assert ids(tiny, "Sea Shells") == ids(tiny, "sea shells")
     separator = tokenizer_of(tiny).backend.token_to_id("[SEP]")
+    assert separator is not None
     assert ids(tiny, "sea [SEP] shells").count(separator) == 2
     # The final sigma of Greek is decided by its word in Python, and by nothing here.
     assert ids(tiny, "ΣΑΣ") == ids(tiny, "σασ")

@@ -328,6 +328,7 @@ def test_truncation_for_a_while(model: SentenceTransformer) -> None:
     assert model.truncate_dim is None
 
 
+@pytest.mark.slow
 def test_dtypes_and_devices_by_methods(tiny: Path) -> None:
     model = SentenceTransformer(str(tiny), device="cpu", truncate_dim=16)
     full = model.encode(TEXTS)
@@ -351,6 +352,7 @@ def test_dtypes_and_devices_by_methods(tiny: Path) -> None:
     np.testing.assert_array_equal(model.encode(TEXTS), full)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_results_keep_the_dtype_that_torch_computes_in(tiny: Path, dtype: torch.dtype) -> None:
     model = SentenceTransformer(str(tiny), device="cpu", model_kwargs={"dtype": dtype})
@@ -395,6 +397,7 @@ def test_tensors_can_be_moved_to_the_device_of_any_model(
     assert torch.zeros(1).to(device).device == device
 
 
+@pytest.mark.slow
 def test_a_device_is_a_name_where_torch_is_not_imported(tiny: Path) -> None:
     code = f"""
 import sys
@@ -461,7 +464,7 @@ def test_training_and_modules_say_so(model: SentenceTransformer, onnx: SentenceT
     with pytest.raises(UnsupportedOperation, match="cannot be replaced"):
         model.tokenizer = None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        model.nonsense  # noqa: B018
+        model.nonsense  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(ImportError, match="CrossEncoder from sentence_transformers"):
         from core.sentence_transformers import CrossEncoder  # noqa: F401
     with pytest.raises(OptionError, match="loaded from files"):
@@ -477,6 +480,7 @@ def test_evaluators_are_called_with_the_model(model: SentenceTransformer, tmp_pa
     assert model.evaluate(evaluator, str(tmp_path)) == {"dimension": 32, "path": str(tmp_path)}
 
 
+@pytest.mark.slow
 def test_several_processes(onnx: SentenceTransformer) -> None:
     texts = [f"text number {i}" for i in range(40)]
     alone = onnx.encode(texts)
@@ -504,6 +508,7 @@ def test_pickles_load_again(onnx: SentenceTransformer) -> None:
     np.testing.assert_array_equal(copy.encode(TEXTS), onnx.encode(TEXTS))
 
 
+@pytest.mark.slow
 def test_saved_models_keep_settings_and_other_backends(
     onnx: SentenceTransformer, model: SentenceTransformer, tmp_path: Path
 ) -> None:
@@ -517,6 +522,7 @@ def test_saved_models_keep_settings_and_other_backends(
         model.save(str(tmp_path / "pickled"), safe_serialization=False)
 
 
+@pytest.mark.slow
 def test_without_torch_and_sentence_transformers(tiny: Path, tmp_path: Path) -> None:
     """Encoding on ONNX imports neither; similarity then gives arrays."""
     folder = copy_model(tiny, tmp_path / "tiny")

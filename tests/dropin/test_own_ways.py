@@ -113,8 +113,7 @@ def test_by_command_line(
 @pytest.mark.parametrize("front", ["python", "command line"])
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_an_export_is_saved_and_pushed(
-    hub: LoopbackHub,
-    plain: Path,
+    plain: LoopbackHub,
     expected: np.ndarray,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -23,7 +23,7 @@ from core.sentence_transformers import (
     export_optimized_onnx_model,
     export_static_quantized_openvino_model,
 )
-from tests.conftest import copy_model
+from tests.conftest import copy_model, one_is_quick
 from tests.dropin.ways import LEVELS, PRESETS, REPO, STATIC_CONFIGS, TEXTS, cosines, merge
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
@@ -91,7 +91,7 @@ def test_a_model_without_the_file_is_exported_with_advice_and_saved_with_it(
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", one_is_quick("O1", LEVELS))
 def test_optimized_to_a_directory_and_to_the_hub(
     repository: LoopbackHub,
     onnx: SentenceTransformer,
@@ -114,7 +114,7 @@ def test_optimized_to_a_directory_and_to_the_hub(
     np.testing.assert_allclose(embed(REPO, **arguments), written, atol=1e-6)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", one_is_quick("avx2", PRESETS))
 def test_dynamic_int8_to_a_directory_and_to_the_hub(
     repository: LoopbackHub,
     onnx: SentenceTransformer,
@@ -233,6 +233,7 @@ def test_a_misspelled_file_is_an_error_that_lists_what_is_there(tiny: Path) -> N
             embed(str(tiny), backend=backend, model_kwargs={"file_name": "model_03.onnx"})
 
 
+@pytest.mark.slow
 def test_the_same_from_the_command_line(
     repository: LoopbackHub, local: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

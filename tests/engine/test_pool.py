@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -150,7 +149,7 @@ def test_a_killed_worker_is_started_again_and_the_work_finished(
     rows = texts(4_000)
     expected = model.encode(rows)
     before = pool.pids
-    killer = threading.Thread(target=lambda: [time.sleep(0.1), os.kill(before[0], signal.SIGKILL)])
+    killer = threading.Timer(0.1, os.kill, (before[0], signal.SIGKILL))
     killer.start()
     blocks = list(pool.encode_stream(rows, window=100))
     killer.join()
@@ -208,7 +207,8 @@ class FullMemory:
 def test_an_answer_that_is_read_in_part_is_not_taken_for_the_next(
     model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, pipes = subprocess.Popen, []
+    start = subprocess.Popen
+    pipes: list[FullMemory] = []
 
     def with_full_memory(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
         process: subprocess.Popen[bytes] = start(*arguments, **options)

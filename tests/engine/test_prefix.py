@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 
 from core.tokenizer.prefix import safe_cut
 from core.tokenizer.tokenizer import Tokenizer
+from tests.conftest import one_is_quick
 from tests.engine.texts import long_texts
 from tests.tiny_models import train_tokenizer
 
@@ -98,7 +99,7 @@ def split(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
     return [row.tolist() for row in np.split(found.ids, np.cumsum(found.lengths)[:-1])]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", one_is_quick("minilm", KINDS))
 def test_ids_of_long_texts_are_those_of_the_whole_text(kind: str) -> None:
     texts = long_texts(1_000 if kind in ("minilm", "gpt2", "metaspace") else 250)
     backend = KINDS[kind]()

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 _POINTER = re.compile(
     rb"version https://git-lfs.github.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d+)\n?"
@@ -55,7 +56,12 @@ class GitStore:
         first = self.git("commit-tree", tree, "-m", "initial commit").decode().strip()
         self.git("update-ref", "refs/heads/main", first)
 
-    def git(self, *arguments: str, stdin: bytes | None = None, **environment: str) -> bytes:
+    def git(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> bytes:
         return subprocess.run(
             ["git", "-C", str(self.folder), *arguments],
             input=stdin,
@@ -114,13 +120,14 @@ class GitStore:
         base = self.resolve(parent)
         with tempfile.TemporaryDirectory() as folder:
             index = {"GIT_INDEX_FILE": f"{folder}/index"}
-            self.git("read-tree", base, **index)
+            self.git("read-tree", base, environment=index)
             lines = [f"0 {'0' * 40}\t{path}" for path in deleted]
             for path, content in files.items():
                 blob = self.git("hash-object", "-w", "--stdin", stdin=_blob(content))
                 lines.append(f"100644 {blob.decode().strip()}\t{path}")
-            self.git("update-index", "--index-info", stdin="\n".join(lines).encode(), **index)
-            tree = self.git("write-tree", **index).decode().strip()
+            entries = "\n".join(lines).encode()
+            self.git("update-index", "--index-info", stdin=entries, environment=index)
+            tree = self.git("write-tree", environment=index).decode().strip()
         return self.git("commit-tree", tree, "-p", base, stdin=message.encode()).decode().strip()
 
     def add(self, files: Mapping[str, bytes], *, branch: str = "main") -> str:

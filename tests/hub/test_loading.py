@@ -16,6 +16,7 @@ import pytest
 import core
 from core.checkpoint.resolve import resolve
 from core.errors import ModelError, ModelFormatError, ModelNotFound
+from tests.conftest import one_is_quick
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
 
@@ -64,7 +65,7 @@ def test_a_repository_loads_by_its_full_and_by_its_bare_name(
     assert any("sentence-transformers/tiny" in path for path in asked)
 
 
-@pytest.mark.parametrize("revision", ["v1", "experiment", "refs/pr/1", "commit"])
+@pytest.mark.parametrize("revision", one_is_quick("commit", ["v1", "experiment", "refs/pr/1"]))
 def test_a_revision_is_a_branch_tag_commit_or_pull_request(
     hub: LoopbackHub, tiny: Path, revision: str
 ) -> None:

@@ -133,6 +133,7 @@ def test_only_the_artifact_and_its_sidecar_are_pushed(
     assert 'revision="refs/pr/2"' in store.message("refs/pr/2")
 
 
+@pytest.mark.slow
 def test_push_to_hub_true_means_the_repository_the_model_is_from(
     hub: LoopbackHub, tiny_model: Callable[[str], Path]
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_push_that_cannot_work_is_refused_before_the_work(model: EmbeddingMode
     assert not [n for n in Path(str(model.source)).iterdir() if "fp16" in n.name]
 
 
+@pytest.mark.slow
 def test_without_a_token_the_message_says_how_to_get_one(
     hub: LoopbackHub, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

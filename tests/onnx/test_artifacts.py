@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from google.protobuf.message import EncodeError
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 import core
@@ -136,6 +136,7 @@ def test_attention_heads_are_the_graphs_whatever_the_configuration_says(
     assert artifact.verification.min_cosine >= 0.99999
 
 
+@pytest.mark.slow
 def test_attention_that_was_not_fused_is_said_in_our_words(
     exported: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -290,6 +291,7 @@ def test_auto_is_what_this_processor_has(tiny: Path, caplog: pytest.LogCaptureFi
         assert f"'{chosen.config['preset']}' is for this processor" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["MinMax", "Entropy", "Percentile"])
 def test_static_quantisation_says_nothing_and_finds_ranges(
     method: str, tiny: Path, capfd: pytest.CaptureFixture[str]
@@ -409,6 +411,7 @@ def test_files_too_large_for_one_message_go_through_every_operation(
         assert operators["Attention"] == 2
 
 
+@pytest.mark.slow
 def test_external_data_goes_through_every_operation(tiny: Path) -> None:
     shutil.rmtree(tiny / "onnx")
     exported = core.export(tiny, backend="onnx", external_data=True)
@@ -424,6 +427,7 @@ def test_external_data_goes_through_every_operation(tiny: Path) -> None:
             assert artifact.verification.mean_cosine > 0.97
 
 
+@pytest.mark.slow
 def test_linked_external_data_of_a_hub_cache_goes_through_every_operation(
     tiny: Path, tmp_path: Path
 ) -> None:

@@ -174,6 +174,7 @@ def test_a_graph_that_cannot_tell_padding_is_refused(tiny: Path) -> None:
         core.load(tiny, backend="onnx")
 
 
+@pytest.mark.slow
 def test_modules_after_a_pooled_output_still_run(
     exported: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -323,12 +324,13 @@ def test_providers_that_are_not_here_are_explained(tiny: Path) -> None:
 
 
 def test_the_cpu_can_be_named_in_every_way(tiny: Path) -> None:
-    for arguments in (
+    ways: list[dict[str, Any]] = [
         {"device": "cpu"},
         {"model_kwargs": {"provider": "CPUExecutionProvider"}},
         {"model_kwargs": {"provider": "CPUExecutionProvider", "provider_options": {}}},
-    ):
-        model = core.load(tiny, backend="onnx", **arguments)  # type: ignore[arg-type]
+    ]
+    for arguments in ways:
+        model = core.load(tiny, backend="onnx", **arguments)
         assert model.device == "cpu"
         assert model.runtime.providers == ("CPUExecutionProvider",)
 

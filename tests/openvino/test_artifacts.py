@@ -42,6 +42,7 @@ def test_every_architecture_exports_and_agrees(exported: Exported, name: str) ->
         assert cosines(together, theirs.encode(texts, batch_size=1)).min() >= 0.99999
 
 
+@pytest.mark.slow
 def test_prompts_left_out_of_pooling(exported: Exported) -> None:
     folder = exported("bert-prompts")
     texts = texts_of(1, 7, 20)
@@ -98,6 +99,7 @@ def test_reduced_precision_exports(
         assert model.encode(texts_of(3, 4)).shape == (2, 32)
 
 
+@pytest.mark.slow
 def test_load_exports_when_there_is_no_file(minilm_copy: Path, exported: Exported) -> None:
     plain = copy_model(exported("bert-mean"), minilm_copy.parent / "plain")
     for path in (plain / "openvino").iterdir():

@@ -158,7 +158,7 @@ except core.UnsupportedOperation as error:
 
 def like_optimum(**fields: Any) -> SimpleNamespace:
     """The attributes of Optimum's OVQuantizationConfig, as it sets them by default."""
-    defaults = {
+    defaults: dict[str, Any] = {
         "bits": 8, "sym": False, "ignored_scope": None, "num_samples": None, "dataset": None,
         "tokenizer": None, "processor": None, "model_type": "transformer", "kwargs": {},
         "fast_bias_correction": True, "overflow_fix": "disable", "smooth_quant_alpha": None,

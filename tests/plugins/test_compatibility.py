@@ -57,7 +57,7 @@ def test_hooks_keep_their_arguments(hook: str) -> None:
 
 @pytest.mark.parametrize("options", FIELDS_OF_VERSION_1, ids=lambda kind: kind.__name__)
 def test_options_keep_their_fields_and_all_have_defaults(options: type) -> None:
-    names = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    names = {field.name for field in dataclasses.fields(options)}
     assert set(FIELDS_OF_VERSION_1[options].split()) <= names
     options()
 

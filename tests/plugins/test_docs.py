@@ -61,10 +61,9 @@ def test_the_page_works_from_top_to_bottom(environment: dict[str, str]) -> None:
             with (package / name).open("a" if appended else "w", encoding="utf-8") as file:
                 file.write(content)
         elif block.language == "bash":
-            where = package if package.exists() else work
             done = subprocess.run(
                 ["bash", "-euc", content],
-                cwd=where,
+                cwd=package if package.exists() else work,
                 env=environment,
                 capture_output=True,
                 text=True,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 import core
@@ -177,7 +180,7 @@ def test_wrappers_run_once_in_the_order_of_their_names(site: Site) -> None:
 
     model = core.load("x", backend="sound")
     around = ["first in", "a in", "b in", "c in", "c out", "b out", "a out", "first out"]
-    calls = [
+    calls: list[Callable[[], Any]] = [
         lambda: model.encode("one"),
         lambda: core.hooks("sound").encode(model=model, texts=["one"]),
         lambda: model.encode_query(["one"]),

@@ -15,7 +15,7 @@ import torch
 import core
 from core.engine.similarity import similarity_pairwise
 from core.machine.processor import processor_flags, processor_vendor
-from tests.conftest import copy_model
+from tests.conftest import CACHE, copy_model, one_is_quick
 from tests.tiny_models import SPECS
 from torch_backend.kernels import row_counts
 
@@ -51,7 +51,7 @@ def test_the_real_model_on_real_sentences(minilm_torch: core.EmbeddingModel) -> 
     assert minilm_torch.device == "cpu"
 
 
-@pytest.mark.parametrize("name", sorted(SPECS))
+@pytest.mark.parametrize("name", one_is_quick("bert-mean", sorted(SPECS)))
 def test_every_architecture_is_independent_of_its_batch(
     tiny_model: Callable[[str], Path], name: str
 ) -> None:
@@ -108,6 +108,7 @@ def test_best_device_first(monkeypatch: pytest.MonkeyPatch) -> None:
         device.choose_device("cuda")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", ["dtype", "torch_dtype"])
 @pytest.mark.parametrize("value", ["float16", "bfloat16", torch.bfloat16, "float32"])
 def test_dtypes_at_load(tiny_model: Callable[[str], Path], spelling: str, value: Any) -> None:
@@ -146,6 +147,7 @@ def blocked_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         cached.cache_clear()
 
 
+@pytest.mark.slow
 def test_blocked_weights_change_no_result(
     tiny_model: Callable[[str], Path], blocked_rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,11 +157,12 @@ def test_blocked_weights_change_no_result(
     blocked = load(tiny_model("bert-cls"))
     run = torch.ops.mkldnn._linear_pointwise
     rows: list[int] = []
-    monkeypatch.setattr(
-        torch.ops.mkldnn,
-        "_linear_pointwise",
-        lambda x, *rest: (rows.append(len(x)), run(x, *rest))[1],
-    )
+
+    def counted(x: torch.Tensor, *rest: Any) -> Any:
+        rows.append(len(x))
+        return run(x, *rest)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", counted)
     for count in (1, 3, 30):
         texts = [f"{'foxes ' * (i % 11)}and number {i}" for i in range(count)]
         for budget in (64, 4_096):
@@ -239,7 +242,7 @@ def test_the_module_is_open_to_other_backends(tiny_model: Callable[[str], Path])
     assert output.last_hidden_state.shape == (1, 3, 32)
 
 
-@pytest.mark.parametrize("level", ["fp16", "bf16"])
+@pytest.mark.parametrize("level", one_is_quick("fp16", ["bf16"]))
 def test_half_precision_files(copy: Path, level: str) -> None:
     model = load(copy)
     artifact = core.optimize(model, level)
@@ -290,9 +293,10 @@ def test_int8_of_other_architectures(
 
 @pytest.mark.slow
 def test_compile_is_a_recipe_that_gives_the_same_embeddings(
-    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    # Kept between runs: it is keyed by the code that is compiled, and filling it takes long.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "test-inductor"))
     model = load(copy)
     artifact = core.optimize(model, "compile")
     assert artifact.path == copy / "torch/model_compile.json"
