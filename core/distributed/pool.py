@@ -302,7 +302,7 @@ class _OnDevice:
     def __reduce__(self) -> Any:
         reload = self._model.reload
         if self._device is not None:
-            reload = reload.on(self._device)
+            reload = reload.changed(device=self._device)
         return reload, (self._model.state(),)
 
 

@@ -82,8 +82,8 @@ class Reload(Protocol):
         """As they were given to the `load` hook."""
         ...
 
-    def on(self, device: str) -> Reload:
-        """The same on another device."""
+    def changed(self, **options: Any) -> Reload:
+        """The same with other values for these fields of `options`."""
         ...
 
     def __call__(self, state: Mapping[str, Any]) -> Any:

@@ -248,9 +248,9 @@ class Reload:
     arguments: Mapping[str, Any]
     options: LoadOptions
 
-    def on(self, device: str) -> Reload:
-        """The same on another device."""
-        return dataclasses.replace(self, options=dataclasses.replace(self.options, device=device))
+    def changed(self, **options: Any) -> Reload:
+        """The same with other values for these fields of `options`."""
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, **options))
 
     def __call__(self, state: Mapping[str, Any]) -> EmbeddingModel:
         operations = hooks(self.backend)

@@ -170,13 +170,13 @@ def moved(model: EmbeddingModel, device: str | None, dtype: str | None) -> Embed
         dtype = None
     if device is None and dtype is None:
         return model
-    load_again, (arguments, state) = model.__reduce__()
-    arguments = dict(arguments)
+    reload = model.reload
     if device is not None:
-        arguments["device"] = device
+        reload = reload.changed(device=device)
     if dtype is not None:
-        arguments["model_kwargs"] = _with_dtype(model, dtype, arguments["model_kwargs"])
-    other: EmbeddingModel = load_again(arguments, state)
+        model_kwargs = _with_dtype(model, dtype, reload.options.model_kwargs)
+        reload = reload.changed(model_kwargs=model_kwargs)
+    other: EmbeddingModel = reload(model.state())
     return other
 
 

@@ -170,7 +170,7 @@ def like_optimum(**fields: Any) -> SimpleNamespace:
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [
-        ("int7", {}, "'int8', 'int8-weights', 'int4-weights', not 'int7'"),
+        ("int7", {}, "int8, int8-weights, int4-weights, not 'int7'"),
         ({"smooth_quant_alpha": 3}, {}, "between 0 and 1"),
         ({"smooth_alpha": 0.5}, {}, "Did you mean 'smooth_quant_alpha'"),
         ({"bits": 4}, {}, "bits must be 8"),
