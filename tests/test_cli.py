@@ -213,7 +213,7 @@ def test_quantize_reports_file_size_speed_and_drift(
     assert report["verification"]["min_cosine"] > 0.99
     assert report["bytes"] > 0
     assert main(["optimize", str(path), *shared, "--config", "O2"]) == 2
-    assert "'compile'" in capsys.readouterr().err
+    assert "compile, fp16, bf16" in capsys.readouterr().err
 
 
 def test_export_of_weights(

@@ -224,7 +224,7 @@ def test_an_empty_calibration_file(tiny: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("level", ["O3", 3])
 def test_unknown_levels(tiny: Path, level: Any) -> None:
-    with load(tiny) as model, pytest.raises(core.OptionError, match="'fp16' or 'fused'"):
+    with load(tiny) as model, pytest.raises(core.OptionError, match="fp16 or fused, not"):
         core.optimize(model, level)
 
 
@@ -242,14 +242,14 @@ def test_bad_exports(tiny: Path) -> None:
         core.export(tiny, backend="openvino", exporter="other")
     with pytest.raises(core.OptionError, match="does not take 'opset'"):
         core.export(tiny, backend="openvino", opset=17)
-    with pytest.raises(core.OptionError, match=r"ends in \.xml"):
+    with pytest.raises(core.OptionError, match=r"must end in \.xml"):
         core.export(tiny, backend="openvino", file_name="openvino/model.bin")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"file_name": "openvino/model.bin"}, r"ends in \.xml"),
+        ({"file_name": "openvino/model.bin"}, r"must end in \.xml"),
         ({"precision": "int8", "ratio": 0.5}, "does not take 'ratio'"),
         ({"precision": "int4", "mode": "int8_sym"}, "mode must be one of"),
         ({"precision": "int4", "group_size": 0}, "group_size must be"),
