@@ -16,6 +16,15 @@ from core.toolkit import quiet_transformers
 from torch_backend.masks import traceable_masks
 
 
+def hidden_state(output: Any) -> Any:
+    """The last hidden state in what a transformer returns: an object, or a tuple it comes first in.
+
+    config.json, and a model's own code, may ask for either.
+    """
+    state = getattr(output, "last_hidden_state", None)
+    return output[0] if state is None else state
+
+
 def last_hidden_state(module: Any, names: Sequence[str]) -> tuple[Any, tuple[Any, ...]]:
     """A torch module that takes int64 [batch, tokens] tensors in the order of `names` and returns
     the last hidden state [batch, tokens, hidden], and example inputs for it."""
@@ -32,7 +41,7 @@ def last_hidden_state(module: Any, names: Sequence[str]) -> tuple[Any, tuple[Any
 
         def forward(self, *tensors: torch.Tensor) -> Any:
             inputs = dict(zip(names, tensors, strict=True))
-            return self.module(**inputs, **extra).last_hidden_state
+            return hidden_state(self.module(**inputs, **extra))
 
     module.float()
     example = {name: torch.zeros((2, 16), dtype=torch.int64) for name in names}
