@@ -142,7 +142,8 @@ class TorchRuntime(Runtime):
             UnsupportedOperation: The tracer failed; the message names `source`.
         """
         with tracing(source, wanted):
-            yield last_hidden_state(self.module, self.input_names)
+            longest = self.architecture.max_seq_length
+            yield last_hidden_state(self.module, self.input_names, longest)
 
     def preferred_workers(self, batches: int) -> int:
         # A few batches would leave most threads idle: better one after the other with all.
