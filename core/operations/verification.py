@@ -79,9 +79,9 @@ def verify(source: EmbeddingModel, result: EmbeddingModel) -> Verification:
             except Exception as error:
                 failed = _failed("The artifact", batch, error)
                 raise VerificationError(
-                    f"{failed} Its source runs them; nothing was published. An exporter bakes in "
-                    "the length it traced where an architecture computes with it: use the backend "
-                    "of the source for this model."
+                    f"{failed} Its source runs them, so nothing was published: use the source "
+                    "itself. Some architectures compute with a text's length in a way that an "
+                    "export cannot keep."
                 ) from error
     else:
         texts, options = probe_texts(), EncodeOptions(prompt="")
@@ -91,7 +91,7 @@ def verify(source: EmbeddingModel, result: EmbeddingModel) -> Verification:
 
 
 def _failed(what: str, batch: TokenBatch, error: Exception) -> PluginError:
-    reason = str(error).strip().split("\n")[0][:300].rstrip(".")
+    reason = " ".join(str(error).split())[:300].rstrip(".")
     return PluginError(
         f"{what} fails on {batch.rows} texts of up to {batch.width} tokens: "
         f"{type(error).__name__}: {reason}."

@@ -38,6 +38,31 @@ MIXING = {
         "wordpiece",
     ),
 }
+#: Few positions, or a first position that is not 0: the probe texts of a verification must fit.
+ODD = {
+    "few-positions": Spec(
+        tiny_models._config("BertConfig", **_SIZES, max_position_embeddings=8),
+        "wordpiece",
+        max_seq_length=None,
+    ),
+    "ibert": Spec(
+        tiny_models._config("IBertConfig", **_SIZES, max_position_embeddings=40, pad_token_id=1),
+        "bytelevel-roberta",
+        max_seq_length=None,
+    ),
+    "luke": Spec(
+        tiny_models._config(
+            "LukeConfig", **_SIZES, max_position_embeddings=40, pad_token_id=1,
+            entity_vocab_size=10, entity_emb_size=16,
+        ),
+        "bytelevel-roberta",
+        max_seq_length=None,
+    ),
+    "longformer": Spec(
+        tiny_models._config("LongformerConfig", **_SIZES, attention_window=8, pad_token_id=1),
+        "bytelevel-roberta",
+    ),
+}  # fmt: skip
 
 
 def padded_on(folder: Path, side: str) -> Path:
@@ -76,14 +101,14 @@ def test_no_text_depends_on_its_batch(
 
 @pytest.fixture(scope="module")
 def mixing(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The directory of a model in `MIXING`. Read only."""
+    """The directory of a model in `MIXING` or `ODD`. Read only."""
     root = tmp_path_factory.mktemp("mixing")
 
     def make(name: str) -> Path:
         folder = root / name
         if not folder.exists():
             with pytest.MonkeyPatch.context() as patch:
-                patch.setitem(SPECS, name, MIXING[name])
+                patch.setitem(SPECS, name, {**MIXING, **ODD}[name])
                 tiny_models.build(name, folder)
         return folder
 
@@ -125,3 +150,24 @@ def test_equal_lengths_keep_the_callers_order(mixing: Callable[[str], Path], wor
         alone = np.stack([model.encode(text) for text in texts])
         together: Any = model.encode(texts, workers=workers, batch_tokens=64)
     np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", one_is_quick("few-positions", ["few-positions", "ibert", "luke"]))
+def test_a_model_with_few_positions_is_exported(
+    mixing: Callable[[str], Path], tmp_path: Path, name: str, backend: str
+) -> None:
+    folder = copy_model(mixing(name), tmp_path / "model")
+    core.export(folder, backend=backend)
+    with core.load(folder, backend=backend, device="cpu") as model:
+        check_independent(model)
+        assert model.encode(["fox " * 99]).shape == (1, 32)
+
+
+def test_an_export_that_fails_on_other_lengths_says_so(
+    mixing: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = copy_model(mixing("longformer"), tmp_path / "model")
+    with pytest.raises(core.VerificationError, match=r"fails on 5 texts .*use the source"):
+        core.export(folder, backend="onnx")
+    assert not list(folder.glob("onnx/*"))
