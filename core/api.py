@@ -132,7 +132,8 @@ def _apply(
             raise OptionError(f"prompts must map names to strings, not {prompts!r}.")
         model.prompts.update(prompts)
     if default_prompt_name is not None:
-        if default_prompt_name not in model.prompts:
+        known = isinstance(default_prompt_name, str) and default_prompt_name in model.prompts
+        if not known:
             listed = ", ".join(map(repr, sorted(model.prompts))) or "none"
             raise OptionError(
                 f"default_prompt_name={default_prompt_name!r} is none of the model's prompts: "

@@ -17,6 +17,7 @@ import pytest
 
 import core
 from core.errors import ModelFormatError, OptionError
+from core.files.weights import write_safetensors
 from core.plugin.known_backends import INSTALL_COMMANDS, KNOWN_FILES
 from core.toolkit import GraphOutput, calibration_batches, choose_outputs, choose_samples
 from tests.conftest import ROOT, copy_model
@@ -200,8 +201,95 @@ def test_a_sentence_output_of_another_width_is_refused(
         core.load(folder, backend=backend, file_name="onnx/model.onnx")
 
 
-def _with_output(model: Path, target: Path, name: str, width: int = 32) -> Path:
-    """A copy of a model whose ONNX graph gives the first token's vector, cut to `width`."""
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize("stated", [True, False])
+def test_logits_are_not_taken_for_embeddings(
+    everywhere: Path, tmp_path: Path, backend: str, stated: bool
+) -> None:
+    """A classifier's five scores under a name of sentence embeddings; or as wide as nothing."""
+    folder = _with_output(everywhere, tmp_path, "embeddings", width=5, stated=stated)
+    with pytest.raises(ModelFormatError, match=r"5 dimensions.*says 32"):
+        core.load(folder, backend=backend, file_name="onnx/model.onnx").encode(["a fox"])
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("modes", [("cls_token",), ("cls_token", "mean_tokens")])
+@pytest.mark.parametrize("truncate", [None, 8])
+def test_what_a_pooled_output_leaves_of_the_chain_is_run(
+    everywhere: Path,
+    tmp_path: Path,
+    backend: str,
+    stated: bool,
+    modes: tuple[str, ...],
+    truncate: int | None,
+) -> None:
+    """The graph gives what the Dense takes: [n, 16] comes out, not what went in."""
+    folder = Path(shutil.copytree(everywhere, tmp_path / "model"))
+    width = 32 * len(modes)
+    _pool_and_project(folder, modes, width)
+    with core.load(folder, backend="torch", device="cpu", truncate_dim=truncate) as model:
+        expected = model.encode(["a fox", "the lazy dog"])
+    folder = _with_output(folder, tmp_path / "graph", "sentence_embedding", modes, stated=stated)
+    with core.load(
+        folder, backend=backend, file_name="onnx/model.onnx", truncate_dim=truncate
+    ) as model:
+        assert model.dimension == (truncate or 16)
+        actual = model.encode(["a fox", "the lazy dog"])
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_finished_output_is_not_projected_again(
+    everywhere: Path, tmp_path: Path, backend: str, stated: bool
+) -> None:
+    folder = Path(shutil.copytree(everywhere, tmp_path / "model"))
+    _pool_and_project(folder, ("cls_token",), 32)
+    folder = _with_output(folder, tmp_path / "graph", "sentence_embedding", width=16, stated=stated)
+    with core.load(folder, backend=backend, file_name="onnx/model.onnx") as model:
+        assert model.encode(["a fox"]).shape == (1, 16)
+
+
+def _pool_and_project(folder: Path, modes: tuple[str, ...], width: int) -> None:
+    """A Dense to 16 dimensions after pooling with these modes."""
+    flags = {f"pooling_mode_{mode}": mode in modes for mode in ("cls_token", "mean_tokens")}
+    write = {
+        "1_Pooling/config.json": {"word_embedding_dimension": 32, **flags},
+        "2_Dense/config.json": {
+            "in_features": width,
+            "out_features": 16,
+            "bias": False,
+            "activation_function": "torch.nn.modules.activation.Tanh",
+        },
+        "modules.json": [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (kind, path) in enumerate(
+                [("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense")]
+            )
+        ],
+    }
+    for name, content in write.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    weight = np.random.default_rng(0).normal(0, 0.2, (16, width)).astype(np.float32)
+    write_safetensors(folder / "2_Dense/model.safetensors", {"linear.weight": weight})
+
+
+def _with_output(
+    model: Path,
+    target: Path,
+    name: str,
+    modes: tuple[str, ...] = ("cls_token",),
+    *,
+    width: int | None = None,
+    stated: bool = True,
+) -> Path:
+    """A copy of a model whose ONNX graph gives pooled tokens alone, cut to `width`.
+
+    Without `stated` the graph leaves the size open.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -209,15 +297,77 @@ def _with_output(model: Path, target: Path, name: str, width: int = 32) -> Path:
     path = folder / "onnx" / "model.onnx"
     loaded = onnx.load(str(path))
     graph = loaded.graph
-    tokens = graph.output[0].name
-    for label, value in (("first", 0), ("starts", [0]), ("ends", [width]), ("axes", [1])):
+    tokens, size = graph.output[0].name, width or 32 * len(modes)
+    constants = {"first": 0, "starts": [0], "ends": [size], "last_axis": [1], "token_axis": [1]}
+    for label, value in constants.items():
         graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), label))
-    graph.node.append(helper.make_node("Gather", [tokens, "first"], ["picked"], axis=1))
-    graph.node.append(helper.make_node("Slice", ["picked", "starts", "ends", "axes"], [name]))
+    nodes = [
+        helper.make_node("Gather", [tokens, "first"], ["cls_token"], axis=1),
+        # The mean over the mask, as the Pooling module takes it.
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "token_axis"], ["mask_row"]),
+        helper.make_node("MatMul", ["mask_row", tokens], ["summed_row"]),
+        helper.make_node("Squeeze", ["summed_row", "token_axis"], ["summed"]),
+        helper.make_node("ReduceSum", ["mask", "last_axis"], ["count"], keepdims=1),
+        helper.make_node("Div", ["summed", "count"], ["mean_tokens"]),
+        helper.make_node("Concat", list(modes), ["pooled"], axis=1),
+        helper.make_node("Slice", ["pooled", "starts", "ends", "last_axis"], [name]),
+    ]
+    graph.node.extend(nodes)
     del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]))
+    shape = ["batch", size if stated else "any"]
+    graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     onnx.save(loaded, str(path))
     return folder
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_graph_that_is_not_told_of_padding_is_refused(
+    everywhere: Path, tmp_path: Path, backend: str
+) -> None:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    folder = Path(shutil.copytree(everywhere, tmp_path / "model"))
+    table = numpy_helper.from_array(np.ones((400, 32), np.float32), "table")
+    node = helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])
+    ids = helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, ["b", "t"])
+    hidden = helper.make_tensor_value_info("last_hidden_state", 1, ["b", "t", 32])
+    graph = helper.make_graph([node], "table", [ids], [hidden], [table])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, folder / "onnx/model.onnx")
+    with pytest.raises(ModelFormatError, match="no attention_mask: padding would count as text"):
+        core.load(folder, backend=backend, file_name="onnx/model.onnx")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"return_dict": False},
+        {"output_hidden_states": True, "output_attentions": True},
+        {"torchscript": True},
+        {"use_cache": True},
+        {"return_dict": False, "output_hidden_states": True},
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_what_config_json_asks_to_be_returned_changes_nothing(
+    tiny_model: Callable[[str], Path], tmp_path: Path, backend: str, settings: dict[str, Any]
+) -> None:
+    """sentence-transformers runs such models."""
+    source = tiny_model("bert-mean")
+    with core.load(source, backend="torch", device="cpu") as model:
+        expected = model.encode(["a fox", "the lazy dog sleeps"])
+    folder = Path(shutil.copytree(source, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **settings}))
+    if backend != "torch":
+        core.export(folder, backend=backend)
+    with core.load(folder, backend=backend, device="cpu") as model:
+        np.testing.assert_allclose(
+            model.encode(["a fox", "the lazy dog sleeps"]), expected, atol=1e-5
+        )
 
 
 def test_the_known_files_are_what_the_backends_declare() -> None:

@@ -177,7 +177,10 @@ def test_unreadable_configuration(copy: Path) -> None:
         ({"truncate_dim": 0}, "truncate_dim"),
         ({"prompts": {"a": 1}}, "prompts"),
         ({"default_prompt_name": "no"}, "'no' is none of the model's prompts"),
+        ({"default_prompt_name": []}, r"\[\] is none of the model's prompts"),
         ({"similarity_fn_name": "l2"}, "similarity_fn_name"),
+        ({"similarity_fn_name": ["cosine"]}, "similarity_fn_name must be one of"),
+        ({"model_kwargs": {"dtype": ["float32"]}}, "dtype must be float32"),
         ({"file_name": "a", "model_kwargs": {"file_name": "b"}}, "pass one of them"),
     ],
 )
@@ -224,6 +227,10 @@ def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
             for value in (-5, 0, True, "8", 1.5):
                 with pytest.raises(OptionError, match=f"{name} must be"):
                     setattr(model, name, value)
+        model.default_prompt_name = []  # type: ignore[assignment]
+        with pytest.raises(OptionError, match=r"no prompt named \[\]"):
+            model.encode("text")
+        model.default_prompt_name = None
         model.truncate_dim = np.int64(8)  # type: ignore[assignment]
         model.max_seq_length = np.int64(9)  # type: ignore[assignment]
         assert model.encode([]).shape == (0, 8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ from core.architecture.modules import (
     Normalize,
     Pooling,
 )
+from core.architecture.settings import flag, stated_size, text
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.source import Source
-from core.files.weights import Tensors, read_folder
+from core.files.weights import Tensors, checked_weights, read_folder
 
 #: A pooling mode's flag in configuration files older than the list of modes.
 POOLING_FLAGS = {
@@ -29,15 +29,6 @@ POOLING_FLAGS = {
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
-
-
-def positive_number(config: Mapping[str, Any], *names: str) -> int | None:
-    """The first of these settings that is a positive integer."""
-    for name in names:
-        value = config.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None
 
 
 def read_module(source: Source, name: str, path: str, weights: bool) -> Module | None:
@@ -62,6 +53,10 @@ def read_module(source: Source, name: str, path: str, weights: bool) -> Module |
     raise ModelFormatError(f"{source}: {name} can only be the first module.")
 
 
+def _where(source: Source, path: str) -> str:
+    return f"{source}: {path}/config.json" if path else f"{source}: config.json"
+
+
 def _module_config(source: Source, path: str) -> dict[str, Any]:
     name = f"{path}/config.json" if path else "config.json"
     if not source.has(name):
@@ -74,60 +69,63 @@ def _module_config(source: Source, path: str) -> dict[str, Any]:
 
 def pooling_width(source: Source, path: str) -> int:
     """Width of the token embeddings a pooling folder states; 0 where it states none."""
-    config = _module_config(source, path)
-    return positive_number(config, "embedding_dimension", "word_embedding_dimension") or 0
+    config, where = _module_config(source, path), _where(source, path)
+    return stated_size(config, where, "embedding_dimension", "word_embedding_dimension") or 0
 
 
 def _read_pooling(source: Source, path: str) -> Pooling:
-    config = _module_config(source, path)
+    config, where = _module_config(source, path), _where(source, path)
     modes = config.get("pooling_mode")
+    # Read whichever spelling counts: a wrong value is a damaged file.
+    on = [mode for mode, name in POOLING_FLAGS.items() if flag(config, where, name, False)]
     if modes is None:
         # Legacy: a mode is on when its flag says so; with no flag at all, the old default.
-        modes = [mode for mode, flag in POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
+        modes = on or ["mean"]
     if isinstance(modes, str):
         modes = [modes]
     unknown = [m for m in modes if m not in POOLING_MODES] if isinstance(modes, list) else [modes]
     if unknown or not modes:
         raise ModelFormatError(
-            f"{source}: {path}/config.json has the pooling mode {unknown or modes!r}; known are "
+            f"{where} has the pooling mode {unknown or modes!r}; known are "
             f"{', '.join(POOLING_MODES)}."
         )
-    return Pooling(modes=tuple(modes), include_prompt=config.get("include_prompt", True) is True)
+    return Pooling(modes=tuple(modes), include_prompt=flag(config, where, "include_prompt", True))
 
 
 def _read_layer_norm(source: Source, path: str, weights: bool) -> LayerNorm:
+    width = stated_size(_module_config(source, path), _where(source, path), "dimension")
     if not weights:
-        width = positive_number(_module_config(source, path), "dimension") or 0
-        return LayerNorm(_zeros(width), _zeros(width))
+        return LayerNorm(_zeros(width or 0), _zeros(width or 0))
     tensors = read_folder(source, path, f"module {path!r}")
-    weight = _tensor(source, path, tensors, "norm.weight")
+    weight = _tensor(source, path, tensors, "norm.weight", (width,))
     return LayerNorm(weight, _tensor(source, path, tensors, "norm.bias", weight.shape))
 
 
 def _read_dense(source: Source, path: str, weights: bool) -> Dense:
-    config = _module_config(source, path)
-    kind = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    config, where = _module_config(source, path), _where(source, path)
+    kind = text(config, where, "activation_function", "torch.nn.modules.activation.Tanh")
     package, _, activation = kind.rpartition(".")
     if package.split(".")[0] != "torch" or activation not in ACTIVATIONS:
         raise UnsupportedOperation(
             f"{source}: {path} uses the activation {kind!r}; known are torch's "
             f"{', '.join(sorted(ACTIVATIONS))}."
         )
-    shape = [positive_number(config, name) or 0 for name in ("out_features", "in_features")]
+    has_bias = flag(config, where, "bias", True)
+    use_residual = flag(config, where, "use_residual", False)
+    shape = tuple(stated_size(config, where, name) for name in ("out_features", "in_features"))
     tensors = read_folder(source, path, f"module {path!r}") if weights else {}
-    weight = _tensor(source, path, tensors, "linear.weight") if weights else _zeros(*shape)
-    if weight.ndim != 2:
-        raise ModelFormatError(f"{source}: linear.weight of {path} has shape {weight.shape}.")
-    outputs = weight.shape[:1]
+    if weights:
+        weight = _tensor(source, path, tensors, "linear.weight", shape)
+    else:
+        weight = _zeros(*(size or 0 for size in shape))
     bias = None
-    if config.get("bias", True) and weights:
-        bias = _tensor(source, path, tensors, "linear.bias", outputs)
+    if has_bias and weights:
+        bias = _tensor(source, path, tensors, "linear.bias", weight.shape[:1])
     residual = None
-    use_residual = bool(config.get("use_residual", False))
     if use_residual and weights and weight.shape[0] != weight.shape[1]:
         residual = _tensor(source, path, tensors, "residual.weight", weight.shape)
-    given = str(config.get("module_input_name") or "sentence_embedding")
-    made = str(config.get("module_output_name") or given)
+    given = text(config, where, "module_input_name", "sentence_embedding")
+    made = text(config, where, "module_output_name", given)
     known = ("sentence_embedding", "token_embeddings")
     if given not in known or made not in known:
         raise UnsupportedOperation(
@@ -145,17 +143,26 @@ def _tensor(
     path: str,
     weights: Tensors,
     name: str,
-    shape: tuple[int, ...] | None = None,
+    shape: tuple[int | None, ...],
 ) -> Any:
+    """A tensor of a module, float32; a size of None in `shape` may be any.
+
+    Raises:
+        ModelFormatError: It is missing, of another shape, or not of finite fractions.
+    """
     if name not in weights:
         raise ModelFormatError(
             f"{source}: the weights of {path!r} hold no {name!r}, only "
             f"{', '.join(sorted(weights))}."
         )
     tensor = weights[name]
-    if shape is not None and tensor.shape != shape:
+    fits = tensor.ndim == len(shape) and all(
+        wanted in (None, size) for size, wanted in zip(tensor.shape, shape, strict=True)
+    )
+    if not fits:
+        asked = ", ".join("any" if size is None else str(size) for size in shape)
         raise ModelFormatError(
             f"{source}: {name} of {path!r} has shape {tensor.shape}; its configuration asks for "
-            f"{shape}."
+            f"({asked}{',' if len(shape) == 1 else ''})."
         )
-    return np.ascontiguousarray(tensor, dtype=np.float32)
+    return checked_weights(tensor, f"{source}: {name} of {path!r}")

@@ -12,8 +12,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from core.architecture.architecture import SIMILARITIES, TRANSFORMER_CONFIGS, Architecture
-from core.architecture.module_files import pooling_width, positive_number, read_module
-from core.architecture.modules import Dense, Module, Pooling
+from core.architecture.limits import hidden_size, position_limit
+from core.architecture.module_files import pooling_width, read_module
+from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
+from core.architecture.settings import flag, stated_size
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.paths import check_relative
 from core.files.source import Source
@@ -48,10 +50,6 @@ _CALLERS_OWN = (
 )
 
 
-# These place the first token at position padding_idx + 1 (transformers' create_position_ids).
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text")
-
-
 def read_architecture(source: Source, *, weights: bool = True) -> Architecture:
     """Parse the configuration files of a checkpoint.
 
@@ -76,22 +74,12 @@ def read_architecture(source: Source, *, weights: bool = True) -> Architecture:
         _check_adapter(source, prefix)
     config = {} if static else _read_config(source, prefix)
     transformer = {} if static else _read_transformer(source, prefix)
-    hidden = int(positive_number(config, "hidden_size", "d_model", "dim", "n_embd") or 0)
-
-    modules: list[Module] = []
-    dimension = hidden
+    chain = _Chain(source, hidden_size(config), static, "auto_map" in config)
     for name, path in entries[1:]:
         module = read_module(source, name, path, weights)
-        if module is None:
-            continue
-        if isinstance(module, Pooling):
-            hidden = hidden or pooling_width(source, path)
-            dimension = hidden * len(module.modes)
-        elif isinstance(module, Dense) and module.output_name == "sentence_embedding":
-            dimension = module.out_features
-        elif isinstance(module, Dense):
-            hidden = module.out_features
-        modules.append(module)
+        if module is not None:
+            chain.add(module, path)
+    modules, hidden, dimension = chain.modules, chain.hidden, chain.dimension
     if not static and not any(isinstance(m, Pooling) for m in modules):
         modules.insert(0, Pooling(modes=(_default_pooling(config),)))
         entries.insert(1, ("Pooling", ""))
@@ -105,12 +93,85 @@ def read_architecture(source: Source, *, weights: bool = True) -> Architecture:
         hidden_size=hidden,
         dimension=dimension,
         max_seq_length=_max_seq_length(source, prefix, transformer, config, static),
-        do_lower_case=bool(transformer.get("do_lower_case", False)),
+        do_lower_case=flag(
+            transformer, f"{source}: {prefix}{TRANSFORMER_CONFIGS[0]}", "do_lower_case", False
+        ),
         model_kwargs=_stored(transformer, "model_kwargs", "model_args"),
         config_kwargs=_stored(transformer, "config_kwargs", "config_args"),
         tokenizer_kwargs=_stored(transformer, "processor_kwargs", "tokenizer_args"),
         **settings,
     )
+
+
+class _Chain:
+    """The modules read so far, and the widths of what they give; 0 where no file tells."""
+
+    def __init__(self, source: Source, hidden: int, static: bool, own_code: bool) -> None:
+        self.modules: list[Module] = []
+        self.hidden = self.dimension = hidden
+        self._source, self._static, self._own_code = source, static, own_code
+        self._pooled = static
+        self._too_early: tuple[str, str] | None = None
+
+    def add(self, module: Module, path: str) -> None:
+        """Put a module at the end.
+
+        Raises:
+            ModelFormatError: It does not fit what comes before it.
+        """
+        kind = type(module).__name__
+        if isinstance(module, Pooling):
+            self._add_pooling(module, path)
+        elif isinstance(module, Dense) and module.input_name == "token_embeddings":
+            if self._static:
+                raise self._misfit(path, f"a {kind} of token embeddings follows static embeddings")
+            self._check(path, kind, "token embeddings", self.hidden, int(module.weight.shape[1]))
+            if module.output_name != "token_embeddings":
+                raise self._misfit(path, f"a {kind} makes a sentence embedding of tokens unpooled")
+            self.hidden = module.out_features
+        elif isinstance(module, Dense | LayerNorm | Normalize):
+            if not self._pooled:
+                self._too_early = (path, kind)
+            if isinstance(module, Dense):
+                if module.output_name != "sentence_embedding":
+                    raise self._misfit(path, f"a {kind} makes token embeddings of the sentence's")
+                self._check(path, kind, "embeddings", self.dimension, int(module.weight.shape[1]))
+                self.dimension = module.out_features
+            elif isinstance(module, LayerNorm):
+                width = int(module.weight.shape[0])
+                self._check(path, kind, "embeddings", self.dimension, width)
+                self.dimension = self.dimension or width
+        self.modules.append(module)
+
+    def _add_pooling(self, module: Pooling, path: str) -> None:
+        if self._static:
+            raise self._misfit(path, "a Pooling follows static embeddings, which are pooled")
+        if self._too_early is not None:
+            place, kind = self._too_early
+            raise self._misfit(place, f"a {kind} comes before anything is pooled")
+        stated = pooling_width(self._source, path)
+        if self.hidden and stated and stated != self.hidden and not self._own_code:
+            raise ModelFormatError(
+                f"{self._source}: {path}/config.json pools token embeddings of {stated} "
+                f"dimensions, and the modules before it give {self.hidden}. They belong to "
+                "different models: restore the files of one."
+            )
+        # The model's own code may do anything; what its author pools is what comes out.
+        self.hidden = (stated if self._own_code else 0) or self.hidden or stated
+        self.dimension = self.hidden * len(module.modes)
+        self._pooled = True
+
+    def _check(self, path: str, kind: str, what: str, given: int, taken: int) -> None:
+        if given and taken and given != taken:
+            raise self._misfit(
+                path, f"a {kind} takes {what} of {taken} dimensions and is given {given}"
+            )
+
+    def _misfit(self, path: str, why: str) -> ModelFormatError:
+        return ModelFormatError(
+            f"{self._source}: the modules do not fit together: in {path!r}, {why}. Restore "
+            "modules.json and the folders it names."
+        )
 
 
 def _read_settings(source: Source) -> dict[str, Any]:
@@ -123,30 +184,41 @@ def _read_settings(source: Source) -> dict[str, Any]:
         )
     prompts = content.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(
-        isinstance(k, str) and isinstance(v, str) for k, v in prompts.items()
+        isinstance(v, str) or v is None for v in prompts.values()
     ):
         raise ModelFormatError(f"{source}: prompts in {name} must map names to strings.")
+    prompts = {key: value or "" for key, value in prompts.items()}
     default = content.get("default_prompt_name")
+    if default is not None and not isinstance(default, str):
+        raise ModelFormatError(
+            f"{source}: default_prompt_name in {name} is {default!r}; it must be a text or null."
+        )
     if default is not None and default not in prompts:
         raise ModelFormatError(
             f"{source}: {name} names the default prompt {default!r}, which is not among its "
             f"prompts ({', '.join(sorted(prompts)) or 'none'})."
         )
-    similarity = content.get("similarity_fn_name") or "cosine"
-    if similarity not in SIMILARITIES:
-        raise ModelFormatError(
-            f"{source}: similarity_fn_name in {name} is {similarity!r}; known are "
-            f"{', '.join(SIMILARITIES)}."
-        )
-    truncate = content.get("truncate_dim")
-    if truncate is not None and (not isinstance(truncate, int) or truncate < 1):
-        raise ModelFormatError(f"{source}: truncate_dim in {name} is {truncate!r}.")
     return {
         "prompts": prompts,
         "default_prompt_name": default,
-        "similarity_fn_name": similarity,
-        "truncate_dim": truncate,
+        "similarity_fn_name": _similarity(source, content.get("similarity_fn_name")),
+        "truncate_dim": stated_size(content, f"{source}: {name}", "truncate_dim"),
     }
+
+
+def _similarity(source: Source, stated: Any) -> str:
+    """As sentence-transformers: what it has no name for (`cos_sim`, `maxsim`) means cosine."""
+    if isinstance(stated, str) and stated in SIMILARITIES:
+        return stated
+    if stated:
+        logger.warning(
+            "%s: similarity_fn_name is %r, which is none of %s: cosine is used, as "
+            "sentence-transformers does. Set model.similarity_fn_name to choose another.",
+            source,
+            stated,
+            ", ".join(SIMILARITIES),
+        )
+    return "cosine"
 
 
 def _read_entries(source: Source) -> list[tuple[str, str]]:
@@ -161,7 +233,7 @@ def _read_entries(source: Source) -> list[tuple[str, str]]:
     entries = source.read_json("modules.json", kind=list)
     if not entries:
         raise ModelFormatError(f"{source}: modules.json is empty.")
-    parsed = []
+    parsed: list[tuple[str, str]] = []
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
             raise ModelFormatError(
@@ -171,6 +243,9 @@ def _read_entries(source: Source) -> list[tuple[str, str]]:
         if not isinstance(path, str):
             raise ModelFormatError(f"{source}: modules.json has the path {path!r}.")
         check_relative(path, f"a module in modules.json of {source}")
+        name = entry.get("name")
+        if name is not None and name in (e.get("name") for e in entries[: len(parsed)]):
+            raise ModelFormatError(f"{source}: modules.json names two modules {name!r}.")
         folder = PurePosixPath(path.replace("\\", "/")).as_posix()
         parsed.append((_module_class(source, entry["type"]), "" if folder == "." else folder))
     return parsed
@@ -235,7 +310,9 @@ def _is_model2vec(source: Source) -> bool:
 
 
 def _model2vec_normalize(source: Source) -> list[tuple[str, str]]:
-    return [("Normalize", "")] if source.read_json("config.json").get("normalize") else []
+    config = source.read_json("config.json")
+    on = flag(config, f"{source}: config.json", "normalize", False)
+    return [("Normalize", "")] if on else []
 
 
 def _model2vec_length(source: Source) -> int | None:
@@ -290,9 +367,7 @@ def _max_seq_length(
     config: Mapping[str, Any],
     static: bool,
 ) -> int | None:
-    stated = transformer.get("max_seq_length")
-    if stated is not None and (not isinstance(stated, int) or stated < 1):
-        raise ModelFormatError(f"{source}: max_seq_length is {stated!r}; it must be 1 or more.")
+    stated = stated_size(transformer, str(source), "max_seq_length")
     if static:
         return _model2vec_length(source) if _is_model2vec(source) else None
     own = _stored(transformer, "processor_kwargs", "tokenizer_args").get("model_max_length")
@@ -304,14 +379,8 @@ def _max_seq_length(
         length = tokenizer.get("model_max_length", tokenizer.get("max_len"))
         if isinstance(length, int | float) and 0 < length < 1e9:  # 1e30 means "unknown"
             limits.append(int(length))
-    positions = positive_number(
-        config, "max_position_embeddings", "n_positions", "max_sequence_length"
-    )
-    if config.get("model_type") in _OFFSET_POSITIONS and positions:
-        padding = config.get("pad_token_id")
-        positions -= (padding if isinstance(padding, int) else 0) + 1
-    # T5's and XLNet's positions are relative: their n_positions is no limit.
-    if positions and config.get("model_type") not in ("t5", "mt5", "umt5", "xlnet"):
+    positions = position_limit(config, hard=False)
+    if positions:
         limits.append(positions)
     return min(limits, default=None)
 

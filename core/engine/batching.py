@@ -96,11 +96,13 @@ def cut_batches(
     padding_side: str,
     prompt_tokens: int = 0,
     workers: int = 1,
+    equal_lengths: bool = False,
 ) -> Batches:
     """Sort by token count, longest first, and fill batches up to `batch_tokens` padded tokens.
 
     A single text over the budget makes a batch of its own. Where there would be few batches, they
     are made equal, so that `workers` of them at once end together; of many, only the last are.
+    With `equal_lengths` only texts of the same token count share a batch, and nothing is padded.
     """
     if len(tokenized.lengths) == 1:
         alone = np.zeros(1, dtype=np.int64)
@@ -110,7 +112,9 @@ def cut_batches(
     lengths = tokenized.lengths[order]
     rows = len(lengths) if batch_size is None else min(batch_size, len(lengths))
     bounds = _fill(lengths, batch_tokens, rows)
-    if workers > 1:
+    if equal_lengths:
+        bounds = [part for first, last in bounds for part in _equal_runs(lengths, first, last)]
+    elif workers > 1:
         shared = None
         if len(bounds) < _FEW * workers:
             shared = _share_out(lengths, len(bounds), workers, batch_tokens, rows)
@@ -131,6 +135,12 @@ def _fill(lengths: NDArray[np.int64], budget: int, most_rows: int) -> list[tuple
         bounds.append((first, last))
         first = last
     return bounds
+
+
+def _equal_runs(lengths: NDArray[np.int64], first: int, last: int) -> list[tuple[int, int]]:
+    """A batch cut wherever the next text is shorter."""
+    steps = np.flatnonzero(np.diff(lengths[first:last])) + first + 1
+    return list(itertools.pairwise([first, *steps.tolist(), last]))
 
 
 def _share_out(

@@ -40,7 +40,7 @@ def calibration_batches(model: Prompted, texts: Sequence[str]) -> list[TokenBatc
         batch_tokens=_BATCH_TOKENS,
         batch_size=None,
         pad_id=tokenizer.pad_id,
-        padding_side=tokenizer.padding_side,
+        padding_side="right",
     )
     return [batch for _, batch in batches]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
@@ -18,11 +19,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from core.architecture.architecture import Architecture
 from core.architecture.batch import TokenBatch
 from core.architecture.modules import pools_prompt
 from core.engine.batching import ACCELERATOR_BATCH_TOKENS, Batches, cpu_batch_tokens, cut_batches
+from core.engine.limits import check_tokens, padding_id
 from core.engine.runtime import Runtime
-from core.errors import CoreError, OptionError, PluginError
+from core.errors import CoreError, ModelFormatError, OptionError, PluginError
 from core.machine.forks import check_fork
 from core.options import EncodeOptions
 from core.tokenizer.tokenizer import Tokenizer
@@ -31,6 +34,13 @@ logger = logging.getLogger("core")
 
 
 _SHOWN_POSITIONS = 5
+
+
+# How runtimes and drivers say that memory ran out; most raise nothing more than a RuntimeError.
+_OUT_OF_MEMORY = re.compile(
+    r"alloc|out ?of ?memory|(not enough|insufficient) memory|memory object|CL_OUT_OF_",
+    re.IGNORECASE,
+)
 
 
 class Encodable(Protocol):
@@ -78,6 +88,7 @@ def encode_texts(model: Encodable, texts: Sequence[str], options: EncodeOptions)
     with _progress(options, len(batches.order)) as advance:
         for positions, rows in _run(runtime, batches, runtime.sentence_embeddings, options):
             if result is None:
+                _check_rows(runtime.architecture, rows, len(positions))
                 result = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
             result[positions] = rows
             advance(len(positions))
@@ -85,6 +96,22 @@ def encode_texts(model: Encodable, texts: Sequence[str], options: EncodeOptions)
     if len(duplicates):
         result[duplicates] = result[originals]
     return result
+
+
+def _check_rows(architecture: Architecture, rows: Any, count: int) -> None:
+    """Refuse embeddings of another model's width, as the first batch shows it."""
+    expected = architecture.dimension
+    if rows.ndim != 2 or len(rows) != count:
+        raise ModelFormatError(
+            f"The model gives an array of shape {list(rows.shape)} for {count} texts, which is no "
+            "embedding for each. Its file and its modules do not fit together."
+        )
+    # The model's own code may give what no configuration file tells.
+    if expected and rows.shape[1] != expected and "auto_map" not in architecture.config:
+        raise ModelFormatError(
+            f"The model gives embeddings of {rows.shape[1]} dimensions, and its configuration says "
+            f"{expected}. File and configuration belong to different models."
+        )
 
 
 def _token_embeddings(
@@ -145,14 +172,19 @@ def _prepare(
     prompt_tokens = 0
     if options.prompt and not pools_prompt(runtime.architecture.modules):
         prompt_tokens = tokenizer.prompt_length(options.prompt)
+    tokenized = tokenizer.encode(texts if chosen is None else [texts[i] for i in chosen])
+    check_tokens(runtime, tokenizer, tokenized, chosen)
     batches = cut_batches(
-        tokenizer.encode(texts if chosen is None else [texts[i] for i in chosen]),
+        tokenized,
         batch_tokens=_batch_tokens(runtime, options),
         batch_size=options.batch_size,
-        pad_id=tokenizer.pad_id,
-        padding_side=tokenizer.padding_side,
+        pad_id=padding_id(runtime, tokenizer),
+        # Whatever the tokenizer's side: many models count positions by column, and only on the
+        # right does padding leave a text where it stands alone.
+        padding_side="right",
         prompt_tokens=prompt_tokens,
         workers=_most_workers(runtime, options),
+        equal_lengths=runtime.equal_lengths,
     )
     return batches if chosen is None else replace(batches, order=chosen[batches.order])
 
@@ -219,11 +251,13 @@ def _run(
 def _batch_error(positions: NDArray[np.int64], batch: TokenBatch, error: Exception) -> PluginError:
     shown = ", ".join(str(p) for p in positions[:_SHOWN_POSITIONS])
     more = ", ..." if len(positions) > _SHOWN_POSITIONS else ""
+    advice = ""
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__} {error}"):
+        advice = " If memory ran out, pass a smaller batch_tokens or batch_size."
     return PluginError(
         f"The runtime failed on the batch of {batch.rows} texts at positions {shown}{more} "
         f"({batch.width} tokens each with padding): {type(error).__name__}: "
-        f"{str(error).strip().rstrip('.')}. If memory ran out, pass a smaller batch_tokens or "
-        "batch_size."
+        f"{str(error).strip().rstrip('.')}.{advice}"
     )
 
 

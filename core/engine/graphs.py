@@ -5,10 +5,13 @@ Names are those that Optimum, sentence-transformers, transformers.js and `core` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from core.architecture.architecture import Architecture
+from core.architecture.batch import TokenBatch
+from core.architecture.limits import mixes_padding
 from core.architecture.modules import Dense, Module, Normalize, Pooling
 from core.errors import ModelFormatError
 
@@ -57,6 +60,41 @@ def _by_name(outputs: Sequence[GraphOutput], names: Sequence[str], rank: int) ->
             if name in output.names and output.rank in (None, rank):
                 return position
     return None
+
+
+def check_inputs(architecture: Architecture, inputs: Iterable[str], file_name: str) -> None:
+    """Refuse a graph that is not told which tokens are padding.
+
+    An architecture that takes padding in whatever the mask says is run without any.
+
+    Raises:
+        ModelFormatError: It takes no attention mask.
+    """
+    names = tuple(inputs)
+    if "attention_mask" not in names and not mixes_padding(architecture.config):
+        raise ModelFormatError(
+            f"{file_name} takes {', '.join(names)} and no attention_mask: padding would count as "
+            "text, and an embedding depend on the texts beside it. Export the model again with "
+            "core."
+        )
+
+
+def check_tokens_shape(
+    architecture: Architecture, token_embeddings: Any, batch: TokenBatch, file_name: str
+) -> None:
+    """Refuse what a transformer gave for a batch, unless it is [batch, tokens, hidden].
+
+    Raises:
+        ModelFormatError: It is something else, or as wide as another model's.
+    """
+    shape = tuple(token_embeddings.shape)
+    if len(shape) != 3 or shape[:2] != (batch.rows, batch.width):
+        raise ModelFormatError(
+            f"{file_name} gives an array of shape {list(shape)} for {batch.rows} texts of "
+            f"{batch.width} tokens: these are no token embeddings [batch, tokens, hidden]. Load a "
+            "model that gives one embedding for each token."
+        )
+    check_token_width(architecture, int(shape[2]), file_name)
 
 
 def check_token_width(architecture: Architecture, width: int | None, file_name: str) -> None:

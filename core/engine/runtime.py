@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.architecture.batch import TokenBatch
+from core.architecture.limits import mixes_padding
 from core.architecture.modules import run_modules
 
 if TYPE_CHECKING:
@@ -43,9 +44,15 @@ class Runtime(ABC):
     #: Whether batches may be padded on the side the tokenizer does not use, positions counted from
     #: the padding's start as in PyTorch. Only verification does that; False leaves it out.
     any_padding_side: bool = True
+    #: Whether padding would change the embeddings of the texts beside it; then only texts of equal
+    #: length share a batch. The architecture tells; a runtime that knows of more sets it.
+    equal_lengths: bool = False
+    #: How many token ids there are embeddings for; None leaves it to config.json.
+    vocabulary: int | None = None
 
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
+        self.equal_lengths = mixes_padding(architecture.config)
 
     @abstractmethod
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ class StaticRuntime(Runtime):
         #: The token model2vec leaves out of the mean; None where all count.
         self.ignored_token = ignored
         self.dimension = int(table.shape[1])
+        self.vocabulary = len(table)
         self.batch_tokens = 65_536
 
     @classmethod
@@ -40,7 +41,7 @@ class StaticRuntime(Runtime):
         return cls(architecture, table, ignored)
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
-        rows: NDArray[np.float32] = self._table[np.minimum(batch.input_ids, len(self._table) - 1)]
+        rows: NDArray[np.float32] = self._table[batch.input_ids]
         return rows
 
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:

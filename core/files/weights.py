@@ -79,6 +79,27 @@ def read_folder(source: Source, folder: str, what: str) -> Tensors:
     )
 
 
+def checked_weights(tensor: NDArray[Any], what: str) -> NDArray[np.float32]:
+    """A tensor of fractions as float32 in C order.
+
+    Raises:
+        ModelFormatError: It holds integers, or values that are not finite; the message starts with
+            `what`.
+    """
+    if tensor.dtype.kind != "f":
+        raise ModelFormatError(
+            f"{what} has dtype {tensor.dtype}; weights are float32, float16, bfloat16 or float64. "
+            "They were damaged, or belong to another kind of model: restore or download them again."
+        )
+    # The extremes are NaN where any value is, and need no array of their own.
+    if tensor.size and not (np.isfinite(tensor.min()) and np.isfinite(tensor.max())):
+        raise ModelFormatError(
+            f"{what} holds values that are not finite numbers, which would spread to every "
+            "embedding. Restore or download the weights again."
+        )
+    return np.ascontiguousarray(tensor, dtype=np.float32)
+
+
 def check_safetensors(path: Path) -> None:
     """Raise `ModelFormatError` unless header and size of the file fit together."""
     _safetensors_header(path)
@@ -111,6 +132,8 @@ def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
             begin, end = entry["data_offsets"]
             if not all(type(n) is int and n >= 0 for n in (begin, end, *shape)):
                 raise ValueError("sizes are whole numbers")
+            if not isinstance(dtype, str):
+                raise ValueError("a dtype has a name")
             count = math.prod(shape)
         except (TypeError, KeyError, ValueError) as error:
             raise bad(f"its entry {name[:100]!r} is malformed") from error

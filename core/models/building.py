@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.checkpoint.checkpoint import Checkpoint
+from core.engine.limits import check_tokenizer
 from core.engine.runtime import RuntimeFactory
 from core.engine.static import StaticRuntime
 from core.models.embedding import EmbeddingModel
@@ -23,6 +24,7 @@ def build_model(
     if architecture.is_static:
         open_runtime = StaticRuntime.open
     runtime = open_runtime(source, architecture, options)
+    check_tokenizer(str(source), runtime, tokenizer)
     return EmbeddingModel(
         source,
         runtime,

@@ -138,9 +138,10 @@ class EmbeddingModel(Model):
         return getattr(self.runtime, "tensor_device", None)
 
     def tokenize(self, texts: str | Sequence[str]) -> dict[str, NDArray[np.int64]]:
-        """The padded batch a runtime is given: `input_ids`, `attention_mask`, `token_type_ids`.
+        """A padded batch of the texts: `input_ids`, `attention_mask`, `token_type_ids`.
 
-        Each is int64 [texts, tokens]. Prompts are not added.
+        Each is int64 [texts, tokens], padded on the tokenizer's side; `encode` itself pads on the
+        right, which no embedding depends on. Prompts are not added.
         """
         rows = check_texts([texts] if isinstance(texts, str) else texts)
         tokenizer = self.tokenizer

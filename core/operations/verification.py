@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.architecture.batch import TokenBatch
+from core.architecture.limits import position_limit
 from core.architecture.modules import unit_length
 from core.artifacts.artifact import FULL_PRECISIONS, Artifact, Verification
 from core.engine.batching import pad
+from core.engine.limits import known_vocabulary, padding_id
 from core.engine.runtime import Runtime
-from core.errors import VerificationError
+from core.errors import CoreError, PluginError, VerificationError
 from core.models.embedding import EmbeddingModel
 from core.options import FULL_PRECISION_MIN_COSINE, EncodeOptions
 
@@ -57,17 +59,43 @@ def probe_texts() -> list[str]:
 
 
 def verify(source: EmbeddingModel, result: EmbeddingModel) -> Verification:
-    """Embed the probe texts with both, in the same batches, and compare."""
+    """Embed the probe texts with both, in the same batches, and compare.
+
+    Raises:
+        VerificationError: The result fails on a batch that its source runs.
+        PluginError: The source itself fails.
+    """
     expected, actual = [], []
     if isinstance(source.runtime, Runtime) and isinstance(result.runtime, Runtime):
-        for batch in _probe_batches(source, both_sides=result.runtime.any_padding_side):
-            expected.append(source.runtime.sentence_embeddings(batch))
-            actual.append(result.runtime.sentence_embeddings(batch))
+        for batch in _probe_batches(source, result.runtime):
+            try:
+                expected.append(source.runtime.sentence_embeddings(batch))
+            except CoreError:
+                raise
+            except Exception as error:
+                raise _failed(f"{source!r}, the source to compare with,", batch, error) from error
+            try:
+                actual.append(result.runtime.sentence_embeddings(batch))
+            except Exception as error:
+                failed = _failed("The artifact", batch, error)
+                raise VerificationError(
+                    f"{failed} Its source runs them, so nothing was published: use the source "
+                    "itself. Some architectures compute with a text's length in a way that an "
+                    "export cannot keep."
+                ) from error
     else:
         texts, options = probe_texts(), EncodeOptions(prompt="")
         expected.append(source.hooks.encode(model=source, texts=texts, options=options))
         actual.append(result.hooks.encode(model=result, texts=texts, options=options))
     return compare(np.concatenate(expected), np.concatenate(actual))
+
+
+def _failed(what: str, batch: TokenBatch, error: Exception) -> PluginError:
+    reason = " ".join(str(error).split())[:300].rstrip(".")
+    return PluginError(
+        f"{what} fails on {batch.rows} texts of up to {batch.width} tokens: "
+        f"{type(error).__name__}: {reason}."
+    )
 
 
 def compare(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> Verification:
@@ -127,20 +155,39 @@ def check(artifact: Artifact, verification: Verification, min_cosine: float | No
 _REDUCED_MEAN_COSINE = 0.97
 
 
-def _probe_batches(model: EmbeddingModel, *, both_sides: bool) -> Iterator[TokenBatch]:
-    """Mixed and single-text batches, padded on the tokenizer's side and, for both, the other."""
-    tokenizer = model.tokenizer
+def _probe_batches(model: EmbeddingModel, result: Runtime) -> Iterator[TokenBatch]:
+    """Mixed and single-text batches, padded as `encode` pads them and on the other side.
+
+    Raises:
+        VerificationError: The model has no embedding for a token of each probe text.
+    """
+    tokenizer, runtime = model.tokenizer, model.runtime
     tokenized = tokenizer.encode(probe_texts())
-    limit = min(tokenizer.max_length or _MAX_PROBE_TOKENS, _MAX_PROBE_TOKENS)
+    limit = min(
+        tokenizer.max_length or _MAX_PROBE_TOKENS,
+        position_limit(runtime.architecture.config) or _MAX_PROBE_TOKENS,
+        _MAX_PROBE_TOKENS,
+    )
     rows = []
     for ids in np.split(tokenized.ids, np.cumsum(tokenized.lengths)[:-1]):
         # Cutting keeps the closing special token, as truncation would.
         rows.append(ids if len(ids) <= limit else np.concatenate([ids[: limit - 1], ids[-1:]]))
-    rows = [row for row in rows if len(row)]
-    other = "left" if tokenizer.padding_side == "right" else "right"
-    shapes = [(rows[i : i + 5], tokenizer.padding_side) for i in range(0, len(rows), 5)]
-    shapes += [(rows[i::4], other if both_sides else tokenizer.padding_side) for i in range(4)]
-    shapes += [([row], tokenizer.padding_side) for row in (rows[0], rows[-1])]
+    vocabulary = known_vocabulary(runtime)
+    rows = [row for row in rows if len(row) and (vocabulary is None or row.max() < vocabulary)]
+    if not rows:
+        raise VerificationError(
+            f"{model.source}: its tokenizer makes nothing of a text that the model has embeddings "
+            "for, so there is nothing to compare. Restore the tokenizer files that belong to the "
+            "weights."
+        )
+    pad_id = padding_id(runtime, tokenizer)
+    if runtime.equal_lengths or result.equal_lengths:
+        shapes = [([row, row], "right") for row in rows]
+    else:
+        other = "left" if result.any_padding_side else "right"
+        shapes = [(rows[i : i + 5], "right") for i in range(0, len(rows), 5)]
+        shapes += [(rows[i::4], other) for i in range(min(4, len(rows)))]
+    shapes += [([row], "right") for row in (rows[0], rows[-1])]
     for group, side in shapes:
         lengths = np.array([len(row) for row in group], dtype=np.int64)
-        yield pad(np.concatenate(group), lengths, tokenizer.pad_id, side)
+        yield pad(np.concatenate(group), lengths, pad_id, side)

@@ -114,7 +114,7 @@ def choose_prompt(
     name = options.prompt_name if options.prompt_name is not None else default_name
     if name is None:
         return ""
-    if name not in prompts:
+    if not isinstance(name, str) or name not in prompts:
         listed = ", ".join(map(repr, sorted(prompts))) or "none"
         raise OptionError(
             f"The model has no prompt named {name!r}; it has {listed}. Pass the text itself with "

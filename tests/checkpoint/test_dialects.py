@@ -343,6 +343,47 @@ def test_odd_settings_that_tell_nothing_are_passed_over(
     assert resolve(tiny).architecture.modules == (Pooling(modes=("mean",)),)
 
 
+@pytest.mark.parametrize("stated", ["cos_sim", "maxsim", ["cosine"]])
+def test_a_similarity_without_a_name_is_cosine(
+    tiny: Path, caplog: pytest.LogCaptureFixture, stated: Any
+) -> None:
+    """As in sentence-transformers, which passes over what it does not know."""
+    write(tiny, "config_sentence_transformers.json", {"similarity_fn_name": stated})
+    assert core.load(tiny, backend="torch").similarity_fn_name == "cosine"
+    assert "cosine is used" in caplog.text
+
+
+def test_a_prompt_of_null_is_empty(tiny: Path) -> None:
+    settings = {"prompts": {"query": None, "passage": "p: "}, "default_prompt_name": "query"}
+    write(tiny, "config_sentence_transformers.json", settings)
+    model = core.load(tiny, backend="torch")
+    assert model.prompts == {"query": "", "passage": "p: "}
+    np.testing.assert_array_equal(model.encode_query("a fox"), model.encode("a fox", prompt=""))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "limit"),
+    [
+        ("bert", {}, 40),
+        *[(kind, {}, 38) for kind in ("roberta", "ibert", "luke", "xlm-roberta-xl", "xmod", "esm")],
+        *[(kind, {}, 38) for kind in ("roberta-prelayernorm", "longformer", "mpnet", "camembert")],
+        ("roberta", {"pad_token_id": 0}, 39),
+        ("markuplm", {}, 39),
+        ("esm", {"position_embedding_type": "rotary"}, 38),
+        ("t5", {}, None),
+        ("xlnet", {}, None),
+    ],
+)
+def test_how_many_positions_an_architecture_leaves_a_text(
+    tiny: Path, kind: str, settings: dict[str, Any], limit: int | None
+) -> None:
+    config = {"model_type": kind, "hidden_size": 32, "max_position_embeddings": 40, **settings}
+    write(tiny, "config.json", config)
+    for name in ("tokenizer_config.json", "sentence_bert_config.json"):
+        (tiny / name).unlink()
+    assert resolve(tiny).architecture.max_seq_length == limit
+
+
 def test_a_module_s_folder_may_be_written_with_dots(tiny: Path) -> None:
     expected = embed(tiny)
     modules = read(tiny, "modules.json")

@@ -228,12 +228,15 @@ _ENTRY = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
         _header({"x": {**_ENTRY, "shape": [-4, -1]}}) + bytes(16),
         _header({"x": {**_ENTRY, "shape": [[4]]}}) + bytes(16),
         _header({"x": {**_ENTRY, "shape": 4}}) + bytes(16),
+        _header({"x": {**_ENTRY, "dtype": ["F32"]}}) + bytes(16),
+        _header({"x": _ENTRY, "y": _ENTRY}) + bytes(16),
         _header({"x": 1}) + bytes(16),
         (500_000).to_bytes(8, "little") + b"[" * 500_000,
     ],
     ids=[
         "empty", "seven bytes", "endless header", "header past the end", "no data",
         "negative offset", "overflowing shape", "negative shape", "nested shape", "number as shape",
+        "list as dtype", "overlapping tensors",
         "number as entry", "nested header",
     ],
 )  # fmt: skip
@@ -274,19 +277,106 @@ def test_a_dense_of_another_shape_is_named(tmp_path: Path) -> None:
         ("modules.json", [], "modules.json is empty"),
         ("modules.json", [{"path": ""}], "an entry without a type"),
         ("modules.json", [{"type": OLD + "Transformer", "path": 3}], "has the path 3"),
+        (
+            "modules.json",
+            [
+                {"type": OLD + m, "path": "1_Pooling", "name": "0"}
+                for m in ("Transformer", "Pooling")
+            ],
+            "names two modules '0'",
+        ),
         ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length is -1"),
         ("sentence_bert_config.json", {"max_seq_length": "512"}, "max_seq_length is '512'"),
         ("1_Pooling/config.json", {"pooling_mode": "best"}, "known are cls, max, mean"),
         ("config_sentence_transformers.json", {"prompts": ["a"]}, "must map names to strings"),
         ("config_sentence_transformers.json", {"default_prompt_name": "q"}, "not among its"),
-        ("config_sentence_transformers.json", {"similarity_fn_name": "x"}, "known are cosine"),
-        ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim in"),
+        ("config_sentence_transformers.json", {"prompts": {"q": 1}}, "must map names to strings"),
+        (
+            "config_sentence_transformers.json",
+            {"default_prompt_name": []},
+            "must be a text or null",
+        ),
+        ("config_sentence_transformers.json", {"truncate_dim": True}, "truncate_dim is True"),
+        ("config_sentence_transformers.json", {"truncate_dim": "8"}, "truncate_dim is '8'"),
+        ("sentence_bert_config.json", {"max_seq_length": True}, "max_seq_length is True"),
+        ("sentence_bert_config.json", {"do_lower_case": "false"}, "do_lower_case is 'false'"),
+        ("1_Pooling/config.json", {"pooling_mode_cls_token": "false"}, "cls_token is 'false'"),
+        ("1_Pooling/config.json", {"include_prompt": "false"}, "include_prompt is 'false'"),
+        ("1_Pooling/config.json", {"pooling_mode": {"mean": True}}, "known are cls, max, mean"),
+        ("1_Pooling/config.json", {"word_embedding_dimension": 24}, "of 24 dimensions, .* give 32"),
+        ("1_Pooling/config.json", {"word_embedding_dimension": "32"}, "dimension is '32'"),
+        ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim is 0"),
     ],
 )
 def test_a_wrong_setting_is_named(tiny: Path, name: str, content: Any, says: str) -> None:
     write(tiny, name, content)
     with pytest.raises(ModelFormatError, match=says):
         load(tiny)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"bias": []}, r"bias is \[\]; it must be true or false"),
+        ({"bias": "false"}, "bias is 'false'"),
+        ({"use_residual": "no"}, "use_residual is 'no'"),
+        ({"in_features": 16}, r"linear.weight of '2_Dense' has shape \(16, 32\).*\(16, 16\)"),
+        ({"out_features": 32}, r"has shape \(16, 32\); its configuration asks for \(32, 32\)"),
+        ({"in_features": "32"}, "in_features is '32'; it must be a whole number"),
+        ({"activation_function": ["torch.nn.modules.activation.Tanh"]}, "activation_function is"),
+        ({"module_input_name": 3}, "module_input_name is 3; it must be a text"),
+    ],
+)
+def test_a_wrong_setting_of_a_dense_is_named(
+    tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
+    folder = build_dialect("dense-in-pickle", tmp_path / "model")
+    place = "2_Dense/config.json"
+    write(folder, place, {**json.loads((folder / place).read_text()), **settings})
+    with pytest.raises(ModelFormatError, match=says):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "says"),
+    [
+        ("linear.weight", np.ones((16, 32), np.int64), "has dtype int64"),
+        ("linear.bias", np.ones(16, np.int8), "has dtype int8"),
+        ("linear.weight", np.full((16, 32), np.nan, np.float32), "not finite"),
+        ("linear.bias", np.full(16, np.inf, np.float32), "not finite"),
+    ],
+)
+def test_weights_of_a_wrong_kind_are_named(
+    tmp_path: Path, name: str, tensor: Any, says: str
+) -> None:
+    folder = build_dialect("dense-in-pickle", tmp_path / "model")
+    (folder / "2_Dense/pytorch_model.bin").unlink()
+    good = {"linear.weight": np.ones((16, 32), np.float32), "linear.bias": np.ones(16, np.float32)}
+    write_safetensors(folder / "2_Dense/model.safetensors", {**good, name: tensor})
+    with pytest.raises(ModelFormatError, match=rf"{name} of '2_Dense' .*{says}"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("modules", "says"),
+    [
+        (["Normalize", "Pooling"], "before anything is pooled"),
+        (["Dense", "Pooling"], "before anything is pooled"),
+        (["Pooling", "LayerNorm"], "takes embeddings of 16 dimensions and is given 32"),
+        (["Pooling", "Dense", "Dense"], "takes embeddings of 32 dimensions and is given 16"),
+    ],
+)
+def test_modules_that_do_not_fit_together_are_named(
+    tmp_path: Path, modules: list[str], says: str
+) -> None:
+    folder = build_dialect("dense-in-pickle", tmp_path / "model")
+    write(folder, "5_LayerNorm/config.json", {"dimension": 16})
+    weights = {f"norm.{name}": np.ones(16, np.float32) for name in ("weight", "bias")}
+    write_safetensors(folder / "5_LayerNorm/model.safetensors", weights)
+    places = {"Pooling": "1_Pooling", "Dense": "2_Dense", "LayerNorm": "5_LayerNorm"}
+    chain(folder, (OLD + "Transformer", ""), *((OLD + m, places.get(m, "")) for m in modules))
+    with pytest.raises(ModelFormatError, match=f"do not fit together.*{says}"):
+        load(folder)
 
 
 def test_a_missing_module_folder_is_named(tiny: Path) -> None:

@@ -62,11 +62,6 @@ def describe_graph(session: Any, name: str) -> Graph:
                 "again with dynamic batch and sequence axes, as core does."
             )
         inputs[entry.name] = _DTYPES[entry.type]
-    if "attention_mask" not in inputs and "input_ids" in inputs:
-        raise ModelFormatError(
-            f"{name} takes {', '.join(inputs)} and no attention_mask: padding would count as text, "
-            "and an embedding depend on the texts beside it. Export the model again with core."
-        )
     outputs = {entry.name: list(entry.shape or ()) for entry in session.get_outputs()}
     found = [
         GraphOutput((name,), len(shape) or None, _last(shape)) for name, shape in outputs.items()

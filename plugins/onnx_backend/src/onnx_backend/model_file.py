@@ -41,6 +41,12 @@ QUANTIZED_OPERATORS = (
     "QuantizeLinear",
     "MatMulNBits",
 )
+# Operators that look rows up: which input holds the ids, and which the table.
+_ID_TABLES = {
+    "Gather": (1, 0),
+    "EmbedLayerNormalization": (0, 2),
+    "QEmbedLayerNormalization": (0, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,13 @@ class ModelFile:
         operators: How often each operator occurs, subgraphs included.
         weights: Elements held by weights of each TensorProto.DataType.
         external: Files with external data, relative to the ONNX file, as written in it.
+        vocabulary: Rows of the table that `input_ids` are looked up in; None where none is found.
     """
 
     operators: Counter[str]
     weights: Counter[int]
     external: tuple[str, ...]
+    vocabulary: int | None = None
 
     @property
     def is_quantized(self) -> bool:
@@ -93,7 +101,8 @@ def read_model_file(path: Path, shown: str) -> ModelFile:
             f"{shown} is not a whole ONNX model ({size:,} bytes): {error}. It was cut short or is "
             "another kind of file: download, copy or export it again."
         ) from error
-    return ModelFile(scan.operators, scan.weights, tuple(sorted(scan.external)))
+    external = tuple(sorted(scan.external))
+    return ModelFile(scan.operators, scan.weights, external, scan.vocabulary())
 
 
 def check_fetched(path: Path, shown: str) -> None:
@@ -146,6 +155,20 @@ class _Scan:
         self.operators: Counter[str] = Counter()
         self.weights: Counter[int] = Counter()
         self.external: set[str] = set()
+        self._ids = {"input_ids"}  # and what they are called once converted
+        self._tables: list[str] = []
+        self._made_of: dict[str, str] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def vocabulary(self) -> int | None:
+        """Rows of the first table that input ids are looked up in."""
+        for name in self._tables:
+            while name in self._made_of:
+                name = self._made_of.pop(name)
+            shape = self._shapes.get(name, ())
+            if len(shape) == 2:
+                return shape[0]
+        return None
 
     def model(self, data: memoryview) -> None:
         graphs = 0
@@ -177,13 +200,31 @@ class _Scan:
                 self.node(value, 0)
 
     def node(self, data: memoryview, depth: int) -> None:
+        inputs, outputs, operator = list[str](), list[str](), ""
         for number, value in _fields(data):
             if not isinstance(value, memoryview):
                 continue
-            if number == 4:
-                self.operators[_text(value)] += 1
+            if number == 1:
+                inputs.append(_text(value))
+            elif number == 2:
+                outputs.append(_text(value))
+            elif number == 4:
+                operator = _text(value)
+                self.operators[operator] += 1
             elif number == 5:
                 self.attribute(value, depth)
+        if depth == 0:
+            self.lookup(operator, inputs, outputs)
+
+    def lookup(self, operator: str, inputs: list[str], outputs: list[str]) -> None:
+        """Follow input ids to the table they are looked up in; nodes come in order."""
+        table = _ID_TABLES.get(operator)
+        if operator == "Cast" and self._ids & set(inputs):
+            self._ids.update(outputs)
+        elif operator in ("Cast", "DequantizeLinear") and inputs and outputs:
+            self._made_of[outputs[0]] = inputs[0]
+        elif table is not None and len(inputs) > max(table) and inputs[table[0]] in self._ids:
+            self._tables.append(inputs[table[1]])
 
     def attribute(self, data: memoryview, depth: int) -> None:
         for number, value in _fields(data):
@@ -202,11 +243,15 @@ class _Scan:
                 self.tensor(value)
 
     def tensor(self, data: memoryview) -> None:
-        elements, data_type, external = 1, 0, False
+        elements, data_type, external, name = 1, 0, False, ""
+        shape: list[int] = []
         for number, value in _fields(data):
             if number == 1:
                 for size in [value] if isinstance(value, int) else _packed(value):
+                    shape.append(size)
                     elements *= max(size, 0)
+            elif number == 8 and isinstance(value, memoryview):
+                name = _text(value)
             elif number == 2 and isinstance(value, int):
                 data_type = value
             elif number == 13 and isinstance(value, memoryview):
@@ -216,6 +261,7 @@ class _Scan:
                 external = True
         if elements >= _WEIGHT_ELEMENTS or external:
             self.weights[data_type] += elements
+            self._shapes.setdefault(name, tuple(shape))
 
     def entry(self, data: memoryview) -> None:
         """A StringStringEntryProto of a tensor's external data."""

@@ -21,9 +21,12 @@ from core import (
 )
 from core.errors import BackendLoadError, ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
+    Module,
     as_numpy,
     available_cpus,
+    check_inputs,
     check_token_width,
+    check_tokens_shape,
     modules_after,
     run_modules,
 )
@@ -73,13 +76,17 @@ class OnnxRuntime(Runtime):
         session = sessions.any()
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         self.graph: Graph = describe_graph(session, files[0])
+        check_inputs(architecture, self.graph.inputs, files[0])
+        self.equal_lengths = self.equal_lengths or "attention_mask" not in self.graph.inputs
+        # Positions that are fed come from the mask, which is not how PyTorch counts from the left.
+        self.any_padding_side = "position_ids" not in self.graph.inputs
+        self.vocabulary = file.vocabulary
         check_token_width(architecture, self.graph.token_width, files[0])
         self.device = provider.device
         self.dtype = file.dtype
         self.max_workers = sessions.cpus
-        self._modules = architecture.modules
-        if self.graph.sentence is not None:
-            self._modules = modules_after(architecture, self.graph.width, files[0])
+        if self.graph.sentence is not None and self.graph.width is not None:
+            self._modules_after(self.graph.width)
         if provider.name == CPU and self.dtype == "float16":
             logger.warning(
                 "%s computes in float16, which is far slower than float32 on a CPU. It is meant "
@@ -125,18 +132,18 @@ class OnnxRuntime(Runtime):
                 f"{', '.join(self.graph.outputs)}). Export the model again for token embeddings."
             )
         tokens = self._run(name, batch, workers)
-        if self.graph.token_width is None:
-            check_token_width(self.architecture, tokens.shape[-1], self.files[0])
+        check_tokens_shape(self.architecture, tokens, batch, self.files[0])
         return as_numpy(tokens)
 
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         # What the graph pooled includes the prompt; where it must not, its tokens are pooled here.
         if self.graph.sentence is not None and not (batch.prompt_tokens and self.graph.tokens):
             pooled = as_numpy(self._run(self.graph.sentence, batch, workers))
-            if not self._modules:
+            modules = self._modules_after(pooled.shape[-1])
+            if not modules:
                 return pooled
             result: NDArray[np.float32] = run_modules(
-                np, self._modules, None, batch, sentence_embedding=pooled
+                np, modules, None, batch, sentence_embedding=pooled
             )
             return result
         if self._pooler is not None:
@@ -149,6 +156,9 @@ class OnnxRuntime(Runtime):
     def close(self) -> None:
         self._sessions.close()
         self._pooler = None
+
+    def _modules_after(self, width: int) -> tuple[Module, ...]:
+        return modules_after(self.architecture, width, self.files[0])
 
     def _run(self, output: str, batch: TokenBatch, workers: int) -> Any:
         return self._sessions.get(workers).run([output], self.graph.feed(batch))[0]

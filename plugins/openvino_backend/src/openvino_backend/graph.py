@@ -55,6 +55,39 @@ def _describe(port: Any) -> GraphOutput:
     return GraphOutput(tuple(port.get_names()), rank, known)
 
 
+# What lies between input ids, or a table's stored numbers, and the operation that looks them up.
+_PASSING = ("Convert", "Multiply", "Subtract", "Reshape", "FakeQuantize", "FakeConvert")
+
+
+def vocabulary(graph: openvino.Model) -> int | None:
+    """Rows of the table that input ids are looked up in; None where none is found."""
+    found = [port for port in graph.inputs if "input_ids" in port.get_names()]
+    values = list(found[:1])
+    for value in values:  # which grows
+        for target in value.get_target_inputs():
+            node = target.get_node()
+            if node.get_type_name() in ("Convert", "Minimum", "Maximum"):
+                values.append(node.output(0))
+            elif node.get_type_name() == "Gather" and target.get_index() == 1:
+                rows = _table_rows(node)
+                if rows is not None:
+                    return rows
+    return None
+
+
+def _table_rows(gather: Any) -> int | None:
+    axis = gather.input_value(2).get_node()
+    data = gather.input_value(0)
+    shape = data.get_partial_shape()
+    node = data.get_node()
+    while node.get_type_name() in _PASSING:
+        node = node.input_value(0).get_node()
+    known = shape.rank.is_static and shape.rank.get_length() == 2 and shape[0].is_static
+    if node.get_type_name() != "Constant" or axis.get_type_name() != "Constant" or not known:
+        return None
+    return int(shape[0].get_length()) if int(axis.get_data().reshape(-1)[0]) == 0 else None
+
+
 def only(graph: openvino.Model, output: Any) -> openvino.Model:
     """The part of a graph that computes one of its outputs; weights are shared."""
     if len(graph.outputs) == 1:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
-    Module,
     as_numpy,
     available_cpus,
+    check_inputs,
     check_token_width,
+    check_tokens_shape,
     modules_after,
     run_modules,
 )
@@ -30,7 +31,14 @@ from openvino_backend.device import (
     with_precision,
 )
 from openvino_backend.files import graph_files, read_graph, reason
-from openvino_backend.graph import input_names, only, outputs, quantizes_activations, width
+from openvino_backend.graph import (
+    input_names,
+    only,
+    outputs,
+    quantizes_activations,
+    vocabulary,
+    width,
+)
 from openvino_backend.imports import openvino
 from openvino_backend.kernels.cache import compile_bounded
 from openvino_backend.kernels.shapes import Shape
@@ -76,16 +84,25 @@ class OpenVINORuntime(Runtime):
         self._config = dict(config)
         self.settings = with_precision(runtime, device, config)
         self.input_names = input_names(graph, file_name)
+        check_inputs(architecture, self.input_names, file_name)
+        self.equal_lengths = self.equal_lengths or "attention_mask" not in self.input_names
+        # Positions that are fed come from the mask, which is not how PyTorch counts from the left.
+        self.any_padding_side = "position_ids" not in self.input_names
+        self.vocabulary = vocabulary(graph)
         self._runtime = runtime
         self._target = device
         graphs = _graphs(graph, architecture, file_name)
         self._graphs: Graphs | None = graphs
-        self._modules: tuple[Module, ...] = ()
-        if graphs.tokens is None and graphs.sentences is not None:
-            pooled = width(graphs.sentences.outputs[0])
-            self._modules = modules_after(architecture, pooled, file_name)
+        self._pools = graphs.tokens is None
+        if self._pools and graphs.sentences is not None:
+            modules_after(architecture, width(graphs.sentences.outputs[0]), file_name)
         self._scheduled = any(name in self.settings for name in SCHEDULING)
-        self._shape = _fixed_shape(graph)
+        self._shape = _fixed_shape(graph, exact=self.equal_lengths)
+        if self.equal_lengths and self._shape.width is not None:
+            raise ModelFormatError(
+                f"{file_name} takes exactly {self._shape.width} tokens, and padding would change "
+                "the embeddings of this architecture. Export it again with a dynamic length."
+            )
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.Lock()
         first = self._executable("tokens" if graphs.sentences is None else "sentences", workers=1)
@@ -119,15 +136,18 @@ class OpenVINORuntime(Runtime):
                 f"{self.file_name} gives sentence embeddings only. Load a file that gives token "
                 "embeddings with file_name, or export the model again."
             )
-        return self._run("tokens", batch, workers)
+        tokens = self._run("tokens", batch, workers)
+        check_tokens_shape(self.architecture, tokens, batch, self.file_name)
+        return tokens
 
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         if self._opened().sentences is not None:
             pooled = self._run("sentences", batch, workers)
-            if not self._modules:
+            if not self._pools:
                 return pooled
+            modules = modules_after(self.architecture, pooled.shape[-1], self.file_name)
             after: NDArray[np.float32] = run_modules(
-                np, self._modules, None, batch, sentence_embedding=pooled
+                np, modules, None, batch, sentence_embedding=pooled
             )
             return after
         hidden = self.token_embeddings(batch, workers=workers)
@@ -302,11 +322,12 @@ def _graphs(graph: openvino.Model, architecture: Architecture, file_name: str) -
     return Graphs(graph, token_graph, append_modules(token_graph, architecture.modules))
 
 
-def _fixed_shape(graph: openvino.Model) -> Shape:
+def _fixed_shape(graph: openvino.Model, *, exact: bool) -> Shape:
     rows, width = graph.inputs[0].get_partial_shape()
     return Shape(
         rows.get_length() if rows.is_static else None,
         width.get_length() if width.is_static else None,
+        exact,
     )
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import OptionError, UnsupportedOperation
-from core.toolkit import run_modules
+from core.toolkit import check_tokens_shape, run_modules
 from torch_backend.device import choose_device, choose_dtype
 from torch_backend.kernels.blocked_weights import use_blocked_weights
 from torch_backend.kernels.threads import limit_threads, single_threaded
-from torch_backend.traceable import last_hidden_state, tracing
+from torch_backend.traceable import hidden_state, last_hidden_state, tracing
 from torch_backend.weights import open_transformer
 
 
@@ -48,9 +48,13 @@ class TorchRuntime(Runtime):
     ) -> None:
         super().__init__(architecture)
         self.files = files
+        self._shown = files[0] if files else "the module"
         self.module: torch.nn.Module = module.eval().to(device)
         self.input_names = forward_inputs(module)
         self.compile_options = compile_options
+        # Without a mask it cannot tell padding from text.
+        self.equal_lengths = self.equal_lengths or "attention_mask" not in self.input_names
+        self.vocabulary = _vocabulary(module)
         self._run: Any = self.module
         if compile_options is not None:
             self._run = _compiled(self.module, self.input_names, device, compile_options)
@@ -108,7 +112,8 @@ class TorchRuntime(Runtime):
             inputs[name] = torch.from_numpy(getattr(batch, name)).to(
                 self._device, non_blocking=True
             )
-        hidden: torch.Tensor = run(**inputs).last_hidden_state
+        hidden: torch.Tensor = hidden_state(run(**inputs))
+        check_tokens_shape(self.architecture, hidden, batch, self._shown)
         return hidden.float()
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
@@ -137,7 +142,8 @@ class TorchRuntime(Runtime):
             UnsupportedOperation: The tracer failed; the message names `source`.
         """
         with tracing(source, wanted):
-            yield last_hidden_state(self.module, self.input_names)
+            longest = self.architecture.max_seq_length
+            yield last_hidden_state(self.module, self.input_names, longest)
 
     def preferred_workers(self, batches: int) -> int:
         # A few batches would leave most threads idle: better one after the other with all.
@@ -184,6 +190,19 @@ def forward_inputs(module: torch.nn.Module) -> tuple[str, ...]:
     known = (*usual, "token_type_ids") if _has_token_types(module) else usual
     parameters = inspect.signature(module.forward).parameters
     return tuple(name for name in parameters if name in known) or usual
+
+
+def _vocabulary(module: torch.nn.Module) -> int | None:
+    """Rows of the table of token embeddings; None where the configuration has no vocabulary."""
+    stated = getattr(getattr(module, "config", None), "vocab_size", None)
+    try:
+        table: Any = module.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
+        return None
+    weight = getattr(table, "weight", None)
+    if not isinstance(stated, int) or not isinstance(weight, torch.Tensor) or weight.ndim != 2:
+        return None
+    return max(stated, int(weight.shape[0]))
 
 
 def _has_token_types(module: torch.nn.Module) -> bool:

@@ -16,9 +16,27 @@ from core.toolkit import quiet_transformers
 from torch_backend.masks import traceable_masks
 
 
-def last_hidden_state(module: Any, names: Sequence[str]) -> tuple[Any, tuple[Any, ...]]:
+def hidden_state(output: Any) -> Any:
+    """The last hidden state in what a transformer returns: an object, or a tuple it comes first in.
+
+    config.json, and a model's own code, may ask for either.
+    """
+    state = getattr(output, "last_hidden_state", None)
+    return output[0] if state is None else state
+
+
+_EXAMPLE_TOKENS = 16
+
+
+def last_hidden_state(
+    module: Any, names: Sequence[str], max_length: int | None = None
+) -> tuple[Any, tuple[Any, ...]]:
     """A torch module that takes int64 [batch, tokens] tensors in the order of `names` and returns
-    the last hidden state [batch, tokens, hidden], and example inputs for it."""
+    the last hidden state [batch, tokens, hidden], and example inputs for it.
+
+    Args:
+        max_length: The most tokens of a text; None for any number.
+    """
     import torch
 
     extra = (
@@ -32,13 +50,20 @@ def last_hidden_state(module: Any, names: Sequence[str]) -> tuple[Any, tuple[Any
 
         def forward(self, *tensors: torch.Tensor) -> Any:
             inputs = dict(zip(names, tensors, strict=True))
-            return self.module(**inputs, **extra).last_hidden_state
+            return hidden_state(self.module(**inputs, **extra))
 
     module.float()
-    example = {name: torch.zeros((2, 16), dtype=torch.int64) for name in names}
-    example["input_ids"] += 3
-    # Padding on both sides: a mask of ones only would be traced as no mask.
-    example["attention_mask"][0, :12] = example["attention_mask"][1, 2:] = 1
+    config = getattr(module, "config", None)
+    # A model may have fewer positions, or fewer token ids, than the usual example.
+    width = min(_EXAMPLE_TOKENS, max_length or _EXAMPLE_TOKENS)
+    ids = min(3, max(int(getattr(config, "vocab_size", None) or 4) - 1, 0))
+    example = {name: torch.zeros((2, width), dtype=torch.int64) for name in names}
+    example["input_ids"] += ids
+    if "attention_mask" in example:
+        # Padding on both sides: a mask of ones only would be traced as no mask.
+        last = max(3 * width // 4, 1)
+        example["attention_mask"][0, :last] = 1
+        example["attention_mask"][1, min(2, width - 1) :] = 1
     return LastHiddenState().eval(), tuple(example.values())
 
 

@@ -45,6 +45,15 @@ _ENCODERS = {
     "umt5": "UMT5EncoderModel",
     "longt5": "LongT5EncoderModel",
 }
+# A configuration may ask for another form of what is returned, and for more of it than embedding
+# takes: memory, a slower attention, or an error where the architecture has no cache of that kind.
+_RETURNED = {
+    "return_dict": True,
+    "torchscript": False,
+    "output_hidden_states": False,
+    "output_attentions": False,
+    "use_cache": False,
+}
 
 
 @dataclass(frozen=True)
@@ -156,11 +165,21 @@ def _read_config(
         config = AutoConfig.from_pretrained(
             str(folder), trust_remote_code=trusted, **_code_source(source, trusted), **overrides
         )
+        _return_plainly(config)
     if options.model_kwargs.get("attn_implementation") is None and not trusted:
         stored = architecture.model_kwargs.get("attn_implementation")
         for name in (stored, config._attn_implementation):
             _refuse_kernels(source, name)
     return config
+
+
+def _return_plainly(config: Any) -> None:
+    """Have the model return its last hidden state in the usual object, and nothing else."""
+    parts = [getattr(config, name, None) for name in getattr(config, "sub_configs", None) or ()]
+    for part in (config, *(part for part in parts if part is not None)):
+        for name, value in _RETURNED.items():
+            if getattr(part, name, value) != value:
+                setattr(part, name, value)
 
 
 def own_code(source: Checkpoint) -> list[str]:

@@ -25,10 +25,15 @@ def round_up(count: int, steps: int = _WIDTH_STEPS) -> int:
 
 @dataclass(frozen=True)
 class Shape:
-    """Rows and tokens a graph takes; None where any number will do."""
+    """Rows and tokens a graph takes; None where any number will do.
+
+    Attributes:
+        exact: Whether a row must have no padding at all.
+    """
 
     rows: int | None = None
     width: int | None = None
+    exact: bool = False
 
     def padded(self, batch: TokenBatch) -> TokenBatch:
         """The batch with rows and tokens filled up to the grid, or to what is fixed.
@@ -37,7 +42,7 @@ class Shape:
         counts by column must not move. Added rows repeat the first, so that none is empty.
         """
         rows = self.rows or round_up(batch.rows, _ROW_STEPS)
-        width = self.width or round_up(batch.width)
+        width = self.width or (batch.width if self.exact else round_up(batch.width))
         if (rows, width) == (batch.rows, batch.width):
             return batch
         return TokenBatch(

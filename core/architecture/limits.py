@@ -1,0 +1,147 @@
+"""What config.json tells of a transformer's tables, and of what padding does to it.
+
+Which architectures belong to which list was found by running each with random weights: how long a
+text it takes, and whether padding beside a text changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.architecture.settings import positive_number
+
+# These place the first token at position padding_idx + 1 (transformers'
+# create_position_ids_from_input_ids); the number is the padding_idx where config.json has none.
+_OFFSET_POSITIONS = {
+    "camembert": 1,
+    "data2vec-text": 1,
+    "esm": 1,
+    "ibert": 1,
+    "layoutlmv3": 1,
+    "lilt": 0,
+    "longformer": 1,
+    "luke": 1,
+    "markuplm": 0,
+    "mpnet": 1,
+    "roberta": 1,
+    "roberta-prelayernorm": 1,
+    "xlm-roberta": 1,
+    "xlm-roberta-xl": 1,
+    "xmod": 1,
+}
+
+
+# Further ones with a row for every position, and no embedding beyond.
+_POSITION_TABLES = (
+    "albert",
+    "bart",
+    "bert",
+    "bert-generation",
+    "big_bird",
+    "bigbird_pegasus",
+    "biogpt",
+    "blenderbot",
+    "blenderbot-small",
+    "clip_text_model",
+    "convbert",
+    "deberta",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "ernie",
+    "flaubert",
+    "fnet",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neo",
+    "layoutlm",
+    "marian",
+    "mbart",
+    "megatron-bert",
+    "mobilebert",
+    "mra",
+    "nystromformer",
+    "openai-gpt",
+    "opt",
+    "pegasus",
+    "rembert",
+    "roc_bert",
+    "roformer",
+    "splinter",
+    "squeezebert",
+    "visual_bert",
+    "xlm",
+    "yoso",
+)
+
+
+# Positions are relative: the number of them is no limit.
+_RELATIVE = ("t5", "mt5", "umt5", "xlnet")
+
+
+# Convolutions, Fourier transforms and landmarks take in tokens that the attention mask leaves out.
+_MIXES_PADDING = (
+    "big_bird",
+    "bigbird_pegasus",
+    "canine",
+    "convbert",
+    "cpmant",
+    "fnet",
+    "funnel",
+    "mobilebert",
+    "mra",
+    "nystromformer",
+    "perceiver",
+    "reformer",
+    "yoso",
+)
+
+
+def hidden_size(config: Mapping[str, Any]) -> int:
+    """Width of a token embedding; 0 where the configuration does not tell."""
+    kind = config.get("model_type")
+    if kind == "opt":  # may be projected at the end
+        width = positive_number(config, "word_embed_proj_dim", "hidden_size")
+    else:
+        width = positive_number(config, "hidden_size", "d_model", "dim", "n_embd")
+    if kind == "xlm" and width is None:
+        width = positive_number(config, "emb_dim")
+    if kind == "reformer" and width is not None:
+        width *= 2  # both of its streams come out
+    return width or 0
+
+
+def vocabulary_size(config: Mapping[str, Any]) -> int | None:
+    """How many token ids there are embeddings for; None where the configuration does not tell."""
+    return positive_number(config, "vocab_size", "n_words")
+
+
+def position_limit(config: Mapping[str, Any], *, hard: bool = True) -> int | None:
+    """How many tokens a text may have; None for any number, or where nothing tells.
+
+    With `hard` only where more have no position at all; else also what a model with computed
+    positions was made for.
+    """
+    positions = positive_number(
+        config, "max_position_embeddings", "n_positions", "max_sequence_length"
+    )
+    kind = config.get("model_type")
+    if positions is None or kind in _RELATIVE:
+        return None
+    if isinstance(kind, str) and kind in _OFFSET_POSITIONS:
+        padding = config.get("pad_token_id")
+        positions -= (padding if isinstance(padding, int) else _OFFSET_POSITIONS[kind]) + 1
+    elif hard and kind not in _POSITION_TABLES:
+        return None
+    if not hard:
+        return positions if positions > 0 else None
+    stated = config.get("position_embedding_type", "absolute")
+    computed = stated != "absolute" or config.get("position_biased_input") is False
+    # The model's own code may compute positions whatever its architecture is called.
+    return None if computed or "auto_map" in config or positions < 1 else positions
+
+
+def mixes_padding(config: Mapping[str, Any]) -> bool:
+    """Whether padding changes the embeddings of the texts beside it, whatever the mask says."""
+    return config.get("model_type") in _MIXES_PADDING
