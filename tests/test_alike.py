@@ -18,7 +18,14 @@ import pytest
 import core
 from core.errors import ModelFormatError, OptionError
 from core.plugin.known_backends import INSTALL_COMMANDS, KNOWN_FILES
-from core.toolkit import GraphOutput, calibration_batches, choose_outputs, choose_samples
+from core.tokenizer.tokenizer import TokenizedTexts
+from core.toolkit import (
+    GraphOutput,
+    calibration_batches,
+    choose_outputs,
+    choose_samples,
+    cut_batches,
+)
 from tests.conftest import ROOT, copy_model
 
 BACKENDS = ("torch", "onnx", "openvino")
@@ -290,3 +297,39 @@ def _plain(requirement: str) -> str:
     for end in "[<>=!~ ;":
         name = name.split(end)[0]
     return name.replace("_", "-").lower()
+
+
+@pytest.mark.parametrize("mode", ["cls", "lasttoken", "max", "mean", "weightedmean"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_text_without_tokens_embeds_to_zeros_in_any_batch(
+    tiny_model: Callable[[str], Path], tmp_path: Path, backend: str, mode: str
+) -> None:
+    """No special tokens, so the empty text is a row of padding."""
+    folder = copy_model(tiny_model("bert-mean"), tmp_path / "model")
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["post_processor"] = None
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    pooling = {"embedding_dimension": 32, "pooling_mode": mode}
+    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    with core.load(folder, backend=backend, device="cpu") as model:
+        alone = model.encode([""])
+        among = model.encode(["", "the quick brown fox", "fox", "  "])
+    assert not alone.any()
+    assert not among[[0, 3]].any()
+    assert among[[1, 2]].any(axis=1).all()
+
+
+def test_what_a_graph_makes_of_a_row_of_padding_depends_on_no_other_row() -> None:
+    """Rows without tokens stand in batches of their own."""
+    lengths = np.array([3, 0, 5, 0, 2], dtype=np.int64)
+    tokens = TokenizedTexts(np.arange(10, dtype=np.int32), lengths)
+    for rows, workers in ((None, 1), (1, 1), (None, 2), (2, 3)):
+        batches = cut_batches(
+            tokens, batch_tokens=64, batch_size=rows, pad_id=0, padding_side="right",
+            workers=workers,
+        )  # fmt: skip
+        found = [
+            (list(positions), batch.attention_mask.sum(axis=1)) for positions, batch in batches
+        ]
+        assert sorted(p for positions, _ in found for p in positions) == [0, 1, 2, 3, 4]
+        assert all(counts.all() or not counts.any() for _, counts in found)

@@ -23,6 +23,8 @@ def build_model(
     if architecture.is_static:
         open_runtime = StaticRuntime.open
     runtime = open_runtime(source, architecture, options)
+    if isinstance(runtime, StaticRuntime):
+        runtime.check_vocabulary(source, tokenizer)
     return EmbeddingModel(
         source,
         runtime,
