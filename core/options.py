@@ -59,7 +59,7 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         _check_text_or_none(self, "device", "file_name", "subfolder")
-        if self.export not in (None, True, False):
+        if self.export is not None and not isinstance(self.export, bool):
             raise OptionError(f"export must be True, False or None, not {self.export!r}.")
         _check_flag(self, "trust_remote_code")
         _check_mapping(self, "model_kwargs", "config_kwargs")
@@ -193,6 +193,9 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         _check_text_or_none(self, "prompt", "prompt_name")
         _check_positive(self, "batch_size", "batch_tokens", "workers", "truncate_dim")
+        _check_flag(self, "normalize_embeddings", "convert_to_tensor")
+        if self.show_progress_bar is not None:
+            _check_flag(self, "show_progress_bar")
         _check_choice(self, "output_value", OUTPUT_VALUES)
         _check_choice(self, "precision", EMBEDDING_PRECISIONS)
         if self.precision != "float32" and self.output_value == "token_embeddings":
@@ -235,6 +238,9 @@ class SaveOptions:
 
     keep_source: bool = True
     card: CardData | None = None
+
+    def __post_init__(self) -> None:
+        _check_flag(self, "keep_source")
 
 
 def suggestion(given: Any, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -317,12 +323,16 @@ def _check_positive(options: Any, *names: str) -> None:
         check_positive(name, getattr(options, name))
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise `OptionError` for a switch that is neither True nor False."""
+    # "false" from a configuration file is true to Python.
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} must be True or False, not {value!r}.")
+
+
 def _check_flag(options: Any, *names: str) -> None:
     for name in names:
-        value = getattr(options, name)
-        # "false" from a configuration file is true to Python.
-        if not isinstance(value, bool):
-            raise OptionError(f"{name} must be True or False, not {value!r}.")
+        check_flag(name, getattr(options, name))
 
 
 def _check_choice(options: Any, name: str, choices: Sequence[str]) -> None:

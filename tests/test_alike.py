@@ -18,13 +18,11 @@ import pytest
 import core
 from core.errors import ModelFormatError, OptionError
 from core.plugin.known_backends import INSTALL_COMMANDS, KNOWN_FILES
-from core.tokenizer.tokenizer import TokenizedTexts
 from core.toolkit import (
     GraphOutput,
     calibration_batches,
     choose_outputs,
     choose_samples,
-    cut_batches,
 )
 from tests.conftest import ROOT, copy_model
 
@@ -317,19 +315,3 @@ def test_a_text_without_tokens_embeds_to_zeros_in_any_batch(
     assert not alone.any()
     assert not among[[0, 3]].any()
     assert among[[1, 2]].any(axis=1).all()
-
-
-def test_what_a_graph_makes_of_a_row_of_padding_depends_on_no_other_row() -> None:
-    """Rows without tokens stand in batches of their own."""
-    lengths = np.array([3, 0, 5, 0, 2], dtype=np.int64)
-    tokens = TokenizedTexts(np.arange(10, dtype=np.int32), lengths)
-    for rows, workers in ((None, 1), (1, 1), (None, 2), (2, 3)):
-        batches = cut_batches(
-            tokens, batch_tokens=64, batch_size=rows, pad_id=0, padding_side="right",
-            workers=workers,
-        )  # fmt: skip
-        found = [
-            (list(positions), batch.attention_mask.sum(axis=1)) for positions, batch in batches
-        ]
-        assert sorted(p for positions, _ in found for p in positions) == [0, 1, 2, 3, 4]
-        assert all(counts.all() or not counts.any() for _, counts in found)

@@ -105,6 +105,7 @@ def read_architecture(source: Source, *, weights: bool = True) -> Architecture:
         hidden_size=hidden,
         dimension=dimension,
         max_seq_length=_max_seq_length(source, prefix, transformer, config, static),
+        max_positions=_max_positions(config),
         do_lower_case=bool(transformer.get("do_lower_case", False)),
         model_kwargs=_stored(transformer, "model_kwargs", "model_args"),
         config_kwargs=_stored(transformer, "config_kwargs", "config_args"),
@@ -304,6 +305,13 @@ def _max_seq_length(
         length = tokenizer.get("model_max_length", tokenizer.get("max_len"))
         if isinstance(length, int | float) and 0 < length < 1e9:  # 1e30 means "unknown"
             limits.append(int(length))
+    positions = _max_positions(config)
+    if positions is not None:
+        limits.append(positions)
+    return min(limits, default=None)
+
+
+def _max_positions(config: Mapping[str, Any]) -> int | None:
     positions = positive_number(
         config, "max_position_embeddings", "n_positions", "max_sequence_length"
     )
@@ -311,9 +319,8 @@ def _max_seq_length(
         padding = config.get("pad_token_id")
         positions -= (padding if isinstance(padding, int) else 0) + 1
     # T5's and XLNet's positions are relative: their n_positions is no limit.
-    if positions and config.get("model_type") not in ("t5", "mt5", "umt5", "xlnet"):
-        limits.append(positions)
-    return min(limits, default=None)
+    relative = config.get("model_type") in ("t5", "mt5", "umt5", "xlnet")
+    return positions if positions and not relative else None
 
 
 def _default_pooling(config: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ from core.engine.encode import find_duplicates
 from core.engine.postprocessing import postprocess
 from core.errors import OptionError, PluginError
 from core.machine.cpus import THREADS_VARIABLE, available_cpus
-from core.models.embedding import EmbeddingModel
+from core.models.embedding import EmbeddingModel, check_truncate_dim
 from core.options import EncodeOptions, check_names, field_names
 from core.texts.inputs import check_stream, check_texts, choose_prompt, take_window
 
@@ -198,7 +198,9 @@ class ProcessPool:
         if self._closed:
             raise OptionError("The pool is closed. Make a new one.")
         check_names(options, field_names(EncodeOptions), "encode")
-        return EncodeOptions(**options)
+        parsed = EncodeOptions(**options)
+        check_truncate_dim(parsed.truncate_dim, self.model)
+        return parsed
 
     def _gather(self, rows: Sequence[str], options: EncodeOptions) -> Any:
         # Several chunks for each process, so that all end at about the same time.

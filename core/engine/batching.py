@@ -109,25 +109,13 @@ def cut_batches(
     order = np.argsort(-tokenized.lengths, kind="stable")
     lengths = tokenized.lengths[order]
     rows = len(lengths) if batch_size is None else min(batch_size, len(lengths))
-    full = int(np.count_nonzero(lengths))
-    bounds = _cut(lengths[:full], batch_tokens, rows, workers)
-    # What a graph makes of a row of padding depends on the rows beside it: those stand alone.
-    bounds += [
-        (first, min(first + rows, len(lengths))) for first in range(full, len(lengths), rows)
-    ]
-    return Batches(tokenized.reorder(order), order, bounds, pad_id, padding_side, prompt_tokens)
-
-
-def _cut(
-    lengths: NDArray[np.int64], budget: int, most_rows: int, workers: int
-) -> list[tuple[int, int]]:
-    bounds = _fill(lengths, budget, most_rows)
-    if workers > 1 and bounds:
+    bounds = _fill(lengths, batch_tokens, rows)
+    if workers > 1:
         shared = None
         if len(bounds) < _FEW * workers:
-            shared = _share_out(lengths, len(bounds), workers, budget, most_rows)
-        bounds = shared or _share_rest(lengths, bounds, workers, budget, most_rows)
-    return bounds
+            shared = _share_out(lengths, len(bounds), workers, batch_tokens, rows)
+        bounds = shared or _share_rest(lengths, bounds, workers, batch_tokens, rows)
+    return Batches(tokenized.reorder(order), order, bounds, pad_id, padding_side, prompt_tokens)
 
 
 # With so many batches for each worker only the last ones are made equal.

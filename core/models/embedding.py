@@ -94,7 +94,9 @@ class EmbeddingModel(Model):
 
     @truncate_dim.setter
     def truncate_dim(self, value: int | None) -> None:
-        self._truncate_dim = check_positive("truncate_dim", value)
+        value = check_positive("truncate_dim", value)
+        check_truncate_dim(value, self)
+        self._truncate_dim = value
 
     @property
     def known_dimension(self) -> int | None:
@@ -163,8 +165,8 @@ class EmbeddingModel(Model):
         Args:
             texts: One text or a sequence of them.
             prompt_name: Which of `model.prompts` to put in front of every text.
-            prompt: A prompt to use instead; `""` for none. Given prompt, then prompt name, then
-                the model's default.
+            prompt: A prompt to use instead; `""` for none. Without either, the model's
+                default; both are an error.
             batch_size: The most texts in one batch.
             batch_tokens: The most tokens in one batch, padding included.
             workers: How many batches run at once.
@@ -253,3 +255,18 @@ class EmbeddingModel(Model):
             "truncate_dim": self.truncate_dim,
             "similarity_fn_name": self.similarity_fn_name,
         }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        given = dict(state)
+        if "truncate_dim" in given:
+            self._truncate_dim = given.pop("truncate_dim")
+        super().restore(given)
+
+
+def check_truncate_dim(value: int | None, model: EmbeddingModel) -> None:
+    """Raise `OptionError` for more dimensions than the model's embeddings have."""
+    if value is not None and value > model.full_dimension:
+        raise OptionError(
+            f"truncate_dim={value}: the model's embeddings have {model.full_dimension} dimensions. "
+            f"Pass {model.full_dimension} or less, or None for all."
+        )
