@@ -24,6 +24,12 @@ EmbeddingPrecision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings")
 
 
+Truncation = Literal["cut", "warn", "error"]
+
+
+TRUNCATIONS = ("cut", "warn", "error")
+
+
 EMBEDDING_PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 
 
@@ -157,9 +163,10 @@ class EncodeOptions:
     """Options of the `encode` hook.
 
     A hook computes plain float32 embeddings; `prompt` is already in front of each text it is
-    given, and `core` applies `precision`, `normalize_embeddings`, `truncate_dim` and
-    `convert_to_tensor` to what it returns. A hook that does not run through the shared engine may
-    therefore ignore everything but `output_value`.
+    given, `core` has done what `truncation` asks for, and it applies `precision`,
+    `normalize_embeddings`, `truncate_dim` and `convert_to_tensor` to what the hook returns. A hook
+    that does not run through the shared engine may therefore ignore everything but
+    `output_value`.
 
     Attributes:
         prompt: The text put in front of every input; None chooses by `prompt_name`, then the
@@ -176,6 +183,9 @@ class EncodeOptions:
         normalize_embeddings: Scale every embedding to length 1.
         truncate_dim: Keep this many leading dimensions; None for the model's own setting.
         convert_to_tensor: Return a `torch.Tensor` (on the model's device for the torch backend).
+        truncation: What happens to texts with more tokens than the model's `max_seq_length`:
+            `"cut"` embeds what fits (as None does), `"warn"` does so and logs which they are,
+            `"error"` refuses them before anything is computed.
     """
 
     prompt: str | None = None
@@ -189,6 +199,7 @@ class EncodeOptions:
     normalize_embeddings: bool = False
     truncate_dim: int | None = None
     convert_to_tensor: bool = False
+    truncation: Truncation | None = None
 
     def __post_init__(self) -> None:
         _check_text_or_none(self, "prompt", "prompt_name")
@@ -198,6 +209,8 @@ class EncodeOptions:
             _check_flag(self, "show_progress_bar")
         _check_choice(self, "output_value", OUTPUT_VALUES)
         _check_choice(self, "precision", EMBEDDING_PRECISIONS)
+        if self.truncation is not None:
+            _check_choice(self, "truncation", TRUNCATIONS)
         if self.precision != "float32" and self.output_value == "token_embeddings":
             raise OptionError(
                 f"precision={self.precision!r} quantizes sentence embeddings; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from core.engine.runtime import Runtime
 from core.engine.similarity import similarity, similarity_pairwise
 from core.errors import OptionError
 from core.models.model import Model
+from core.models.truncation import check_truncation
 from core.options import EncodeOptions, check_names, check_positive, field_names
 from core.texts.inputs import STREAM_WINDOW, check_stream, check_texts, take_window
 from core.tokenizer.tokenizer import Tokenizer
@@ -142,7 +144,8 @@ class EmbeddingModel(Model):
     def tokenize(self, texts: str | Sequence[str]) -> dict[str, NDArray[np.int64]]:
         """The padded batch a runtime is given: `input_ids`, `attention_mask`, `token_type_ids`.
 
-        Each is int64 [texts, tokens]. Prompts are not added.
+        Each is int64 [texts, tokens]. Prompts are not added, and texts are cut after
+        `max_seq_length` tokens; `count_tokens` counts them all.
         """
         rows = check_texts([texts] if isinstance(texts, str) else texts)
         tokenizer = self.tokenizer
@@ -156,6 +159,17 @@ class EmbeddingModel(Model):
             "attention_mask": batch.attention_mask,
             "token_type_ids": batch.token_type_ids,
         }
+
+    def count_tokens(self, texts: str | Sequence[str]) -> NDArray[np.int64]:
+        """How many tokens each text has, special ones included and nothing cut: int64 [texts].
+
+        Where that is more than `max_seq_length`, `encode` embeds a part of the text. Prompts are
+        not added.
+
+        Raises:
+            UnsupportedOperation: The backend takes text and has no tokenizer.
+        """
+        return self.tokenizer.count(check_texts([texts] if isinstance(texts, str) else texts))
 
     # Encoding
 
@@ -178,6 +192,8 @@ class EmbeddingModel(Model):
             normalize_embeddings: Scale every embedding to length 1.
             truncate_dim: Keep this many leading dimensions.
             convert_to_tensor: Return a `torch.Tensor`.
+            truncation: Of texts with more tokens than `max_seq_length`: `"cut"` embeds what fits,
+                as does None; `"warn"` also logs which they are; `"error"` refuses them.
 
         Returns:
             float32 [len(texts), dimension]; for a single text [dimension]. Equal texts give equal
@@ -222,9 +238,11 @@ class EmbeddingModel(Model):
 
     def _stream(self, source: Iterator[str], window: int, options: EncodeOptions) -> Iterator[Any]:
         start = 0
+        checked = replace(options, truncation=None)
         while rows := take_window(source, window):
             check_texts(rows, start)
-            yield self.hooks.encode(model=self, texts=rows, options=options)
+            check_truncation(self, rows, options, start)
+            yield self.hooks.encode(model=self, texts=rows, options=checked)
             start += len(rows)
 
     def _encode_options(self, options: Mapping[str, Any]) -> EncodeOptions:

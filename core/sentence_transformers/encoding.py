@@ -65,7 +65,8 @@ class Encoding(Settings, Placement):
             truncate_dim: Leading dimensions to keep; more than there are keep all.
             pool: From `start_multi_process_pool`.
             chunk_size: Accepted; processes are given chunks that end at about the same time.
-            kwargs: `task` is accepted; no model with several routes loads here.
+            kwargs: `task` is accepted; no model with several routes loads here. `truncation` is
+                that of `core`: `"warn"` or `"error"` for texts that would be cut.
 
         Returns:
             float32 [texts, dimension]; for one text [dimension]. Without texts [0, dimension].
@@ -75,6 +76,7 @@ class Encoding(Settings, Placement):
             OptionError: An unknown argument or an input that is no text. It is a ValueError too.
         """
         texts = one_input("inputs", inputs, "sentences", kwargs)
+        truncation = kwargs.pop("truncation", None)
         check_extra(kwargs)
         if prompt is not None and prompt_name is not None:
             logger.warning(
@@ -92,6 +94,7 @@ class Encoding(Settings, Placement):
             "precision": precision or "float32",
             "normalize_embeddings": bool(normalize_embeddings),
             "truncate_dim": truncate_dim,
+            "truncation": truncation,
         }
         run = functools.partial(
             encode,

@@ -90,6 +90,7 @@ def everything(model: EmbeddingModel, texts: Any, options: dict[str, Any]) -> li
     )
     ids = model.tokenizer.encode([prompt + text for text in rows]) if rows else None
     sentences = model.encode(rows, **plain)
+    plain["truncation"] = None  # said once
     tokens = model.encode(rows, output_value="token_embeddings", **plain)
     dtype = half_of(model)
     found: list[dict[str, Any]] = []
