@@ -242,6 +242,24 @@ def test_settings_the_author_stored_are_applied(
     assert numbers(folder) != before
 
 
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ({"tokenizer_name_or_path": "/elsewhere"}, "takes its tokenizer from '/elsewhere'"),
+        ({"processing_kwargs": {"text": {"max_length": 5}}}, "processing_kwargs.*'max_length': 5"),
+    ],
+)
+def test_settings_that_change_tokens_and_are_not_applied_are_refused(
+    tiny: Path, setting: dict[str, Any], says: str
+) -> None:
+    stored = read(tiny, "sentence_bert_config.json")
+    write(tiny, "sentence_bert_config.json", {**stored, "processing_kwargs": {}})
+    tokenizer_of(tiny)
+    write(tiny, "sentence_bert_config.json", {**stored, **setting})
+    with pytest.raises(core.UnsupportedOperation, match=says):
+        tokenizer_of(tiny)
+
+
 def test_bert_keeps_its_own_ends(tiny: Path) -> None:
     settings(tiny, tokenizer_class="BertTokenizer", eos_token="[SEP]")
     stored = read(tiny, "sentence_bert_config.json")
