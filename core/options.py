@@ -24,6 +24,12 @@ EmbeddingPrecision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings")
 
 
+Truncation = Literal["cut", "warn", "error"]
+
+
+TRUNCATIONS = ("cut", "warn", "error")
+
+
 EMBEDDING_PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 
 
@@ -59,7 +65,7 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         _check_text_or_none(self, "device", "file_name", "subfolder")
-        if self.export not in (None, True, False):
+        if self.export is not None and not isinstance(self.export, bool):
             raise OptionError(f"export must be True, False or None, not {self.export!r}.")
         _check_flag(self, "trust_remote_code")
         _check_mapping(self, "model_kwargs", "config_kwargs")
@@ -157,9 +163,10 @@ class EncodeOptions:
     """Options of the `encode` hook.
 
     A hook computes plain float32 embeddings; `prompt` is already in front of each text it is
-    given, and `core` applies `precision`, `normalize_embeddings`, `truncate_dim` and
-    `convert_to_tensor` to what it returns. A hook that does not run through the shared engine may
-    therefore ignore everything but `output_value`.
+    given, `core` has done what `truncation` asks for, and it applies `precision`,
+    `normalize_embeddings`, `truncate_dim` and `convert_to_tensor` to what the hook returns. A hook
+    that does not run through the shared engine may therefore ignore everything but
+    `output_value`.
 
     Attributes:
         prompt: The text put in front of every input; None chooses by `prompt_name`, then the
@@ -176,6 +183,9 @@ class EncodeOptions:
         normalize_embeddings: Scale every embedding to length 1.
         truncate_dim: Keep this many leading dimensions; None for the model's own setting.
         convert_to_tensor: Return a `torch.Tensor` (on the model's device for the torch backend).
+        truncation: What happens to texts with more tokens than the model's `max_seq_length`:
+            `"cut"` embeds what fits (as None does), `"warn"` does so and logs which they are,
+            `"error"` refuses them before anything is computed.
     """
 
     prompt: str | None = None
@@ -189,12 +199,18 @@ class EncodeOptions:
     normalize_embeddings: bool = False
     truncate_dim: int | None = None
     convert_to_tensor: bool = False
+    truncation: Truncation | None = None
 
     def __post_init__(self) -> None:
         _check_text_or_none(self, "prompt", "prompt_name")
         _check_positive(self, "batch_size", "batch_tokens", "workers", "truncate_dim")
+        _check_flag(self, "normalize_embeddings", "convert_to_tensor")
+        if self.show_progress_bar is not None:
+            _check_flag(self, "show_progress_bar")
         _check_choice(self, "output_value", OUTPUT_VALUES)
         _check_choice(self, "precision", EMBEDDING_PRECISIONS)
+        if self.truncation is not None:
+            _check_choice(self, "truncation", TRUNCATIONS)
         if self.precision != "float32" and self.output_value == "token_embeddings":
             raise OptionError(
                 f"precision={self.precision!r} quantizes sentence embeddings; "
@@ -235,6 +251,9 @@ class SaveOptions:
 
     keep_source: bool = True
     card: CardData | None = None
+
+    def __post_init__(self) -> None:
+        _check_flag(self, "keep_source")
 
 
 def suggestion(given: Any, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -317,12 +336,16 @@ def _check_positive(options: Any, *names: str) -> None:
         check_positive(name, getattr(options, name))
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise `OptionError` for a switch that is neither True nor False."""
+    # "false" from a configuration file is true to Python.
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} must be True or False, not {value!r}.")
+
+
 def _check_flag(options: Any, *names: str) -> None:
     for name in names:
-        value = getattr(options, name)
-        # "false" from a configuration file is true to Python.
-        if not isinstance(value, bool):
-            raise OptionError(f"{name} must be True or False, not {value!r}.")
+        check_flag(name, getattr(options, name))
 
 
 def _check_choice(options: Any, name: str, choices: Sequence[str]) -> None:

@@ -19,7 +19,12 @@ import core
 from core.errors import ModelFormatError, OptionError
 from core.files.weights import write_safetensors
 from core.plugin.known_backends import INSTALL_COMMANDS, KNOWN_FILES
-from core.toolkit import GraphOutput, calibration_batches, choose_outputs, choose_samples
+from core.toolkit import (
+    GraphOutput,
+    calibration_batches,
+    choose_outputs,
+    choose_samples,
+)
 from tests.conftest import ROOT, copy_model
 
 BACKENDS = ("torch", "onnx", "openvino")
@@ -440,3 +445,23 @@ def _plain(requirement: str) -> str:
     for end in "[<>=!~ ;":
         name = name.split(end)[0]
     return name.replace("_", "-").lower()
+
+
+@pytest.mark.parametrize("mode", ["cls", "lasttoken", "max", "mean", "weightedmean"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_text_without_tokens_embeds_to_zeros_in_any_batch(
+    tiny_model: Callable[[str], Path], tmp_path: Path, backend: str, mode: str
+) -> None:
+    """No special tokens, so the empty text is a row of padding."""
+    folder = copy_model(tiny_model("bert-mean"), tmp_path / "model")
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["post_processor"] = None
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    pooling = {"embedding_dimension": 32, "pooling_mode": mode}
+    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    with core.load(folder, backend=backend, device="cpu") as model:
+        alone = model.encode([""])
+        among = model.encode(["", "the quick brown fox", "fox", "  "])
+    assert not alone.any()
+    assert not among[[0, 3]].any()
+    assert among[[1, 2]].any(axis=1).all()

@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 import core
 from core import EmbeddingModel, OptionError
+from core.sentence_transformers import SentenceTransformer
 from tests.conftest import Exports, copy_model, kept
 
 
@@ -50,6 +52,105 @@ def test_inputs_that_are_no_strings(model: EmbeddingModel, texts: Any, pattern: 
         model.encode(texts)
 
 
+class Frame:
+    """Iterates as tables of pandas do: over the names of its columns."""
+
+    iloc = None
+
+    def __init__(self, *columns: str) -> None:
+        self.columns = list(columns)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def keys(self) -> list[str]:
+        return self.columns
+
+
+class PolarsFrame(Frame):
+    iloc = property()  # it has none
+
+    def lazy(self) -> None: ...
+
+
+class Dataset:
+    """As the library datasets has it: rows that are dictionaries."""
+
+    column_names = ("id", "text")
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        yield {"id": "1", "text": "fox"}
+
+
+class Arrow(Dataset):
+    def to_pylist(self) -> None: ...
+
+
+class Headers:
+    """A mapping that does not say so, like email.message.Message."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["From", "To"])
+
+    def keys(self) -> list[str]:
+        return ["From", "To"]
+
+
+CONTAINERS: dict[str, tuple[Any, str]] = {
+    "pandas": (Frame("id", "text"), r"table.*'id', 'text'.*df\['text'\]\.tolist\(\)"),
+    "pandas without text": (Frame("title", "x"), r"df\['title'\]\.tolist\(\)"),
+    "polars": (PolarsFrame("a"), r"table\['a'\]\.to_list\(\)"),
+    "datasets": (Dataset(), r"table\['text'\]\."),
+    "arrow": (Arrow(), r"table\['text'\]\.to_pylist\(\)"),
+    "mapping": ({"a": "b"}, "not dict|is a dictionary"),
+    "items": ({"a": "b"}.items(), "not dict_items"),
+    "set": ({"a"}, "not set"),
+    "headers": (Headers(), "gives its keys"),
+    "bytes": (memoryview(b"abc"), "not memoryview"),
+    "two dimensions": (np.array([["a", "b"]]), r"2 dimensions.*\[1, 2\].*\[:, 0\]"),
+    "no rows": (np.empty((0, 3), dtype=object), r"2 dimensions.*\[0, 3\]"),
+    "no dimension": (np.array("text"), r"0 dimensions.*item\(\)"),
+}
+
+
+@pytest.mark.parametrize("case", CONTAINERS)
+def test_containers_of_something_else_than_texts_are_refused(
+    model: EmbeddingModel, case: str
+) -> None:
+    texts, says = CONTAINERS[case]
+    for call in (model.encode, model.tokenize, model.encode_query, model.encode_stream):
+        with pytest.raises(OptionError, match=says):
+            call(texts)
+    with pytest.raises(OptionError, match=says):
+        SentenceTransformer.encode(_DropIn(model), texts)
+    with pytest.raises(OptionError, match=says):
+        SentenceTransformer.tokenize(_DropIn(model), texts)
+
+
+class _DropIn(SentenceTransformer):
+    """The drop-in around a model that is loaded already."""
+
+    def __init__(self, model: EmbeddingModel) -> None:
+        self.embedding_model = model
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"x": "fox", "y": "dog"}.values(),
+        iter(["fox", "dog"]),
+        np.array(["fox", "dog"]),
+        np.array(["fox", "dog"], dtype=object),
+        ("fox", "dog"),
+        deque(["fox", "dog"]),
+    ],
+)
+def test_rows_of_texts_may_come_in_any_order_keeping_container(
+    model: EmbeddingModel, rows: Any
+) -> None:
+    np.testing.assert_array_equal(model.encode(rows), model.encode(["fox", "dog"]))
+
+
 @pytest.mark.parametrize(
     ("options", "pattern"),
     [
@@ -65,6 +166,12 @@ def test_inputs_that_are_no_strings(model: EmbeddingModel, texts: Any, pattern: 
         ({"output_value": "all"}, "output_value must be one of"),
         ({"output_value": "token_embeddings", "precision": "int8"}, "sentence embeddings"),
         ({"prompt": 3}, "prompt must be a string"),
+        ({"prompt": "a", "prompt_name": "query"}, "two prompts"),
+        ({"prompt": "", "prompt_name": "query"}, "two prompts"),
+        ({"normalize_embeddings": "false"}, "normalize_embeddings must be True or False"),
+        ({"convert_to_tensor": "no"}, "convert_to_tensor must be True or False"),
+        ({"show_progress_bar": "off"}, "show_progress_bar must be True or False"),
+        ({"truncate_dim": 33}, "truncate_dim=33.* 32 dimensions"),
     ],
 )
 def test_options_that_cannot_be_used(
@@ -212,6 +319,9 @@ def test_core_functions_want_models() -> None:
         ({"model_kwargs": ["a"]}, "model_kwargs must be a mapping"),
         ({"config_kwargs": 5}, "config_kwargs must be a mapping"),
         ({"truncate_dim": True}, "truncate_dim must be a positive integer"),
+        ({"truncate_dim": 385}, "truncate_dim=385.* 384 dimensions"),
+        ({"local_files_only": "false"}, "local_files_only must be True or False"),
+        ({"export": "no"}, "export must be True, False or None"),
     ],
 )
 def test_values_of_another_type_are_refused(
@@ -231,11 +341,27 @@ def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
         with pytest.raises(OptionError, match=r"no prompt named \[\]"):
             model.encode("text")
         model.default_prompt_name = None
+        with pytest.raises(OptionError, match=r"truncate_dim=33.* 32 dimensions"):
+            model.truncate_dim = 33
+        with pytest.raises(OptionError, match=r"max_seq_length=513.* 512 tokens"):
+            model.max_seq_length = 513
+        model.max_seq_length = None
+        assert model.max_seq_length == 512
         model.truncate_dim = np.int64(8)  # type: ignore[assignment]
         model.max_seq_length = np.int64(9)  # type: ignore[assignment]
         assert model.encode([]).shape == (0, 8)
         assert model.encode("text").shape == (8,)
         assert model.max_seq_length == 9
+
+
+@pytest.mark.parametrize("name", ["push_to_hub", "create_pr"])
+def test_switches_of_an_upload_are_switches(model: EmbeddingModel, name: str) -> None:
+    wrong: dict[str, Any] = {"push_to_hub": "owner/name", name: 1}
+    with pytest.raises(OptionError, match=f"{name} must be True or False"):
+        core.optimize(model, "fp16", **wrong)
+    if name == "create_pr":
+        with pytest.raises(OptionError, match="create_pr must be True or False"):
+            model.push_to_hub("owner/name", create_pr="false")  # type: ignore[arg-type]
 
 
 def test_sets_are_no_sequence(model: EmbeddingModel) -> None:

@@ -37,6 +37,7 @@ class Architecture:
         hidden_size: Width of a token embedding; 0 where no file tells.
         dimension: Width of a sentence embedding; 0 where no file tells.
         max_seq_length: In tokens, special ones included; None for no limit.
+        max_positions: Tokens that it has absolute positions for; None where that sets no limit.
         do_lower_case: Lower-case every text before tokenizing.
         model_kwargs: Load options the model's author stored (`model_args`).
         config_kwargs: Likewise (`config_args`).
@@ -55,6 +56,7 @@ class Architecture:
     hidden_size: int
     dimension: int
     max_seq_length: int | None = None
+    max_positions: int | None = None
     do_lower_case: bool = False
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
     config_kwargs: Mapping[str, Any] = field(default_factory=dict)

@@ -85,14 +85,18 @@ def _rows_at(xp: Any, values: Any, index: Any) -> Any:
     return values[xp.arange(values.shape[0]), index]
 
 
+def _or_zeros(xp: Any, pooled: Any, mask: Any) -> Any:
+    """`pooled`, but zeros for a row without a single token: padding says nothing of a text."""
+    return xp.where(mask.sum(axis=1, keepdims=True) > 0, pooled, 0.0)
+
+
 def _cls(xp: Any, tokens: Any, mask: Any, full_mask: Any) -> Any:
-    return _rows_at(xp, tokens, xp.argmax(mask, axis=1))
+    return _or_zeros(xp, _rows_at(xp, tokens, xp.argmax(mask, axis=1)), mask)
 
 
 def _max(xp: Any, tokens: Any, mask: Any, full_mask: Any) -> Any:
     highest = xp.amax(xp.where(mask[:, :, None] > 0, tokens, -math.inf), axis=1)
-    # A row without a single token gives zeros, as with the other modes.
-    return xp.where(mask.sum(axis=1, keepdims=True) > 0, highest, 0.0)
+    return _or_zeros(xp, highest, mask)
 
 
 def _mean(xp: Any, tokens: Any, mask: Any, full_mask: Any) -> Any:
@@ -112,8 +116,7 @@ def _weightedmean(xp: Any, tokens: Any, mask: Any, full_mask: Any) -> Any:
 def _lasttoken(xp: Any, tokens: Any, mask: Any, full_mask: Any) -> Any:
     # The running count is at its highest from the last token on.
     last = xp.argmax(xp.cumsum(mask, axis=1), axis=1)
-    # A row without a single token gives zeros.
-    return _rows_at(xp, tokens, last) * _rows_at(xp, mask, last)[:, None]
+    return _or_zeros(xp, _rows_at(xp, tokens, last), mask)
 
 
 _POOL: Mapping[str, Callable[[Any, Any, Any, Any], Any]] = {

@@ -93,6 +93,7 @@ def read_architecture(source: Source, *, weights: bool = True) -> Architecture:
         hidden_size=hidden,
         dimension=dimension,
         max_seq_length=_max_seq_length(source, prefix, transformer, config, static),
+        max_positions=position_limit(config),
         do_lower_case=flag(
             transformer, f"{source}: {prefix}{TRANSFORMER_CONFIGS[0]}", "do_lower_case", False
         ),
@@ -342,6 +343,19 @@ def _read_transformer(source: Source, prefix: str) -> dict[str, Any]:
     if isinstance(modalities, dict) and "text" not in modalities:
         raise UnsupportedOperation(
             f"{source} embeds {', '.join(map(str, modalities))}; core embeds text."
+        )
+    if content.get("tokenizer_name_or_path"):
+        raise UnsupportedOperation(
+            f"{source}: {prefix}{name} takes its tokenizer from "
+            f"{content['tokenizer_name_or_path']!r}; core reads only files of the model itself. "
+            "Copy that tokenizer's files beside its config.json and remove the setting."
+        )
+    processing = content.get("processing_kwargs")
+    if isinstance(processing, dict) and (processing.get("text") or processing.get("common")):
+        raise UnsupportedOperation(
+            f"{source}: processing_kwargs in {prefix}{name} change how texts become tokens "
+            f"({processing!r}), which core does not apply. Set max_seq_length there for another "
+            "length, and remove the others."
         )
     output = content.get("module_output_name") or "token_embeddings"
     if output != "token_embeddings":

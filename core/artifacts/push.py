@@ -11,14 +11,18 @@ from core.errors import CoreError, OptionError
 from core.files.files import Files
 from core.hub.download import HubFiles
 from core.hub.upload import next_pull_request, open_repository, upload_files
+from core.options import check_flag
 
 
 def check_push(source: Checkpoint, push_to_hub: bool | str, create_pr: bool) -> None:
     """Refuse before the work of making an artifact, not after.
 
     Raises:
-        OptionError: Nothing tells where to push.
+        OptionError: Nothing tells where to push, or a switch is neither True nor False.
     """
+    if not isinstance(push_to_hub, str):
+        check_flag("push_to_hub", push_to_hub)
+    check_flag("create_pr", create_pr)
     if push_to_hub:
         check_push_target(source, push_to_hub)
     elif create_pr:

@@ -18,6 +18,7 @@ from core.errors import (
 from core.files.files import LocalFiles, NoFiles
 from core.files.staging import recover, recover_inside
 from core.hub.download import open_repository
+from core.options import check_flag
 
 
 def named_only(name: str | os.PathLike[str]) -> Checkpoint:
@@ -55,6 +56,7 @@ def resolve(
     Raises:
         ModelNotFound: Neither a directory nor a possible repository, or no such repository.
     """
+    check_flag("local_files_only", local_files_only)
     if not isinstance(name, str | os.PathLike):
         raise OptionError(
             f"A model is named by a directory or a repository, not by {type(name).__name__} "

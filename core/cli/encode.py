@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from core.cli.arguments import add_model, load_model
 from core.errors import CoreError, OptionError
-from core.options import EMBEDDING_PRECISIONS
+from core.options import EMBEDDING_PRECISIONS, TRUNCATIONS
 from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
 
 
@@ -47,6 +47,11 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
     parser.add_argument("--truncate-dim", type=int, help="leading dimensions to keep")
     parser.add_argument("--precision", default="float32", choices=EMBEDDING_PRECISIONS)
+    parser.add_argument(
+        "--truncation",
+        choices=TRUNCATIONS,
+        help="texts longer than the model reads: cut them (the default), or warn, or fail",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON summary for machines")
     parser.set_defaults(command=run)
 
@@ -55,6 +60,8 @@ def run(parsed: argparse.Namespace) -> None:
     """Embed and write."""
     if bool(parsed.texts) == bool(parsed.input):
         raise OptionError("give texts as arguments or --input FILE (- for standard input).")
+    if parsed.prompt is not None and parsed.prompt_name is not None:
+        raise OptionError("give --prompt or --prompt-name, not both.")
     output = Path(parsed.output) if parsed.output else None
     if output is not None and output.suffix not in (".npy", ".jsonl"):
         raise OptionError(f"--output must end in .npy or .jsonl, not {output.name!r}.")
@@ -93,14 +100,16 @@ def _embed(
         "normalize_embeddings": parsed.normalize,
         "truncate_dim": parsed.truncate_dim,
         "precision": parsed.precision,
+        "truncation": parsed.truncation,
         "show_progress_bar": sys.stderr.isatty(),
     }
-    from core.texts.inputs import STREAM_WINDOW
-
-    # int8 takes its ranges from all embeddings; everything else streams.
-    window = None if parsed.precision in ("int8", "uint8") else STREAM_WINDOW
-    while rows := list(itertools.islice(texts, window)):
-        yield rows, model.encode(rows, **options)
+    if parsed.precision in ("int8", "uint8"):  # they take their ranges from all embeddings
+        if rows := list(texts):
+            yield rows, model.encode(rows, **options)
+        return
+    texts, source = itertools.tee(texts)
+    for embeddings in model.encode_stream(source, **options):
+        yield list(itertools.islice(texts, len(embeddings))), embeddings
 
 
 def read_texts(parsed: argparse.Namespace) -> Iterator[str]:

@@ -37,7 +37,8 @@ from core.engine.encode import find_duplicates
 from core.engine.postprocessing import postprocess
 from core.errors import OptionError, PluginError
 from core.machine.cpus import THREADS_VARIABLE, available_cpus
-from core.models.embedding import EmbeddingModel
+from core.models.embedding import EmbeddingModel, check_truncate_dim
+from core.models.truncation import check_truncation
 from core.options import EncodeOptions, check_names, field_names
 from core.texts.inputs import check_stream, check_texts, choose_prompt, take_window
 
@@ -145,6 +146,8 @@ class ProcessPool:
         rows = check_texts(texts)
         if not rows:
             return self.model.encode(rows, **options)
+        check_truncation(self.model, rows, parsed)
+        parsed = replace(parsed, truncation=None)
         firsts, duplicates, originals = find_duplicates(rows)
         if parsed.output_value == "token_embeddings" or firsts is None:
             return self._finish(self._gather(rows, parsed), parsed)
@@ -198,7 +201,9 @@ class ProcessPool:
         if self._closed:
             raise OptionError("The pool is closed. Make a new one.")
         check_names(options, field_names(EncodeOptions), "encode")
-        return EncodeOptions(**options)
+        parsed = EncodeOptions(**options)
+        check_truncate_dim(parsed.truncate_dim, self.model)
+        return parsed
 
     def _gather(self, rows: Sequence[str], options: EncodeOptions) -> Any:
         # Several chunks for each process, so that all end at about the same time.
@@ -213,7 +218,9 @@ class ProcessPool:
         """Results of the chunks in order; a bounded number of them is under way at once."""
         # The copies are as the model was when they were made; it may have other prompts by now.
         prompt = choose_prompt(options, self.model.prompts, self.model.default_prompt_name)
-        inner = replace(options, prompt=prompt, prompt_name=None, show_progress_bar=False)
+        inner = replace(
+            options, prompt=prompt, prompt_name=None, show_progress_bar=False, truncation=None
+        )
         waiting: deque[_Task] = deque()
         failure: Exception | None = None
         source, start = iter(chunks), 0
@@ -221,6 +228,7 @@ class ProcessPool:
             while True:
                 try:
                     chunk = check_texts(next(source), start)
+                    check_truncation(self.model, chunk, options, start)
                 except StopIteration:
                     break
                 except Exception as error:  # what was read before it is still answered

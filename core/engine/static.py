@@ -11,8 +11,10 @@ from core.architecture.modules import run_modules
 from core.architecture.table import counts_unknown_token, read_table
 from core.checkpoint.checkpoint import Checkpoint
 from core.engine.runtime import Runtime
+from core.errors import ModelFormatError
 from core.options import LoadOptions
 from core.tokenizer.reading import read_tokenizer, unknown_token
+from core.tokenizer.tokenizer import Tokenizer
 
 
 class StaticRuntime(Runtime):
@@ -39,6 +41,17 @@ class StaticRuntime(Runtime):
         if not counts_unknown_token(source, architecture):
             ignored = unknown_token(read_tokenizer(source, architecture).backend)
         return cls(architecture, table, ignored)
+
+    def check_vocabulary(self, source: Checkpoint, tokenizer: Tokenizer) -> None:
+        """Raise `ModelFormatError` where a token has no row in the table."""
+        numbers = tokenizer.backend.get_vocab(with_added_tokens=True).values()
+        highest, rows = max(numbers, default=-1), len(self._table)
+        if highest >= rows:
+            raise ModelFormatError(
+                f"{source}: its tokenizer numbers tokens up to {highest}, and its table of static "
+                f"embeddings has {rows} rows (0 to {rows - 1}). They belong to different models: "
+                "restore or download both again."
+            )
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         rows: NDArray[np.float32] = self._table[batch.input_ids]

@@ -25,6 +25,8 @@ def build_model(
         open_runtime = StaticRuntime.open
     runtime = open_runtime(source, architecture, options)
     check_tokenizer(str(source), runtime, tokenizer)
+    if isinstance(runtime, StaticRuntime):
+        runtime.check_vocabulary(source, tokenizer)
     return EmbeddingModel(
         source,
         runtime,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from core.engine.runtime import Runtime
 from core.engine.similarity import similarity, similarity_pairwise
 from core.errors import OptionError
 from core.models.model import Model
+from core.models.truncation import check_truncation
 from core.options import EncodeOptions, check_names, check_positive, field_names
 from core.texts.inputs import STREAM_WINDOW, check_stream, check_texts, take_window
 from core.tokenizer.tokenizer import Tokenizer
@@ -94,7 +96,9 @@ class EmbeddingModel(Model):
 
     @truncate_dim.setter
     def truncate_dim(self, value: int | None) -> None:
-        self._truncate_dim = check_positive("truncate_dim", value)
+        value = check_positive("truncate_dim", value)
+        check_truncate_dim(value, self)
+        self._truncate_dim = value
 
     @property
     def known_dimension(self) -> int | None:
@@ -141,7 +145,8 @@ class EmbeddingModel(Model):
         """A padded batch of the texts: `input_ids`, `attention_mask`, `token_type_ids`.
 
         Each is int64 [texts, tokens], padded on the tokenizer's side; `encode` itself pads on the
-        right, which no embedding depends on. Prompts are not added.
+        right, which no embedding depends on. Prompts are not added, and texts are cut after
+        `max_seq_length` tokens; `count_tokens` counts them all.
         """
         rows = check_texts([texts] if isinstance(texts, str) else texts)
         tokenizer = self.tokenizer
@@ -156,6 +161,17 @@ class EmbeddingModel(Model):
             "token_type_ids": batch.token_type_ids,
         }
 
+    def count_tokens(self, texts: str | Sequence[str]) -> NDArray[np.int64]:
+        """How many tokens each text has, special ones included and nothing cut: int64 [texts].
+
+        Where that is more than `max_seq_length`, `encode` embeds a part of the text. Prompts are
+        not added.
+
+        Raises:
+            UnsupportedOperation: The backend takes text and has no tokenizer.
+        """
+        return self.tokenizer.count(check_texts([texts] if isinstance(texts, str) else texts))
+
     # Encoding
 
     def encode(self, texts: str | Sequence[str], **options: Any) -> Any:
@@ -164,8 +180,8 @@ class EmbeddingModel(Model):
         Args:
             texts: One text or a sequence of them.
             prompt_name: Which of `model.prompts` to put in front of every text.
-            prompt: A prompt to use instead; `""` for none. Given prompt, then prompt name, then
-                the model's default.
+            prompt: A prompt to use instead; `""` for none. Without either, the model's
+                default; both are an error.
             batch_size: The most texts in one batch.
             batch_tokens: The most tokens in one batch, padding included.
             workers: How many batches run at once.
@@ -177,6 +193,8 @@ class EmbeddingModel(Model):
             normalize_embeddings: Scale every embedding to length 1.
             truncate_dim: Keep this many leading dimensions.
             convert_to_tensor: Return a `torch.Tensor`.
+            truncation: Of texts with more tokens than `max_seq_length`: `"cut"` embeds what fits,
+                as does None; `"warn"` also logs which they are; `"error"` refuses them.
 
         Returns:
             float32 [len(texts), dimension]; for a single text [dimension]. Equal texts give equal
@@ -221,9 +239,11 @@ class EmbeddingModel(Model):
 
     def _stream(self, source: Iterator[str], window: int, options: EncodeOptions) -> Iterator[Any]:
         start = 0
+        checked = replace(options, truncation=None)
         while rows := take_window(source, window):
             check_texts(rows, start)
-            yield self.hooks.encode(model=self, texts=rows, options=options)
+            check_truncation(self, rows, options, start)
+            yield self.hooks.encode(model=self, texts=rows, options=checked)
             start += len(rows)
 
     def _encode_options(self, options: Mapping[str, Any]) -> EncodeOptions:
@@ -254,3 +274,18 @@ class EmbeddingModel(Model):
             "truncate_dim": self.truncate_dim,
             "similarity_fn_name": self.similarity_fn_name,
         }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        given = dict(state)
+        if "truncate_dim" in given:
+            self._truncate_dim = given.pop("truncate_dim")
+        super().restore(given)
+
+
+def check_truncate_dim(value: int | None, model: EmbeddingModel) -> None:
+    """Raise `OptionError` for more dimensions than the model's embeddings have."""
+    if value is not None and value > model.full_dimension:
+        raise OptionError(
+            f"truncate_dim={value}: the model's embeddings have {model.full_dimension} dimensions. "
+            f"Pass {model.full_dimension} or less, or None for all."
+        )

@@ -25,6 +25,7 @@ from core.options import (
     OptimizeOptions,
     QuantizeOptions,
     SaveOptions,
+    check_flag,
     check_positive,
     split_options,
 )
@@ -247,7 +248,10 @@ class Model:
 
     @property
     def max_seq_length(self) -> int | None:
-        """Texts are cut after this many tokens, special ones included; None for no limit."""
+        """Texts are cut after this many tokens, special ones included; None for no limit.
+
+        It can be set, up to the positions the model has; None sets all of them.
+        """
         if self._max_seq_length is None and self._tokenizer is not None:
             return self._tokenizer.max_length
         return self._max_seq_length
@@ -255,7 +259,18 @@ class Model:
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
         value = check_positive("max_seq_length", value)
-        self._tokenizer = self.tokenizer.with_max_length(value)
+        most: int | None = getattr(
+            getattr(self.runtime, "architecture", None), "max_positions", None
+        )
+        if value is not None and most is not None and value > most:
+            raise OptionError(
+                f"max_seq_length={value}: the model has positions for {most} tokens, and cannot "
+                f"read more. Set {most} or less, and embed longer texts in parts."
+            )
+        self._cut_at(most if value is None else value)
+
+    def _cut_at(self, length: int | None) -> None:
+        self._tokenizer = self.tokenizer.with_max_length(length)
         self._max_seq_length = None
 
     # Files
@@ -343,6 +358,11 @@ class Model:
         Raises:
             CoreError: The Hub refused; the message says what to do.
         """
+        check_flag("create_pr", create_pr)
+        check_flag("exist_ok", exist_ok)
+        check_flag("replace_model_card", replace_model_card)
+        if private is not None:
+            check_flag("private", private)
         repository = create_repository(
             repo_id,
             revision=revision,
@@ -402,12 +422,12 @@ class Model:
         return {"max_seq_length": self.max_seq_length if self.has_tokenizer else None}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Set what `state` gave."""
+        """Set what `state` gave, without checking it against the model's sizes again."""
         for name, value in state.items():
             if name != "max_seq_length":
                 setattr(self, name, value)
             elif value is not None and value != self.max_seq_length:
-                self.max_seq_length = value
+                self._cut_at(int(value))
 
 
 def _check_portable(model_kwargs: Mapping[str, Any]) -> None:

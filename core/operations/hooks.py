@@ -20,7 +20,8 @@ from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import resolve
 from core.engine.postprocessing import postprocess
 from core.errors import OptionError
-from core.models.embedding import EmbeddingModel
+from core.models.embedding import EmbeddingModel, check_truncate_dim
+from core.models.truncation import check_truncation
 from core.operations.calls import BackendCalls
 from core.operations.loading import find_or_export
 from core.operations.opening import as_checkpoint, check_load, open_file
@@ -168,10 +169,12 @@ class Hooks(BackendCalls):
             raise OptionError("encode takes a sequence of texts here, not one string.")
         rows = check_texts(texts)
         prompt = choose_prompt(options, model.prompts, model.default_prompt_name)
+        check_truncate_dim(options.truncate_dim, model)
+        check_truncation(model, rows, options)
         if prompt:
             rows = [prompt + text for text in rows]
         if prompt != (options.prompt or ""):
-            options = dataclasses.replace(options, prompt=prompt)
+            options = dataclasses.replace(options, prompt=prompt, prompt_name=None)
         embeddings = self.raw_encode(model, rows, options)
         return postprocess(embeddings, options, model.truncate_dim, model.tensor_device)
 

@@ -132,4 +132,5 @@ def apply_tokenizer_kwargs(model: EmbeddingModel, known: Mapping[str, Any]) -> N
             "core reads tokenizer.json as it is. Save the changed tokenizer into the model."
         )
     if known["model_max_length"] is not None:
-        model.max_seq_length = known["model_max_length"]
+        # More than the model has positions for is accepted, as in the reference.
+        model.restore({"max_seq_length": known["model_max_length"]})

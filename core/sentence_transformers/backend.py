@@ -158,6 +158,6 @@ def _write(
         return artifact
     with tempfile.TemporaryDirectory(prefix="core-export-") as folder:
         pushed: Artifact = operation(
-            model, config, folder, push_to_hub=str(place), create_pr=create_pr, **options
+            model, config, folder, push_to_hub=str(place), create_pr=bool(create_pr), **options
         )
     return pushed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from core.sentence_transformers.results import encode
 from core.sentence_transformers.settings import Settings
 from core.sentence_transformers.similarity_functions import every_pair, row_by_row
 from core.sentence_transformers.tensors import as_tensor
+
+logger = logging.getLogger("core")
 
 _MOST_PROCESSES = 4
 
@@ -49,7 +52,7 @@ class Encoding(Settings, Placement):
             inputs: One text or a sequence of them, each a string or `{"text": "..."}`; `sentences`
                 is the older name.
             prompt_name: Which of `prompts` to put in front of every text.
-            prompt: A prompt to use instead.
+            prompt: A prompt to use instead; of both the prompt is used, with a warning.
             batch_size: The most texts in one batch; batches are cut by tokens below that.
             show_progress_bar: None shows it when logging is at INFO or below.
             output_value: `"sentence_embedding"`; `"token_embeddings"` for a list of tensors
@@ -59,10 +62,11 @@ class Encoding(Settings, Placement):
             convert_to_tensor: One tensor instead of an array.
             device: Moves the model there; a list starts a process for each.
             normalize_embeddings: Scale every embedding to length 1.
-            truncate_dim: Leading dimensions to keep.
+            truncate_dim: Leading dimensions to keep; more than there are keep all.
             pool: From `start_multi_process_pool`.
             chunk_size: Accepted; processes are given chunks that end at about the same time.
-            kwargs: `task` is accepted; no model with several routes loads here.
+            kwargs: `task` is accepted; no model with several routes loads here. `truncation` is
+                that of `core`: `"warn"` or `"error"` for texts that would be cut.
 
         Returns:
             float32 [texts, dimension]; for one text [dimension]. Without texts [0, dimension].
@@ -72,23 +76,32 @@ class Encoding(Settings, Placement):
             OptionError: An unknown argument or an input that is no text. It is a ValueError too.
         """
         texts = one_input("inputs", inputs, "sentences", kwargs)
+        truncation = kwargs.pop("truncation", None)
         check_extra(kwargs)
+        if prompt is not None and prompt_name is not None:
+            logger.warning(
+                "prompt and prompt_name are both given: prompt=%r is used, not the prompt %r.",
+                prompt,
+                prompt_name,
+            )
+            prompt_name = None
         options = {
             "prompt_name": prompt_name,
             "prompt": prompt,
             "batch_size": batch_size,
-            "show_progress_bar": show_progress_bar,
+            "show_progress_bar": None if show_progress_bar is None else bool(show_progress_bar),
             "output_value": output_value,
             "precision": precision or "float32",
-            "normalize_embeddings": normalize_embeddings,
+            "normalize_embeddings": bool(normalize_embeddings),
             "truncate_dim": truncate_dim,
+            "truncation": truncation,
         }
         run = functools.partial(
             encode,
             inputs=texts,
             options=options,
             convert_to_numpy=convert_to_numpy,
-            convert_to_tensor=convert_to_tensor,
+            convert_to_tensor=bool(convert_to_tensor),
         )
         many = isinstance(device, list | tuple) and len(device) > 0
         if chunk_size is not None and chunk_size < 1 and (many or pool is not None):

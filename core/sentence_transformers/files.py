@@ -86,12 +86,12 @@ class Files:
             raise OptionError("safe_serialization=False pickles weights; core writes safetensors.")
         options: dict[str, Any] = {
             "token": token,
-            "private": private,
+            "private": None if private is None else bool(private),
             "commit_message": commit_message,
-            "exist_ok": exist_ok,
-            "replace_model_card": replace_model_card,
+            "exist_ok": bool(exist_ok),
+            "replace_model_card": bool(replace_model_card),
             "revision": revision,
-            "create_pr": create_pr,
+            "create_pr": bool(create_pr),
         }
         if local_model_path is None:
             card = card_data(self.model_card_data)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import OptionError
+from core.texts.inputs import refuse_containers
 
 
 def is_one(inputs: Any) -> bool:
@@ -23,12 +24,14 @@ def texts_of(inputs: Any) -> tuple[Any, bool]:
     """The texts, and whether there is one alone. `{"text": "..."}` is a text, too.
 
     Raises:
-        OptionError: Pairs, other kinds of dictionaries; the message names the position.
+        OptionError: Pairs, other kinds of dictionaries, tables; the message names the position.
     """
     if isinstance(inputs, str):
         return [inputs], True
     if isinstance(inputs, Mapping):
         return [_text_of(inputs, 0)], True
+    if not isinstance(inputs, list | tuple):
+        refuse_containers(inputs)
     rows = inputs if isinstance(inputs, list | tuple) or _is_no_rows(inputs) else list(inputs)
     if _is_no_rows(rows) or set(map(type, rows)) <= {str}:
         return rows, False

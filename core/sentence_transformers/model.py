@@ -98,14 +98,13 @@ class SentenceTransformer(Encoding, Files, Unprovided):
             "revision": revision,
             "token": renamed("use_auth_token", "token", use_auth_token, token),
             "cache_dir": cache_folder or os.environ.get(_CACHE_VARIABLE),
-            "local_files_only": local_files_only,
+            "local_files_only": bool(local_files_only),
             "trust_remote_code": trust_remote_code,
             **also,
         }
         self.embedding_model = load(
             model_name_or_path,
             backend=backend,
-            truncate_dim=truncate_dim,
             prompts=named or None,
             similarity_fn_name=plain(similarity_fn_name),
             model_kwargs=own,
@@ -114,6 +113,8 @@ class SentenceTransformer(Encoding, Files, Unprovided):
         )
         self.model_card_data = model_card_data or SentenceTransformerModelCardData()
         try:
+            if truncate_dim is not None:
+                self.truncate_dim = truncate_dim
             apply_tokenizer_kwargs(self.embedding_model, tokenizer_options)
             self._complete_prompts((*_PROMPTS, *(prompts or ())), default_prompt_name)
         except OptionError:

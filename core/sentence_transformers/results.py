@@ -36,6 +36,7 @@ def encode(
     """
     texts, single = texts_of(inputs)
     output_value = options.pop("output_value")
+    options["truncate_dim"] = _at_most(options["truncate_dim"], model)
     half = half_of(model) if options["precision"] == "float32" else None
     run = model if pool is None else pool
     result: Any
@@ -56,6 +57,13 @@ def encode(
         elif half == "float16":
             result = result.astype(np.float16)
     return result[0] if single else result
+
+
+def _at_most(truncate_dim: Any, model: EmbeddingModel) -> Any:
+    """No more dimensions than there are, where the reference keeps all of them."""
+    if truncate_dim is None or not isinstance(truncate_dim, int | np.integer):
+        return truncate_dim
+    return min(truncate_dim, model.full_dimension)
 
 
 def half_of(model: EmbeddingModel) -> str | None:
@@ -82,6 +90,7 @@ def everything(model: EmbeddingModel, texts: Any, options: dict[str, Any]) -> li
     )
     ids = model.tokenizer.encode([prompt + text for text in rows]) if rows else None
     sentences = model.encode(rows, **plain)
+    plain["truncation"] = None  # said once
     tokens = model.encode(rows, output_value="token_embeddings", **plain)
     dtype = half_of(model)
     found: list[dict[str, Any]] = []

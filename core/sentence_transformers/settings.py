@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from core.models.embedding import EmbeddingModel
+from core.options import check_positive
 from core.sentence_transformers.absent import NotProvided
 from core.sentence_transformers.arguments import plain
 from core.sentence_transformers.inputs import is_one
@@ -60,7 +61,8 @@ class Settings:
 
     @truncate_dim.setter
     def truncate_dim(self, value: int | None) -> None:
-        self.embedding_model.truncate_dim = value
+        # More than there are keeps all of them, as in the reference.
+        self.embedding_model.restore({"truncate_dim": check_positive("truncate_dim", value)})
 
     @contextmanager
     def truncate_embeddings(self, truncate_dim: int | None) -> Iterator[None]:
@@ -90,7 +92,11 @@ class Settings:
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
-        self.embedding_model.max_seq_length = value
+        length = check_positive("max_seq_length", value)
+        if length is None:
+            self.embedding_model.max_seq_length = None
+        # More than the model has positions for is accepted, as in the reference.
+        self.embedding_model.restore({"max_seq_length": length})
 
     def get_max_seq_length(self) -> int | None:
         """`max_seq_length`, its older spelling."""

@@ -6,12 +6,19 @@ from typing import Any
 
 from core.errors import UnsupportedOperation
 from core.models.embedding import EmbeddingModel
-from core.tokenizer.reading import text_files
+from core.tokenizer.settings import read_settings
+from core.tokenizer.vocabulary import staged_tokenizer
 
 
 def transformers_tokenizer(model: EmbeddingModel) -> Any:
     """`AutoTokenizer` of the model's files, cut where the model cuts."""
-    found = _from_files("AutoTokenizer", "model.tokenizer", model)
+    transformers = _transformers("model.tokenizer")
+    source, architecture = model.source, model.source.architecture
+    settings = read_settings(source, architecture)
+    with staged_tokenizer(source, architecture, settings, with_tokenizer=True) as folder:
+        found = transformers.AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     if model.max_seq_length is not None:
         found.model_max_length = model.max_seq_length
     return found
@@ -19,12 +26,17 @@ def transformers_tokenizer(model: EmbeddingModel) -> Any:
 
 def transformers_config(model: EmbeddingModel) -> Any:
     """`AutoConfig` of the model's files; None for models that are no transformers model."""
-    if model.source.architecture.is_static:
+    source, architecture = model.source, model.source.architecture
+    if architecture.is_static:
         return None
-    return _from_files("AutoConfig", "model.config", model)
+    transformers = _transformers("model.config")
+    folder = source.folder([architecture.file("config.json")]) / architecture.path
+    return transformers.AutoConfig.from_pretrained(
+        str(folder), local_files_only=True, trust_remote_code=False
+    )
 
 
-def _from_files(class_name: str, asked: str, model: EmbeddingModel) -> Any:
+def _transformers(asked: str) -> Any:
     try:
         import transformers
     except ImportError as error:
@@ -33,8 +45,4 @@ def _from_files(class_name: str, asked: str, model: EmbeddingModel) -> Any:
             "Without it, model.tokenize(texts) gives the tokens and "
             "model.embedding_model.source.architecture.config the configuration."
         ) from error
-    source, architecture = model.source, model.source.architecture
-    folder = source.folder(text_files(source, architecture)) / architecture.path
-    return getattr(transformers, class_name).from_pretrained(
-        str(folder), local_files_only=True, trust_remote_code=False
-    )
+    return transformers

@@ -18,7 +18,10 @@ _STREAM_CHARACTERS = 16_000_000
 
 
 #: Iterable in part, but rows could not be told apart by position.
-_NO_SEQUENCES = (Mapping, Set, bytes, bytearray, int, float)
+_NO_SEQUENCES = (Mapping, Set, bytes, bytearray, memoryview, int, float)
+
+
+_SHOWN_COLUMNS = 5
 
 
 def take_window(source: Iterator[str], window: int) -> list[str]:
@@ -39,6 +42,9 @@ def check_stream(texts: Iterable[str], window: int, options: EncodeOptions) -> N
     """Raise `OptionError` for what `encode_stream` cannot take."""
     if isinstance(texts, str):
         raise OptionError("encode_stream takes an iterable of texts, not one string.")
+    refuse_containers(texts)
+    if not hasattr(texts, "__iter__") and not hasattr(texts, "__getitem__"):
+        raise OptionError(f"encode_stream takes an iterable of texts, not {type(texts).__name__}.")
     if not isinstance(window, int) or window < 1:
         raise OptionError(f"window must be 1 or more, not {window!r}.")
     if options.precision in ("int8", "uint8"):
@@ -58,17 +64,12 @@ def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
     """
     if isinstance(texts, list | tuple):
         rows: Sequence[Any] = texts
-    elif isinstance(texts, _NO_SEQUENCES) or texts is None:
-        raise OptionError(
-            f"encode takes a string or a sequence of strings, not {type(texts).__name__}."
-        )
     else:
+        refuse_containers(texts)
         try:
             rows = list(texts)  # numpy arrays, pandas series, generators
         except TypeError as error:
-            raise OptionError(
-                f"encode takes a string or a sequence of strings, not {type(texts).__name__}."
-            ) from error
+            raise _no_sequence(texts) from error
     # Both tests run at the interpreter's own speed; rows are looked at only when one fails.
     if not set(map(type, rows)) <= {str}:
         _refuse_other_than_text(rows, start)
@@ -77,6 +78,74 @@ def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
     if not all(map(str.isascii, rows)):
         _refuse_surrogates(rows, start)
     return rows
+
+
+def refuse_containers(texts: Any) -> None:
+    """Raise `OptionError` for what is iterable, but gives something else than its texts.
+
+    Tables and mappings give the names of their columns and keys, which are strings, too.
+    """
+    if isinstance(texts, _NO_SEQUENCES) or texts is None:
+        raise _no_sequence(texts)
+    kind = type(texts).__name__
+    columns = _columns(texts)
+    if columns is not None:
+        shown = ", ".join(map(repr, columns[:_SHOWN_COLUMNS]))
+        more = ", ..." if len(columns) > _SHOWN_COLUMNS else ""
+        column = "text" if "text" in columns or not columns else columns[0]
+        name, as_list = _spelling(texts)
+        raise OptionError(
+            f"encode takes a string or a sequence of strings, not a table: this {kind} has the "
+            f"columns {shown or '(none)'}{more}. Pass one of them: {name}[{column!r}]{as_list}."
+        )
+    sizes = getattr(texts, "shape", None)
+    if isinstance(sizes, tuple) and len(sizes) != 1:
+        advice = "array.item() is its text" if not sizes else "pass one column, as array[:, 0]"
+        raise OptionError(
+            f"encode takes a string or a sequence of strings, not an array with {len(sizes)} "
+            f"dimensions: this {kind} has the shape {list(sizes)}; {advice}."
+        )
+    keys = getattr(texts, "keys", None)
+    if callable(keys) and not hasattr(texts, "dtype") and _gives_keys(texts, keys):
+        raise OptionError(
+            f"encode takes a string or a sequence of strings, not {kind}, which gives its keys. "
+            "Pass its values as a list."
+        )
+
+
+def _columns(texts: Any) -> list[Any] | None:
+    """Names of the columns of a table of pandas, polars, Arrow, datasets, ...; None for others."""
+    for attribute in ("column_names", "columns"):
+        found = getattr(texts, attribute, None)
+        if found is not None and not callable(found) and not isinstance(found, str):
+            try:
+                return [str(name) for name in found]
+            except TypeError:
+                continue
+    return None
+
+
+def _spelling(table: Any) -> tuple[str, str]:
+    """How the table's library calls such a table, and turns a column into a list."""
+    if hasattr(table, "iloc"):
+        return "df", ".tolist()"
+    if hasattr(table, "to_pylist"):  # Arrow
+        return "table", ".to_pylist()"
+    return "table", ".to_list()" if hasattr(table, "lazy") else ""  # polars; datasets
+
+
+def _gives_keys(texts: Any, keys: Any) -> bool:
+    try:
+        names = list(keys())
+        return bool(names) and names == list(texts)
+    except Exception:  # an object of its own kind: its rows are looked at next
+        return False
+
+
+def _no_sequence(texts: Any) -> OptionError:
+    return OptionError(
+        f"encode takes a string or a sequence of strings, not {type(texts).__name__}."
+    )
 
 
 def _refuse_other_than_text(rows: Sequence[Any], start: int) -> None:
@@ -108,7 +177,16 @@ def _refuse_surrogates(rows: Sequence[str], start: int) -> None:
 def choose_prompt(
     options: EncodeOptions, prompts: Mapping[str, str], default_name: str | None
 ) -> str:
-    """Given prompt, then prompt name, then the default of the model's `prompts`, then none."""
+    """Given prompt, then prompt name, then the default of the model's `prompts`, then none.
+
+    Raises:
+        OptionError: The model has no prompt of that name, or both are given.
+    """
+    if options.prompt is not None and options.prompt_name is not None:
+        raise OptionError(
+            f"prompt={options.prompt!r} and prompt_name={options.prompt_name!r} are two prompts "
+            "for the same texts: pass one of them."
+        )
     if options.prompt is not None:
         return options.prompt
     name = options.prompt_name if options.prompt_name is not None else default_name

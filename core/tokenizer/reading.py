@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tokenizers
 import tokenizers.normalizers
+from tokenizers.pre_tokenizers import ByteLevel
 
 from core.architecture.architecture import Architecture
-from core.errors import ModelError, ModelFormatError
+from core.architecture.module_files import positive_number
+from core.errors import ModelFormatError
 from core.files.source import Source
 from core.machine.cpus import limit_tokenizer_threads
-from core.machine.quiet import quiet_transformers
+from core.tokenizer.added_tokens import add_tokens, set_ends
+from core.tokenizer.settings import GENERIC_CLASSES, read_settings, tokenizer_class
 from core.tokenizer.tokenizer import Tokenizer
+from core.tokenizer.vocabulary import convert, knows_words
 
 _MAX_TOKENIZER_BYTES = 500_000_000
 
@@ -24,12 +27,23 @@ def read_tokenizer(source: Source, architecture: Architecture) -> Tokenizer:
     """The tokenizer of a checkpoint.
 
     Raises:
-        ModelFormatError: tokenizer.json is missing or unreadable.
+        ModelFormatError: tokenizer.json is missing or unreadable, or holds no vocabulary.
+        UnsupportedOperation: The older vocabulary is of a class that is not run here.
     """
     limit_tokenizer_threads()
-    settings = _settings(source, architecture)
+    settings = read_settings(source, architecture)
     name = architecture.file("tokenizer.json")
-    tokenizer = _parse(source, name) if source.has(name) else _convert(source, architecture)
+    if source.has(name):
+        tokenizer = _parse(source, name)
+        if not architecture.is_static:
+            _complete(source, tokenizer, settings, architecture)
+    else:
+        tokenizer = convert(source, architecture, settings)
+    if not knows_words(tokenizer):  # every text of a length would embed alike
+        raise ModelFormatError(
+            f"{source}: the tokenizer's vocabulary is empty but for special tokens. Restore or "
+            "download the model's tokenizer files again."
+        )
     tokenizer.normalizer = _normalizer(tokenizer.normalizer, settings, architecture)
     padding = tokenizer.padding or {}
     padding_side = settings.get("padding_side") or padding.get("direction") or "right"
@@ -47,6 +61,24 @@ def read_tokenizer(source: Source, architecture: Architecture) -> Tokenizer:
         truncation_side=truncation_side,
         add_special_tokens=not architecture.is_static,
     )
+
+
+def _complete(
+    source: Source,
+    tokenizer: tokenizers.Tokenizer,
+    settings: Mapping[str, Any],
+    architecture: Architecture,
+) -> None:
+    """What the files beside tokenizer.json change of it."""
+    add_tokens(source, architecture, tokenizer, settings)
+    kind = tokenizer_class(settings, architecture) or ""
+    set_ends(tokenizer, architecture.tokenizer_kwargs, settings, kind or architecture.model_type)
+    prefix = settings.get("add_prefix_space")
+    splitter = tokenizer.pre_tokenizer
+    own = kind and kind not in GENERIC_CLASSES
+    if own and isinstance(prefix, bool) and isinstance(splitter, ByteLevel):
+        splitter.add_prefix_space = prefix
+        tokenizer.pre_tokenizer = splitter
 
 
 def _max_length(
@@ -67,17 +99,13 @@ _BERT_SETTINGS = {
 }
 
 
-#: Classes that take tokenizer.json as it is.
-_PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")
-
-
 def _normalizer(normalizer: Any, settings: Mapping[str, Any], architecture: Architecture) -> Any:
     """tokenizer.json's normalizer with what other files say of it.
 
     transformers' BERT-like tokenizers take three settings from tokenizer_config.json, whatever
     tokenizer.json holds; sentence_bert_config.json's `do_lower_case` puts lower-casing in front.
     """
-    plain = settings.get("tokenizer_class") in _PLAIN_TOKENIZERS
+    plain = settings.get("tokenizer_class") in GENERIC_CLASSES
     if isinstance(normalizer, tokenizers.normalizers.BertNormalizer) and not plain:
         for key, attribute in _BERT_SETTINGS.items():
             if key in settings and isinstance(settings[key], bool | None):
@@ -95,14 +123,6 @@ def _lowers(normalizer: Any) -> bool:
     return any(isinstance(step, tokenizers.normalizers.Lowercase) for step in steps)
 
 
-def _settings(source: Source, architecture: Architecture) -> dict[str, Any]:
-    name = architecture.file("tokenizer_config.json")
-    stored = source.read_json(name) if source.has(name) else {}
-    name = architecture.file("special_tokens_map.json")
-    special = source.read_json(name) if source.has(name) else {}
-    return {**special, **stored, **architecture.tokenizer_kwargs}
-
-
 def _parse(source: Source, name: str) -> tokenizers.Tokenizer:
     path = source.path(name)
     if path.stat().st_size > _MAX_TOKENIZER_BYTES:
@@ -118,61 +138,6 @@ def _parse(source: Source, name: str) -> tokenizers.Tokenizer:
         ) from error
 
 
-def _convert(source: Source, architecture: Architecture) -> tokenizers.Tokenizer:
-    """A tokenizer from the files that came before tokenizer.json."""
-    vocabulary = architecture.file("vocab.txt")
-    if source.has(vocabulary) and architecture.model_type in ("bert", "distilbert", "electra", ""):
-        settings = _settings(source, architecture)
-        lower = bool(settings.get("do_lower_case", True))
-        from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
-
-        wordpiece = BertWordPieceTokenizer(
-            str(source.path(vocabulary)),
-            lowercase=lower,
-            strip_accents=settings.get("strip_accents"),
-            handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
-        )
-        return wordpiece._tokenizer
-    return _convert_with_transformers(source, architecture)
-
-
-def text_files(source: Source, architecture: Architecture) -> list[str]:
-    """Configuration and vocabulary beside the transformer: what transformers' tokenizers read."""
-    beside = [n for n in source.names if n.rpartition("/")[0] == architecture.path]
-    return [n for n in beside if n.endswith((".json", ".txt", ".model", ".vocab"))]
-
-
-def _convert_with_transformers(source: Source, architecture: Architecture) -> tokenizers.Tokenizer:
-    name = architecture.file("tokenizer.json")
-    try:
-        from transformers import AutoTokenizer
-    except ImportError as error:
-        raise ModelFormatError(
-            f"{source} has no {name}. `pip install core[torch]` brings transformers, which can "
-            "make one from the older vocabulary files; core[torch] can then also save the model "
-            "with it."
-        ) from error
-    small = text_files(source, architecture)
-    folder = source.folder(small) / architecture.path
-    try:
-        with quiet_transformers():
-            converted = AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-        backend = converted.backend_tokenizer
-    except Exception as error:
-        hint = ""
-        if any(n.endswith(".model") for n in small) and not _is_installed("sentencepiece"):
-            hint = " Reading its sentencepiece vocabulary needs `pip install sentencepiece`."
-        raise ModelError(
-            f"{source} has no {name}, and none could be made from {', '.join(small)}: "
-            f"{str(error).strip()[:300]}{hint}"
-        ) from error
-    if not isinstance(backend, tokenizers.Tokenizer):
-        raise ModelFormatError(f"{source} has no {name} and its tokenizer has no fast version.")
-    return tokenizers.Tokenizer.from_str(backend.to_str())
-
-
 def unknown_token(tokenizer: tokenizers.Tokenizer) -> int | None:
     """The unknown token's id; None where the tokenizer has none."""
     model = json.loads(tokenizer.to_str())["model"]
@@ -181,21 +146,27 @@ def unknown_token(tokenizer: tokenizers.Tokenizer) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def _is_installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
 def _pad_id(
     tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any], architecture: Architecture
 ) -> int:
+    rows = positive_number(architecture.config, "vocab_size")
+    for number in _pad_ids(tokenizer, settings, architecture):
+        # A model without a row for it could not read its own padding.
+        if isinstance(number, int) and number >= 0 and (rows is None or number < rows):
+            return number
+    return 0
+
+
+def _pad_ids(
+    tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any], architecture: Architecture
+) -> Iterator[Any]:
+    if architecture.is_static:
+        return  # padding is left out of the mean, and any row serves
     token = settings.get("pad_token")
     if isinstance(token, Mapping):
         token = token.get("content")
     if isinstance(token, str):
-        found = tokenizer.token_to_id(token)
-        if found is not None:
-            return int(found)
+        yield tokenizer.token_to_id(token)
     if tokenizer.padding:
-        return int(tokenizer.padding["pad_id"])
-    stated = architecture.config.get("pad_token_id")
-    return stated if isinstance(stated, int) and stated >= 0 else 0
+        yield tokenizer.padding["pad_id"]
+    yield architecture.config.get("pad_token_id")

@@ -120,9 +120,35 @@ class Tokenizer:
             np.asarray(lengths, dtype=np.int64),
         )
 
-    def _chunks(self, texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    def count(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """How many tokens each text has before it is cut, special ones included: int64 [texts]."""
+        lengths: list[int] = []
+        for chunk in self._chunks(texts, whole=True):
+            encodings = self._uncut.encode_batch_fast(list(chunk), add_special_tokens=self._special)
+            lengths += map(len, encodings)
+        return np.asarray(lengths, dtype=np.int64)
+
+    def find_cut(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions of the texts that `encode` cuts, and how many tokens each of them has."""
+        nothing = np.empty(0, dtype=np.int64)
+        if not self._window or not texts:
+            return nothing, nothing
+        # Only a text that fills the window may have more; only those are tokenized to their end.
+        (full,) = np.nonzero(self.encode(texts).lengths >= self._window)
+        counts = self.count([texts[i] for i in full.tolist()])
+        cut = counts > self._window
+        return full[cut], counts[cut]
+
+    @cached_property
+    def _uncut(self) -> tokenizers.Tokenizer:
+        """A copy without truncation: the one in use never changes."""
+        copy = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        copy.no_truncation()
+        return copy
+
+    def _chunks(self, texts: Sequence[str], whole: bool = False) -> Iterator[Sequence[str]]:
         sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-        if self._window:
+        if self._window and not whole:
             np.minimum(sizes, 2 * self._prefix_length, out=sizes)
         ends = np.cumsum(sizes)
         start = 0

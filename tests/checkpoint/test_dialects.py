@@ -510,3 +510,38 @@ def test_the_order_of_pooling_modes_survives_saving(tiny: Path, tmp_path: Path) 
     assert np.array_equal(embed(tmp_path / "saved"), expected)
     write(tiny, "1_Pooling/config.json", {**config, "pooling_mode": ["cls", "mean"]})
     assert not np.array_equal(embed(tiny), expected)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
+@pytest.mark.parametrize("beyond", ["vocabulary", "added token"])
+def test_a_static_table_smaller_than_its_vocabulary_is_refused(
+    folder: Path, beyond: str, backend: str
+) -> None:
+    build_dialect("static-table", folder)
+    inner = folder / "0_StaticEmbedding"
+    content = read(inner, "tokenizer.json")
+    rows = len(content["model"]["vocab"])
+    table = np.ones((rows, 8), np.float32)
+    if beyond == "vocabulary":
+        table = table[:-1]
+    write_safetensors(inner / "model.safetensors", {"embedding.weight": table})
+    if beyond == "added token":
+        core.load(folder, backend=backend).close()
+        token = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+        content["added_tokens"].append({"id": rows, "content": "<ent>", **token})
+        write(inner, "tokenizer.json", content)
+    with pytest.raises(ModelFormatError, match=rf"tokens up to \d+.*has {len(table)} rows"):
+        core.load(folder, backend=backend)
+
+
+def test_a_static_embedding_reads_tokenizer_json_alone(folder: Path) -> None:
+    """As the reference does: what lies beside it says nothing of these tokens."""
+    build_dialect("static-table", folder)
+    before = embed(folder)
+    settings = {"pad_token": "[P]", "additional_special_tokens": ["<ent>"], "do_lower_case": False}
+    write(folder / "0_StaticEmbedding", "tokenizer_config.json", settings)
+    assert np.array_equal(embed(folder), before)
+    (folder / "0_StaticEmbedding" / "tokenizer.json").unlink()
+    (folder / "0_StaticEmbedding" / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\nsea\n")
+    with pytest.raises(ModelFormatError, match=r"no 0_StaticEmbedding/tokenizer\.json"):
+        core.load(folder, backend="torch")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,3 +105,302 @@ def test_a_side_that_is_none_is_named(tiny: Path, key: str) -> None:
     write(tiny, "tokenizer_config.json", {**config, key: "middle"})
     with pytest.raises(core.ModelFormatError, match=f"{key} is 'middle'"):
         tokenizer_of(tiny)
+
+
+# Tokens beside tokenizer.json, and vocabularies: the reference is transformers' own tokenizer
+
+TEXTS = ["sea shells <ent> Caf\u00e9 [SEP] 123", "hello <ENT>world <ent>s", "", " a  <x>c [X] end "]
+
+
+def numbers(folder: Path) -> list[list[int]]:
+    tokenizer = tokenizer_of(folder)
+    return [tokenizer.encode([text]).ids.tolist() for text in TEXTS]
+
+
+def reference(folder: Path, **arguments: Any) -> list[list[int]]:
+    from transformers import AutoTokenizer
+
+    found: list[list[int]] = AutoTokenizer.from_pretrained(folder, **arguments)(TEXTS)["input_ids"]
+    return found
+
+
+def settings(folder: Path, **more: Any) -> None:
+    path = folder / "tokenizer_config.json"
+    stored = read(folder, "tokenizer_config.json") if path.exists() else {}
+    write(folder, "tokenizer_config.json", {**stored, **more})
+
+
+def token(content: str, **flags: bool) -> dict[str, Any]:
+    plain = dict.fromkeys(("lstrip", "rstrip", "single_word", "special"), False)
+    return {"content": content, "normalized": True, **plain, **flags}
+
+
+def to_vocabulary(folder: Path, **more: Any) -> int:
+    """vocab.txt in the place of tokenizer.json; returns how many tokens it has."""
+    vocabulary = read(folder, "tokenizer.json")["model"]["vocab"]
+    lines = sorted(vocabulary, key=vocabulary.__getitem__)
+    (folder / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "tokenizer.json").unlink()
+    settings(folder, **more)
+    return len(lines)
+
+
+ADDED: dict[str, dict[str, Any]] = {
+    "added_tokens_decoder": {"added_tokens_decoder": {"293": token("<ent>", lstrip=True)}},
+    "special": {"added_tokens_decoder": {"293": token("<ent>", special=True, normalized=False)}},
+    "additional_special_tokens": {"additional_special_tokens": ["<ent>", "[X]"]},
+    "extra_special_tokens": {"extra_special_tokens": ["<ent>", "<x>"]},
+    "extra_by_name": {"extra_special_tokens": {"entity": "<ent>"}},
+    "role_of_its_own": {"ent_token": "<ent>", "mask_token": "<x>"},
+}
+
+
+@pytest.mark.parametrize("vocabulary", ["tokenizer.json", "vocab.txt"])
+@pytest.mark.parametrize("case", ADDED)
+def test_tokens_of_the_configuration_are_added(tiny: Path, case: str, vocabulary: str) -> None:
+    if vocabulary == "vocab.txt":
+        to_vocabulary(tiny, tokenizer_class="BertTokenizer")
+    before = numbers(tiny)
+    settings(tiny, **ADDED[case])
+    assert numbers(tiny) == reference(tiny)
+    assert numbers(tiny) != before
+
+
+@pytest.mark.parametrize("vocabulary", ["tokenizer.json", "vocab.txt"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("added_tokens.json", {"<ent>": 293, "<x>": 294}),
+        ("special_tokens_map.json", {"additional_special_tokens": ["<ent>"]}),
+        ("special_tokens_map.json", {"cls_token": "[MASK]", "sep_token": token("[SEP]")}),
+    ],
+)
+def test_tokens_of_older_files_are_added(
+    tiny: Path, name: str, content: dict[str, Any], vocabulary: str
+) -> None:
+    if vocabulary == "vocab.txt":
+        to_vocabulary(tiny, tokenizer_class="BertTokenizer")
+    write(tiny, name, content)
+    assert numbers(tiny) == reference(tiny)
+
+
+def test_a_number_that_is_not_the_next_one_is_reported(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tiny, "added_tokens.json", {"<ent>": 9_000})
+    assert numbers(tiny) == reference(tiny)
+    assert "'<ent>' 9000" in caplog.text
+
+
+def test_a_saved_copy_keeps_added_tokens(tiny: Path, tmp_path: Path) -> None:
+    to_vocabulary(tiny, tokenizer_class="BertTokenizer")
+    write(tiny, "added_tokens.json", {"<ent>": 293})
+    expected = numbers(tiny)
+    with core.load(tiny, backend="torch", device="cpu") as model:
+        model.save(tmp_path / "copy")
+    assert numbers(tmp_path / "copy") == expected == reference(tmp_path / "copy")
+    for name in ("vocab.txt", "added_tokens.json", "tokenizer_config.json"):
+        (tmp_path / "copy" / name).unlink()
+    assert numbers(tmp_path / "copy") == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"added_tokens_decoder": ["<ent>"]},
+        {"added_tokens_decoder": {"x": token("<ent>")}},
+        {"added_tokens_decoder": {"293": {"content": 5}}},
+        {"added_tokens_decoder": {"293": {"content": "<ent>", "lstrip": "no"}}},
+        {"extra_special_tokens": 5},
+        {"extra_special_tokens": [5]},
+        {"mask_token": 5},
+    ],
+)
+def test_an_entry_that_is_not_a_token_is_named(tiny: Path, given: dict[str, Any]) -> None:
+    settings(tiny, **given)
+    with pytest.raises(core.ModelFormatError, match="token"):
+        tokenizer_of(tiny)
+
+
+@pytest.mark.parametrize("key", ["tokenizer_args", "processor_kwargs"])
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("qwen3", {"add_eos_token": True, "eos_token": "<|im_start|>"}),
+        ("qwen3", {"add_bos_token": True, "bos_token": "<|pad|>"}),
+        ("qwen3", {"add_bos_token": False}),
+        ("bert-mean", {"additional_special_tokens": ["<ent>"]}),
+        ("bert-mean", {"mask_token": "<x>"}),
+    ],
+)
+def test_settings_the_author_stored_are_applied(
+    tiny_model: Callable[[str], Path], tmp_path: Path, name: str, given: dict[str, Any], key: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_model(name), tmp_path / "model"))
+    before = numbers(folder)
+    stored = read(folder, "sentence_bert_config.json")
+    write(folder, "sentence_bert_config.json", {**stored, key: given})
+    assert numbers(folder) == reference(folder, **given)
+    assert numbers(folder) != before
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ({"tokenizer_name_or_path": "/elsewhere"}, "takes its tokenizer from '/elsewhere'"),
+        ({"processing_kwargs": {"text": {"max_length": 5}}}, "processing_kwargs.*'max_length': 5"),
+    ],
+)
+def test_settings_that_change_tokens_and_are_not_applied_are_refused(
+    tiny: Path, setting: dict[str, Any], says: str
+) -> None:
+    stored = read(tiny, "sentence_bert_config.json")
+    write(tiny, "sentence_bert_config.json", {**stored, "processing_kwargs": {}})
+    tokenizer_of(tiny)
+    write(tiny, "sentence_bert_config.json", {**stored, **setting})
+    with pytest.raises(core.UnsupportedOperation, match=says):
+        tokenizer_of(tiny)
+
+
+def test_bert_keeps_its_own_ends(tiny: Path) -> None:
+    settings(tiny, tokenizer_class="BertTokenizer", eos_token="[SEP]")
+    stored = read(tiny, "sentence_bert_config.json")
+    given = {"add_eos_token": True}
+    write(tiny, "sentence_bert_config.json", {**stored, "tokenizer_args": given})
+    assert numbers(tiny) == reference(tiny, **given)
+
+
+def test_a_stored_setting_that_is_not_read_is_reported(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = read(tiny, "sentence_bert_config.json")
+    arguments = {"use_fast": True, "byte_order": 5}
+    write(tiny, "sentence_bert_config.json", {**stored, "tokenizer_args": arguments})
+    tokenizer_of(tiny)
+    assert "'byte_order'" in caplog.text
+    assert "use_fast" not in caplog.text
+
+
+def test_a_space_in_front_is_the_class_s_setting(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_model("roberta"), tmp_path / "model"))
+    before = numbers(folder)
+    settings(folder, tokenizer_class="RobertaTokenizer", add_prefix_space=True)
+    assert numbers(folder) == reference(folder) != before
+
+
+# A vocabulary belongs to a class
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "config.json"])
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("BertJapaneseTokenizer", "BertJapaneseTokenizer.*in Python"),
+        ("PhobertTokenizer", "PhobertTokenizer.*in Python"),
+        ("KoBertTokenizer", "KoBertTokenizer, which transformers does not have"),
+    ],
+)
+def test_a_vocabulary_of_another_class_is_refused(
+    tiny: Path, file: str, kind: str, says: str
+) -> None:
+    to_vocabulary(tiny)
+    (tiny / "tokenizer_config.json").unlink()
+    stored = read(tiny, file) if (tiny / file).exists() else {}
+    write(tiny, file, {**stored, "tokenizer_class": kind})
+    with pytest.raises(core.UnsupportedOperation, match=says):
+        tokenizer_of(tiny)
+
+
+def test_a_tokenizer_that_is_code_of_the_model_is_refused(tiny: Path) -> None:
+    to_vocabulary(tiny, auto_map={"AutoTokenizer": ["tokenization_kobert.KoBertTokenizer", None]})
+    with pytest.raises(core.UnsupportedOperation, match="code that comes with the model"):
+        tokenizer_of(tiny)
+
+
+@pytest.mark.parametrize("kind", [None, "BertTokenizer", "BertTokenizerFast", "ElectraTokenizer"])
+def test_a_vocabulary_of_bert_s_own_class_is_read(tiny: Path, kind: str | None) -> None:
+    expected = numbers(tiny)
+    to_vocabulary(tiny)
+    (tiny / "tokenizer_config.json").unlink()
+    write(tiny, "tokenizer_config.json", {"tokenizer_class": kind} if kind else {})
+    assert numbers(tiny) == expected == reference(tiny)
+
+
+def test_a_class_that_its_files_do_not_fit_is_refused(tiny: Path) -> None:
+    to_vocabulary(tiny, tokenizer_class="RobertaTokenizer")
+    with pytest.raises(core.ModelFormatError, match="class and files may not belong together"):
+        tokenizer_of(tiny)
+
+
+def test_a_vocabulary_without_bert_s_tokens_is_refused(tiny: Path) -> None:
+    to_vocabulary(tiny, tokenizer_class="BertTokenizer")
+    lines = (tiny / "vocab.txt").read_text(encoding="utf-8").replace("[SEP]", "[END]")
+    (tiny / "vocab.txt").write_text(lines, encoding="utf-8")
+    with pytest.raises(core.ModelFormatError, match=r"lacks '\[SEP\]'"):
+        tokenizer_of(tiny)
+
+
+# A model without a vocabulary: every text of a length would embed alike
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
+def test_a_model_without_a_vocabulary_is_refused(tiny: Path, backend: str) -> None:
+    (tiny / "tokenizer.json").unlink()
+    with pytest.raises(core.ModelFormatError, match=r"no tokenizer\.json and no older vocabulary"):
+        core.load(tiny, backend=backend, device="cpu")
+    (tiny / "tokenizer_config.json").unlink()
+    with pytest.raises(core.ModelFormatError, match=r"no tokenizer\.json and no older vocabulary"):
+        core.load(tiny, backend=backend, device="cpu")
+
+
+def test_a_vocabulary_of_special_tokens_alone_is_refused(tiny: Path) -> None:
+    content = read(tiny, "tokenizer.json")
+    special = {token["content"]: token["id"] for token in content["added_tokens"]}
+    content["model"]["vocab"] = special
+    write(tiny, "tokenizer.json", content)
+    with pytest.raises(core.ModelFormatError, match="empty but for special tokens"):
+        tokenizer_of(tiny)
+    (tiny / "tokenizer.json").unlink()
+    (tiny / "vocab.txt").write_text("\n".join(special), encoding="utf-8")
+    with pytest.raises(core.ModelFormatError, match="empty but for special tokens"):
+        tokenizer_of(tiny)
+
+
+# Settings never name files
+
+PLACES = ("vocab", "vocab_file", "merges_file", "tokenizer_file", "name_or_path", "spm_file")
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize("model", ["bert-mean", "mpnet"])
+def test_settings_cannot_name_a_file(
+    tiny_model: Callable[[str], Path], tmp_path: Path, file: str, model: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_model(model), tmp_path / "model"))
+    kind = "BertTokenizer" if model == "bert-mean" else "MPNetTokenizer"
+    to_vocabulary(folder, tokenizer_class=kind)
+    expected = numbers(folder)
+    outside = tmp_path / "private.txt"
+    outside.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n<s>\n</s>\n<pad>\nsecret\n")
+    stored = read(folder, file) if (folder / file).exists() else {}
+    places = dict.fromkeys(PLACES, str(outside))
+    write(folder, file, {**stored, **places, "init_inputs": [str(outside)]})
+    assert numbers(folder) == expected
+    with core.load(folder, backend="torch", device="cpu") as loaded:
+        loaded.save(tmp_path / "copy")
+    written = json.loads((tmp_path / "copy" / "tokenizer.json").read_text(encoding="utf-8"))
+    assert "secret" not in written["model"]["vocab"]
+
+
+def test_the_drop_in_s_tokenizer_cannot_be_led_to_a_file(tiny: Path, tmp_path: Path) -> None:
+    from core.sentence_transformers import SentenceTransformer
+
+    to_vocabulary(tiny, tokenizer_class="BertTokenizer")
+    outside = tmp_path / "private.txt"
+    outside.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nsecret\n")
+    settings(tiny, vocab=str(outside))
+    model = SentenceTransformer(str(tiny), device="cpu")
+    assert "secret" not in model.tokenizer.get_vocab()
+    assert model.tokenizer(TEXTS)["input_ids"] == numbers(tiny)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,40 @@ def test_pairs_are_refused_and_named(
 def test_what_is_no_text_is_an_error(model: SentenceTransformer, wrong: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model.encode(wrong)
+
+
+def test_two_prompts_are_one_and_a_warning(
+    model: SentenceTransformer, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = model.encode(["a"], prompt="x: ")
+    found = model.encode(["a"], prompt="x: ", prompt_name="query")
+    np.testing.assert_array_equal(found, expected)
+    assert "both given" in caplog.text
+
+
+def test_switches_may_be_anything_that_is_true(model: SentenceTransformer) -> None:
+    found = model.encode(["a"], normalize_embeddings=1, show_progress_bar=0)  # type: ignore[arg-type]
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def test_more_than_the_model_has_keeps_all_of_it(tiny: Path) -> None:
+    model = SentenceTransformer(str(tiny), device="cpu", truncate_dim=1_000)
+    assert (model.truncate_dim, model.get_embedding_dimension()) == (1_000, 32)
+    assert model.encode(["a"]).shape == (1, 32)
+    model.truncate_dim = 8
+    assert model.encode(["a"], truncate_dim=1_000).shape == (1, 32)
+    assert model.encode(["a"], truncate_dim=None).shape == (1, 8)
+    with model.truncate_embeddings(500):
+        assert model.encode("a").shape == (32,)
+    model.max_seq_length = 10_000
+    assert model.max_seq_length == 10_000
+    assert model.encode("a").shape == (8,)
+    copy = pickle.loads(pickle.dumps(model))
+    assert (copy.truncate_dim, copy.max_seq_length) == (8, 10_000)
+    other = SentenceTransformer(
+        str(tiny), device="cpu", processor_kwargs={"model_max_length": 10_000}
+    )
+    assert other.max_seq_length == 10_000
 
 
 def test_a_task_and_empty_processing_arguments_change_nothing(model: SentenceTransformer) -> None:

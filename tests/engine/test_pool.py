@@ -232,7 +232,8 @@ def test_an_exception_is_raised_in_the_caller_and_the_pool_lives_on(
     tiny_model: Callable[[str], Path],
 ) -> None:
     with core.load(tiny_model("bert-mean"), backend="onnx") as loaded:
-        loaded.max_seq_length = 5_000  # more than the model has positions for
+        # More than the model has positions for, as the drop-in may set it.
+        loaded.restore({"max_seq_length": 5_000})
         with ProcessPool(loaded, processes=1) as pool:
             with pytest.raises(PluginError, match="failed on the batch") as caught:
                 pool.encode(["short", "long " * 4_000])
