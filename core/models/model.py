@@ -86,6 +86,14 @@ class Reload(Protocol):
         """The same on another device."""
         ...
 
+    def of(self, source: Checkpoint) -> Reload:
+        """The same files as the checkpoint has them now."""
+        ...
+
+    def using(self, model_kwargs: Mapping[str, Any]) -> Reload:
+        """The same with other options of the backend."""
+        ...
+
     def __call__(self, state: Mapping[str, Any]) -> Any:
         """The model, with what was changed on it after loading."""
         ...
@@ -178,7 +186,7 @@ class Model:
                 "Only models from core.load can be pickled: pickling stores how to load it again."
             )
         _check_portable(self._reload.options.model_kwargs)
-        return self._reload
+        return self._reload.of(self.source)
 
     @property
     def trusts_remote_code(self) -> bool:

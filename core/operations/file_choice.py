@@ -118,8 +118,10 @@ def _named(
     subfolder: str | None,
 ) -> str:
     own = source.directory
-    if own is not None and Path(file_name).is_relative_to(own.resolve()):
-        file_name = Path(file_name).relative_to(own.resolve()).as_posix()
+    if own is not None and Path(file_name).is_absolute():
+        absolute = Path(file_name).parent.resolve() / Path(file_name).name
+        if absolute.is_relative_to(own):
+            file_name = absolute.relative_to(own).as_posix()
     check_relative(file_name, "file_name")
     name = file_name.replace("\\", "/").removeprefix("./")
     folders = [capabilities.artifact_folder, source.architecture.path, ""]

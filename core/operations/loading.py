@@ -28,9 +28,17 @@ _SHOWN_FILES = 12
 
 
 def find_or_export(
-    calls: BackendCalls, checkpoint: Checkpoint, options: LoadOptions, export: Export
+    calls: BackendCalls,
+    checkpoint: Checkpoint,
+    options: LoadOptions,
+    export: Export,
+    *,
+    look: bool = True,
 ) -> tuple[Checkpoint, LoadOptions]:
     """The files to open a model from, and options that name the one to load.
+
+    Args:
+        look: Whether a file of the checkpoint itself will do.
 
     Raises:
         ArtifactNotFound: There is none, and none can be made.
@@ -39,7 +47,7 @@ def find_or_export(
     no_file = checkpoint.names and checkpoint.architecture.is_static
     if capabilities.source == "name" or no_file or not capabilities.file_names:
         return checkpoint, options
-    name = find_file(calls, checkpoint, options)
+    name = find_file(calls, checkpoint, options) if look else None
     if name is None:
         checkpoint, name = _export_to_cache(calls, checkpoint, options, export)
     return checkpoint, dataclasses.replace(options, file_name=name)

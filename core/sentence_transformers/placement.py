@@ -170,13 +170,10 @@ def moved(model: EmbeddingModel, device: str | None, dtype: str | None) -> Embed
         dtype = None
     if device is None and dtype is None:
         return model
-    load_again, (arguments, state) = model.__reduce__()
-    arguments = dict(arguments)
-    if device is not None:
-        arguments["device"] = device
+    reload = model.reload if device is None else model.reload.on(device)
     if dtype is not None:
-        arguments["model_kwargs"] = _with_dtype(model, dtype, arguments["model_kwargs"])
-    other: EmbeddingModel = load_again(arguments, state)
+        reload = reload.using(_with_dtype(model, dtype, reload.options.model_kwargs))
+    other: EmbeddingModel = reload(model.state())
     return other
 
 
