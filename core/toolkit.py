@@ -7,6 +7,7 @@ The second public face: a backend, and any other package that computes with mode
 from __future__ import annotations
 
 from core.architecture.activations import ACTIVATIONS
+from core.architecture.configuration import LEADING_ELSEWHERE, clean_configuration
 from core.architecture.graph import Elementwise, GraphArray, GraphBuilder, Reduction
 from core.architecture.modules import (
     POOLING_MODES,
@@ -56,6 +57,7 @@ __all__ = [
     "DTYPE_PRECISIONS",
     "GRAPH_INPUTS",
     "INT8_INSTRUCTIONS",
+    "LEADING_ELSEWHERE",
     "POOLING_MODES",
     "QUANTIZED_OPERATORS",
     "SENTENCE_OUTPUTS",
@@ -88,6 +90,7 @@ __all__ = [
     "check_token_width",
     "choose_outputs",
     "choose_samples",
+    "clean_configuration",
     "compare",
     "copy_file",
     "cpu_batch_tokens",

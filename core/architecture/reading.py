@@ -14,6 +14,7 @@ from typing import Any
 from core.architecture.architecture import SIMILARITIES, TRANSFORMER_CONFIGS, Architecture
 from core.architecture.module_files import pooling_width, positive_number, read_module
 from core.architecture.modules import Dense, Module, Pooling
+from core.architecture.stored import stored_arguments
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.paths import check_relative
 from core.files.source import Source
@@ -30,21 +31,6 @@ MODULE_CLASSES = (
     "Dense",
     "LayerNorm",
     "Dropout",
-)
-
-
-#: What a model's files do not get to decide: whether its code runs, and where files come from.
-_CALLERS_OWN = (
-    "trust_remote_code",
-    "local_files_only",
-    "cache_dir",
-    "force_download",
-    "token",
-    "use_auth_token",
-    "revision",
-    "code_revision",
-    "subfolder",
-    "proxies",
 )
 
 
@@ -76,6 +62,7 @@ def read_architecture(source: Source, *, weights: bool = True) -> Architecture:
         _check_adapter(source, prefix)
     config = {} if static else _read_config(source, prefix)
     transformer = {} if static else _read_transformer(source, prefix)
+    stored = stored_arguments(source, transformer)
     hidden = int(positive_number(config, "hidden_size", "d_model", "dim", "n_embd") or 0)
 
     modules: list[Module] = []
@@ -104,11 +91,13 @@ def read_architecture(source: Source, *, weights: bool = True) -> Architecture:
         config=config,
         hidden_size=hidden,
         dimension=dimension,
-        max_seq_length=_max_seq_length(source, prefix, transformer, config, static),
+        max_seq_length=_max_seq_length(
+            source, prefix, transformer, config, static, stored["tokenizer_kwargs"]
+        ),
         do_lower_case=bool(transformer.get("do_lower_case", False)),
-        model_kwargs=_stored(transformer, "model_kwargs", "model_args"),
-        config_kwargs=_stored(transformer, "config_kwargs", "config_args"),
-        tokenizer_kwargs=_stored(transformer, "processor_kwargs", "tokenizer_args"),
+        model_kwargs=stored["model_kwargs"],
+        config_kwargs=stored["config_kwargs"],
+        tokenizer_kwargs=stored["tokenizer_kwargs"],
         **settings,
     )
 
@@ -275,27 +264,20 @@ def _read_transformer(source: Source, prefix: str) -> dict[str, Any]:
     return content
 
 
-def _stored(transformer: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    for name in names:
-        stored = transformer.get(name)
-        if isinstance(stored, dict):
-            return {k: v for k, v in stored.items() if k not in _CALLERS_OWN}
-    return {}
-
-
 def _max_seq_length(
     source: Source,
     prefix: str,
     transformer: Mapping[str, Any],
     config: Mapping[str, Any],
     static: bool,
+    tokenizer_kwargs: Mapping[str, Any],
 ) -> int | None:
     stated = transformer.get("max_seq_length")
     if stated is not None and (not isinstance(stated, int) or stated < 1):
         raise ModelFormatError(f"{source}: max_seq_length is {stated!r}; it must be 1 or more.")
     if static:
         return _model2vec_length(source) if _is_model2vec(source) else None
-    own = _stored(transformer, "processor_kwargs", "tokenizer_args").get("model_max_length")
+    own = tokenizer_kwargs.get("model_max_length")
     if isinstance(own, int) and own > 0:
         stated = own  # what the model's author gives the tokenizer itself comes first
     limits = [stated] if stated is not None else []

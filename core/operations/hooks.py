@@ -22,7 +22,7 @@ from core.engine.postprocessing import postprocess
 from core.errors import OptionError
 from core.models.embedding import EmbeddingModel
 from core.operations.calls import BackendCalls
-from core.operations.loading import find_or_export
+from core.operations.loading import find_or_export, warn_of_precision
 from core.operations.opening import as_checkpoint, check_load, open_file, portable
 from core.operations.production import Production, produce
 from core.operations.results import check_embeddings, check_instance, check_token_embeddings
@@ -86,6 +86,8 @@ class Hooks(BackendCalls):
             again = dataclasses.replace(reload.options, file_name=None, export=None)
             reload = dataclasses.replace(reload, options=again, exported=True)
         model.opened_by(self, found.file_name, reload)
+        if files is checkpoint:
+            warn_of_precision(checkpoint, options, found.file_name, model)
         return model
 
     def export(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
+from core.architecture.configuration import clean_configuration
 from core.errors import UnsupportedOperation
 from core.models.embedding import EmbeddingModel
 from core.tokenizer.reading import text_files
@@ -35,6 +38,11 @@ def _from_files(class_name: str, asked: str, model: EmbeddingModel) -> Any:
         ) from error
     source, architecture = model.source, model.source.architecture
     folder = source.folder(text_files(source, architecture)) / architecture.path
-    return getattr(transformers, class_name).from_pretrained(
-        str(folder), local_files_only=True, trust_remote_code=False
-    )
+    name = architecture.file("config.json")
+    clean: AbstractContextManager[Path] = nullcontext(folder)
+    if class_name == "AutoConfig" and source.has(name):
+        clean = clean_configuration(source, name, folder)
+    with clean as place:
+        return getattr(transformers, class_name).from_pretrained(
+            str(place), local_files_only=True, trust_remote_code=False
+        )
