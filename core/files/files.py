@@ -102,7 +102,7 @@ class LocalFiles(Files):
         known = self._stamps.get(name)
         if known is None and now is not None:
             self._stamps[name] = now
-        elif now != known:
+        elif known is not None and (now is None or not now.is_same_as(known)):
             raise changed(path, self.root)
         return path
 

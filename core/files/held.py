@@ -47,6 +47,15 @@ class Stamp:
         """Size and time: what a copy that keeps times shares, on another machine as well."""
         return self.size, self.mtime_ns
 
+    def is_same_as(self, other: Stamp) -> bool:
+        """Whether a file is most likely what it was.
+
+        Another inode alone means nothing on some network file systems, which number files anew;
+        but where times are whole seconds, tools may have set them all alike.
+        """
+        alike = self == other or self.mtime_ns % 1_000_000_000 != 0
+        return self.content == other.content and alike
+
 
 def changed(path: Path, model: object) -> ModelError:
     """The error for a file that is no longer what was loaded."""

@@ -100,6 +100,17 @@ def test_external_data_is_never_that_of_another_model(versions: Path) -> None:
                 many(model)
 
 
+def test_another_file_with_the_same_size_and_time_is_noticed(versions: Path) -> None:
+    """Images and package stores give all files one time."""
+    for path in versions.glob("*/onnx/model.onnx"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    with load(versions / "used", "onnx") as model:
+        shutil.copy2(versions / "v2/onnx/model.onnx", versions / "new")
+        (versions / "new").replace(versions / "used/onnx/model.onnx")
+        with pytest.raises(ModelError, match=r"has changed or is gone"):
+            model.save(versions / "saved")
+
+
 @pytest.mark.parametrize(
     ("backend", "file"), [("onnx", "onnx/model.onnx"), ("openvino", "openvino/openvino_model.bin")]
 )
