@@ -7,6 +7,7 @@ The second public face: a backend, and any other package that computes with mode
 from __future__ import annotations
 
 from core.architecture.activations import ACTIVATIONS
+from core.architecture.configuration import LEADING_ELSEWHERE, clean_configuration
 from core.architecture.graph import Elementwise, GraphArray, GraphBuilder, Reduction
 from core.architecture.modules import (
     POOLING_MODES,
@@ -22,6 +23,7 @@ from core.architecture.modules import (
 )
 from core.artifacts.artifact import DTYPE_PRECISIONS, SIDECAR_SUFFIX
 from core.artifacts.naming import artifact_name, derived_name, installed_versions
+from core.artifacts.plain import plain_folder
 from core.engine.batching import cpu_batch_tokens, cut_batches, pad
 from core.engine.calibration import calibration_batches
 from core.engine.graphs import (
@@ -36,6 +38,8 @@ from core.engine.graphs import (
     modules_after,
 )
 from core.engine.runtime import as_numpy
+from core.files.held import HeldFiles
+from core.files.onnx_file import QUANTIZED_OPERATORS, OnnxFile, external_files, read_onnx_file
 from core.files.paths import check_relative
 from core.files.staging import copy_file
 from core.files.weights import check_safetensors, read_weights, write_safetensors
@@ -55,7 +59,9 @@ __all__ = [
     "DTYPE_PRECISIONS",
     "GRAPH_INPUTS",
     "INT8_INSTRUCTIONS",
+    "LEADING_ELSEWHERE",
     "POOLING_MODES",
+    "QUANTIZED_OPERATORS",
     "SENTENCE_OUTPUTS",
     "SIDECAR_SUFFIX",
     "THREADS_VARIABLE",
@@ -65,9 +71,11 @@ __all__ = [
     "GraphArray",
     "GraphBuilder",
     "GraphOutput",
+    "HeldFiles",
     "LayerNorm",
     "Module",
     "Normalize",
+    "OnnxFile",
     "Pooling",
     "Reduction",
     "Tokenizer",
@@ -86,21 +94,25 @@ __all__ = [
     "check_tokens_shape",
     "choose_outputs",
     "choose_samples",
+    "clean_configuration",
     "compare",
     "copy_file",
     "cpu_batch_tokens",
     "cut_batches",
     "derived_name",
+    "external_files",
     "installed_versions",
     "modules_after",
     "open_source",
     "pad",
+    "plain_folder",
     "pools_prompt",
     "probe_texts",
     "process_wide",
     "processor_flags",
     "processor_vendor",
     "quiet_transformers",
+    "read_onnx_file",
     "read_weights",
     "run_modules",
     "suggestion",

@@ -334,9 +334,9 @@ def test_values_of_another_type_are_refused(
 def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
     with core.load(copy, backend="torch", device="cpu") as model:
         for name in ("truncate_dim", "max_seq_length"):
-            for value in (-5, 0, True, "8", 1.5):
+            for wrong in (-5, 0, True, "8", 1.5):
                 with pytest.raises(OptionError, match=f"{name} must be"):
-                    setattr(model, name, value)
+                    setattr(model, name, wrong)
         model.default_prompt_name = []  # type: ignore[assignment]
         with pytest.raises(OptionError, match=r"no prompt named \[\]"):
             model.encode("text")
@@ -347,8 +347,8 @@ def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
             model.max_seq_length = 513
         model.max_seq_length = None
         assert model.max_seq_length == 512
-        model.truncate_dim = np.int64(8)  # type: ignore[assignment]
-        model.max_seq_length = np.int64(9)  # type: ignore[assignment]
+        for name, value in (("truncate_dim", np.int64(8)), ("max_seq_length", np.int64(9))):
+            setattr(model, name, value)
         assert model.encode([]).shape == (0, 8)
         assert model.encode("text").shape == (8,)
         assert model.max_seq_length == 9

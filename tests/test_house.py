@@ -140,9 +140,9 @@ def test_backends_have_one_shape() -> None:
     optional = {"graph", "modules", "presets", "calibration", "optimum"}
     own = {
         # What PyTorch needs to read weights, run `torch.compile` and be traced.
-        "torch_backend": {"weights", "compiled", "traceable", "masks", "kernels"},
+        "torch_backend": {"weights", "compiled", "traceable", "masks", "kernels", "configuration"},
         # Reading an untrusted file without onnx; hushing the tools.
-        "onnx_backend": {"model_file", "quiet", "rewriting"},
+        "onnx_backend": {"quiet", "rewriting"},
         # Imports without usage statistics; weight compression; hushing nncf.
         "openvino_backend": {"imports", "compress", "quiet", "kernels"},
     }

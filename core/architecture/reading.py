@@ -16,6 +16,7 @@ from core.architecture.limits import hidden_size, position_limit
 from core.architecture.module_files import pooling_width, read_module
 from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
 from core.architecture.settings import flag, stated_size
+from core.architecture.stored import stored_arguments
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.paths import check_relative
 from core.files.source import Source
@@ -32,21 +33,6 @@ MODULE_CLASSES = (
     "Dense",
     "LayerNorm",
     "Dropout",
-)
-
-
-#: What a model's files do not get to decide: whether its code runs, and where files come from.
-_CALLERS_OWN = (
-    "trust_remote_code",
-    "local_files_only",
-    "cache_dir",
-    "force_download",
-    "token",
-    "use_auth_token",
-    "revision",
-    "code_revision",
-    "subfolder",
-    "proxies",
 )
 
 
@@ -75,6 +61,7 @@ def read_architecture(source: Source, *, weights: bool = True) -> Architecture:
     config = {} if static else _read_config(source, prefix)
     transformer = {} if static else _read_transformer(source, prefix)
     chain = _Chain(source, hidden_size(config), static, "auto_map" in config)
+    stored = stored_arguments(source, transformer)
     for name, path in entries[1:]:
         module = read_module(source, name, path, weights)
         if module is not None:
@@ -92,14 +79,16 @@ def read_architecture(source: Source, *, weights: bool = True) -> Architecture:
         config=config,
         hidden_size=hidden,
         dimension=dimension,
-        max_seq_length=_max_seq_length(source, prefix, transformer, config, static),
+        max_seq_length=_max_seq_length(
+            source, prefix, transformer, config, static, stored["tokenizer_kwargs"]
+        ),
         max_positions=position_limit(config),
         do_lower_case=flag(
             transformer, f"{source}: {prefix}{TRANSFORMER_CONFIGS[0]}", "do_lower_case", False
         ),
-        model_kwargs=_stored(transformer, "model_kwargs", "model_args"),
-        config_kwargs=_stored(transformer, "config_kwargs", "config_args"),
-        tokenizer_kwargs=_stored(transformer, "processor_kwargs", "tokenizer_args"),
+        model_kwargs=stored["model_kwargs"],
+        config_kwargs=stored["config_kwargs"],
+        tokenizer_kwargs=stored["tokenizer_kwargs"],
         **settings,
     )
 
@@ -366,25 +355,18 @@ def _read_transformer(source: Source, prefix: str) -> dict[str, Any]:
     return content
 
 
-def _stored(transformer: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    for name in names:
-        stored = transformer.get(name)
-        if isinstance(stored, dict):
-            return {k: v for k, v in stored.items() if k not in _CALLERS_OWN}
-    return {}
-
-
 def _max_seq_length(
     source: Source,
     prefix: str,
     transformer: Mapping[str, Any],
     config: Mapping[str, Any],
     static: bool,
+    tokenizer_kwargs: Mapping[str, Any],
 ) -> int | None:
     stated = stated_size(transformer, str(source), "max_seq_length")
     if static:
         return _model2vec_length(source) if _is_model2vec(source) else None
-    own = _stored(transformer, "processor_kwargs", "tokenizer_args").get("model_max_length")
+    own = tokenizer_kwargs.get("model_max_length")
     if isinstance(own, int) and own > 0:
         stated = own  # what the model's author gives the tokenizer itself comes first
     limits = [stated] if stated is not None else []

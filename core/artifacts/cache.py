@@ -38,7 +38,7 @@ def export_folder(source: Checkpoint, backend: str, distribution: str, options: 
     """Where the export of a checkpoint by a backend's version with these options is kept."""
     document = json.dumps([_state(source), backend, distribution, repr(options)])
     digest = hashlib.sha256(document.encode()).hexdigest()[:16]
-    readable = (source.repo_id or Path(source.name).resolve().name).replace("/", "--")
+    readable = source.readable_name.replace("/", "--")
     return cache_directory() / "exports" / backend / f"{readable}-{digest}"
 
 

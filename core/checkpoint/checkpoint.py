@@ -7,7 +7,7 @@ same wherever the list came from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from core.architecture.architecture import Architecture
 from core.architecture.reading import read_architecture
 from core.files.files import Files, LocalFiles, OverlayFiles
+from core.files.held import changed
 from core.files.paths import sha256_of
 from core.files.source import Source
 
@@ -66,8 +67,17 @@ class Checkpoint(Source):
     def location(self) -> tuple[str, dict[str, Any]]:
         """What `resolve` takes to find the same files again, from any working directory."""
         directory = self.directory
-        name = self.name if directory is None else str(directory.absolute())
-        return name, dict(self.arguments)
+        return self.name if directory is None else str(directory), dict(self.arguments)
+
+    def used(self) -> dict[str, tuple[int, int]]:
+        """Size and time of every file of a directory that was read; empty for a repository."""
+        return self.files.used() if self.names else {}
+
+    def check_unchanged(self, used: Mapping[str, tuple[int, int]]) -> None:
+        """Raise `ModelError` unless these files are what they were, as `used` told."""
+        for name, stamp in used.items():
+            if not self.has(name) or self.files.stamp(name) != stamp:
+                raise changed((self.directory or Path(self.name)) / name, "the model")
 
     def overlay(self, front: Path) -> Checkpoint:
         """This checkpoint with the files of `front` before its own."""
@@ -79,10 +89,15 @@ class Checkpoint(Source):
             arguments=self.arguments,
         )
 
+    @property
+    def readable_name(self) -> str:
+        """The repository, or the name of the directory without those around it."""
+        return self.repo_id or (self.directory or Path(self.name).resolve()).name
+
     def identity(self, weights: Iterable[str] = ()) -> dict[str, Any]:
         """What a sidecar records of its source: name, commit, sha256 of the weight files."""
         return {
-            "name": self.repo_id or Path(self.name).resolve().name,
+            "name": self.readable_name,
             "commit": self.commit,
             "sha256": {name: sha256_of(self.path(name)) for name in weights},
         }
@@ -100,6 +115,6 @@ def source_identity(source: Checkpoint, names: Iterable[str] | None = None) -> A
     if source.commit is not None or not source.names:
         return [source.repo_id or source.name, source.commit]
     counting = source.names if names is None else names
-    stats = [(name, source.path(name).stat()) for name in counting]
-    where = str((source.directory or Path(source.name).expanduser()).resolve())
-    return [where, [(name, s.st_size, s.st_mtime_ns) for name, s in stats]]
+    where = str(source.directory or Path(source.name).expanduser().resolve())
+    # As they were when the checkpoint was opened: that is what was loaded.
+    return [where, [(name, *source.files.stamp(name)) for name in counting]]

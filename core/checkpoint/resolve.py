@@ -69,7 +69,10 @@ def resolve(
     recover(path)
     if path.is_dir():
         # Where its code lies in another repository, these tell how to get that.
-        arguments = {"cache_dir": cache_dir, "local_files_only": local_files_only or None}
+        arguments = {
+            "cache_dir": None if cache_dir is None else _absolute(cache_dir),
+            "local_files_only": local_files_only or None,
+        }
         return _open_directory(text, path, {n: v for n, v in arguments.items() if v is not None})
     if path.exists():
         raise ModelNotFound(f"{text!r} is a file. {_advice_for_file(path)}")
@@ -112,10 +115,15 @@ def _open_repository(
     commit = files.listing.commit
     arguments: dict[str, Any] = {"revision": commit, "local_files_only": local_files_only}
     if cache_dir is not None:
-        arguments["cache_dir"] = os.fspath(cache_dir)
+        arguments["cache_dir"] = _absolute(cache_dir)
     return Checkpoint(
         name, files, repo_id=files.repository.repo_id, commit=commit, arguments=arguments
     )
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    """The same place from any working directory."""
+    return str(Path(path).expanduser().absolute())
 
 
 def _advice_for_file(path: Path) -> str:

@@ -8,9 +8,12 @@ import tempfile
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from core.errors import ModelFormatError
+from core.files.held import Stamp, changed
 from core.files.paths import resolve_inside
 
 
@@ -33,23 +36,93 @@ class Files(ABC):
     def size(self, name: str) -> int | None:
         """Bytes of one of `names()`, without fetching it; None where nothing tells."""
 
+    def check_absent(self, name: str) -> None:  # noqa: B027 - most have nothing to check
+        """Raise `ModelFormatError` where a name that is not listed leads out of the directory."""
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        """Size and time of one of `names()`, as it was first seen."""
+        return Stamp.of(self.path(name)).content
+
+    def used(self) -> dict[str, tuple[int, int]]:
+        """`stamp` of every file that was asked for and may change; empty where none may."""
+        return {}
+
+    def forget(self, names: Iterable[str] | None) -> None:  # noqa: B027 - most never change
+        """Take these files as they are from now on, after they were written; None for all."""
+
 
 class LocalFiles(Files):
-    """The files of a directory."""
+    """The files of a directory, as they were when they were first listed.
+
+    Attributes:
+        root: Absolute and without links: it stays the same directory when the process changes its
+            working directory, or a link to it is turned to another.
+    """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root.resolve()
+        self._stamps: dict[str, Stamp] = {}
+        self._used: set[str] = set()
+        self._outside: set[str] = set()
 
     def names(self) -> tuple[str, ...]:
         found = []
-        for folder, directories, files in os.walk(self.root):
-            directories[:] = sorted(d for d in directories if not d.startswith("."))
-            relative = Path(folder).relative_to(self.root)
-            found += [(relative / name).as_posix() for name in files]
+        followed: set[Path] = set()
+        waiting = [_Folder(self.root, "", (self.root,), linked=False)]
+        while waiting:
+            folder = waiting.pop()
+            for entry in _entries(folder.path):
+                name = folder.prefix + entry.name
+                if not _is_directory(entry):
+                    found.append(name)
+                    with suppress(OSError):  # a link to nothing
+                        self._stamps.setdefault(name, Stamp.of(Path(entry.path)))
+                elif entry.name.startswith("."):
+                    continue
+                elif not entry.is_symlink():
+                    waiting.append(folder.inner(name, Path(entry.path), linked=folder.linked))
+                else:
+                    real = Path(entry.path).resolve()
+                    if not real.is_relative_to(self.root):
+                        self._outside.add(f"{name}/")
+                    # Links to links are followed once each: many of them could name no end of
+                    # paths.
+                    elif real not in folder.ancestors and not (folder.linked and real in followed):
+                        followed.add(real)
+                        waiting.append(folder.inner(name, real, linked=True))
         return tuple(sorted(found))
 
     def path(self, name: str) -> Path:
-        return resolve_inside(self.root, name)
+        path = resolve_inside(self.root, name)
+        self._used.add(name)
+        try:
+            now = Stamp.of(path)
+        except OSError:
+            now = None
+        known = self._stamps.get(name)
+        if known is None and now is not None:
+            self._stamps[name] = now
+        elif known is not None and (now is None or not now.is_same_as(known)):
+            raise changed(path, self.root)
+        return path
+
+    def check_absent(self, name: str) -> None:
+        if any(name.startswith(folder) for folder in self._outside):
+            resolve_inside(self.root, name)
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        if name not in self._stamps:
+            self.path(name)
+        self._used.add(name)
+        return self._stamps[name].content
+
+    def used(self) -> dict[str, tuple[int, int]]:
+        known = self._used & self._stamps.keys()
+        return {name: self._stamps[name].content for name in sorted(known)}
+
+    def forget(self, names: Iterable[str] | None) -> None:
+        for name in list(self._stamps) if names is None else names:
+            self._stamps.pop(name, None)
 
     def folder(self, names: Iterable[str]) -> Path:
         for name in names:
@@ -58,6 +131,34 @@ class LocalFiles(Files):
 
     def size(self, name: str) -> int | None:
         return self.path(name).stat().st_size
+
+
+class _Folder(NamedTuple):
+    """A folder to be listed: where it is, what its files' names begin with, and whether a link
+    led to it or to a folder around it."""
+
+    path: Path
+    prefix: str
+    ancestors: tuple[Path, ...]
+    linked: bool
+
+    def inner(self, name: str, path: Path, *, linked: bool) -> _Folder:
+        return _Folder(path, f"{name}/", (*self.ancestors, path), linked)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:  # what may not be listed is not there
+        return []
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 class OverlayFiles(Files):
@@ -94,6 +195,19 @@ class OverlayFiles(Files):
     def size(self, name: str) -> int | None:
         front = (self.front.root / name).exists()
         return self.front.size(name) if front else self.behind.size(name)
+
+    def check_absent(self, name: str) -> None:
+        self.behind.check_absent(name)
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        front = (self.front.root / name).exists()
+        return self.front.stamp(name) if front else self.behind.stamp(name)
+
+    def used(self) -> dict[str, tuple[int, int]]:
+        return self.behind.used()
+
+    def forget(self, names: Iterable[str] | None) -> None:
+        self.behind.forget(names)
 
 
 class NoFiles(Files):

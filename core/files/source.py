@@ -38,13 +38,25 @@ class Source:
         """Every file, relative, with forward slashes, sorted."""
         return self.files.names()
 
-    def list_again(self) -> None:
-        """Forget the listing, after a file was added to the directory."""
+    def list_again(self, written: Iterable[str] | None = ()) -> None:
+        """Forget the listing, after a file was added to the directory.
+
+        Args:
+            written: Files that are others now than before, which is right; None for all.
+        """
+        self.files.forget(written)
         self.__dict__.pop("names", None)
 
     def has(self, name: str) -> bool:
-        """Whether the file is listed."""
-        return name in self.names
+        """Whether the file is listed.
+
+        Raises:
+            ModelFormatError: It lies in a folder that is a link out of the directory.
+        """
+        if name in self.names:
+            return True
+        self.files.check_absent(name)
+        return False
 
     def path(self, name: str) -> Path:
         """A local path of the file, downloaded if need be.

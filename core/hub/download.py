@@ -183,7 +183,7 @@ def open_repository(
         repo_id=name if "/" in name else f"{DEFAULT_OWNER}/{name}",
         revision=revision or "main",
         token=token,
-        cache_dir=None if cache_dir is None else Path(cache_dir).expanduser(),
+        cache_dir=None if cache_dir is None else Path(cache_dir).expanduser().absolute(),
     )
     offline = offline_reason(local_files_only)
     if offline is not None:

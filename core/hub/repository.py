@@ -49,7 +49,7 @@ class Repository:
         from huggingface_hub import constants
 
         root = self.cache_dir or os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE
-        return Path(root).expanduser() / ("models--" + self.repo_id.replace("/", "--"))
+        return Path(root).expanduser().absolute() / ("models--" + self.repo_id.replace("/", "--"))
 
     @property
     def api(self) -> Any:

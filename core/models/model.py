@@ -87,6 +87,10 @@ class Reload(Protocol):
         """The same with other values for these fields of `options`."""
         ...
 
+    def of(self, source: Checkpoint) -> Reload:
+        """The same files as the checkpoint has them now."""
+        ...
+
     def __call__(self, state: Mapping[str, Any]) -> Any:
         """The model, with what was changed on it after loading."""
         ...
@@ -179,7 +183,7 @@ class Model:
                 "Only models from core.load can be pickled: pickling stores how to load it again."
             )
         _check_portable(self._reload.options.model_kwargs)
-        return self._reload
+        return self._reload.of(self.source)
 
     @property
     def trusts_remote_code(self) -> bool:

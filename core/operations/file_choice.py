@@ -7,13 +7,16 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
-from core.artifacts.artifact import SIDECAR_SUFFIX
+from core.artifacts.artifact import FULL_PRECISIONS, SIDECAR_SUFFIX
 from core.checkpoint.checkpoint import Checkpoint
-from core.errors import ArtifactNotFound
+from core.errors import ArtifactNotFound, CoreError, ModelError
 from core.files.paths import check_relative
+from core.files.source import Source
 from core.options import suggestion
 from core.plugin.capabilities import Capabilities
+from core.plugin.registry import registry
 
 logger = logging.getLogger("core")
 
@@ -36,6 +39,78 @@ def find_artifacts(names: Sequence[str], capabilities: Capabilities, path: str =
         )
     ]
     return [*defaults, *others]
+
+
+#: What in a file's name tells of fewer bits than float32; a sidecar tells better.
+_PRECISIONS = (
+    (re.compile(r"int4|uint4|nf4|fp4|bnb4|q4|w4"), "int4"),
+    (re.compile(r"int8|quant|q8|w8|fp8|f8e"), "int8"),
+    (re.compile(r"bf16|bfloat16"), "bf16"),
+    (re.compile(r"fp16|float16|f16|half|o4(?![0-9a-z])"), "fp16"),
+)
+
+
+def stated_precision(source: Source, name: str) -> str | None:
+    """The precision of a backend's file as its sidecar or its name tells it; None if neither do."""
+    stated = read_sidecar(source, name).get("precision")
+    if isinstance(stated, str):
+        return stated
+    file = name.rpartition("/")[2].lower()
+    return next((precision for pattern, precision in _PRECISIONS if pattern.search(file)), None)
+
+
+def read_sidecar(source: Source, name: str) -> dict[str, Any]:
+    """The record beside a file that an operation wrote; empty where there is none to be had."""
+    sidecar = name + SIDECAR_SUFFIX
+    if not source.has(sidecar):
+        return {}
+    try:
+        content: dict[str, Any] = source.read_json(sidecar)
+    except ModelError:  # another tool's file of that name, or one that cannot be downloaded now
+        return {}
+    return content if "backend" in content else {}
+
+
+def is_reduced(source: Source, name: str) -> bool:
+    """Whether a file is known to compute in fewer bits than float32."""
+    return stated_precision(source, name) not in (None, *FULL_PRECISIONS)
+
+
+def is_default(name: str, capabilities: Capabilities, path: str = "") -> bool:
+    """Whether a file has one of the names that a backend looks for. `path` is the transformer's."""
+    inner = name.removeprefix(f"{path}/") if path else name
+    return not {name, inner}.isdisjoint(capabilities.file_names)
+
+
+def preferred(source: Checkpoint, capabilities: Capabilities, found: list[str]) -> list[str]:
+    """What `find_artifacts` found, files of fewer bits last unless one has a default name."""
+    if found and is_default(found[0], capabilities, source.architecture.path):
+        return found
+    return sorted(found, key=lambda name: is_reduced(source, name))
+
+
+def is_last_resort(source: Checkpoint, capabilities: Capabilities, name: str) -> bool:
+    """Whether a file is loaded only where it is named, or where no other can be had.
+
+    Its bits are fewer than float32's, and its name is not the one the backend looks for.
+    """
+    by_name = is_default(name, capabilities, source.architecture.path)
+    return not by_name and is_reduced(source, name)
+
+
+def is_exportable(source: Checkpoint, capabilities: Capabilities) -> bool:
+    """Whether a float32 file can be made: the backend does so, and what it starts from is here."""
+    origin = capabilities.exports_from
+    if not capabilities.auto_export or origin is None or origin not in registry.names():
+        return False
+    try:
+        weights = registry.backend(origin).capabilities
+    except CoreError:
+        return False
+    path = source.architecture.path
+    return any(
+        is_default(name, weights, path) for name in find_artifacts(source.names, weights, path)
+    )
 
 
 def is_file_of(name: str, capabilities: Capabilities) -> bool:
@@ -76,6 +151,8 @@ def choose_artifact(
 ) -> str | None:
     """The file to load, or None when the checkpoint has none for this backend.
 
+    The first of the default names; else a file that is not known to have fewer bits than float32.
+
     Raises:
         ArtifactNotFound: `file_name` or `subfolder` was given and nothing there fits.
     """
@@ -91,22 +168,25 @@ def choose_artifact(
                 f"{source} has no file for the {backend} backend in {subfolder!r}. "
                 + _listing(backend, find_artifacts(source.names, capabilities, path))
             )
-    if len(found) > 1 and not _only_defaults(found, capabilities):
+    if not found:
+        for name in capabilities.file_names:  # a folder that is a link out is not just missing
+            source.has(source.architecture.file(name))
+            source.has(name)
+        return None
+    found = preferred(source, capabilities, found)
+    if is_default(found[0], capabilities, path):
+        return found[0]
+    if len(found) > 1 and not is_reduced(source, found[0]):
         logger.warning(
-            "%s holds several files for the %s backend: %s. Loading %s; pass file_name to choose.",
+            "%s holds several files for the %s backend and none of the name it looks for (%s): "
+            "%s. Loading %s; pass file_name to choose.",
             source,
             backend,
+            " or ".join(capabilities.file_names[:2]),
             ", ".join(found),
             found[0],
         )
-    return found[0] if found else None
-
-
-def _only_defaults(found: list[str], capabilities: Capabilities) -> bool:
-    """Whether nothing but formats of the same weights is there (safetensors beside .bin)."""
-    return capabilities.artifact_folder == "" and all(
-        name.rpartition("/")[2] in capabilities.file_names for name in found
-    )
+    return found[0]
 
 
 def _named(
@@ -118,8 +198,10 @@ def _named(
     subfolder: str | None,
 ) -> str:
     own = source.directory
-    if own is not None and Path(file_name).is_relative_to(own.resolve()):
-        file_name = Path(file_name).relative_to(own.resolve()).as_posix()
+    if own is not None and Path(file_name).is_absolute():
+        absolute = Path(file_name).parent.resolve() / Path(file_name).name
+        if absolute.is_relative_to(own):
+            file_name = absolute.relative_to(own).as_posix()
     check_relative(file_name, "file_name")
     name = file_name.replace("\\", "/").removeprefix("./")
     folders = [capabilities.artifact_folder, source.architecture.path, ""]

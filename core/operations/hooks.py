@@ -11,7 +11,7 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from core.errors import OptionError
 from core.models.embedding import EmbeddingModel, check_truncate_dim
 from core.models.truncation import check_truncation
 from core.operations.calls import BackendCalls
-from core.operations.loading import find_or_export
-from core.operations.opening import as_checkpoint, check_load, open_file
+from core.operations.loading import find_or_export, warn_of_precision
+from core.operations.opening import as_checkpoint, check_load, open_file, portable
 from core.operations.production import Production, produce
 from core.operations.results import check_embeddings, check_instance, check_token_embeddings
 from core.operations.saving import save_model
@@ -72,15 +72,23 @@ class Hooks(BackendCalls):
             ArtifactNotFound: The file asked for, or any this backend can load, is missing.
             OptionError: `model_kwargs` holds a name the backend does not know.
         """
-        options = LoadOptions() if options is None else options
-        checkpoint = as_checkpoint(self, source)
+        return self._load(as_checkpoint(self, source), options or LoadOptions(), exported=False)
+
+    def _load(
+        self, checkpoint: Checkpoint, options: LoadOptions, *, exported: bool
+    ) -> EmbeddingModel:
+        """`load`; with `exported` only what an export put into the cache counts."""
         check_load(self, options)
-        files, found = find_or_export(self, checkpoint, options, self.export)
+        files, found = find_or_export(self, checkpoint, options, self.export, look=not exported)
         model = open_file(self, files, found)
-        # What was exported to the cache is found there again.
-        again = found if files is checkpoint else dataclasses.replace(found, file_name=None)
         name, arguments = checkpoint.location
-        model.opened_by(self, found.file_name, Reload(self.name, name, arguments, again))
+        reload = Reload(self.name, name, arguments, portable(found), checkpoint.used(), exported)
+        if files is not checkpoint:  # what was exported to the cache is found there again
+            again = dataclasses.replace(reload.options, file_name=None, export=None)
+            reload = dataclasses.replace(reload, options=again, exported=True)
+        model.opened_by(self, found.file_name, reload)
+        if files is checkpoint:
+            warn_of_precision(checkpoint, options, found.file_name, model)
         return model
 
     def export(
@@ -244,23 +252,36 @@ class Reload:
         source: A directory's absolute path, or a repository's name.
         arguments: Of `resolve`, beside the name.
         options: As the `load` hook got them.
+        used: Files of a directory that were read, with size and time.
+        exported: Whether the backend's file was exported to the cache, and is to be found there.
     """
 
     backend: str
     source: str
     arguments: Mapping[str, Any]
     options: LoadOptions
+    used: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    exported: bool = False
 
     def changed(self, **options: Any) -> Reload:
         """The same with other values for these fields of `options`."""
         return dataclasses.replace(self, options=dataclasses.replace(self.options, **options))
 
+    def of(self, source: Checkpoint) -> Reload:
+        """The same files as the checkpoint has them: saving to its own directory rewrites them."""
+        now = source.used()
+        return dataclasses.replace(
+            self, used={n: now.get(n, stamp) for n, stamp in self.used.items()}
+        )
+
     def __call__(self, state: Mapping[str, Any]) -> EmbeddingModel:
         operations = hooks(self.backend)
-        source: Checkpoint | str = self.source
         if operations.capabilities.source == "checkpoint":
             source = resolve(self.source, **self.arguments)
-        model = operations.load(source, self.options)
+            source.check_unchanged(self.used)
+        else:
+            source = as_checkpoint(operations, self.source)
+        model = operations._load(source, self.options, exported=self.exported)
         model.restore(state)
         return model
 

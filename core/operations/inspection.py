@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from core.architecture.architecture import Architecture
 from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
 from core.architecture.reading import read_architecture
-from core.artifacts.artifact import DTYPE_PRECISIONS, SIDECAR_SUFFIX
+from core.artifacts.artifact import DTYPE_PRECISIONS
 from core.checkpoint.checkpoint import Checkpoint
-from core.errors import CoreError, ModelFormatError
+from core.errors import CoreError
 from core.files.weights import WEIGHT_FILES
-from core.operations.file_choice import companions, find_artifacts
+from core.operations.file_choice import (
+    companions,
+    find_artifacts,
+    is_exportable,
+    is_last_resort,
+    preferred,
+    read_sidecar,
+    stated_precision,
+)
 from core.plugin.capabilities import Capabilities
 from core.plugin.registry import registry
-
-#: Precision as file names tell it, for files without a sidecar.
-_PRECISIONS = (
-    (re.compile(r"_q?u?int8|_quantized"), "int8"),
-    (re.compile(r"_int4|_q4|_bnb4"), "int4"),
-    (re.compile(r"_fp16|_O4|_float16"), "fp16"),
-    (re.compile(r"_bf16"), "bf16"),
-)
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,14 @@ def list_artifacts(source: Checkpoint, architecture: Architecture) -> list[Found
             files = [n for n in map(architecture.file, WEIGHT_FILES) if source.has(n)][:1]
         else:
             files = find_artifacts(source.names, capabilities, architecture.path)
+            files = preferred(source, capabilities, files)
         for number, file in enumerate(files):
+            exported = is_last_resort(source, capabilities, file) and is_exportable(
+                source, capabilities
+            )
+            default = number == 0 and not exported
             found.append(
-                _inspect_file(source, architecture, name, file, capabilities, default=number == 0)
+                _inspect_file(source, architecture, name, file, capabilities, default=default)
             )
     return found
 
@@ -136,28 +140,17 @@ def _inspect_file(
     *,
     default: bool,
 ) -> FoundArtifact:
-    sidecar = _read_sidecar(source, file)
+    sidecar = read_sidecar(source, file)
     verification = sidecar.get("verification")
     return FoundArtifact(
         backend=backend,
         file=file,
         size=_size(source, file, sidecar, capabilities),
-        precision=sidecar.get("precision") or _precision(file, architecture),
+        precision=stated_precision(source, file) or _precision(file, architecture),
         default=default,
         operation=sidecar.get("operation"),
         verification=verification if isinstance(verification, dict) else None,
     )
-
-
-def _read_sidecar(source: Checkpoint, file: str) -> dict[str, Any]:
-    name = file + SIDECAR_SUFFIX
-    if not source.has(name):
-        return {}
-    try:
-        content: dict[str, Any] = source.read_json(name)
-    except ModelFormatError:
-        return {}  # another tool's file of that name
-    return content if "backend" in content else {}
 
 
 def _size(
@@ -172,10 +165,6 @@ def _size(
 
 
 def _precision(file: str, architecture: Architecture) -> str | None:
-    name = file.rpartition("/")[2]
-    for pattern, precision in _PRECISIONS:
-        if pattern.search(name):
-            return precision
     if "/" in file.removeprefix(architecture.file("")):
         return "fp32"  # an export's default
     stated = architecture.config.get("dtype") or architecture.config.get("torch_dtype")

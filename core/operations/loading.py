@@ -13,8 +13,16 @@ from core.artifacts.artifact import Artifact
 from core.artifacts.cache import export_folder, finished, locked, record_finished
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import ArtifactNotFound, CoreError, PluginError
+from core.models.embedding import EmbeddingModel
 from core.operations.calls import BackendCalls
-from core.operations.file_choice import find_artifacts
+from core.operations.file_choice import (
+    find_artifacts,
+    is_default,
+    is_exportable,
+    is_last_resort,
+    is_reduced,
+    stated_precision,
+)
 from core.operations.opening import find_file
 from core.options import ExportOptions, LoadOptions
 from core.plugin.registry import registry
@@ -28,9 +36,17 @@ _SHOWN_FILES = 12
 
 
 def find_or_export(
-    calls: BackendCalls, checkpoint: Checkpoint, options: LoadOptions, export: Export
+    calls: BackendCalls,
+    checkpoint: Checkpoint,
+    options: LoadOptions,
+    export: Export,
+    *,
+    look: bool = True,
 ) -> tuple[Checkpoint, LoadOptions]:
     """The files to open a model from, and options that name the one to load.
+
+    Args:
+        look: Whether a file of the checkpoint itself will do.
 
     Raises:
         ArtifactNotFound: There is none, and none can be made.
@@ -39,10 +55,40 @@ def find_or_export(
     no_file = checkpoint.names and checkpoint.architecture.is_static
     if capabilities.source == "name" or no_file or not capabilities.file_names:
         return checkpoint, options
-    name = find_file(calls, checkpoint, options)
+    name = find_file(calls, checkpoint, options) if look else None
     if name is None:
         checkpoint, name = _export_to_cache(calls, checkpoint, options, export)
+    elif options.file_name is None and is_last_resort(checkpoint, capabilities, name):
+        checkpoint, name = _export_or_warn(calls, checkpoint, options, export, name)
     return checkpoint, dataclasses.replace(options, file_name=name)
+
+
+def _export_or_warn(
+    calls: BackendCalls, checkpoint: Checkpoint, options: LoadOptions, export: Export, name: str
+) -> tuple[Checkpoint, str]:
+    """An export in the place of a file with fewer bits that nobody asked for, or else that file."""
+    why = "there is nothing to export it from"
+    if options.export is False:
+        why = "export=False"
+    elif options.subfolder is not None:
+        why = f"subfolder={options.subfolder!r} has no other"
+    elif is_exportable(checkpoint, calls.capabilities):
+        try:
+            return _export_to_cache(calls, checkpoint, options, export)
+        except CoreError as error:
+            why = f"the export failed: {error}"
+    logger.warning(
+        "%s has no float32 file for the %s backend, and none is made (%s): loading %s, which is "
+        "%s, so its embeddings differ from the model's own. If that is what you want, pass "
+        "file_name=%r.",
+        checkpoint,
+        calls.name,
+        why,
+        name,
+        stated_precision(checkpoint, name),
+        name,
+    )
+    return checkpoint, name
 
 
 def _export_to_cache(
@@ -81,7 +127,12 @@ def _export_to_cache(
         if not names:
             start = time.perf_counter()
             artifact = _exported(name, checkpoint, lambda: export(checkpoint, folder, how))
-            _tell(checkpoint, artifact, time.perf_counter() - start, forced=bool(options.export))
+            lacks = "has no file for"
+            if options.export:
+                lacks = "was to be exported for"
+            elif find_artifacts(checkpoint.names, capabilities, checkpoint.architecture.path):
+                lacks = "has no float32 file for"
+            _tell(checkpoint, lacks, artifact, time.perf_counter() - start)
             names = [artifact.file_name]
             record_finished(folder, names)
     return checkpoint.overlay(folder), names[0]
@@ -97,13 +148,13 @@ def _exported(name: str, checkpoint: Checkpoint, export: Callable[[], Artifact])
         ) from error
 
 
-def _tell(checkpoint: Checkpoint, artifact: Artifact, seconds: float, *, forced: bool) -> None:
+def _tell(checkpoint: Checkpoint, lacks: str, artifact: Artifact, seconds: float) -> None:
     """Say once that an export was made, and how to keep it."""
     logger.warning(
         "%s %s the %s backend: exported one in %.1f s to %s. To keep it with the model, save it: "
         "model.save(path).",
         checkpoint,
-        "was to be exported for" if forced else "has no file for",
+        lacks,
         artifact.backend,
         seconds,
         artifact.path,
@@ -125,3 +176,24 @@ def _elsewhere(checkpoint: Checkpoint, name: str) -> str:
 def _shorten(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_SHOWN_FILES]) + (", ..." if len(names) > _SHOWN_FILES else "")
     return shown or "nothing"
+
+
+def warn_of_precision(
+    checkpoint: Checkpoint, options: LoadOptions, name: str | None, model: EmbeddingModel
+) -> None:
+    """Say so where a file that nobody named, and no name gave away, turns out to be reduced."""
+    capabilities = model.hooks.capabilities
+    if name is None or options.file_name is not None or not checkpoint.has(name):
+        return
+    path = checkpoint.architecture.path
+    if is_default(name, capabilities, path) or is_reduced(checkpoint, name):
+        return
+    if model.dtype in ("int8", "int4", "float16", "bfloat16"):
+        logger.warning(
+            "%s: %s computes in %s, so its embeddings differ from the model's own. If that is what "
+            "you want, pass file_name=%r; export=True makes a float32 file.",
+            checkpoint,
+            name,
+            model.dtype,
+            name,
+        )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from pathlib import Path
+from typing import Any
 
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import named_only, resolve
@@ -70,3 +73,17 @@ def open_file(calls: BackendCalls, files: Checkpoint, options: LoadOptions) -> E
         "load", check_instance(EmbeddingModel), source=files, options=options
     )
     return model
+
+
+def portable(options: LoadOptions) -> LoadOptions:
+    """The options as they hold in any working directory: files they name by absolute paths."""
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, os.PathLike):
+            return Path(value).expanduser().absolute()
+        # What has no ending is the name of a device, a dtype, a provider.
+        named = isinstance(value, str) and Path(value).suffix and Path(value).is_file()
+        return str(Path(value).absolute()) if named else value
+
+    own = {name: absolute(value) for name, value in options.model_kwargs.items()}
+    return dataclasses.replace(options, model_kwargs=own)

@@ -88,9 +88,10 @@ def produce(
         stage = None
         if source.names and not _is_at(destination, source):
             stage = functools.partial(stage_configuration, source)
+        in_place = _is_at(destination, source)
         publish_artifact(artifact, destination, stage)
-    source.list_again()
-    return dataclasses.replace(artifact, root=destination)
+    source.list_again(_replaced(source, artifact) if in_place else ())
+    return dataclasses.replace(artifact, root=destination.absolute())
 
 
 def _written(calls: BackendCalls, production: Production, staging: Path) -> Artifact:
@@ -102,6 +103,13 @@ def _written(calls: BackendCalls, production: Production, staging: Path) -> Arti
     return dataclasses.replace(
         artifact, root=staging, backend=calls.name, operation=production.operation
     )
+
+
+def _replaced(source: Checkpoint, artifact: Artifact) -> list[str]:
+    """Files that publishing put in the place of others: a folder of its own appears as a whole."""
+    folder = artifact.file_name.rpartition("/")[0]
+    beside = [name for name in source.names if folder and name.startswith(f"{folder}/")]
+    return [*beside, *artifact.all_files, artifact.file_name + SIDECAR_SUFFIX]
 
 
 def _is_at(destination: Path, source: Checkpoint) -> bool:

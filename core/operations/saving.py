@@ -57,6 +57,8 @@ def save_model(
             stage_model(model, tree, target.name, options, write, existing=target)
             with locked_directory(target.parent):
                 put_in_place(tree, target)
+        if model.source.directory == target:  # copies of what was loaded
+            model.source.list_again(None)
         return directory
 
 

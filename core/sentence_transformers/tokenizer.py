@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.architecture.configuration import clean_configuration
 from core.errors import UnsupportedOperation
 from core.models.embedding import EmbeddingModel
 from core.tokenizer.settings import read_settings
@@ -30,10 +31,12 @@ def transformers_config(model: EmbeddingModel) -> Any:
     if architecture.is_static:
         return None
     transformers = _transformers("model.config")
-    folder = source.folder([architecture.file("config.json")]) / architecture.path
-    return transformers.AutoConfig.from_pretrained(
-        str(folder), local_files_only=True, trust_remote_code=False
-    )
+    name = architecture.file("config.json")
+    folder = source.folder([name]) / architecture.path
+    with clean_configuration(source, name, folder) as place:
+        return transformers.AutoConfig.from_pretrained(
+            str(place), local_files_only=True, trust_remote_code=False
+        )
 
 
 def _transformers(asked: str) -> Any:

@@ -11,7 +11,7 @@ import tokenizers.normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 
 from core.architecture.architecture import Architecture
-from core.architecture.module_files import positive_number
+from core.architecture.settings import positive_number
 from core.errors import ModelFormatError
 from core.files.source import Source
 from core.machine.cpus import limit_tokenizer_threads

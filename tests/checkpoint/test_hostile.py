@@ -76,9 +76,7 @@ def test_a_linked_folder_out_of_the_directory_is_refused(tiny: Path) -> None:
     place = outside(tiny)
     shutil.rmtree(tiny / "1_Pooling")
     (tiny / "1_Pooling").symlink_to(place)
-    with pytest.raises(
-        ModelFormatError, match=r"'1_Pooling', but 1_Pooling/config\.json is missing"
-    ):
+    with pytest.raises(ModelFormatError, match=r"outside the model's directory"):
         load(tiny)
 
 

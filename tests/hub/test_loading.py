@@ -83,6 +83,20 @@ def test_a_revision_is_a_branch_tag_commit_or_pull_request(
     assert np.array_equal(offline, embed(str(tiny)))
 
 
+def test_a_relative_cache_holds_from_any_working_directory(
+    published: LoopbackHub, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with core.load("acme/tiny", backend="torch", device="cpu", cache_dir="cache") as model:
+        copy = pickle.dumps(model)
+        monkeypatch.chdir("/")
+        published.fail(".", status=500)
+        model.save(tmp_path / "saved")
+    assert np.array_equal(embed(str(tmp_path / "saved")), embed(str(tiny)))
+    with pickle.loads(copy) as again:
+        assert np.array_equal(again.encode(TEXTS), embed(str(tiny)))
+
+
 def test_all_files_come_from_the_commit_resolved_first(hub: LoopbackHub, tiny: Path) -> None:
     store = hub.create("acme/tiny")
     first = store.add(folder_files(tiny))

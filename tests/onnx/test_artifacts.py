@@ -26,7 +26,7 @@ from core.architecture.batch import TokenBatch
 from core.engine.batching import pad
 from core.errors import OptionError, UnsupportedOperation
 from core.operations.verification import compare
-from onnx_backend.model_file import read_model_file
+from core.toolkit import read_onnx_file
 from tests.tiny_models import SPECS
 
 ARCHITECTURES = (
@@ -97,7 +97,7 @@ def test_levels_of_the_real_model_agree_at_every_length_and_batch(
 def test_all_attention_of_the_real_model_is_fused(model: EmbeddingModel, tmp_path: Path) -> None:
     artifact = model.optimize("O2", tmp_path)
     assert artifact.file_name == "onnx/model_O2.onnx"
-    operators = read_model_file(artifact.path, "O2").operators
+    operators = read_onnx_file(artifact.path, "O2").operators
     assert operators["Attention"] == 6
     assert operators["SkipLayerNormalization"] == 12
     assert operators["BiasGelu"] == 6
@@ -115,7 +115,7 @@ def test_levels_keep_the_embeddings(tiny: Path, level: str, least: float) -> Non
         result = artifact.load()
         made = batches(source, (1, 9, 100), 4)
         assert compare(embeddings(source, made), embeddings(result, made)).min_cosine >= least
-    operators = read_model_file(artifact.path, level).operators
+    operators = read_onnx_file(artifact.path, level).operators
     assert operators["Attention"] == (0 if level == "O1" else 2)
     assert operators["FastGelu"] == (2 if level == "O3" else 0)
 
@@ -129,7 +129,7 @@ def test_attention_heads_are_the_graphs_whatever_the_configuration_says(
     (tiny / "config.json").write_text(json.dumps(config))
     with core.load(tiny, backend="onnx", file_name="onnx/model.onnx") as model:
         artifact = model.optimize("O2")
-    assert read_model_file(artifact.path, "O2").operators["Attention"] == 2
+    assert read_onnx_file(artifact.path, "O2").operators["Attention"] == 2
     fused = [n for n in onnx.load(artifact.path).graph.node if n.op_type == "Attention"]
     assert {a.i for n in fused for a in n.attribute if a.name == "num_heads"} == {4}
     assert artifact.verification is not None
@@ -196,7 +196,7 @@ def test_presets_write_their_files(tiny: Path, preset: str, name: str) -> None:
     with core.load(tiny, backend="onnx", file_name="onnx/model.onnx") as model:
         artifact = model.quantize(preset)
     assert (artifact.file_name, artifact.precision) == (name, "int8")
-    file = read_model_file(artifact.path, name)
+    file = read_onnx_file(artifact.path, name)
     assert file.operators["MatMulInteger"] > 0
     assert file.dtype == "int8"
     weights = {w.data_type for w in onnx.load(artifact.path).graph.initializer if len(w.dims) == 2}
@@ -247,7 +247,7 @@ def test_static_quantisation_takes_texts_and_a_file(tiny: Path, tmp_path: Path) 
         assert first.config["texts"] == 40
         assert first.verification is not None
         assert first.verification.mean_cosine > 0.98
-    assert read_model_file(first.path, "static").operators["QuantizeLinear"] > 0
+    assert read_onnx_file(first.path, "static").operators["QuantizeLinear"] > 0
 
 
 def test_configuration_objects_of_optimum_are_read_by_their_attributes(tiny: Path) -> None:
@@ -264,7 +264,7 @@ def test_configuration_objects_of_optimum_are_read_by_their_attributes(tiny: Pat
     with core.load(tiny, backend="onnx", file_name="onnx/model.onnx") as model:
         optimized = model.optimize(optimisation)
         assert optimized.file_name == "onnx/model_optimized.onnx"
-        operators = read_model_file(optimized.path, "").operators
+        operators = read_onnx_file(optimized.path, "").operators
         assert operators["Attention"] == 0
         assert operators["FastGelu"] == 2
         quantized = model.quantize(quantisation)
@@ -302,7 +302,7 @@ def test_static_quantisation_says_nothing_and_finds_ranges(
     assert artifact.config["method"] == method
     # A fused graph's two feed-forward layers and attention outputs: ONNX Runtime's operators hide
     # the types of their results from calibration.
-    assert read_model_file(artifact.path, method).operators["QuantizeLinear"] >= 4
+    assert read_onnx_file(artifact.path, method).operators["QuantizeLinear"] >= 4
     assert artifact.verification is not None
     assert artifact.verification.mean_cosine > 0.98
     assert capfd.readouterr() == ("", "")
@@ -405,7 +405,7 @@ def test_files_too_large_for_one_message_go_through_every_operation(
             assert artifact.files == (artifact.file_name, f"{artifact.file_name}_data")
             assert artifact.verification is not None
             assert artifact.verification.min_cosine >= 0.999
-        operators = read_model_file(tiny / "O2/onnx/model_O2.onnx", "O2").operators
+        operators = read_onnx_file(tiny / "O2/onnx/model_O2.onnx", "O2").operators
         assert operators["Attention"] == 2
 
 

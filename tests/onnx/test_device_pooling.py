@@ -13,6 +13,7 @@ import core
 from core.architecture.batch import TokenBatch
 from core.architecture.modules import Pooling, run_modules
 from core.engine.batching import pad
+from core.toolkit import HeldFiles
 from onnx_backend.modules import pooling_graph
 from onnx_backend.session import OnnxRuntime, Sessions
 
@@ -67,6 +68,7 @@ def test_a_runtime_that_pools_on_its_device_gives_the_same_embeddings(tiny: Path
         plain = model.runtime
         model.runtime = OnnxRuntime(
             plain.architecture, plain.file, plain.path, plain.files, plain.provider,
-            Sessions(plain.path, "the same file", plain.provider, None), pool_on_device=True,
+            Sessions(HeldFiles([plain.path], "it"), "the same file", plain.provider, None),
+            pool_on_device=True,
         )  # fmt: skip
         np.testing.assert_allclose(model.encode(texts), expected, atol=1e-6)

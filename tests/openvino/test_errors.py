@@ -57,7 +57,7 @@ def test_xml_that_is_no_model(tiny: Path, content: str, capfd: Any) -> None:
 def test_onnx_file_that_is_no_model(tiny: Path, content: str, capfd: Any) -> None:
     (tiny / "onnx").mkdir()
     (tiny / "onnx/model.onnx").write_text(content)
-    with pytest.raises(core.ModelFormatError, match=r"onnx/model\.onnx is no ONNX model"):
+    with pytest.raises(core.ModelFormatError, match=r"onnx/model\.onnx is .*again"):
         load(tiny, file_name="onnx/model.onnx")
     assert capfd.readouterr().err == ""
 

@@ -71,8 +71,8 @@ def describe_graph(session: Any, name: str) -> Graph:
         raise ModelFormatError(
             f"{name} takes {', '.join(inputs)} and gives {', '.join(outputs)}: neither token "
             "embeddings [batch, tokens, hidden] nor sentence embeddings [batch, dimension] of "
-            "input_ids. Load the file of the encoder itself. If an output [batch, dimension] is the "
-            "sentence embedding, rename it to sentence_embedding."
+            "input_ids. Load the file of the encoder itself. If an output [batch, dimension] is "
+            "the sentence embedding, rename it to sentence_embedding."
         )
     return Graph(
         inputs,

@@ -11,6 +11,7 @@ from typing import Any
 from core import Artifact, EmbeddingModel, OptimizeOptions, QuantizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import (
+    QUANTIZED_OPERATORS,
     calibration_batches,
     check_names,
     choose_samples,
@@ -19,7 +20,6 @@ from core.toolkit import (
 )
 from onnx_backend.calibration import BatchReader
 from onnx_backend.files import plain_path, read_model, save_model, write_model
-from onnx_backend.model_file import QUANTIZED_OPERATORS
 from onnx_backend.optimize import optimize_model
 from onnx_backend.presets import DEFAULT_NAME, QUANTIZE_CONFIGS, better_preset, choose_preset
 from onnx_backend.quiet import quiet_calibration, quiet_tools

@@ -21,18 +21,21 @@ from core import (
 )
 from core.errors import BackendLoadError, ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
+    HeldFiles,
     Module,
+    OnnxFile,
     as_numpy,
     available_cpus,
     check_inputs,
     check_token_width,
     check_tokens_shape,
+    external_files,
     modules_after,
+    read_onnx_file,
     run_modules,
 )
 from onnx_backend.device import CPU, Provider, choose_provider, import_runtime
 from onnx_backend.graph import Graph, describe_graph
-from onnx_backend.model_file import ModelFile, external_files, read_model_file
 from onnx_backend.modules import DevicePooler
 
 logger = logging.getLogger("core")
@@ -62,7 +65,7 @@ class OnnxRuntime(Runtime):
     def __init__(
         self,
         architecture: Architecture,
-        file: ModelFile,
+        file: OnnxFile,
         path: Path,
         files: tuple[str, ...],
         provider: Provider,
@@ -117,11 +120,13 @@ class OnnxRuntime(Runtime):
         name = options.file_name
         assert name is not None
         path = source.path(name)
-        file = read_model_file(path, f"{source}: {name}")
+        file = read_onnx_file(path, f"{source}: {name}")
         files = (name, *external_files(source, name, file.external))
         if file.external:
             path = source.folder(files) / name
-        sessions = Sessions(path, f"{source}: {name}", provider, kwargs.get("session_options"))
+        held = HeldFiles([path, *(source.path(n) for n in files[1:])], str(source))
+        source.path(name)  # still what was looked through
+        sessions = Sessions(held, f"{source}: {name}", provider, kwargs.get("session_options"))
         return cls(architecture, file, path, files, sessions.provider, sessions)
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
@@ -152,6 +157,10 @@ class OnnxRuntime(Runtime):
 
     def preferred_workers(self, batches: int) -> int:
         return min(self._sessions.preferred_workers, batches)
+
+    def check_file(self) -> None:
+        """Raise `ModelError` unless `path` and its external data are what was loaded."""
+        self._sessions.held.check_in_place()
 
     def close(self) -> None:
         self._sessions.close()
@@ -191,10 +200,7 @@ def onnx_file(model: EmbeddingModel, operation: str) -> OnnxRuntime:
             f"{model!r} has no ONNX file to {operation}: static embeddings are a table, looked up "
             "as they are."
         )
-    if not runtime.path.is_file():
-        raise ModelFormatError(
-            f"{runtime.path} is gone since the model was loaded. Restore it or load again."
-        )
+    runtime.check_file()
     return runtime
 
 
@@ -202,13 +208,16 @@ class Sessions:
     """The sessions of one ONNX file on one provider. Thread-safe.
 
     Attributes:
+        held: The file and its external data.
         provider: As asked for, or the CPU where the GPU nobody insisted on does not work.
         cpus: How many batches may run at once.
         preferred_workers: How many should.
     """
 
-    def __init__(self, path: Path, shown: str, provider: Provider, session_options: Any) -> None:
-        self._path, self._shown = path, shown
+    def __init__(
+        self, held: HeldFiles, shown: str, provider: Provider, session_options: Any
+    ) -> None:
+        self.held, self._shown = held, shown
         self._given = session_options
         self._lock = threading.Lock()
         self._open: dict[int, Any] = {}
@@ -236,7 +245,7 @@ class Sessions:
                     raise UnsupportedOperation(f"{self._shown} is closed. Load it again.")
                 session = self._open.get(key)
                 if session is None:
-                    session = self._open[key] = self._session(str(self._path), key)
+                    session = self._open[key] = self._file_session(key)
         return session
 
     def open_bytes(self, model: bytes) -> Any:
@@ -248,6 +257,7 @@ class Sessions:
         with self._lock:
             self._closed = True
             self._open.clear()
+            self.held.close()
 
     def _key(self, workers: int) -> int:
         """Threads inside an operator; one session serves all where they do not matter."""
@@ -261,7 +271,7 @@ class Sessions:
     def _first_session(self) -> Any:
         asked = self.provider
         try:
-            session = self._session(str(self._path), self._key(1))
+            session = self._file_session(self._key(1))
         except BackendLoadError as error:
             if asked.required:
                 raise
@@ -280,7 +290,12 @@ class Sessions:
             raise BackendLoadError(wanted)
         logger.warning("%s Using the CPU; pass device='cpu' to choose it.", wanted)
         self.provider = Provider(CPU)
-        return self._session(str(self._path), self._key(1))
+        return self._file_session(self._key(1))
+
+    def _file_session(self, threads: int) -> Any:
+        """A session of the file as it was when the model was loaded."""
+        with self.held.opened() as path:
+            return self._session(str(path), threads)
 
     def _session(self, model: str | bytes, threads: int) -> Any:
         onnxruntime = import_runtime()

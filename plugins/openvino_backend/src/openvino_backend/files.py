@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from core import Checkpoint
 from core.errors import ArtifactNotFound, ModelFormatError
+from core.toolkit import HeldFiles, external_files, plain_folder, read_onnx_file
 from openvino_backend.imports import openvino
 
 #: OpenVINO's reader of each kind of file, and what the kind is called.
@@ -20,13 +24,17 @@ def graph_files(source: Checkpoint, file_name: str) -> list[str]:
 
     Raises:
         ArtifactNotFound: An .xml without its .bin.
+        ModelFormatError: Neither kind of file, or external data that is missing or lies outside.
     """
+    if not file_name.endswith(tuple(_READERS)):
+        raise ModelFormatError(
+            f"OpenVINO reads .xml and .onnx files, not {file_name!r}. Name one of those with "
+            "file_name."
+        )
     if file_name.endswith(".onnx"):
-        # External data lies beside the file and is named after it by every known exporter.
-        beside = [
-            n for n in source.names if n.startswith((f"{file_name}_data", f"{file_name}.data"))
-        ]
-        return [file_name, *beside]
+        # OpenVINO opens whatever the file names, and takes some names for addresses in memory.
+        found = read_onnx_file(source.path(file_name), f"{source}: {file_name}")
+        return [file_name, *external_files(source, file_name, found.external)]
     weights = weights_name(file_name)
     if not source.has(weights):
         raise ArtifactNotFound(
@@ -41,28 +49,47 @@ def weights_name(file_name: str) -> str:
     return str(PurePosixPath(file_name).with_suffix(".bin"))
 
 
-def read_graph(runtime: openvino.Core, source: Checkpoint, file_name: str) -> openvino.Model:
+class ReadGraph(NamedTuple):
+    """A graph, the files it was read from, and the same held open."""
+
+    model: openvino.Model
+    files: tuple[str, ...]
+    held: HeldFiles
+
+
+def read_graph(runtime: openvino.Core, source: Checkpoint, file_name: str) -> ReadGraph:
     """Read a graph from its files; weights are mapped into memory, not copied.
 
     Raises:
         ModelFormatError: The file is not a model, or a damaged one.
     """
-    if not file_name.endswith(tuple(_READERS)):
-        raise ModelFormatError(
-            f"OpenVINO reads .xml and .onnx files, not {file_name!r}. Name one of those with "
-            "file_name."
-        )
-    path = source.folder(graph_files(source, file_name)) / file_name
-    _check_kind(source, path, file_name)
-    try:
-        return runtime.read_model(path)
-    except RuntimeError as error:
-        _check_weights(source, path, file_name)
-        raise ModelFormatError(
-            f"{source}: OpenVINO cannot read {file_name} as a model ({reason(error)}). It is no "
-            "model, damaged, or from a newer OpenVINO. Restore or download it again with its "
-            "weights, or export it anew with core.export(..., backend='openvino')."
-        ) from error
+    names = graph_files(source, file_name)
+    held = HeldFiles([source.path(name) for name in names], str(source))
+    with _folder(source, names) as folder:
+        path = folder / file_name
+        _check_kind(source, path, file_name)
+        try:
+            if path.suffix == ".xml":
+                graph = runtime.read_model(path, folder / names[1])
+            else:
+                graph = runtime.read_model(path)
+        except RuntimeError as error:
+            _check_weights(source, path, file_name)
+            raise ModelFormatError(
+                f"{source}: OpenVINO cannot read {file_name} as a model ({reason(error)}). It is "
+                "no model, damaged, or from a newer OpenVINO. Restore or download it again with "
+                "its weights, or export it anew with core.export(..., backend='openvino')."
+            ) from error
+    held.check_in_place()
+    return ReadGraph(graph, tuple(names), held)
+
+
+def _folder(source: Checkpoint, names: Sequence[str]) -> AbstractContextManager[Path]:
+    # Its reader of ONNX files refuses external data that is a link, as everything in the Hub's
+    # cache is.
+    if names[0].endswith(".onnx") and len(names) > 1:
+        return plain_folder(source, names)
+    return nullcontext(source.folder(names))
 
 
 def _check_kind(source: Checkpoint, path: Path, file_name: str) -> None:

@@ -28,7 +28,7 @@ def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions
         )
     check_names(options.backend_kwargs, (), f"optimize {level!r} of the openvino backend")
     assert model.file_name is not None
-    graph = read_graph(openvino.Core(), model.source, model.file_name)
+    graph = read_graph(openvino.Core(), model.source, model.file_name).model
     stored = graph_precision(graph)
     if level == "fused":
         graph = _fused(graph, model)

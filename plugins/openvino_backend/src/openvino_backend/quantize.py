@@ -80,7 +80,7 @@ def _warn_of_slow_int8() -> None:
 
 def _source_graph(model: EmbeddingModel) -> Any:
     assert model.file_name is not None
-    graph = read_graph(openvino.Core(), model.source, model.file_name)
+    graph = read_graph(openvino.Core(), model.source, model.file_name).model
     stored = graph_precision(graph)
     if quantizes_activations(graph) or stored in ("int8", "int4"):
         raise UnsupportedOperation(

@@ -30,7 +30,7 @@ from openvino_backend.device import (
     read_ov_config,
     with_precision,
 )
-from openvino_backend.files import graph_files, read_graph, reason
+from openvino_backend.files import ReadGraph, read_graph, reason
 from openvino_backend.graph import (
     input_names,
     only,
@@ -71,16 +71,14 @@ class OpenVINORuntime(Runtime):
     def __init__(
         self,
         architecture: Architecture,
-        graph: openvino.Model,
+        read: ReadGraph,
         runtime: openvino.Core,
         device: str,
         config: Mapping[str, Any],
-        *,
-        files: tuple[str, ...],
     ) -> None:
         super().__init__(architecture)
-        self.files = files
-        file_name = self.file_name = files[0]
+        graph, self.files, self._held = read
+        file_name = self.file_name = self.files[0]
         self._config = dict(config)
         self.settings = with_precision(runtime, device, config)
         self.input_names = input_names(graph, file_name)
@@ -121,13 +119,13 @@ class OpenVINORuntime(Runtime):
         device = choose_device(runtime, options.device)
         if is_virtual(device):  # which ignores names it does not know
             check_properties(runtime, device, config)
-        graph = read_graph(runtime, source, options.file_name)
-        files = tuple(graph_files(source, options.file_name))
-        return cls(architecture, graph, runtime, device, config, files=files)
+        read = read_graph(runtime, source, options.file_name)
+        return cls(architecture, read, runtime, device, config)
 
     @property
     def graph(self) -> openvino.Model:
         """As it was read from the file."""
+        self._held.check()
         return self._opened().whole
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
@@ -164,6 +162,7 @@ class OpenVINORuntime(Runtime):
         with self._lock:
             self._compiled.clear()
             self._graphs = None
+            self._held.close()
 
     def _opened(self) -> Graphs:
         """The graphs; another thread may have closed the model."""
@@ -203,6 +202,7 @@ class OpenVINORuntime(Runtime):
     def _compile(self, kind: str, mode: str) -> Compiled:
         settings = {**self._schedule(mode), **self.settings}
         graphs = self._opened()
+        self._held.check()  # the weights are mapped: what is written over them is compiled
         graph = graphs.sentences if kind == "sentences" else graphs.tokens
         try:
             compiled = compile_bounded(self._runtime, graph, self._target, settings)

@@ -8,8 +8,7 @@ recipe (`torch/model_compile.json`) that names weights and what to do with them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 import torch
 
 from core import Architecture, Checkpoint, LoadOptions
-from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
+from core.errors import ModelFormatError, OptionError
 from core.toolkit import check_safetensors, quiet_transformers
 from torch_backend.compiled import is_recipe, read_recipe
+from torch_backend.configuration import code_source, explained, own_code, read_config
 from torch_backend.files import (
     DEFAULT_NAMES,
     QUANTIZATION,
@@ -30,29 +30,12 @@ from torch_backend.files import (
 )
 from torch_backend.kernels.int8 import open_quantized
 
-#: What a model's own files may ask for; a caller may name any that transformers knows.
-ATTENTION_IMPLEMENTATIONS = (
-    "eager",
-    "sdpa",
-    "flash_attention_2",
-    "flash_attention_3",
-    "flex_attention",
-)
 #: Encoder-decoder architectures of which only the encoder embeds.
 _ENCODERS = {
     "t5": "T5EncoderModel",
     "mt5": "MT5EncoderModel",
     "umt5": "UMT5EncoderModel",
     "longt5": "LongT5EncoderModel",
-}
-# A configuration may ask for another form of what is returned, and for more of it than embedding
-# takes: memory, a slower attention, or an error where the architecture has no cache of that kind.
-_RETURNED = {
-    "return_dict": True,
-    "torchscript": False,
-    "output_hidden_states": False,
-    "output_attentions": False,
-    "use_cache": False,
 }
 
 
@@ -102,7 +85,7 @@ def open_transformer(
             opened, files=(file_name, *opened.files), compile_options=recipe.compile_options
         )
     folder = _gather(source, architecture, file_name, options.trust_remote_code)
-    config = _read_config(source, folder, options, architecture)
+    config = read_config(source, folder, file_name, options, architecture)
     files = tuple(weight_files(source, file_name))
     metadata = read_metadata(source.path(file_name)) if file_name.endswith(".safetensors") else {}
     if QUANTIZATION in metadata:
@@ -110,31 +93,57 @@ def open_transformer(
             raise OptionError(
                 f"{file_name} holds int8 weights; dtype={dtype} cannot be applied to it."
             )
-        with quiet_transformers(), _explained(source, file_name, options.trust_remote_code):
+        with quiet_transformers(), explained(source, file_name, options.trust_remote_code):
             empty = _model_from_config(config, options.trust_remote_code)
         return OpenedTransformer(open_quantized(source, file_name, empty), files, dtype="int8")
     is_default = file_name.rpartition("/")[2] in DEFAULT_NAMES
     if dtype is None:
         if not is_default:  # a variant was written for its dtype, whatever config.json says
-            dtype = stored_dtype(source.path(file_name))
+            whole = file_name.endswith(".safetensors")
+            dtype = stored_dtype(source.path(file_name)) if whole else "auto"
         else:
             dtype = torch.float32 if on_cpu else "auto"
     arguments: dict[str, Any] = {
         "config": config,
         "trust_remote_code": options.trust_remote_code,
-        **_code_source(source, options.trust_remote_code),
+        **code_source(source, options.trust_remote_code),
         _dtype_keyword(): dtype,
     }
     if kwargs.get("attn_implementation") is not None:
         arguments["attn_implementation"] = kwargs["attn_implementation"]
-    if is_default:
+    trusted = options.trust_remote_code and own_code(source)
+    if is_default and (trusted or _is_found_by_transformers(source, architecture, file_name)):
         return OpenedTransformer(_from_pretrained(source, file_name, folder, arguments), files)
-    with tempfile.TemporaryDirectory(prefix="core-torch-") as links:
-        # transformers only loads weights under their default name.
-        Path(links, "config.json").symlink_to((folder / "config.json").resolve())
-        Path(links, "model.safetensors").symlink_to(source.path(file_name).resolve())
-        module = _from_pretrained(source, file_name, Path(links), arguments)
+    with tempfile.TemporaryDirectory(prefix="core-torch-") as place:
+        # transformers decides by itself which weights of a folder it loads: here are no others,
+        # and they have the name it looks for.
+        _link(source, files, Path(place))
+        module = _from_pretrained(source, file_name, Path(place), arguments)
         return OpenedTransformer(module, files)
+
+
+def _is_found_by_transformers(
+    source: Checkpoint, architecture: Architecture, file_name: str
+) -> bool:
+    """Whether it takes just this file of the transformer's folder, told which of the formats."""
+    folder, _, name = file_name.rpartition("/")
+    alone = name.removesuffix(".index.json")  # what comes before an index
+    others = {alone, "adapter_config.json"} - {name}  # with peft it follows the latter anywhere
+    return folder == architecture.path and not any(
+        source.has(architecture.file(other)) for other in others
+    )
+
+
+def _link(source: Checkpoint, files: Sequence[str], place: Path) -> None:
+    """Links to a file of weights, under its default name, and to its shards."""
+    first, *shards = files
+    folder = first.rpartition("/")[0]
+    kind = 0 if ".safetensors" in first else 2
+    name = DEFAULT_NAMES[kind + first.endswith(".index.json")]
+    for file in (first, *shards):
+        link = place / (name if file == first else file.removeprefix(f"{folder}/"))
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(source.path(file).resolve())
 
 
 def _gather(
@@ -154,72 +163,12 @@ def _gather(
     return folder / architecture.path
 
 
-def _read_config(
-    source: Checkpoint, folder: Path, options: LoadOptions, architecture: Architecture
-) -> Any:
-    from transformers import AutoConfig
-
-    overrides = {**architecture.config_kwargs, **options.config_kwargs}
-    trusted = options.trust_remote_code
-    with quiet_transformers(), _explained(source, "config.json", trusted):
-        config = AutoConfig.from_pretrained(
-            str(folder), trust_remote_code=trusted, **_code_source(source, trusted), **overrides
-        )
-        _return_plainly(config)
-    if options.model_kwargs.get("attn_implementation") is None and not trusted:
-        stored = architecture.model_kwargs.get("attn_implementation")
-        for name in (stored, config._attn_implementation):
-            _refuse_kernels(source, name)
-    return config
-
-
-def _return_plainly(config: Any) -> None:
-    """Have the model return its last hidden state in the usual object, and nothing else."""
-    parts = [getattr(config, name, None) for name in getattr(config, "sub_configs", None) or ()]
-    for part in (config, *(part for part in parts if part is not None)):
-        for name, value in _RETURNED.items():
-            if getattr(part, name, value) != value:
-                setattr(part, name, value)
-
-
-def own_code(source: Checkpoint) -> list[str]:
-    """What config.json names as the model's own code: `file.Class`, or `repository--file.Class`."""
-    named = source.architecture.config.get("auto_map")
-    return sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
-
-
-def _code_source(source: Checkpoint, trusted: bool) -> dict[str, Any]:
-    """How transformers may look for files: the folder alone, or also another repository's code."""
-    if not trusted or not any("--" in name for name in own_code(source)):
-        return {"local_files_only": True}
-    asked = source.arguments
-    return {
-        "local_files_only": bool(asked.get("local_files_only", False)),
-        "cache_dir": asked.get("cache_dir"),
-    }
-
-
-def _refuse_kernels(source: Checkpoint, name: Any) -> None:
-    """Any other name is a repository that transformers would fetch native code from."""
-    if name is not None and name not in ATTENTION_IMPLEMENTATIONS:
-        mend = "Choose one yourself: model_kwargs={'attn_implementation': 'sdpa'}."
-        if own_code(source):
-            mend = (
-                "It belongs to the model's own code, which config.json names: read that and pass "
-                "trust_remote_code=True."
-            )
-        raise UnsupportedOperation(
-            f"{source} asks for the attention implementation {name!r}, which is not one of "
-            f"transformers' own. {mend}"
-        )
-
-
 def _from_pretrained(
     source: Checkpoint, file_name: str, folder: Path, arguments: dict[str, Any]
 ) -> torch.nn.Module:
     model_class = _model_class(arguments["config"])
     trusted = bool(arguments["trust_remote_code"])
-    with quiet_transformers(), _explained(source, file_name, trusted):
+    with quiet_transformers(), explained(source, file_name, trusted):
         model, info = model_class.from_pretrained(
             str(folder),
             use_safetensors=".safetensors" in file_name,
@@ -245,38 +194,6 @@ def _model_from_config(config: Any, trust_remote_code: bool) -> torch.nn.Module:
         built = model_class(config)
     module: torch.nn.Module = built
     return module
-
-
-@contextmanager
-def _explained(source: Checkpoint, file_name: str, trusted: bool) -> Iterator[None]:
-    """Turn what transformers raises into errors that name the model and the mend."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, CoreError) and (trusted or not own_code(source)):
-            raise
-        text = str(error).strip().split("\n")[0].split(" For details look at")[0]
-        code = own_code(source)
-        hint = ""
-        if code and not trusted:
-            hint = (
-                f" config.json names model code of its own ({', '.join(code)}): if the model needs "
-                "it, read it and pass trust_remote_code=True."
-            )
-        elif any("--" in name for name in code):
-            hint = f" Its code is in another repository ({', '.join(code)}): is that reachable?"
-        if "trust_remote_code" in str(error) and not trusted:
-            raise UnsupportedOperation(
-                f"{source} brings its own model code, which only runs with trust_remote_code=True. "
-                "Read the code in its repository before you allow it."
-            ) from error
-        if "attn_implementation" in str(error) or "scaled_dot_product" in str(error):
-            raise OptionError(f"{source}: {text}") from error
-        if isinstance(error, CoreError):
-            raise ModelFormatError(f"{error}{hint}") from error
-        raise ModelFormatError(
-            f"{source}: PyTorch cannot load {file_name}: {text}{hint}"
-        ) from error
 
 
 def _dtype_keyword() -> str:

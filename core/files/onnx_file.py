@@ -1,6 +1,6 @@
 """What an ONNX file holds, read without the `onnx` package and without its weights.
 
-Loading must stay light, and an untrusted file must be looked at before ONNX Runtime opens it: where
+Loading must stay light, and an untrusted file must be looked at before a runtime opens it: where
 its external data lies, and whether it is whole. The file is a protocol buffer message; every field
 that is not needed is stepped over by its length, so a large file costs no more than a small one.
 Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; the wire format
@@ -10,14 +10,15 @@ is described at https://protobuf.dev/programming-guides/encoding.
 from __future__ import annotations
 
 import mmap
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import Checkpoint
 from core.errors import ModelFormatError
-from core.toolkit import check_relative
+from core.files.paths import check_relative
+from core.files.source import Source
 
 #: TensorProto.DataType of the types that tell a graph's precision.
 FLOAT, FLOAT16, DOUBLE, BFLOAT16 = 1, 10, 11, 16
@@ -25,6 +26,8 @@ _WEIGHT_ELEMENTS = 256  # smaller tensors are constants of the graph, not weight
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 32
+#: What external data may be called. "*/_ORT_MEM_ADDR_/*" names memory of this very process.
+_LOCATION = re.compile(r"(?!.*_ORT_MEM)[^*?<>|\\\x00-\x1f]+", re.IGNORECASE)
 _LFS_POINTER = b"version https://git-lfs"
 
 #: Operators that only quantised graphs have.
@@ -50,7 +53,7 @@ _ID_TABLES = {
 
 
 @dataclass(frozen=True)
-class ModelFile:
+class OnnxFile:
     """A summary of an ONNX file.
 
     Attributes:
@@ -81,7 +84,7 @@ class ModelFile:
         return {FLOAT16: "float16", BFLOAT16: "bfloat16", DOUBLE: "float64"}.get(largest, "float32")
 
 
-def read_model_file(path: Path, shown: str) -> ModelFile:
+def read_onnx_file(path: Path, shown: str) -> OnnxFile:
     """Look through an ONNX file; `shown` names it in messages.
 
     Raises:
@@ -102,7 +105,7 @@ def read_model_file(path: Path, shown: str) -> ModelFile:
             "another kind of file: download, copy or export it again."
         ) from error
     external = tuple(sorted(scan.external))
-    return ModelFile(scan.operators, scan.weights, external, scan.vocabulary())
+    return OnnxFile(scan.operators, scan.weights, external, scan.vocabulary())
 
 
 def check_fetched(path: Path, shown: str) -> None:
@@ -122,16 +125,23 @@ def check_fetched(path: Path, shown: str) -> None:
         )
 
 
-def external_files(source: Checkpoint, file_name: str, external: tuple[str, ...]) -> list[str]:
+def external_files(source: Source, file_name: str, external: tuple[str, ...]) -> list[str]:
     """Names in the checkpoint of a file's external data.
 
     Raises:
-        ModelFormatError: One is missing, not fetched, or outside the folder of the ONNX file.
+        ModelFormatError: One is missing, not fetched, outside the folder of the ONNX file, or no
+            file at all.
     """
     folder = file_name.rpartition("/")[0]
     names = []
     for location in external:
         check_relative(location, f"external data of {file_name}")
+        if not _LOCATION.fullmatch(location):
+            raise ModelFormatError(
+                f"{source}: {file_name} keeps its weights in {location!r}, which is not the plain "
+                "name of a file: runtimes take such names for addresses in memory. Do not use this "
+                "model unless you trust where it is from; its author can export it again."
+            )
         name = f"{folder}/{location}" if folder else location
         name = name.replace("/./", "/").removeprefix("./")
         if not source.has(name):
@@ -149,7 +159,7 @@ class _Malformed(Exception):  # noqa: N818 - a reason on its way to a message
 
 
 class _Scan:
-    """Collects from a ModelProto what `ModelFile` holds."""
+    """Collects from a ModelProto what `OnnxFile` holds."""
 
     def __init__(self) -> None:
         self.operators: Counter[str] = Counter()
@@ -198,6 +208,8 @@ class _Scan:
         for number, value in _fields(data):
             if number == 7 and isinstance(value, memoryview):
                 self.node(value, 0)
+            elif number == 11 and isinstance(value, memoryview):  # values by default
+                self.attribute(value, 0)
 
     def node(self, data: memoryview, depth: int) -> None:
         inputs, outputs, operator = list[str](), list[str](), ""

@@ -1,0 +1,39 @@
+"""config.json for transformers: without what would send it to other files."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core.files.source import Source
+
+#: Settings by which transformers reads other files than those it is given.
+LEADING_ELSEWHERE = (
+    "transformers_weights",
+    "configuration_files",
+    "gguf_file",
+    "backbone",
+    "use_pretrained_backbone",
+    "use_timm_backbone",
+)
+
+
+@contextmanager
+def clean_configuration(source: Source, name: str, folder: Path) -> Iterator[Path]:
+    """A folder with a config.json that names no other files.
+
+    Args:
+        name: Of the checkpoint's config.json.
+        folder: Where it lies; the result where nothing needs to be left out.
+    """
+    content = source.read_json(name)
+    kept = {key: value for key, value in content.items() if key not in LEADING_ELSEWHERE}
+    if len(kept) == len(content):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="core-config-") as place:
+        Path(place, "config.json").write_text(json.dumps(kept), encoding="utf-8")
+        yield Path(place)

@@ -1,0 +1,200 @@
+"""config.json as transformers gets it: without what would send it to other files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from core import Architecture, Checkpoint, LoadOptions
+from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
+from core.toolkit import LEADING_ELSEWHERE, clean_configuration, quiet_transformers
+
+logger = logging.getLogger("core")
+
+#: What a model's own files may ask for; a caller may name any that transformers knows.
+ATTENTION_IMPLEMENTATIONS = (
+    "eager",
+    "sdpa",
+    "flash_attention_2",
+    "flash_attention_3",
+    "flex_attention",
+)
+
+# A configuration may ask for another form of what is returned, and for more of it than embedding
+# takes: memory, a slower attention, or an error where the architecture has no cache of that kind.
+_RETURNED = {
+    "return_dict": True,
+    "torchscript": False,
+    "output_hidden_states": False,
+    "output_attentions": False,
+    "use_cache": False,
+}
+
+
+def read_config(
+    source: Checkpoint,
+    folder: Path,
+    file_name: str,
+    options: LoadOptions,
+    architecture: Architecture,
+) -> Any:
+    """transformers' configuration object, which names no file.
+
+    Args:
+        folder: Where config.json is.
+        file_name: The weights that will be loaded.
+    """
+    trusted = options.trust_remote_code
+    arguments: dict[str, Any] = {
+        "trust_remote_code": trusted,
+        **code_source(source, trusted),
+        **options.config_kwargs,
+    }
+    stored = {k: v for k, v in architecture.config_kwargs.items() if k not in arguments}
+    with (
+        quiet_transformers(),
+        explained(source, "config.json", trusted),
+        _clean(source, folder, trusted) as clean,
+    ):
+        config = _from_pretrained(clean, arguments)
+        known = {name: value for name, value in stored.items() if _is_setting(config, name)}
+        if known:
+            config = _from_pretrained(clean, {**arguments, **known})
+    unknown = sorted(stored.keys() - known.keys())
+    if unknown:
+        logger.warning(
+            "%s: config_args in sentence_bert_config.json holds %s, which the configuration of "
+            "%s does not have; ignored.",
+            source,
+            ", ".join(unknown),
+            config.model_type,
+        )
+    _check_weights(source, file_name)
+    _return_plainly(config)
+    for name in LEADING_ELSEWHERE:
+        if name in config.__dict__:
+            delattr(config, name)
+    if options.model_kwargs.get("attn_implementation") is None and not trusted:
+        _refuse_kernels(source, architecture.model_kwargs.get("attn_implementation"))
+        for part in (config, *_parts(config)):
+            _refuse_kernels(source, part._attn_implementation)
+    return config
+
+
+def _from_pretrained(folder: Path, arguments: Mapping[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(str(folder), **arguments)
+
+
+def _is_setting(config: Any, name: str) -> bool:
+    """Whether a model's author may change it: an attribute of the configuration, and no method."""
+    # Names that `from_pretrained` itself takes for the configuration's.
+    if name in ("num_labels", "attn_implementation", "torch_dtype", "dtype", "output_attentions"):
+        return True
+    return hasattr(config, name) and not callable(getattr(config, name))
+
+
+def _clean(source: Checkpoint, folder: Path, trusted: bool) -> AbstractContextManager[Path]:
+    if trusted and own_code(source):  # which reads what it likes, and lies beside config.json
+        return nullcontext(folder)
+    return clean_configuration(source, source.architecture.file("config.json"), folder)
+
+
+def _check_weights(source: Checkpoint, file_name: str) -> None:
+    """Say so where config.json names other weights than those that are loaded."""
+    content = source.architecture.config
+    named = content.get("outer", content).get("transformers_weights")
+    if named is not None and named != file_name.removeprefix(source.architecture.file("")):
+        logger.warning(
+            "%s: config.json names the weights %r, and %s is loaded. To load those, pass "
+            "file_name=%r.",
+            source,
+            named,
+            file_name,
+            named,
+        )
+
+
+def _parts(config: Any) -> Iterator[Any]:
+    """Configurations inside a configuration."""
+    for name in getattr(config, "sub_configs", {}):
+        part = getattr(config, name, None)
+        if hasattr(part, "_attn_implementation"):
+            yield part
+
+
+def _return_plainly(config: Any) -> None:
+    """Have the model return its last hidden state in the usual object, and nothing else."""
+    parts = [getattr(config, name, None) for name in getattr(config, "sub_configs", None) or ()]
+    for part in (config, *(part for part in parts if part is not None)):
+        for name, value in _RETURNED.items():
+            if getattr(part, name, value) != value:
+                setattr(part, name, value)
+
+
+def own_code(source: Checkpoint) -> list[str]:
+    """What config.json names as the model's own code: `file.Class`, or `repository--file.Class`."""
+    named = source.architecture.config.get("auto_map")
+    return sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+
+
+def code_source(source: Checkpoint, trusted: bool) -> dict[str, Any]:
+    """How transformers may look for files: the folder alone, or also another repository's code."""
+    if not trusted or not any("--" in name for name in own_code(source)):
+        return {"local_files_only": True}
+    asked = source.arguments
+    return {
+        "local_files_only": bool(asked.get("local_files_only", False)),
+        "cache_dir": asked.get("cache_dir"),
+    }
+
+
+def _refuse_kernels(source: Checkpoint, name: Any) -> None:
+    """Any other name is a repository that transformers would fetch native code from."""
+    if name is not None and name not in ATTENTION_IMPLEMENTATIONS:
+        mend = "Choose one yourself: model_kwargs={'attn_implementation': 'sdpa'}."
+        if own_code(source):
+            mend = (
+                "It belongs to the model's own code, which config.json names: read that and pass "
+                "trust_remote_code=True."
+            )
+        raise UnsupportedOperation(
+            f"{source} asks for the attention implementation {name!r}, which is not one of "
+            f"transformers' own. {mend}"
+        )
+
+
+@contextmanager
+def explained(source: Checkpoint, file_name: str, trusted: bool) -> Iterator[None]:
+    """Turn what transformers raises into errors that name the model and the mend."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, CoreError) and (trusted or not own_code(source)):
+            raise
+        text = str(error).strip().split("\n")[0].split(" For details look at")[0]
+        code = own_code(source)
+        hint = ""
+        if code and not trusted:
+            hint = (
+                f" config.json names model code of its own ({', '.join(code)}): if the model needs "
+                "it, read it and pass trust_remote_code=True."
+            )
+        elif any("--" in name for name in code):
+            hint = f" Its code is in another repository ({', '.join(code)}): is that reachable?"
+        if "trust_remote_code" in str(error) and not trusted:
+            raise UnsupportedOperation(
+                f"{source} brings its own model code, which only runs with trust_remote_code=True. "
+                "Read the code in its repository before you allow it."
+            ) from error
+        if "attn_implementation" in str(error) or "scaled_dot_product" in str(error):
+            raise OptionError(f"{source}: {text}") from error
+        if isinstance(error, CoreError):
+            raise ModelFormatError(f"{error}{hint}") from error
+        raise ModelFormatError(
+            f"{source}: PyTorch cannot load {file_name}: {text}{hint}"
+        ) from error
