@@ -337,7 +337,8 @@ def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
             for wrong in (-5, 0, True, "8", 1.5):
                 with pytest.raises(OptionError, match=f"{name} must be"):
                     setattr(model, name, wrong)
-        model.default_prompt_name = []  # type: ignore[assignment]
+        wrong_name: Any = []
+        model.default_prompt_name = wrong_name
         with pytest.raises(OptionError, match=r"no prompt named \[\]"):
             model.encode("text")
         model.default_prompt_name = None
