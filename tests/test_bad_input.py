@@ -337,8 +337,7 @@ def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
             for wrong in (-5, 0, True, "8", 1.5):
                 with pytest.raises(OptionError, match=f"{name} must be"):
                     setattr(model, name, wrong)
-        wrong_name: Any = []
-        model.default_prompt_name = wrong_name
+        model.default_prompt_name = []  # type: ignore[assignment]
         with pytest.raises(OptionError, match=r"no prompt named \[\]"):
             model.encode("text")
         model.default_prompt_name = None
@@ -347,7 +346,7 @@ def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
         with pytest.raises(OptionError, match=r"max_seq_length=513.* 512 tokens"):
             model.max_seq_length = 513
         model.max_seq_length = None
-        assert model.max_seq_length == 512
+        assert model.tokenizer.max_length == 512
         for name, value in (("truncate_dim", np.int64(8)), ("max_seq_length", np.int64(9))):
             setattr(model, name, value)
         assert model.encode([]).shape == (0, 8)

@@ -156,7 +156,7 @@ def _convert_with_transformers(
             "make one from the older vocabulary files; core[torch] can then also save the model "
             "with it."
         ) from error
-    if kind is not None and not any(hasattr(transformers, kind + end) for end in ("", "Fast")):
+    if kind is not None and not any(_class(transformers, kind + end) for end in ("", "Fast")):
         raise UnsupportedOperation(
             f"{source} has no {name}, and its tokenizer is of the class {kind}, which transformers "
             f"does not have. {_ADVICE}"
@@ -201,8 +201,15 @@ def knows_words(tokenizer: tokenizers.Tokenizer) -> bool:
     return bool(set(tokenizer.get_vocab(with_added_tokens=False)) - added)
 
 
+def _class(transformers: Any, name: str) -> Any:
+    try:
+        return getattr(transformers, name, None)
+    except Exception:  # its module is imported now, and may lack what it needs
+        return None
+
+
 def _runs_in_python(transformers: Any, kind: str) -> bool:
-    found, fast = (getattr(transformers, kind + end, None) for end in ("", "Fast"))
+    found, fast = (_class(transformers, kind + end) for end in ("", "Fast"))
     # Version 5 makes up an alias with "Fast" for every class.
     slow = isinstance(found, type) and issubclass(found, transformers.PreTrainedTokenizer)
     return slow and fast in (None, found) and kind not in GENERIC_CLASSES
