@@ -12,9 +12,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from core.architecture.architecture import SIMILARITIES, TRANSFORMER_CONFIGS, Architecture
+from core.architecture.chain import Chain
 from core.architecture.limits import hidden_size, position_limit
-from core.architecture.module_files import pooling_width, read_module
-from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
+from core.architecture.module_files import read_module
+from core.architecture.modules import Pooling
 from core.architecture.settings import flag, stated_size
 from core.architecture.stored import stored_arguments
 from core.errors import ModelFormatError, UnsupportedOperation
@@ -60,7 +61,7 @@ def read_architecture(source: Source, *, weights: bool = True) -> Architecture:
         _check_adapter(source, prefix)
     config = {} if static else _read_config(source, prefix)
     transformer = {} if static else _read_transformer(source, prefix)
-    chain = _Chain(source, hidden_size(config), static, "auto_map" in config)
+    chain = Chain(source, hidden_size(config), static, "auto_map" in config)
     stored = stored_arguments(source, transformer)
     for name, path in entries[1:]:
         module = read_module(source, name, path, weights)
@@ -91,77 +92,6 @@ def read_architecture(source: Source, *, weights: bool = True) -> Architecture:
         tokenizer_kwargs=stored["tokenizer_kwargs"],
         **settings,
     )
-
-
-class _Chain:
-    """The modules read so far, and the widths of what they give; 0 where no file tells."""
-
-    def __init__(self, source: Source, hidden: int, static: bool, own_code: bool) -> None:
-        self.modules: list[Module] = []
-        self.hidden = self.dimension = hidden
-        self._source, self._static, self._own_code = source, static, own_code
-        self._pooled = static
-        self._too_early: tuple[str, str] | None = None
-
-    def add(self, module: Module, path: str) -> None:
-        """Put a module at the end.
-
-        Raises:
-            ModelFormatError: It does not fit what comes before it.
-        """
-        kind = type(module).__name__
-        if isinstance(module, Pooling):
-            self._add_pooling(module, path)
-        elif isinstance(module, Dense) and module.input_name == "token_embeddings":
-            if self._static:
-                raise self._misfit(path, f"a {kind} of token embeddings follows static embeddings")
-            self._check(path, kind, "token embeddings", self.hidden, int(module.weight.shape[1]))
-            if module.output_name != "token_embeddings":
-                raise self._misfit(path, f"a {kind} makes a sentence embedding of tokens unpooled")
-            self.hidden = module.out_features
-        elif isinstance(module, Dense | LayerNorm | Normalize):
-            if not self._pooled:
-                self._too_early = (path, kind)
-            if isinstance(module, Dense):
-                if module.output_name != "sentence_embedding":
-                    raise self._misfit(path, f"a {kind} makes token embeddings of the sentence's")
-                self._check(path, kind, "embeddings", self.dimension, int(module.weight.shape[1]))
-                self.dimension = module.out_features
-            elif isinstance(module, LayerNorm):
-                width = int(module.weight.shape[0])
-                self._check(path, kind, "embeddings", self.dimension, width)
-                self.dimension = self.dimension or width
-        self.modules.append(module)
-
-    def _add_pooling(self, module: Pooling, path: str) -> None:
-        if self._static:
-            raise self._misfit(path, "a Pooling follows static embeddings, which are pooled")
-        if self._too_early is not None:
-            place, kind = self._too_early
-            raise self._misfit(place, f"a {kind} comes before anything is pooled")
-        stated = pooling_width(self._source, path)
-        if self.hidden and stated and stated != self.hidden and not self._own_code:
-            raise ModelFormatError(
-                f"{self._source}: {path}/config.json pools token embeddings of {stated} "
-                f"dimensions, and the modules before it give {self.hidden}. They belong to "
-                "different models: restore the files of one."
-            )
-        # The model's own code may do anything; what its author pools is what comes out.
-        self.hidden = (stated if self._own_code else 0) or self.hidden or stated
-        self.dimension = self.hidden * len(module.modes)
-        self._pooled = True
-
-    def _check(self, path: str, kind: str, what: str, given: int, taken: int) -> None:
-        if given and taken and given != taken:
-            raise self._misfit(
-                path, f"a {kind} takes {what} of {taken} dimensions and is given {given}"
-            )
-
-    def _misfit(self, path: str, why: str) -> ModelFormatError:
-        return ModelFormatError(
-            f"{self._source}: the modules do not fit together: in {path!r}, {why}. Restore "
-            "modules.json and the folders it names."
-        )
 
 
 def _read_settings(source: Source) -> dict[str, Any]:

@@ -88,8 +88,7 @@ _MISTRAL = ("mistral", "ministral", "voxtral", "pixtral")
 def read_tokenizer_kwargs(given: Mapping[str, Any] | None) -> dict[str, Any]:
     """The tokenizer's arguments that mean something here, checked.
 
-    `padding_side` is accepted: rows are padded where the model's own settings say, and pooling
-    knows that side.
+    `padding_side` is accepted: no embedding depends on it.
 
     Raises:
         OptionError: Anything else that would change the tokens.
