@@ -7,12 +7,12 @@ default, and every dataclass checks itself, so options built by hand are as safe
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from core.arguments import suggestion as suggestion
 from core.errors import OptionError
 
 OutputValue = Literal["sentence_embedding", "token_embeddings"]
@@ -235,12 +235,6 @@ class SaveOptions:
 
     keep_source: bool = True
     card: CardData | None = None
-
-
-def suggestion(given: Any, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """ " Did you mean 'x'?" for the closest of the `known` words; "" where none is close."""
-    close = difflib.get_close_matches(str(given), list(known), n=1, cutoff=cutoff)
-    return f" Did you mean {close[0]!r}?" if close and close[0] != given else ""
 
 
 def check_exporter(backend: str, exporter: str, known: Sequence[str]) -> None:

@@ -35,6 +35,7 @@ from core.engine.graphs import (
 )
 from core.engine.runtime import as_numpy
 from core.files.paths import check_relative
+from core.files.pointers import check_fetched
 from core.files.staging import copy_file
 from core.files.weights import check_safetensors, read_weights, write_safetensors
 from core.machine.cpus import THREADS_VARIABLE, available_cpus
@@ -75,6 +76,7 @@ __all__ = [
     "available_cpus",
     "calibration_batches",
     "check_exporter",
+    "check_fetched",
     "check_names",
     "check_positive",
     "check_relative",

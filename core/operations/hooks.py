@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from core.arguments import check_kind, check_path, in_any_case
 from core.artifacts.artifact import Artifact
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import resolve
@@ -22,6 +23,7 @@ from core.engine.postprocessing import postprocess
 from core.errors import OptionError
 from core.models.embedding import EmbeddingModel
 from core.operations.calls import BackendCalls
+from core.operations.default_backend import check_exportable
 from core.operations.loading import find_or_export
 from core.operations.opening import as_checkpoint, check_load, open_file
 from core.operations.production import Production, produce
@@ -37,6 +39,8 @@ from core.options import (
 )
 from core.plugin.registry import registry
 from core.texts.inputs import check_texts, choose_prompt
+
+_Options = TypeVar("_Options")
 
 
 class Hooks(BackendCalls):
@@ -71,7 +75,7 @@ class Hooks(BackendCalls):
             ArtifactNotFound: The file asked for, or any this backend can load, is missing.
             OptionError: `model_kwargs` holds a name the backend does not know.
         """
-        options = LoadOptions() if options is None else options
+        options = _parsed(options, LoadOptions)
         checkpoint = as_checkpoint(self, source)
         check_load(self, options)
         files, found = find_or_export(self, checkpoint, options, self.export)
@@ -95,14 +99,20 @@ class Hooks(BackendCalls):
         Raises:
             VerificationError: The result disagrees with its source; nothing is published.
         """
-        options = ExportOptions() if options is None else options
-        checkpoint = as_checkpoint(self, source)
+        options = _parsed(options, ExportOptions)
         known = self.capabilities.precisions
+        options = dataclasses.replace(
+            options,
+            precision=in_any_case(options.precision, known),
+            exporter=options.exporter.lower(),
+        )
         if options.precision not in known:
             raise OptionError(
                 f"The {self.name} backend exports {', '.join(known)}, not {options.precision!r}."
             )
+        checkpoint = as_checkpoint(self, source)
         origin = self.capabilities.exports_from
+        check_exportable(self, checkpoint)
 
         def reference() -> EmbeddingModel:
             assert origin is not None
@@ -137,7 +147,7 @@ class Hooks(BackendCalls):
 
         Without `target`: into the model's own directory, or the cache for a Hub repository.
         """
-        return self._rewrite("optimize", model, target, options or OptimizeOptions())
+        return self._rewrite("optimize", model, target, _parsed(options, OptimizeOptions))
 
     def quantize(
         self,
@@ -149,7 +159,7 @@ class Hooks(BackendCalls):
 
         Without `target`: into the model's own directory, or the cache for a Hub repository.
         """
-        return self._rewrite("quantize", model, target, options or QuantizeOptions())
+        return self._rewrite("quantize", model, target, _parsed(options, QuantizeOptions))
 
     def encode(
         self,
@@ -163,9 +173,10 @@ class Hooks(BackendCalls):
             OptionError: An input is not a string, or the prompt's name is unknown.
             PluginError: The backend returned something else than asked.
         """
-        options = EncodeOptions() if options is None else options
+        options = _parsed(options, EncodeOptions)
         if isinstance(texts, str):
             raise OptionError("encode takes a sequence of texts here, not one string.")
+        self.check_model("encode", model)
         rows = check_texts(texts)
         prompt = choose_prompt(options, model.prompts, model.default_prompt_name)
         if prompt:
@@ -182,9 +193,9 @@ class Hooks(BackendCalls):
         options: SaveOptions | None = None,
     ) -> Path:
         """Write the whole model to the directory `target`, atomically."""
-        options = SaveOptions() if options is None else options
+        options = _parsed(options, SaveOptions)
         self.check_model("save", model)
-        directory = Path(os.fspath(target)).expanduser()
+        directory = check_path("target", target)
 
         def write(staging: Path) -> None:
             self.call("save", check_instance(Path), model=model, target=staging, options=options)
@@ -220,6 +231,8 @@ class Hooks(BackendCalls):
         options: OptimizeOptions | QuantizeOptions,
     ) -> Artifact:
         self.check_model(operation, model)
+        configs = getattr(self.capabilities, f"{operation}_configs")
+        options = dataclasses.replace(options, config=in_any_case(options.config, configs))
         production = Production(
             operation,
             model.source,
@@ -260,6 +273,19 @@ class Reload:
         model = operations.load(source, self.options)
         model.restore(state)
         return model
+
+
+def _parsed(options: Any, kind: type[_Options]) -> _Options:
+    """The options a hook was given, or the default ones.
+
+    Raises:
+        OptionError: They are those of another hook, or no options.
+    """
+    if options is None:
+        return kind()
+    check_kind("options", options, kind)
+    checked: _Options = options
+    return checked
 
 
 def hooks(backend: str) -> Hooks:

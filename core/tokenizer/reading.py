@@ -12,6 +12,7 @@ import tokenizers.normalizers
 
 from core.architecture.architecture import Architecture
 from core.errors import ModelError, ModelFormatError
+from core.files.pointers import check_fetched
 from core.files.source import Source
 from core.machine.cpus import limit_tokenizer_threads
 from core.machine.quiet import quiet_transformers
@@ -107,6 +108,7 @@ def _parse(source: Source, name: str) -> tokenizers.Tokenizer:
     path = source.path(name)
     if path.stat().st_size > _MAX_TOKENIZER_BYTES:
         raise ModelFormatError(f"{source}: {name} is larger than any tokenizer.")
+    check_fetched(path, f"{source}: {name}")
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except (KeyboardInterrupt, SystemExit):
@@ -124,6 +126,7 @@ def _convert(source: Source, architecture: Architecture) -> tokenizers.Tokenizer
     if source.has(vocabulary) and architecture.model_type in ("bert", "distilbert", "electra", ""):
         settings = _settings(source, architecture)
         lower = bool(settings.get("do_lower_case", True))
+        check_fetched(source.path(vocabulary), f"{source}: {vocabulary}")
         from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
         wordpiece = BertWordPieceTokenizer(
@@ -159,18 +162,30 @@ def _convert_with_transformers(source: Source, architecture: Architecture) -> to
             converted = AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
             )
-        backend = converted.backend_tokenizer
+        backend = getattr(converted, "backend_tokenizer", None)
     except Exception as error:
         hint = ""
         if any(n.endswith(".model") for n in small) and not _is_installed("sentencepiece"):
             hint = " Reading its sentencepiece vocabulary needs `pip install sentencepiece`."
+        why = str(error).strip()[:300]
+        if isinstance(error, TypeError | AttributeError | IndexError | KeyError):
+            # What a tokenizer of transformers says of a file that is not there.
+            why = f"{_tokenizer_class(source, architecture)} needs another file, or none of these."
         raise ModelError(
-            f"{source} has no {name}, and none could be made from {', '.join(small)}: "
-            f"{str(error).strip()[:300]}{hint}"
+            f"{source} has no {name}, and none could be made from {', '.join(small)}: {why}{hint}"
         ) from error
     if not isinstance(backend, tokenizers.Tokenizer):
-        raise ModelFormatError(f"{source} has no {name} and its tokenizer has no fast version.")
+        raise ModelFormatError(
+            f"{source} has no {name}, and its tokenizer ({type(converted).__name__}) is one of "
+            "those that transformers has in Python only, which core does not run. Look for a "
+            f"version of the model that has a {name}, or use sentence-transformers."
+        )
     return tokenizers.Tokenizer.from_str(backend.to_str())
+
+
+def _tokenizer_class(source: Source, architecture: Architecture) -> str:
+    stated = _settings(source, architecture).get("tokenizer_class")
+    return stated if isinstance(stated, str) else "its tokenizer"
 
 
 def unknown_token(tokenizer: tokenizers.Tokenizer) -> int | None:

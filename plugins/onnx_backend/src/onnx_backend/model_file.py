@@ -17,7 +17,7 @@ from pathlib import Path
 
 from core import Checkpoint
 from core.errors import ModelFormatError
-from core.toolkit import check_relative
+from core.toolkit import check_fetched, check_relative
 
 #: TensorProto.DataType of the types that tell a graph's precision.
 FLOAT, FLOAT16, DOUBLE, BFLOAT16 = 1, 10, 11, 16
@@ -25,7 +25,6 @@ _WEIGHT_ELEMENTS = 256  # smaller tensors are constants of the graph, not weight
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 32
-_LFS_POINTER = b"version https://git-lfs"
 
 #: Operators that only quantised graphs have.
 QUANTIZED_OPERATORS = (
@@ -94,23 +93,6 @@ def read_model_file(path: Path, shown: str) -> ModelFile:
             "another kind of file: download, copy or export it again."
         ) from error
     return ModelFile(scan.operators, scan.weights, tuple(sorted(scan.external)))
-
-
-def check_fetched(path: Path, shown: str) -> None:
-    """Refuse the few lines that Git leaves in the place of a large file it did not fetch.
-
-    The format is that of https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md.
-
-    Raises:
-        ModelFormatError: It is such a pointer; `shown` names it.
-    """
-    with path.open("rb") as file:
-        start = file.read(len(_LFS_POINTER))
-    if start == _LFS_POINTER:
-        raise ModelFormatError(
-            f"{shown} is a pointer of Git LFS, not the file itself. Run `git lfs pull` in the "
-            "repository it was cloned with, or download the model again."
-        )
 
 
 def external_files(source: Checkpoint, file_name: str, external: tuple[str, ...]) -> list[str]:
