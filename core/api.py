@@ -12,6 +12,7 @@ from core.arguments import (
     check_keywords,
     check_mapping_or_none,
     check_path_or_none,
+    check_prompts,
     check_text_or_flag,
     check_text_or_none,
 )
@@ -140,11 +141,7 @@ def _apply(
     similarity_fn_name: str | None,
 ) -> None:
     if prompts is not None:
-        if not isinstance(prompts, Mapping) or not all(
-            isinstance(k, str) and isinstance(v, str) for k, v in prompts.items()
-        ):
-            raise OptionError(f"prompts must map names to strings, not {prompts!r}.")
-        model.prompts.update(prompts)
+        model.prompts.update(check_prompts(prompts))
     if default_prompt_name is not None:
         check_text_or_none("default_prompt_name", default_prompt_name)
         if default_prompt_name not in model.prompts:

@@ -16,7 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: How alike a name must be to one of a function that passes other names on.
-_SURE = 0.85
+_SURE = 0.8
 
 
 def suggestion(given: Any, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -33,19 +33,36 @@ def check_keywords(function: Callable[P, R]) -> Callable[P, R]:
     parameters = inspect.signature(function).parameters.values()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     known = [p.name for p in parameters if p.kind in named and p.name != "self"]
+    needed = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
     hands_on = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
     called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
     @functools.wraps(function)
     def checked(*arguments: P.args, **keywords: P.kwargs) -> R:
-        for name in keywords:
-            if name in known:
-                continue
-            hint = suggestion(name, known, _SURE if hands_on else 0.6)
-            if hint or not hands_on:
-                listed = "" if hands_on else f" It takes: {', '.join(known)}."
-                raise OptionError(f"{called} does not take {name!r}.{hint}{listed}")
-        return function(*arguments, **keywords)
+        unknown = [name for name in keywords if name not in known]
+        if not unknown:
+            return function(*arguments, **keywords)
+        if not hands_on:
+            hint = suggestion(unknown[0], known)
+            listed = ", ".join(known)
+            raise OptionError(f"{called} does not take {unknown[0]!r}.{hint} It takes: {listed}.")
+        missing = needed - set(keywords)
+        for name in unknown:
+            if hint := suggestion(name, missing, _SURE):
+                raise OptionError(f"{called} does not take {name!r}.{hint}")
+        try:
+            return function(*arguments, **keywords)
+        except OptionError as error:
+            # Only who was handed a name on knows whether it is one: `mode` is not `model`.
+            for name in unknown:
+                hint = suggestion(name, known, _SURE)
+                if (
+                    hint
+                    and f"not take {name!r}." in str(error)
+                    and "Did you mean" not in str(error)
+                ):
+                    raise OptionError(f"{error}{hint}") from error
+            raise
 
     return checked
 
@@ -98,6 +115,19 @@ def check_mapping_or_none(name: str, value: Any) -> None:
     """Raise `OptionError` unless it is None or a mapping."""
     if value is not None and not isinstance(value, Mapping):
         raise OptionError(f"{name} must be a mapping or None, not {value!r}.")
+
+
+def check_prompts(value: Any) -> dict[str, str]:
+    """A copy of prompts by name.
+
+    Raises:
+        OptionError: No mapping of strings to strings.
+    """
+    if not isinstance(value, Mapping) or not all(
+        isinstance(name, str) and isinstance(text, str) for name, text in value.items()
+    ):
+        raise OptionError(f"prompts must map names to strings, not {value!r}.")
+    return dict(value)
 
 
 def check_kind(name: str, value: Any, kind: type) -> None:

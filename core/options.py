@@ -7,11 +7,13 @@ default, and every dataclass checks itself, so options built by hand are as safe
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from core.arguments import check_kind
 from core.arguments import suggestion as suggestion
 from core.errors import OptionError
 
@@ -236,6 +238,11 @@ class SaveOptions:
     keep_source: bool = True
     card: CardData | None = None
 
+    def __post_init__(self) -> None:
+        _check_flag(self, "keep_source")
+        if self.card is not None:
+            check_kind("card", self.card, CardData)
+
 
 def check_exporter(backend: str, exporter: str, known: Sequence[str]) -> None:
     """Raise `OptionError` for an exporter that a backend does not have."""
@@ -299,11 +306,15 @@ def check_positive(name: str, value: Any) -> int | None:
     if value is None:
         return None
     # bool is an int, and numpy's integers are not: __index__ takes the second kind.
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        number = operator.index(value)
+    except TypeError:  # an array has __index__, too, and only some can be an index
+        number = None
+    if number is None or isinstance(value, bool):
         raise OptionError(f"{name} must be a positive integer or None, not {value!r}.")
-    if value < 1:
+    if number < 1:
         raise OptionError(f"{name} must be 1 or more, not {value!r}; None leaves it to core.")
-    return int(value)
+    return number
 
 
 def _check_positive(options: Any, *names: str) -> None:
@@ -321,7 +332,7 @@ def _check_flag(options: Any, *names: str) -> None:
 
 def _check_choice(options: Any, name: str, choices: Sequence[str]) -> None:
     value = getattr(options, name)
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise OptionError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}.")
 
 

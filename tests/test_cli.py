@@ -108,7 +108,7 @@ def test_bad_lines_are_named_and_leave_no_output(
         (("a", "--input", "-"), "give texts"),
         (("--input", "texts.csv"), r".txt or .jsonl"),
         (("a", "--output", "x.csv"), r".npy or .jsonl"),
-        (("a", "--batch-size", "0"), "batch_size must be 1 or more"),
+        (("a", "--batch-size", "0"), "--batch-size must be 1 or more"),
         (("a", "--prompt-name", "query"), "no prompt named 'query'"),
         (("a", "--json"), "--output FILE"),
         (("a", "--output", "absent/x.npy"), "the directory 'absent' does not exist"),
@@ -142,9 +142,7 @@ def test_texts_that_begin_with_a_dash_follow_two(
 def test_an_unknown_option_gets_its_command_s_usage(
     arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main(arguments)
-    assert raised.value.code == 2
+    assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"usage: core {arguments[0]} ")
     assert says in error
@@ -181,9 +179,7 @@ def test_failures_are_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_argparse_errors_are_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["unknown"], ["encode"], ["export", "x"]):
-        with pytest.raises(SystemExit) as raised:
-            main(arguments)
-        assert raised.value.code == 2
+        assert main(arguments) == 2
     capsys.readouterr()
 
 
@@ -217,7 +213,7 @@ def test_quantize_reports_file_size_speed_and_drift(
     assert report["verification"]["min_cosine"] > 0.99
     assert report["bytes"] > 0
     assert main(["optimize", str(path), *shared, "--config", "O2"]) == 2
-    assert "'compile'" in capsys.readouterr().err
+    assert "It has: compile, fp16, bf16." in capsys.readouterr().err
 
 
 def test_export_of_weights(

@@ -139,8 +139,8 @@ def test_backends_have_one_shape() -> None:
     shared = {"plugin", "device", "session", "files", "export", "optimize", "quantize"}
     optional = {"graph", "modules", "presets", "calibration", "optimum"}
     own = {
-        # What PyTorch needs to read weights, run `torch.compile` and be traced.
-        "torch_backend": {"weights", "compiled", "traceable", "masks", "kernels"},
+        # What PyTorch needs to read weights, know an encoder, run `torch.compile` and be traced.
+        "torch_backend": {"weights", "compiled", "encoders", "traceable", "masks", "kernels"},
         # Reading an untrusted file without onnx; hushing the tools.
         "onnx_backend": {"model_file", "quiet", "rewriting"},
         # Imports without usage statistics; weight compression; hushing nncf.

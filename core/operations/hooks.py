@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.arguments import check_kind, check_path, in_any_case
+from core.arguments import check_keywords, check_kind, check_path, in_any_case
 from core.artifacts.artifact import Artifact
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import resolve
@@ -288,6 +288,7 @@ def _parsed(options: Any, kind: type[_Options]) -> _Options:
     return checked
 
 
+@check_keywords
 def hooks(backend: str) -> Hooks:
     """The six operations of a backend, callable by keyword.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from core.arguments import check_prompts
 from core.models.embedding import EmbeddingModel
 from core.sentence_transformers.absent import NotProvided
 from core.sentence_transformers.arguments import plain
@@ -42,7 +43,7 @@ class Settings:
 
     @prompts.setter
     def prompts(self, value: Mapping[str, str]) -> None:
-        self.embedding_model.prompts = dict(value)
+        self.embedding_model.prompts = check_prompts(value)
 
     @property
     def default_prompt_name(self) -> str | None:

@@ -39,7 +39,11 @@ def check_stream(texts: Iterable[str], window: int, options: EncodeOptions) -> N
     """Raise `OptionError` for what `encode_stream` cannot take."""
     if isinstance(texts, str):
         raise OptionError("encode_stream takes an iterable of texts, not one string.")
-    if not isinstance(window, int) or window < 1:
+    if isinstance(texts, _NO_SEQUENCES) or not _is_iterable(texts):
+        raise OptionError(
+            f"encode_stream takes an iterable of texts, not {type(texts).__name__} {texts!r:.60}."
+        )
+    if not isinstance(window, int) or isinstance(window, bool) or window < 1:
         raise OptionError(f"window must be 1 or more, not {window!r}.")
     if options.precision in ("int8", "uint8"):
         raise OptionError(
@@ -47,6 +51,14 @@ def check_stream(texts: Iterable[str], window: int, options: EncodeOptions) -> N
             "stream does not have at once. Stream float32 and call "
             "core.quantize_embeddings(..., ranges=...)."
         )
+
+
+def _is_iterable(texts: Any) -> bool:
+    try:
+        iter(texts)
+    except TypeError:
+        return False
+    return True
 
 
 def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
@@ -67,7 +79,8 @@ def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
             rows = list(texts)  # numpy arrays, pandas series, generators
         except TypeError as error:
             raise OptionError(
-                f"encode takes a string or a sequence of strings, not {type(texts).__name__}."
+                f"encode takes a string or a sequence of strings, not {type(texts).__name__} "
+                f"{texts!r:.60}."
             ) from error
     # Both tests run at the interpreter's own speed; rows are looked at only when one fails.
     if not set(map(type, rows)) <= {str}:
@@ -114,6 +127,8 @@ def choose_prompt(
     name = options.prompt_name if options.prompt_name is not None else default_name
     if name is None:
         return ""
+    if not isinstance(name, str):
+        raise OptionError(f"default_prompt_name must be a string or None, not {name!r}.")
     if name not in prompts:
         listed = ", ".join(map(repr, sorted(prompts))) or "none"
         raise OptionError(
