@@ -7,11 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.arguments import (
+    check_flag,
+    check_keywords,
+    check_mapping_or_none,
+    check_path_or_none,
+    check_prompts,
+    check_text_or_flag,
+    check_text_or_none,
+)
 from core.artifacts.artifact import Artifact
 from core.artifacts.push import check_push, pushed
+from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import named_only, resolve
 from core.errors import BackendNotFound, OptionError
 from core.models.embedding import EmbeddingModel
+from core.operations.default_backend import backend_with_a_file
 from core.operations.hooks import hooks
 from core.options import (
     ExportOptions,
@@ -24,6 +35,7 @@ from core.plugin.registry import BACKEND_VARIABLE, registry
 from core.plugin.status import BackendStatus, PluginStatus
 
 
+@check_keywords
 def load(
     model_name_or_path: str | os.PathLike[str],
     *,
@@ -49,7 +61,8 @@ def load(
         model_name_or_path: A directory, `owner/name` on the Hub, or `name` for
             `sentence-transformers/name`.
         backend: `"torch"`, `"onnx"`, `"openvino"` or any installed one. None takes
-            `$CORE_BACKEND`, else torch if installed, else the only one installed.
+            `$CORE_BACKEND`, else torch if installed, else the only one installed. Where torch has
+            no file in the model and another installed backend has, None takes that one.
         device: As the backend names it; None lets it choose.
         revision: Branch, tag, commit or `refs/pr/N` of a Hub repository.
         file_name: The backend's file to load, where the model has several.
@@ -72,14 +85,23 @@ def load(
         OptionError: What is wrong with the arguments.
     """
     operations = hooks(choose_backend(backend))
-    for name, given in (("model_kwargs", model_kwargs), ("config_kwargs", config_kwargs)):
-        if given is not None and not isinstance(given, Mapping):
-            raise OptionError(f"{name} must be a mapping or None, not {given!r}.")
+    check_mapping_or_none("model_kwargs", model_kwargs)
+    check_mapping_or_none("config_kwargs", config_kwargs)
+    _check_source(revision, token, cache_dir, local_files_only)
     own = dict(model_kwargs or {})
     file_name = _one("file_name", file_name, own)
     export = _one("export", export, own)
     device = _one("device", device, own)
     subfolder = own.pop("subfolder", None)
+    options = LoadOptions(
+        device=device,
+        file_name=file_name,
+        subfolder=subfolder,
+        export=export,
+        trust_remote_code=trust_remote_code,
+        model_kwargs=own,
+        config_kwargs=dict(config_kwargs or {}),
+    )
     if operations.capabilities.source == "name":
         source = named_only(model_name_or_path)
     else:
@@ -90,15 +112,8 @@ def load(
             cache_dir=cache_dir,
             local_files_only=local_files_only,
         )
-    options = LoadOptions(
-        device=device,
-        file_name=file_name,
-        subfolder=subfolder,
-        export=export,
-        trust_remote_code=trust_remote_code,
-        model_kwargs=own,
-        config_kwargs=dict(config_kwargs or {}),
-    )
+    if not _named_backend(backend):
+        operations = hooks(backend_with_a_file(operations, source, options))
     model = operations.load(source, options)
     try:
         _apply(model, truncate_dim, prompts, default_prompt_name, similarity_fn_name)
@@ -126,14 +141,10 @@ def _apply(
     similarity_fn_name: str | None,
 ) -> None:
     if prompts is not None:
-        if not isinstance(prompts, Mapping) or not all(
-            isinstance(k, str) and isinstance(v, str) for k, v in prompts.items()
-        ):
-            raise OptionError(f"prompts must map names to strings, not {prompts!r}.")
-        model.prompts.update(prompts)
+        model.prompts.update(check_prompts(prompts))
     if default_prompt_name is not None:
-        known = isinstance(default_prompt_name, str) and default_prompt_name in model.prompts
-        if not known:
+        check_text_or_none("default_prompt_name", default_prompt_name)
+        if default_prompt_name not in model.prompts:
             listed = ", ".join(map(repr, sorted(model.prompts))) or "none"
             raise OptionError(
                 f"default_prompt_name={default_prompt_name!r} is none of the model's prompts: "
@@ -146,8 +157,9 @@ def _apply(
         model.truncate_dim = truncate_dim
 
 
+@check_keywords
 def export(
-    model_name_or_path: str | os.PathLike[str],
+    model_name_or_path: str | os.PathLike[str] | EmbeddingModel,
     target: str | os.PathLike[str] | None = None,
     *,
     backend: str,
@@ -162,7 +174,8 @@ def export(
     """Write a checkpoint in a backend's format; the result is verified before it is published.
 
     Args:
-        model_name_or_path: As for `load`.
+        model_name_or_path: As for `load`; or a loaded model, whose files are exported with the
+            options it was loaded with.
         target: A directory; None for the model's own, or the cache for a Hub repository.
         backend: Whose format.
         push_to_hub: True uploads the result to the model's repository, a string to that one.
@@ -171,19 +184,48 @@ def export(
             other name goes to the backend's exporter.
     """
     operations = hooks(choose_backend(backend))
-    source = resolve(
-        model_name_or_path,
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        local_files_only=local_files_only,
-    )
+    check_path_or_none("target", target)
+    _check_source(revision, token, cache_dir, local_files_only)
+    if isinstance(model_name_or_path, EmbeddingModel):
+        source = _source_of(model_name_or_path, revision, cache_dir)
+        options = {**_loaded_with(model_name_or_path), **options}
+    else:
+        source = resolve(
+            model_name_or_path,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
     check_push(source, push_to_hub, create_pr)
     parsed = ExportOptions(**split_options(options, ExportOptions))
     artifact = operations.export(source, target, parsed)
     return pushed(artifact, source, push_to_hub, create_pr)
 
 
+def _source_of(model: EmbeddingModel, revision: Any, cache_dir: Any) -> Checkpoint:
+    for name, given in (("revision", revision), ("cache_dir", cache_dir)):
+        if given is not None:
+            raise OptionError(
+                f"{name}={given!r} says where to find a model by its name, and {model!r} is "
+                "loaded already: leave it out."
+            )
+    if model.closed:
+        raise OptionError(f"{model!r} is closed. Load it again to use it.")
+    return model.source
+
+
+def _loaded_with(model: EmbeddingModel) -> dict[str, Any]:
+    """What a model was loaded with and an export must know too."""
+    given: dict[str, Any] = {}
+    if model.trusts_remote_code:
+        given["trust_remote_code"] = True
+    if model.config_kwargs:
+        given["config_kwargs"] = model.config_kwargs
+    return given
+
+
+@check_keywords
 def optimize(
     model: EmbeddingModel,
     config: Any = None,
@@ -217,6 +259,7 @@ def optimize(
     )
 
 
+@check_keywords
 def quantize(
     model: EmbeddingModel,
     config: Any = None,
@@ -253,6 +296,7 @@ def quantize(
     )
 
 
+@check_keywords
 def save(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
     """Write a model to a directory that this library and sentence-transformers load."""
     _check_model(model, "save")
@@ -269,6 +313,7 @@ def plugins() -> dict[str, PluginStatus]:
     return registry.plugin_statuses()
 
 
+@check_keywords
 def register_backend(name: str, plugin: Any, *, replace: bool = False) -> None:
     """Offer a backend without packaging it: any object with functions marked `core.hookimpl`.
 
@@ -279,6 +324,7 @@ def register_backend(name: str, plugin: Any, *, replace: bool = False) -> None:
     registry.register(BACKEND_GROUP, name, plugin, replace=replace)
 
 
+@check_keywords
 def register_plugin(name: str, plugin: Any, *, replace: bool = False) -> None:
     """Put a wrapping plugin around every backend without packaging it."""
     registry.register(PLUGIN_GROUP, name, plugin, replace=replace)
@@ -286,7 +332,7 @@ def register_plugin(name: str, plugin: Any, *, replace: bool = False) -> None:
 
 def choose_backend(backend: str | None) -> str:
     """The backend to use: as given, `$CORE_BACKEND`, torch if installed, the only one."""
-    name = backend or os.environ.get(BACKEND_VARIABLE)
+    name = _named_backend(backend)
     if name:
         return name
     names: Sequence[str] = registry.names()
@@ -300,6 +346,19 @@ def choose_backend(backend: str | None) -> str:
         f"Several backends are installed: {', '.join(names)}. Choose one with backend=..., or set "
         f"{BACKEND_VARIABLE}."
     )
+
+
+def _named_backend(backend: Any) -> str | None:
+    """What the caller or the environment names; None where core is to choose."""
+    check_text_or_none("backend", backend)
+    return backend or os.environ.get(BACKEND_VARIABLE) or None
+
+
+def _check_source(revision: Any, token: Any, cache_dir: Any, local_files_only: Any) -> None:
+    check_text_or_none("revision", revision)
+    check_text_or_flag("token", token)
+    check_path_or_none("cache_dir", cache_dir)
+    check_flag("local_files_only", local_files_only)
 
 
 def _check_model(model: Any, operation: str) -> None:

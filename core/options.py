@@ -7,12 +7,14 @@ default, and every dataclass checks itself, so options built by hand are as safe
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from core.arguments import check_kind
+from core.arguments import suggestion as suggestion
 from core.errors import OptionError
 
 OutputValue = Literal["sentence_embedding", "token_embeddings"]
@@ -254,12 +256,8 @@ class SaveOptions:
 
     def __post_init__(self) -> None:
         _check_flag(self, "keep_source")
-
-
-def suggestion(given: Any, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """ " Did you mean 'x'?" for the closest of the `known` words; "" where none is close."""
-    close = difflib.get_close_matches(str(given), list(known), n=1, cutoff=cutoff)
-    return f" Did you mean {close[0]!r}?" if close and close[0] != given else ""
+        if self.card is not None:
+            check_kind("card", self.card, CardData)
 
 
 def check_exporter(backend: str, exporter: str, known: Sequence[str]) -> None:
@@ -324,11 +322,15 @@ def check_positive(name: str, value: Any) -> int | None:
     if value is None:
         return None
     # bool is an int, and numpy's integers are not: __index__ takes the second kind.
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        number = operator.index(value)
+    except TypeError:  # an array has __index__, too, and only some can be an index
+        number = None
+    if number is None or isinstance(value, bool):
         raise OptionError(f"{name} must be a positive integer or None, not {value!r}.")
-    if value < 1:
+    if number < 1:
         raise OptionError(f"{name} must be 1 or more, not {value!r}; None leaves it to core.")
-    return int(value)
+    return number
 
 
 def _check_positive(options: Any, *names: str) -> None:
@@ -350,7 +352,7 @@ def _check_flag(options: Any, *names: str) -> None:
 
 def _check_choice(options: Any, name: str, choices: Sequence[str]) -> None:
     value = getattr(options, name)
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise OptionError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}.")
 
 

@@ -41,6 +41,7 @@ from core.engine.runtime import as_numpy
 from core.files.held import HeldFiles
 from core.files.onnx_file import QUANTIZED_OPERATORS, OnnxFile, external_files, read_onnx_file
 from core.files.paths import check_relative
+from core.files.pointers import check_fetched
 from core.files.staging import copy_file
 from core.files.weights import check_safetensors, read_weights, write_safetensors
 from core.machine.cpus import THREADS_VARIABLE, available_cpus
@@ -85,6 +86,7 @@ __all__ = [
     "available_cpus",
     "calibration_batches",
     "check_exporter",
+    "check_fetched",
     "check_inputs",
     "check_names",
     "check_positive",

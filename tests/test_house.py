@@ -139,8 +139,16 @@ def test_backends_have_one_shape() -> None:
     shared = {"plugin", "device", "session", "files", "export", "optimize", "quantize"}
     optional = {"graph", "modules", "presets", "calibration", "optimum"}
     own = {
-        # What PyTorch needs to read weights, run `torch.compile` and be traced.
-        "torch_backend": {"weights", "compiled", "traceable", "masks", "kernels", "configuration"},
+        # What PyTorch needs to read weights, know an encoder, run `torch.compile` and be traced.
+        "torch_backend": {
+            "weights",
+            "compiled",
+            "configuration",
+            "encoders",
+            "traceable",
+            "masks",
+            "kernels",
+        },
         # Reading an untrusted file without onnx; hushing the tools.
         "onnx_backend": {"quiet", "rewriting"},
         # Imports without usage statistics; weight compression; hushing nncf.

@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from core.arguments import check_path
 from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact
 from core.artifacts.cache import artifact_folder
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import MODEL_MARKERS
+from core.errors import OptionError
 from core.files.staging import (
     explained_writes,
     is_exchangeable,
@@ -29,8 +31,28 @@ _COMPLETING = ".core-completing"
 def destination_of(source: Checkpoint, target: str | os.PathLike[str] | None) -> Path:
     """The directory an artifact goes to: as given, the model's own, or the cache."""
     if target is not None:
-        return Path(os.fspath(target)).expanduser()
+        return check_path("target", target)
     return source.directory or artifact_folder(source)
+
+
+def check_destination(destination: Path, folder: str) -> None:
+    """Refuse a target that cannot take an artifact, before the artifact is made.
+
+    Args:
+        folder: Where in it the backend's artifacts lie.
+
+    Raises:
+        OptionError: A file stands where a directory must be.
+    """
+    for place in (destination, destination / folder):
+        for part in (place, *place.parents):
+            if part.is_dir():
+                break
+            if part.exists() or part.is_symlink():
+                raise OptionError(
+                    f"The artifact goes to {str(place)!r}, and {str(part)!r} is a file, not a "
+                    "directory. Choose another target. Nothing was changed."
+                )
 
 
 def publish_artifact(

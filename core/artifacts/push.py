@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 
+from core.arguments import check_flag, check_text_or_flag
 from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import CoreError, OptionError
 from core.files.files import Files
 from core.hub.download import HubFiles
-from core.hub.upload import next_pull_request, open_repository, upload_files
-from core.options import check_flag
+from core.hub.upload import check_token, next_pull_request, open_repository, upload_files
 
 
 def check_push(source: Checkpoint, push_to_hub: bool | str, create_pr: bool) -> None:
@@ -19,12 +19,13 @@ def check_push(source: Checkpoint, push_to_hub: bool | str, create_pr: bool) -> 
 
     Raises:
         OptionError: Nothing tells where to push, or a switch is neither True nor False.
+        ModelError: No token is there to push with.
     """
-    if not isinstance(push_to_hub, str):
-        check_flag("push_to_hub", push_to_hub)
+    check_text_or_flag("push_to_hub", push_to_hub)
     check_flag("create_pr", create_pr)
     if push_to_hub:
-        check_push_target(source, push_to_hub)
+        repo_id = check_push_target(source, push_to_hub)
+        check_token(open_repository(repo_id, token=_token_for(source, repo_id)))
     elif create_pr:
         raise OptionError("create_pr=True uploads: pass push_to_hub=True or a repository too.")
 
@@ -70,8 +71,7 @@ def push_artifact(
         CoreError: The Hub refused. The artifact is on the disk all the same.
     """
     repo_id = check_push_target(source, push_to_hub)
-    token = _token_of(source.files) if repo_id == source.repo_id else None
-    repository = open_repository(repo_id, token=token)
+    repository = open_repository(repo_id, token=_token_for(source, repo_id))
     names = [*artifact.all_files, artifact.file_name + SIDECAR_SUFFIX]
     files = {name: artifact.root / name for name in names if (artifact.root / name).is_file()}
     expected = next_pull_request(repository) if create_pr else 0
@@ -119,6 +119,11 @@ def artifact_text(artifact: Artifact, repo_id: str, pull_request: int | None) ->
 def _title(artifact: Artifact) -> str:
     verb = {"export": "Export", "optimize": "Optimize", "quantize": "Quantize"}
     return f"{verb.get(artifact.operation, 'Add')}: add {artifact.file_name}"
+
+
+def _token_for(source: Checkpoint, repo_id: str) -> str | bool | None:
+    """The token a model was loaded with belongs to its own repository alone."""
+    return _token_of(source.files) if repo_id == source.repo_id else None
 
 
 def _token_of(files: Files) -> str | bool | None:

@@ -17,6 +17,7 @@ from core.errors import (
 )
 from core.files.files import LocalFiles, NoFiles
 from core.files.staging import recover, recover_inside
+from core.hub.address import is_address, read_address
 from core.hub.download import open_repository
 from core.options import check_flag
 
@@ -51,7 +52,7 @@ def resolve(
     """Turn what the user typed into a checkpoint.
 
     A directory is local; `name` means `sentence-transformers/name` on the Hub and `owner/name`
-    that repository.
+    that repository, as does its address in a browser.
 
     Raises:
         ModelNotFound: Neither a directory nor a possible repository, or no such repository.
@@ -65,6 +66,15 @@ def resolve(
     text = os.fspath(name)
     if not isinstance(text, str) or not text or "\0" in text:
         raise OptionError(f"{text!r} is not the name of a model.")
+    if is_address(text):
+        repo_id, revision = read_address(text, revision)
+        return _open_repository(
+            repo_id,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
     path = Path(text).expanduser()
     recover(path)
     if path.is_dir():

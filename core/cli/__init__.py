@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from core.cli.wording import in_shell_words, logged_in_shell_words
 from core.errors import CoreError, OptionError
 from core.plugin.registry import registry
 
@@ -55,7 +56,11 @@ def _run(words: list[str], name: str) -> None:
     if wrong:
         _refuse(parsed, wrong)
     command: Command = parsed.command
-    command(parsed)
+    try:
+        with logged_in_shell_words(parsed.parser):
+            command(parsed)
+    except CoreError as error:
+        raise _Worded(error, in_shell_words(str(error), parsed.parser)) from error
     sys.stdout.flush()
 
 
@@ -65,6 +70,9 @@ def _guarded(name: str, run: Callable[[], None]) -> int:
         run()
     except SystemExit as stop:  # argparse: help, version, bad usage
         return stop.code if isinstance(stop.code, int) else DONE
+    except _Worded as worded:
+        print(f"core {name}: {worded}", file=sys.stderr)
+        return USAGE if isinstance(worded.error, OptionError) else FAILED
     except OptionError as error:
         print(f"core {name}: {error}", file=sys.stderr)
         return USAGE
@@ -81,6 +89,14 @@ def _guarded(name: str, run: Callable[[], None]) -> int:
         print(f"core {name}: interrupted.", file=sys.stderr)
         return 130
     return DONE
+
+
+class _Worded(Exception):  # noqa: N818 - a message on its way to standard error
+    """A command's failure, in the words of the command line."""
+
+    def __init__(self, error: CoreError, text: str) -> None:
+        super().__init__(text)
+        self.error = error
 
 
 def _like_an_option(word: str) -> bool:

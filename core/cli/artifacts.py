@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from core.arguments import check_path, in_any_case, suggestion
 from core.cli.arguments import (
     add_json,
     add_model,
@@ -17,7 +18,7 @@ from core.cli.arguments import (
     print_json,
     size_of,
 )
-from core.errors import CoreError
+from core.errors import CoreError, OptionError
 from core.plugin.registry import registry
 
 
@@ -97,7 +98,10 @@ def list_configs(operation: str) -> str:
 def run_export(parsed: argparse.Namespace) -> None:
     """`core.export`."""
     import core
+    from core.options import split_options
 
+    options = _options(parsed)
+    core.ExportOptions(**split_options(options, core.ExportOptions))
     _say(f"Exporting {parsed.model} for {parsed.backend} ...")
     artifact = core.export(
         parsed.model,
@@ -112,7 +116,7 @@ def run_export(parsed: argparse.Namespace) -> None:
         trust_remote_code=parsed.trust_remote_code,
         push_to_hub=parsed.push_to_hub or False,
         create_pr=parsed.create_pr,
-        **_options(parsed),
+        **options,
     )
     origin = core.hooks(parsed.backend).capabilities.exports_from
     if origin is None:
@@ -130,6 +134,9 @@ def run_export(parsed: argparse.Namespace) -> None:
 
 def run_optimize(parsed: argparse.Namespace) -> None:
     """`core.optimize`."""
+    import core
+
+    options = _checked_options(parsed, "optimize", core.OptimizeOptions)
     with load_model(parsed) as model:
         _say(f"Optimizing {model.file_name} of {parsed.model} ...")
         artifact = model.optimize(
@@ -138,13 +145,19 @@ def run_optimize(parsed: argparse.Namespace) -> None:
             file_suffix=parsed.file_suffix,
             push_to_hub=parsed.push_to_hub or False,
             create_pr=parsed.create_pr,
-            **_options(parsed),
+            **options,
         )
         _report(parsed, artifact, model)
 
 
 def run_quantize(parsed: argparse.Namespace) -> None:
     """`core.quantize`."""
+    import core
+    from core.texts.calibration import check_calibration
+
+    options = _checked_options(parsed, "quantize", core.QuantizeOptions)
+    if parsed.calibration is not None:
+        check_calibration(parsed.calibration, options)
     with load_model(parsed) as model:
         _say(f"Quantizing {model.file_name} of {parsed.model} ...")
         artifact = model.quantize(
@@ -154,9 +167,41 @@ def run_quantize(parsed: argparse.Namespace) -> None:
             file_suffix=parsed.file_suffix,
             push_to_hub=parsed.push_to_hub or False,
             create_pr=parsed.create_pr,
-            **_options(parsed),
+            **options,
         )
         _report(parsed, artifact, model)
+
+
+def _checked_options(parsed: argparse.Namespace, operation: str, kind: type) -> dict[str, Any]:
+    """The options of an operation on a loaded model; what is wrong with them is found before it is
+    loaded: which configuration, what `--set` holds, where the result goes, the token to push with.
+    """
+    import core
+    from core.artifacts.publish import check_destination
+    from core.hub.upload import check_token, open_repository
+    from core.options import split_options
+    from core.texts.calibration import DATASET_ARGUMENTS
+
+    options = _options(parsed)
+    reading = ("field", *DATASET_ARGUMENTS)
+    given = {n: v for n, v in options.items() if n not in reading}
+    kind(**split_options({**given, "file_suffix": parsed.file_suffix}, kind))
+    backend = core.hooks(parsed.backend).capabilities if parsed.backend else None
+    if backend is not None and parsed.config is not None:
+        known = getattr(backend, f"{operation}_configs")
+        if known and in_any_case(parsed.config, known) not in known:
+            raise OptionError(
+                f"The {parsed.backend} backend has no configuration {parsed.config!r} of "
+                f"{operation}.{suggestion(parsed.config, known)} It has: {', '.join(known)}."
+            )
+    if parsed.target is not None:
+        folder = "" if backend is None else backend.artifact_folder
+        check_destination(check_path("target", parsed.target), folder)
+    if parsed.push_to_hub:
+        check_token(open_repository(parsed.push_to_hub))
+    elif parsed.create_pr:
+        raise OptionError("create_pr=True uploads: pass push_to_hub='owner/name' too.")
+    return options
 
 
 def _options(parsed: argparse.Namespace) -> dict[str, Any]:

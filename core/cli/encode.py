@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from core.cli.arguments import add_model, load_model
 from core.errors import CoreError, OptionError
-from core.options import EMBEDDING_PRECISIONS, TRUNCATIONS
+from core.options import EMBEDDING_PRECISIONS, TRUNCATIONS, EncodeOptions
 from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
 
 
@@ -70,6 +70,7 @@ def run(parsed: argparse.Namespace) -> None:
         raise OptionError(f"--output {str(output)!r}: the directory {str(output.parent)!r} {why}.")
     if output is None and parsed.json:
         raise OptionError("--json prints a summary on standard output: give --output FILE too.")
+    _check_input(parsed)
     with load_model(parsed) as model:
         texts = read_texts(parsed)
         count = _write(output, _embed(model, texts, parsed))
@@ -112,14 +113,34 @@ def _embed(
         yield list(itertools.islice(texts, len(embeddings))), embeddings
 
 
+def _check_input(parsed: argparse.Namespace) -> None:
+    """Refuse an input that cannot be read, and options that cannot be, before a model is loaded."""
+    EncodeOptions(
+        batch_size=parsed.batch_size,
+        batch_tokens=parsed.batch_tokens,
+        workers=parsed.workers,
+        truncate_dim=parsed.truncate_dim,
+    )
+    if parsed.texts:
+        return
+    name = str(parsed.input)
+    if name == "-":
+        return
+    if not name.endswith(TEXT_SUFFIXES):
+        raise OptionError(f"--input must end in .txt or .jsonl, or be -, not {name!r}.")
+    try:
+        with Path(name).open("rb"):
+            pass
+    except OSError as error:
+        raise CoreError(f"Cannot read {name!r}: {error.strerror or error}.") from error
+
+
 def read_texts(parsed: argparse.Namespace) -> Iterator[str]:
     """The texts of the arguments or of the input, which names the line that is wrong."""
     if parsed.texts:
         yield from parsed.texts
         return
     name = str(parsed.input)
-    if name != "-" and not name.endswith(TEXT_SUFFIXES):
-        raise OptionError(f"--input must end in .txt or .jsonl, or be -, not {name!r}.")
     try:
         if name == "-":
             lines = decode_lines(sys.stdin.buffer, "standard input")

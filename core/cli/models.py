@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
-        "backends", help="list backends", description="List every backend and whether it works."
+        "backends",
+        help="list backends",
+        description="List every backend and every plugin, and whether it works.",
     )
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="where each is from, and what it can"
@@ -43,16 +45,22 @@ def show_backends(parsed: argparse.Namespace) -> None:
     if parsed.json:
         report = {name: asdict(status) for name, status in statuses.items()}
         if parsed.verbose:
-            plugins = {name: asdict(status) for name, status in core.plugins().items()}
-            print_json({"backends": report, "plugins": plugins})
+            around = {name: asdict(status) for name, status in core.plugins().items()}
+            print_json({"backends": report, "plugins": around})
         else:
             print_json(report)
     elif parsed.verbose and (statuses or core.plugins()):
         print(describe(statuses, core.plugins()))
-    elif not statuses:
-        print(f"No backend is installed. {install_hint()}")
     else:
-        print_table([("BACKEND", "STATUS", "DISTRIBUTION", "OPERATIONS"), *status_table(statuses)])
+        head = ("STATUS", "DISTRIBUTION", "OPERATIONS")
+        if statuses:
+            print_table([("BACKEND", *head), *status_table(statuses)])
+        else:
+            print(f"No backend is installed. {install_hint()}")
+        plugins = core.plugins()
+        if plugins:
+            print()
+            print_table([("PLUGIN", *head), *status_table(plugins)])
 
 
 def show_info(parsed: argparse.Namespace) -> None:

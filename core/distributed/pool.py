@@ -32,6 +32,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from core.arguments import check_keywords, check_kind
 from core.distributed.worker import receive_bytes, send
 from core.engine.encode import find_duplicates
 from core.engine.postprocessing import postprocess
@@ -39,7 +40,7 @@ from core.errors import OptionError, PluginError
 from core.machine.cpus import THREADS_VARIABLE, available_cpus
 from core.models.embedding import EmbeddingModel, check_truncate_dim
 from core.models.truncation import check_truncation
-from core.options import EncodeOptions, check_names, field_names
+from core.options import EncodeOptions, check_names, check_positive, field_names
 from core.texts.inputs import check_stream, check_texts, choose_prompt, take_window
 
 #: Texts given to a process at once.
@@ -83,6 +84,7 @@ class ProcessPool:
         CoreError: The model cannot be loaded again in another process; what its load raised.
     """
 
+    @check_keywords
     def __init__(
         self,
         model: EmbeddingModel,
@@ -91,7 +93,12 @@ class ProcessPool:
         threads: int | None = None,
         devices: Sequence[str] | None = None,
     ) -> None:
+        check_kind("model", model, EmbeddingModel)
         if devices is not None:
+            if not isinstance(devices, list | tuple) or not all(
+                isinstance(device, str) for device in devices
+            ):
+                raise OptionError(f"devices must be a list of names, not {devices!r}.")
             if not devices or processes not in (None, len(devices)):
                 raise OptionError(
                     f"devices={list(devices)!r} asks for one process each: name at least one, and "
@@ -99,8 +106,7 @@ class ProcessPool:
                 )
             processes = len(devices)
         for name, value in (("processes", processes), ("threads", threads)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise OptionError(f"{name} must be 1 or more, not {value!r}.")
+            check_positive(name, value)
         if not model.hooks.distribution:
             raise OptionError(
                 f"The {model.backend} backend was registered in code, which other processes do not "

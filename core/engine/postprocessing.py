@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.architecture.modules import unit_length
+from core.arguments import check_keywords
 from core.errors import OptionError, UnsupportedOperation
 from core.options import EMBEDDING_PRECISIONS, EncodeOptions
 
@@ -43,6 +44,7 @@ def postprocess(
     return _to_tensor(embeddings, tensor_device) if options.convert_to_tensor else embeddings
 
 
+@check_keywords
 def quantize_embeddings(
     embeddings: ArrayLike,
     precision: str,
@@ -66,8 +68,8 @@ def quantize_embeddings(
         OptionError: Another precision, arrays whose shapes do not fit, or one embedding alone to
             take ranges from.
     """
-    array = np.asarray(embeddings, dtype=np.float32)
-    if precision not in EMBEDDING_PRECISIONS:
+    array = _numbers("embeddings", embeddings)
+    if not isinstance(precision, str) or precision not in EMBEDDING_PRECISIONS:
         raise OptionError(
             f"precision must be one of {', '.join(map(repr, EMBEDDING_PRECISIONS))}, "
             f"not {precision!r}."
@@ -93,18 +95,25 @@ def quantize_embeddings(
     return buckets.astype(precision)
 
 
+def _numbers(name: str, value: Any) -> NDArray[np.float32]:
+    try:
+        return np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name} must be an array of numbers, not {value!r:.80}.") from error
+
+
 def _ranges(
     array: NDArray[np.float32], ranges: ArrayLike | None, calibration: ArrayLike | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     if ranges is not None:
-        given = np.asarray(ranges, dtype=np.float32)
+        given = _numbers("ranges", ranges)
         if given.shape != (2, array.shape[1]):
             raise OptionError(
                 f"ranges must have shape [2, {array.shape[1]}] (minima, maxima), "
                 f"not {list(given.shape)}."
             )
         return given[0], given[1]
-    sample = array if calibration is None else np.asarray(calibration, dtype=np.float32)
+    sample = array if calibration is None else _numbers("calibration_embeddings", calibration)
     if sample.ndim != 2 or sample.shape[1] != array.shape[1] or not len(sample):
         raise OptionError(
             f"calibration_embeddings must have shape [n, {array.shape[1]}], "

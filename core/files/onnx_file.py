@@ -18,6 +18,7 @@ from pathlib import Path
 
 from core.errors import ModelFormatError
 from core.files.paths import check_relative
+from core.files.pointers import check_fetched
 from core.files.source import Source
 
 #: TensorProto.DataType of the types that tell a graph's precision.
@@ -28,7 +29,6 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 32
 #: What external data may be called. "*/_ORT_MEM_ADDR_/*" names memory of this very process.
 _LOCATION = re.compile(r"(?!.*_ORT_MEM)[^*?<>|\\\x00-\x1f]+", re.IGNORECASE)
-_LFS_POINTER = b"version https://git-lfs"
 
 #: Operators that only quantised graphs have.
 QUANTIZED_OPERATORS = (
@@ -106,23 +106,6 @@ def read_onnx_file(path: Path, shown: str) -> OnnxFile:
         ) from error
     external = tuple(sorted(scan.external))
     return OnnxFile(scan.operators, scan.weights, external, scan.vocabulary())
-
-
-def check_fetched(path: Path, shown: str) -> None:
-    """Refuse the few lines that Git leaves in the place of a large file it did not fetch.
-
-    The format is that of https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md.
-
-    Raises:
-        ModelFormatError: It is such a pointer; `shown` names it.
-    """
-    with path.open("rb") as file:
-        start = file.read(len(_LFS_POINTER))
-    if start == _LFS_POINTER:
-        raise ModelFormatError(
-            f"{shown} is a pointer of Git LFS, not the file itself. Run `git lfs pull` in the "
-            "repository it was cloned with, or download the model again."
-        )
 
 
 def external_files(source: Source, file_name: str, external: tuple[str, ...]) -> list[str]:

@@ -34,7 +34,12 @@ def resolve_inside(root: Path, name: str) -> Path:
     """
     check_relative(name, f"a file of {root}")
     path = root / name
-    real, inside = path.resolve(), root.resolve()
+    try:
+        real, inside = path.resolve(), root.resolve()
+    except (OSError, RuntimeError) as error:  # which of them depends on Python's version
+        raise ModelFormatError(
+            f"{path} is a link that leads to itself. Replace it by the file it stands for."
+        ) from error
     if not real.is_relative_to(inside) and not _in_hub_cache(real, inside):
         raise ModelFormatError(
             f"{path} is a link to {real}, outside the model's directory. core reads only files "

@@ -11,6 +11,7 @@ from typing import Any
 from core.errors import ModelFormatError
 from core.files.files import Files
 from core.files.paths import check_relative
+from core.files.pointers import check_fetched
 
 #: Configuration files are small; a larger one is a mistake or an attack.
 MAX_JSON_BYTES = 4_000_000
@@ -70,13 +71,16 @@ class Source:
         return self.files.path(name)
 
     def folder(self, names: Iterable[str]) -> Path:
-        """A local directory in which all of `names` lie at their relative places."""
+        """A local directory in which all of `names` lie at their relative places, to be opened."""
         wanted = list(names)
         for name in wanted:
             check_relative(name, f"a file of {self}")
             if not self.has(name):
                 raise ModelFormatError(f"{self} has no file {name!r}.")
-        return self.files.folder(wanted)
+        folder = self.files.folder(wanted)
+        for name in wanted:
+            check_fetched(folder / name, f"{self}: {name}")
+        return folder
 
     def size(self, name: str) -> int | None:
         """Bytes of a file, without fetching it; None where the Hub does not tell."""
@@ -95,6 +99,7 @@ class Source:
                 f"{self}: {name} has {size:,} bytes; a configuration file has at most "
                 f"{MAX_JSON_BYTES:,}."
             )
+        check_fetched(path, f"{self}: {name}")
         try:
             content = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import ModelFormatError
+from core.files.pointers import check_fetched
 from core.files.source import Source
 
 Tensors = dict[str, NDArray[Any]]
@@ -56,6 +57,7 @@ def read_weights(path: Path) -> Tensors:
         ModelFormatError: Truncated, not of the format, or a pickle that holds more than tensors.
     """
     try:
+        check_fetched(path, str(path))
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         return _read_torch_pickle(path)
@@ -102,6 +104,7 @@ def checked_weights(tensor: NDArray[Any], what: str) -> NDArray[np.float32]:
 
 def check_safetensors(path: Path) -> None:
     """Raise `ModelFormatError` unless header and size of the file fit together."""
+    check_fetched(path, str(path))
     _safetensors_header(path)
 
 

@@ -30,6 +30,17 @@ def open_repository(
     return Repository(repo_id, revision or "main", token)
 
 
+def check_token(repository: Repository) -> None:
+    """Raise `ModelError` where there is no token to write with; opens no connection."""
+    from huggingface_hub import get_token
+
+    if repository.token is False or not (repository.token or get_token()):
+        raise ModelError(
+            f"Cannot push to {repository}: no token was given, and none is stored. Set $HF_TOKEN, "
+            "or log in: `hf auth login`."
+        )
+
+
 def create_repository(
     repo_id: str,
     *,

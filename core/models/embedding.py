@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.architecture.architecture import SIMILARITIES
+from core.arguments import check_prompts, check_text_or_none
 from core.checkpoint.checkpoint import Checkpoint
 from core.engine.batching import pad
 from core.engine.runtime import Runtime
@@ -72,8 +73,8 @@ class EmbeddingModel(Model):
             device=device,
             dtype=dtype,
         )
-        self.prompts: dict[str, str] = dict(prompts or {})
-        self.default_prompt_name = default_prompt_name
+        self._prompts: dict[str, str] = dict(prompts or {})
+        self._default_prompt_name = default_prompt_name
         self._truncate_dim = truncate_dim
         self._dimension = dimension
         self._similarity = similarity_fn_name or "cosine"
@@ -88,6 +89,25 @@ class EmbeddingModel(Model):
         """Width of the embeddings `encode` returns by default."""
         full = self.full_dimension
         return min(full, self.truncate_dim) if self.truncate_dim else full
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Name to prompt."""
+        return self._prompts
+
+    @prompts.setter
+    def prompts(self, value: Mapping[str, str]) -> None:
+        self._prompts = check_prompts(value)
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """Which of `prompts` to use unless told otherwise; None for none."""
+        return self._default_prompt_name
+
+    @default_prompt_name.setter
+    def default_prompt_name(self, value: str | None) -> None:
+        check_text_or_none("default_prompt_name", value)
+        self._default_prompt_name = value
 
     @property
     def truncate_dim(self) -> int | None:
@@ -130,7 +150,7 @@ class EmbeddingModel(Model):
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, value: str) -> None:
-        if value not in SIMILARITIES:
+        if not isinstance(value, str) or value not in SIMILARITIES:
             raise OptionError(
                 f"similarity_fn_name must be one of {', '.join(SIMILARITIES)}, not {value!r}."
             )

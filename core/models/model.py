@@ -12,6 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from core.arguments import (
+    check_flag,
+    check_flag_or_none,
+    check_keywords,
+    check_kind,
+    check_path,
+    check_path_or_none,
+    check_text_or_flag,
+    check_text_or_none,
+)
 from core.artifacts.artifact import Artifact
 from core.artifacts.push import check_push, pushed
 from core.checkpoint.checkpoint import Checkpoint, source_identity
@@ -25,7 +35,6 @@ from core.options import (
     OptimizeOptions,
     QuantizeOptions,
     SaveOptions,
-    check_flag,
     check_positive,
     split_options,
 )
@@ -191,6 +200,11 @@ class Model:
         return self._reload is not None and self._reload.options.trust_remote_code
 
     @property
+    def config_kwargs(self) -> dict[str, Any]:
+        """The overrides of its config.json that it was loaded with."""
+        return {} if self._reload is None else dict(self._reload.options.config_kwargs)
+
+    @property
     def weight_files(self) -> tuple[str, ...]:
         """Files of the checkpoint its weights were read from; empty where it has none."""
         stated: tuple[str, ...] = getattr(self.runtime, "files", ())
@@ -289,6 +303,7 @@ class Model:
                 copy_file(self.source.path(name), target / name)
         return target
 
+    @check_keywords
     def optimize(
         self,
         config: Any = None,
@@ -300,12 +315,14 @@ class Model:
         **options: Any,
     ) -> Artifact:
         """Write a faster version of the model's file; see `core.optimize`."""
+        check_path_or_none("target", target)
         check_push(self.source, push_to_hub, create_pr)
         given = {"config": config, "file_suffix": file_suffix, **options}
         parsed = OptimizeOptions(**split_options(given, OptimizeOptions))
         artifact = self.hooks.optimize(self, target, parsed)
         return pushed(artifact, self.source, push_to_hub, create_pr)
 
+    @check_keywords
     def quantize(
         self,
         config: Any = None,
@@ -318,6 +335,7 @@ class Model:
         **options: Any,
     ) -> Artifact:
         """Write a version of the model with fewer bits; see `core.quantize`."""
+        check_path_or_none("target", target)
         check_push(self.source, push_to_hub, create_pr)
         given = {"config": config, "file_suffix": file_suffix, **options}
         if calibration is not None:
@@ -326,14 +344,17 @@ class Model:
         artifact = self.hooks.quantize(self, target, parsed)
         return pushed(artifact, self.source, push_to_hub, create_pr)
 
+    @check_keywords
     def save(self, path: str | os.PathLike[str], *, card: CardData | None = None) -> Path:
         """Write the model to a directory that this library and sentence-transformers load.
 
         Args:
             card: What a README.md that is written with a model that has none should say.
         """
+        check_path("path", path)
         return self.hooks.save(self, path, SaveOptions(card=card))
 
+    @check_keywords
     def push_to_hub(
         self,
         repo_id: str,
@@ -362,11 +383,18 @@ class Model:
         Raises:
             CoreError: The Hub refused; the message says what to do.
         """
-        check_flag("create_pr", create_pr)
-        check_flag("exist_ok", exist_ok)
-        check_flag("replace_model_card", replace_model_card)
-        if private is not None:
-            check_flag("private", private)
+        check_text_or_flag("token", token)
+        check_text_or_none("revision", revision)
+        check_text_or_none("commit_message", commit_message)
+        check_flag_or_none("private", private)
+        for name, flag in (
+            ("create_pr", create_pr),
+            ("exist_ok", exist_ok),
+            ("replace_model_card", replace_model_card),
+        ):
+            check_flag(name, flag)
+        if card is not None:
+            check_kind("card", card, CardData)
         repository = create_repository(
             repo_id,
             revision=revision,

@@ -20,6 +20,8 @@ from core.plugin.registry import registry
 
 logger = logging.getLogger("core")
 
+_SHOWN_FILES = 12
+
 
 def find_artifacts(names: Sequence[str], capabilities: Capabilities, path: str = "") -> list[str]:
     """Every file the backend could load, default names first. `path` is the transformer's."""
@@ -224,6 +226,12 @@ def _named(
 def _listing(backend: str, found: list[str]) -> str:
     listed = ", ".join(found) or "none"
     return f"Its files for the {backend} backend: {listed}."
+
+
+def shorten(names: Sequence[str]) -> str:
+    """The first few names, for messages."""
+    shown = ", ".join(names[:_SHOWN_FILES]) + (", ..." if len(names) > _SHOWN_FILES else "")
+    return shown or "nothing"
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from core.arguments import check_keywords, check_kind, check_path, in_any_case
 from core.artifacts.artifact import Artifact
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import resolve
@@ -23,6 +24,7 @@ from core.errors import OptionError
 from core.models.embedding import EmbeddingModel, check_truncate_dim
 from core.models.truncation import check_truncation
 from core.operations.calls import BackendCalls
+from core.operations.default_backend import check_exportable
 from core.operations.loading import find_or_export, warn_of_precision
 from core.operations.opening import as_checkpoint, check_load, open_file, portable
 from core.operations.production import Production, produce
@@ -38,6 +40,8 @@ from core.options import (
 )
 from core.plugin.registry import registry
 from core.texts.inputs import check_texts, choose_prompt
+
+_Options = TypeVar("_Options")
 
 
 class Hooks(BackendCalls):
@@ -72,7 +76,8 @@ class Hooks(BackendCalls):
             ArtifactNotFound: The file asked for, or any this backend can load, is missing.
             OptionError: `model_kwargs` holds a name the backend does not know.
         """
-        return self._load(as_checkpoint(self, source), options or LoadOptions(), exported=False)
+        parsed = _parsed(options, LoadOptions)
+        return self._load(as_checkpoint(self, source), parsed, exported=False)
 
     def _load(
         self, checkpoint: Checkpoint, options: LoadOptions, *, exported: bool
@@ -104,14 +109,20 @@ class Hooks(BackendCalls):
         Raises:
             VerificationError: The result disagrees with its source; nothing is published.
         """
-        options = ExportOptions() if options is None else options
-        checkpoint = as_checkpoint(self, source)
+        options = _parsed(options, ExportOptions)
         known = self.capabilities.precisions
+        options = dataclasses.replace(
+            options,
+            precision=in_any_case(options.precision, known),
+            exporter=options.exporter.lower(),
+        )
         if options.precision not in known:
             raise OptionError(
                 f"The {self.name} backend exports {', '.join(known)}, not {options.precision!r}."
             )
+        checkpoint = as_checkpoint(self, source)
         origin = self.capabilities.exports_from
+        check_exportable(self, checkpoint)
 
         def reference() -> EmbeddingModel:
             assert origin is not None
@@ -146,7 +157,7 @@ class Hooks(BackendCalls):
 
         Without `target`: into the model's own directory, or the cache for a Hub repository.
         """
-        return self._rewrite("optimize", model, target, options or OptimizeOptions())
+        return self._rewrite("optimize", model, target, _parsed(options, OptimizeOptions))
 
     def quantize(
         self,
@@ -158,7 +169,7 @@ class Hooks(BackendCalls):
 
         Without `target`: into the model's own directory, or the cache for a Hub repository.
         """
-        return self._rewrite("quantize", model, target, options or QuantizeOptions())
+        return self._rewrite("quantize", model, target, _parsed(options, QuantizeOptions))
 
     def encode(
         self,
@@ -172,9 +183,10 @@ class Hooks(BackendCalls):
             OptionError: An input is not a string, or the prompt's name is unknown.
             PluginError: The backend returned something else than asked.
         """
-        options = EncodeOptions() if options is None else options
+        options = _parsed(options, EncodeOptions)
         if isinstance(texts, str):
             raise OptionError("encode takes a sequence of texts here, not one string.")
+        self.check_model("encode", model)
         rows = check_texts(texts)
         prompt = choose_prompt(options, model.prompts, model.default_prompt_name)
         check_truncate_dim(options.truncate_dim, model)
@@ -193,9 +205,9 @@ class Hooks(BackendCalls):
         options: SaveOptions | None = None,
     ) -> Path:
         """Write the whole model to the directory `target`, atomically."""
-        options = SaveOptions() if options is None else options
+        options = _parsed(options, SaveOptions)
         self.check_model("save", model)
-        directory = Path(os.fspath(target)).expanduser()
+        directory = check_path("target", target)
 
         def write(staging: Path) -> None:
             self.call("save", check_instance(Path), model=model, target=staging, options=options)
@@ -231,6 +243,8 @@ class Hooks(BackendCalls):
         options: OptimizeOptions | QuantizeOptions,
     ) -> Artifact:
         self.check_model(operation, model)
+        configs = getattr(self.capabilities, f"{operation}_configs")
+        options = dataclasses.replace(options, config=in_any_case(options.config, configs))
         production = Production(
             operation,
             model.source,
@@ -286,6 +300,20 @@ class Reload:
         return model
 
 
+def _parsed(options: Any, kind: type[_Options]) -> _Options:
+    """The options a hook was given, or the default ones.
+
+    Raises:
+        OptionError: They are those of another hook, or no options.
+    """
+    if options is None:
+        return kind()
+    check_kind("options", options, kind)
+    checked: _Options = options
+    return checked
+
+
+@check_keywords
 def hooks(backend: str) -> Hooks:
     """The six operations of a backend, callable by keyword.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 from core.artifacts.artifact import Artifact
@@ -15,12 +14,14 @@ from core.checkpoint.checkpoint import Checkpoint
 from core.errors import ArtifactNotFound, CoreError, PluginError
 from core.models.embedding import EmbeddingModel
 from core.operations.calls import BackendCalls
+from core.operations.default_backend import can_export, elsewhere, use_fallback
 from core.operations.file_choice import (
     find_artifacts,
     is_default,
     is_exportable,
     is_last_resort,
     is_reduced,
+    shorten,
     stated_precision,
 )
 from core.operations.opening import find_file
@@ -31,8 +32,6 @@ logger = logging.getLogger("core")
 
 #: `Hooks.export` of a backend.
 Export = Callable[[Checkpoint, Path, ExportOptions], Artifact]
-
-_SHOWN_FILES = 12
 
 
 def find_or_export(
@@ -56,6 +55,10 @@ def find_or_export(
     if capabilities.source == "name" or no_file or not capabilities.file_names:
         return checkpoint, options
     name = find_file(calls, checkpoint, options) if look else None
+    forced, forbidden = options.export is True, options.export is False
+    impossible = forbidden or not can_export(capabilities, checkpoint)
+    if name is None and look and not forced and impossible:
+        name = use_fallback(calls, checkpoint)
     if name is None:
         checkpoint, name = _export_to_cache(calls, checkpoint, options, export)
     elif options.file_name is None and is_last_resort(checkpoint, capabilities, name):
@@ -106,7 +109,7 @@ def _export_to_cache(
         why = " and export=False forbids making one" if options.export is False else ""
         raise ArtifactNotFound(
             f"{checkpoint} has no file the {name} backend can load ({wanted}){why}."
-            f"{_elsewhere(checkpoint, name)} It holds: {_shorten(checkpoint.names)}."
+            f"{elsewhere(checkpoint, name)} It holds: {shorten(checkpoint.names)}."
         )
     origin = capabilities.exports_from
     # Asking for it now gives its install command before any work is done.
@@ -116,7 +119,9 @@ def _export_to_cache(
     except PluginError as error:
         raise ArtifactNotFound(
             f"{checkpoint} has no file the {name} backend can load, and exporting one needs the "
-            f"{origin} backend: {error}"
+            f"{origin} backend: {error} Or export it where that is installed (`core export "
+            f"{checkpoint.name} --backend {name} --target DIRECTORY`) and copy the directory. To "
+            f"load without it, a model needs {' or '.join(capabilities.file_names[:2])}."
         ) from error
     how = ExportOptions(
         trust_remote_code=options.trust_remote_code, config_kwargs=options.config_kwargs
@@ -159,23 +164,6 @@ def _tell(checkpoint: Checkpoint, lacks: str, artifact: Artifact, seconds: float
         seconds,
         artifact.path,
     )
-
-
-def _elsewhere(checkpoint: Checkpoint, name: str) -> str:
-    """Which other installed backends would find a file."""
-    found = []
-    for other in registry.names():
-        with suppress(CoreError):  # a broken one has its own message when it is named
-            if other != name and find_artifacts(
-                checkpoint.names, registry.backend(other).capabilities, checkpoint.architecture.path
-            ):
-                found.append(f"backend={other!r}")
-    return f" For {' or '.join(found)} it has one (--backend in the shell)." if found else ""
-
-
-def _shorten(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN_FILES]) + (", ..." if len(names) > _SHOWN_FILES else "")
-    return shown or "nothing"
 
 
 def warn_of_precision(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact, Verification
-from core.artifacts.publish import destination_of, publish_artifact
+from core.artifacts.publish import check_destination, destination_of, publish_artifact
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import OptionError
 from core.files.staging import staging_directory
@@ -70,6 +70,7 @@ def produce(
     calls.check_implements(production.operation)
     source = production.source
     destination = destination_of(source, target)
+    check_destination(destination, calls.capabilities.artifact_folder)
     with staging_directory(destination) as staging:
         artifact = _written(calls, production, staging)
         origin, weights = source, tuple[str, ...]()

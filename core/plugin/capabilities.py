@@ -26,6 +26,8 @@ class Capabilities:
         precisions: Names its export and quantize know.
         file_names: The files it loads by default, first choice first; empty for a backend that
             needs no file of its own.
+        fallback_names: Files of other backends that it loads as well, first choice first: used
+            where it has none of its own and none can be exported.
         files: Pattern (`onnx/*.onnx`; `*` stays within a folder) of every file it loads, to the
             patterns of its companions: files of the same folder that belong to it, `{file}` being
             its name and `{stem}` its name without the ending.
@@ -46,6 +48,7 @@ class Capabilities:
     devices: tuple[str, ...] = ("cpu",)
     precisions: tuple[str, ...] = ("fp32",)
     file_names: tuple[str, ...] = ()
+    fallback_names: tuple[str, ...] = ()
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     file_patterns: tuple[str, ...] = ()
     model_kwargs: tuple[str, ...] = ()

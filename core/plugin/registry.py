@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import Any
 
+from core.arguments import in_any_case
 from core.errors import BackendLoadError, BackendNotFound, OptionError
 from core.options import suggestion
 from core.plugin.backend import Backend, Checked, check_plugin
@@ -110,6 +111,8 @@ class Registry:
         if not isinstance(name, str):
             raise OptionError(f"A backend is named by a string, not {name!r}.")
         found = self._backends.get(name)
+        if found is None:
+            name = in_any_case(name, self._by_name(BACKEND_GROUP))
         while found is None:
             with self._opening_lock(BACKEND_GROUP, name):
                 found = self._backends.get(name)
@@ -293,9 +296,9 @@ class Registry:
 
     def _not_found(self, name: str) -> str:
         names = self.names()
-        command = INSTALL_COMMANDS.get(name)
+        command = INSTALL_COMMANDS.get(name.lower())
         if command:
-            return f"Backend {name!r} is not installed. Install it: `{command}`."
+            return f"Backend {name.lower()!r} is not installed. Install it: `{command}`."
         if not names:
             return f"Backend {name!r} is not installed, nor is any other. {install_hint()}"
         hint = suggestion(name.lower(), [*names, *INSTALL_COMMANDS])

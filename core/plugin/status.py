@@ -49,8 +49,8 @@ class BackendStatus(PluginStatus):
     capabilities: Capabilities = field(default_factory=Capabilities)
 
 
-def status_table(statuses: Mapping[str, BackendStatus]) -> list[tuple[str, str, str, str]]:
-    """(name, status, distribution, hooks or error) of each backend."""
+def status_table(statuses: Mapping[str, PluginStatus]) -> list[tuple[str, str, str, str]]:
+    """(name, status, distribution, hooks or error) of each backend or plugin."""
     return [
         (s.name, s.status, s.distribution or "registered in code", ", ".join(s.hooks) or s.error)
         for s in statuses.values()

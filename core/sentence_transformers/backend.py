@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from core.api import optimize, quantize
+from core.arguments import check_flag, check_path
 from core.artifacts.artifact import Artifact
 from core.errors import OptionError
 from core.models.embedding import EmbeddingModel
@@ -153,8 +153,10 @@ def _write(
     **options: Any,
 ) -> Artifact:
     """To the directory, or, uploading, to the repository alone."""
+    check_flag("push_to_hub", push_to_hub)
     if not push_to_hub:
-        artifact: Artifact = operation(model, config, Path(place), **options)
+        target = check_path("model_name_or_path", place)
+        artifact: Artifact = operation(model, config, target, **options)
         return artifact
     with tempfile.TemporaryDirectory(prefix="core-export-") as folder:
         pushed: Artifact = operation(

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from core.arguments import check_kind, check_text_or_none
 from core.distributed.pool import ProcessPool
 from core.errors import OptionError
 from core.machine.cpus import available_cpus
+from core.options import check_positive
 from core.sentence_transformers.arguments import plain
 from core.sentence_transformers.inputs import check_extra, one_input, texts_of
 from core.sentence_transformers.placement import Placement
@@ -19,10 +21,17 @@ from core.sentence_transformers.results import encode
 from core.sentence_transformers.settings import Settings
 from core.sentence_transformers.similarity_functions import every_pair, row_by_row
 from core.sentence_transformers.tensors import as_tensor
+from core.texts.inputs import check_texts
 
 logger = logging.getLogger("core")
 
 _MOST_PROCESSES = 4
+
+
+def check_pool(pool: Any) -> None:
+    """Raise `OptionError` unless it is None or from `start_multi_process_pool`."""
+    if pool is not None:
+        check_kind("pool", pool, ProcessPool)
 
 
 class Encoding(Settings, Placement):
@@ -104,8 +113,9 @@ class Encoding(Settings, Placement):
             convert_to_tensor=bool(convert_to_tensor),
         )
         many = isinstance(device, list | tuple) and len(device) > 0
-        if chunk_size is not None and chunk_size < 1 and (many or pool is not None):
-            raise OptionError(f"chunk_size must be 1 or more, not {chunk_size!r}.")
+        if many or pool is not None:
+            check_positive("chunk_size", chunk_size)
+        check_pool(pool)
         if pool is None and many:
             with self.start_multi_process_pool(list(device)) as pool:
                 return run(self.embedding_model, pool=pool)
@@ -219,7 +229,8 @@ class Encoding(Settings, Placement):
     def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """As `tokenize`, with a prompt in front of every text."""
         check_extra(kwargs)
-        texts, _ = texts_of(inputs)
+        check_text_or_none("prompt", prompt or None)
+        texts = check_texts(texts_of(inputs)[0])
         if not len(texts):
             return {}
         batch = self.embedding_model.tokenize([(prompt or "") + text for text in texts])
@@ -233,6 +244,10 @@ class Encoding(Settings, Placement):
         Give the result to `encode(pool=...)`; it is also a context manager.
         """
         if target_devices is not None:
+            if not isinstance(target_devices, list | tuple):
+                raise OptionError(
+                    f"target_devices must be a list of devices, not {target_devices!r}."
+                )
             devices = [str(plain(device)) for device in target_devices]
             return ProcessPool(self.embedding_model, devices=devices)
         return ProcessPool(self.embedding_model, min(available_cpus(), _MOST_PROCESSES))
@@ -240,6 +255,7 @@ class Encoding(Settings, Placement):
     @staticmethod
     def stop_multi_process_pool(pool: ProcessPool) -> None:
         """End the processes."""
+        check_kind("pool", pool, ProcessPool)
         pool.close()
 
     def encode_multi_process(

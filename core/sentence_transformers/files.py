@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from core.api import load
+from core.arguments import check_path
 from core.errors import OptionError
 from core.files.files import LocalFiles
 from core.models.embedding import EmbeddingModel
@@ -43,7 +43,7 @@ class Files:
             raise OptionError("safe_serialization=False pickles weights; core writes safetensors.")
         if path is None:
             return
-        card = Path(path) / "README.md"
+        card = check_path("path", path) / "README.md"
         before = card.read_bytes() if card.is_file() else None
         self.embedding_model.save(path, card=card_data(self.model_card_data, model_name))
         if not create_model_card:

@@ -39,8 +39,9 @@ def texts_of(inputs: Any) -> tuple[Any, bool]:
 
 
 def _is_no_rows(inputs: Any) -> bool:
-    # core.encode says what is wrong with it.
-    return not hasattr(inputs, "__iter__") or isinstance(inputs, bytes | bytearray | set)
+    # core.encode says what is wrong with it. An array without dimensions has __iter__ and no rows.
+    none = not hasattr(inputs, "__iter__") or getattr(inputs, "ndim", 1) == 0
+    return none or isinstance(inputs, bytes | bytearray | set)
 
 
 def _text_of(row: Any, position: int) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.api import load
+from core.arguments import check_keywords, check_mapping_or_none, check_text_or_none
 from core.errors import OptionError
 from core.sentence_transformers.absent import Unprovided
 from core.sentence_transformers.arguments import (
@@ -59,6 +60,7 @@ class SentenceTransformer(Encoding, Files, Unprovided):
         embedding_model: The `core.EmbeddingModel` underneath.
     """
 
+    @check_keywords
     def __init__(
         self,
         model_name_or_path: str | os.PathLike[str] | None = None,
@@ -87,6 +89,15 @@ class SentenceTransformer(Encoding, Files, Unprovided):
                 "A model is loaded from files: pass its directory or its name on the Hub. To put "
                 "one together from modules, do so with sentence_transformers, save it, and load it."
             )
+        for name, given in (
+            ("prompts", prompts),
+            ("model_kwargs", model_kwargs),
+            ("processor_kwargs", processor_kwargs),
+            ("tokenizer_kwargs", tokenizer_kwargs),
+            ("config_kwargs", config_kwargs),
+        ):
+            check_mapping_or_none(name, given)
+        check_text_or_none("default_prompt_name", default_prompt_name)
         tokenizer_options = read_tokenizer_kwargs(
             renamed("tokenizer_kwargs", "processor_kwargs", tokenizer_kwargs, processor_kwargs)
         )

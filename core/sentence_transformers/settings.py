@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from core.arguments import check_prompts
 from core.models.embedding import EmbeddingModel
 from core.options import check_positive
 from core.sentence_transformers.absent import NotProvided
@@ -43,7 +44,7 @@ class Settings:
 
     @prompts.setter
     def prompts(self, value: Mapping[str, str]) -> None:
-        self.embedding_model.prompts = dict(value)
+        self.embedding_model.prompts = check_prompts(value)
 
     @property
     def default_prompt_name(self) -> str | None:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.errors import OptionError
+
 
 def is_tensor(value: Any) -> bool:
     """Whether a value is a `torch.Tensor`, without importing torch."""
@@ -28,6 +30,14 @@ def as_tensor(value: Any, *, device: Any = None, dtype: str | None = None) -> An
         return value
     tensor = value if is_tensor(value) else torch.from_numpy(np.asarray(value, order="C"))
     return tensor.to(device=device, dtype=None if dtype is None else getattr(torch, dtype))
+
+
+def check_rows(name: str, value: Any) -> None:
+    """Raise `OptionError` unless it is an array, a tensor or a list with one dimension or more."""
+    rows = as_array(value) if isinstance(value, list | tuple) else value
+    numbers = is_tensor(rows) or getattr(getattr(rows, "dtype", None), "kind", "") in "biuf"
+    if not numbers or getattr(rows, "ndim", 0) < 1:
+        raise OptionError(f"{name} must be embeddings (an array or a tensor), not {value!r:.60}.")
 
 
 def as_array(value: Any) -> NDArray[Any]:

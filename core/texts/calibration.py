@@ -72,6 +72,26 @@ def read_calibration(calibration: Any, given: dict[str, Any]) -> list[str]:
     return texts
 
 
+def check_calibration(calibration: str, given: Mapping[str, Any]) -> None:
+    """Refuse calibration texts that cannot be read, before a model is loaded for them.
+
+    Args:
+        given: The operation's other options, as for `read_calibration`.
+
+    Raises:
+        OptionError: No such file, or a dataset that is not described in full.
+    """
+    path = _as_path(calibration)
+    if path is None:
+        _describe_dataset(calibration, [given.get(name) for name in DATASET_ARGUMENTS])
+        return
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise OptionError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+
+
 def default_texts(count: int) -> list[str]:
     """`count` English texts of 1 to 300 words, the same on every call.
 
@@ -142,16 +162,22 @@ def _refuse(arguments: list[Any], belongs: str, given: str) -> None:
         raise OptionError(f"{names} describe {belongs}; calibration is {given}.")
 
 
-def _read_dataset(name: str, arguments: list[Any], count: int) -> list[str]:
+def _describe_dataset(name: str, arguments: list[Any]) -> list[Any]:
+    """Configuration, split and column of a dataset."""
     missing = [n for n, v in zip(DATASET_ARGUMENTS, arguments, strict=True) if v is None]
     if len(missing) == len(DATASET_ARGUMENTS) and name in KNOWN_DATASETS:
-        arguments = list(KNOWN_DATASETS[name])
-    elif missing:
+        return list(KNOWN_DATASETS[name])
+    if missing:
         raise OptionError(
             f"calibration={name!r} is no file here, so it names a dataset, which also needs "
             f"{', '.join(missing)} (only {', '.join(KNOWN_DATASETS)} go without). For a file, give "
             "the path of a .txt or .jsonl file that exists."
         )
+    return arguments
+
+
+def _read_dataset(name: str, arguments: list[Any], count: int) -> list[str]:
+    config, split, column = _describe_dataset(name, arguments)
     try:
         import datasets
     except ImportError as error:
@@ -159,7 +185,6 @@ def _read_dataset(name: str, arguments: list[Any], count: int) -> list[str]:
             f"calibration={name!r} names a dataset, which needs `pip install datasets`. Or give "
             "texts as a list, a .txt or a .jsonl file."
         ) from error
-    config, split, column = arguments
     try:
         rows = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # a library of many layers: any of them can fail

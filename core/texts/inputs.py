@@ -43,9 +43,11 @@ def check_stream(texts: Iterable[str], window: int, options: EncodeOptions) -> N
     if isinstance(texts, str):
         raise OptionError("encode_stream takes an iterable of texts, not one string.")
     refuse_containers(texts)
-    if not hasattr(texts, "__iter__") and not hasattr(texts, "__getitem__"):
-        raise OptionError(f"encode_stream takes an iterable of texts, not {type(texts).__name__}.")
-    if not isinstance(window, int) or window < 1:
+    if isinstance(texts, _NO_SEQUENCES) or not _is_iterable(texts):
+        raise OptionError(
+            f"encode_stream takes an iterable of texts, not {type(texts).__name__} {texts!r:.60}."
+        )
+    if not isinstance(window, int) or isinstance(window, bool) or window < 1:
         raise OptionError(f"window must be 1 or more, not {window!r}.")
     if options.precision in ("int8", "uint8"):
         raise OptionError(
@@ -53,6 +55,14 @@ def check_stream(texts: Iterable[str], window: int, options: EncodeOptions) -> N
             "stream does not have at once. Stream float32 and call "
             "core.quantize_embeddings(..., ranges=...)."
         )
+
+
+def _is_iterable(texts: Any) -> bool:
+    try:
+        iter(texts)
+    except TypeError:
+        return False
+    return True
 
 
 def check_texts(texts: Any, start: int = 0) -> Sequence[str]:

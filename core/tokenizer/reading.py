@@ -13,6 +13,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from core.architecture.architecture import Architecture
 from core.architecture.settings import positive_number
 from core.errors import ModelFormatError
+from core.files.pointers import check_fetched
 from core.files.source import Source
 from core.machine.cpus import limit_tokenizer_threads
 from core.tokenizer.added_tokens import add_tokens, set_ends
@@ -127,6 +128,7 @@ def _parse(source: Source, name: str) -> tokenizers.Tokenizer:
     path = source.path(name)
     if path.stat().st_size > _MAX_TOKENIZER_BYTES:
         raise ModelFormatError(f"{source}: {name} is larger than any tokenizer.")
+    check_fetched(path, f"{source}: {name}")
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except (KeyboardInterrupt, SystemExit):

@@ -55,6 +55,18 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_connection", refuse)
 
 
+def test_a_repository_loads_by_its_address(published: LoopbackHub, tiny: Path) -> None:
+    local = embed(str(tiny))
+    commit = resolve("acme/tiny").commit
+    for page in ("", "/", "/tree/main", f"/tree/{commit}"):
+        assert np.array_equal(embed(f"{published.url}/acme/tiny{page}"), local)
+    with core.load(f"{published.url}/acme/tiny", backend="torch", device="cpu") as model:
+        assert model.source.repo_id == "acme/tiny"
+        assert np.array_equal(pickle.loads(pickle.dumps(model)).encode(TEXTS), local)
+    with pytest.raises(ModelNotFound, match="no revision 'v9'"):
+        embed(f"{published.url}/acme/tiny/tree/v9")
+
+
 def test_a_repository_loads_by_its_full_and_by_its_bare_name(
     published: LoopbackHub, tiny: Path
 ) -> None:

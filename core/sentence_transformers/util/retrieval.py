@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.errors import OptionError
+from core.options import check_positive
 from core.sentence_transformers.similarity_functions import cos_sim
-from core.sentence_transformers.tensors import as_array
+from core.sentence_transformers.tensors import as_array, check_rows
 
 
 def semantic_search(
@@ -32,6 +34,20 @@ def semantic_search(
     Returns:
         For each query a list of `{"corpus_id": row, "score": score}`.
     """
+    for name, given in (
+        ("query_embeddings", query_embeddings),
+        ("corpus_embeddings", corpus_embeddings),
+    ):
+        check_rows(name, given)
+    for name, count in (
+        ("query_chunk_size", query_chunk_size),
+        ("corpus_chunk_size", corpus_chunk_size),
+        ("top_k", top_k),
+    ):
+        if check_positive(name, count) is None:
+            raise OptionError(f"{name} must be 1 or more, not None.")
+    if not callable(score_function):
+        raise OptionError(f"score_function must be a function, not {score_function!r}.")
     if getattr(query_embeddings, "ndim", 2) == 1:
         query_embeddings = query_embeddings[None]
     results: list[list[dict[str, Any]]] = []

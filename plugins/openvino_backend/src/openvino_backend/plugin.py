@@ -27,6 +27,7 @@ SPEC_VERSION = 1
 DEVICES = ("cpu", "gpu", "npu", "auto")
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 FILE_NAMES = ("openvino_model.xml", "openvino/openvino_model.xml")
+FALLBACK_NAMES = ("model.onnx", "onnx/model.onnx")
 FILES = {
     "*.xml": ("{stem}.bin",),
     "openvino/*.xml": ("{stem}.bin",),

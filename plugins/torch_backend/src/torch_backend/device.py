@@ -30,7 +30,7 @@ def choose_device(asked: str | None) -> torch.device:
     if asked is None:
         return torch.device(available[0])
     try:
-        device = torch.device(asked)
+        device = torch.device(asked.lower())
     except (RuntimeError, TypeError) as error:
         raise OptionError(
             f"{asked!r} is no device of PyTorch. Available here: {', '.join(available)}."

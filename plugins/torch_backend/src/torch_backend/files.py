@@ -90,3 +90,22 @@ def check_missing(source: Checkpoint, file_name: str, names: Any) -> None:
             f"{source}: {file_name} lacks {len(missing)} of the weights that config.json asks for "
             f"({shown}). It is incomplete or belongs to another model."
         )
+
+
+def check_shapes(source: Checkpoint, file_name: str, mismatched: Any) -> None:
+    """Raise `ModelFormatError` for weights of other shapes than config.json makes.
+
+    Args:
+        mismatched: (name, shape in the file, shape in the model) of each.
+    """
+    found = sorted(mismatched, key=lambda entry: str(entry[0]))
+    if found:
+        shown = "; ".join(
+            f"{name} is {list(stored)} and config.json makes it {list(built)}"
+            for name, stored, built in found[:3]
+        )
+        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        raise ModelFormatError(
+            f"{source}: {file_name} does not fit config.json: {shown}{more}. One of the two files "
+            "belongs to another model: download or copy both again."
+        )

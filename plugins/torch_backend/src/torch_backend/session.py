@@ -16,6 +16,7 @@ from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import check_tokens_shape, run_modules
 from torch_backend.device import choose_device, choose_dtype
+from torch_backend.encoders import check_encoder
 from torch_backend.kernels.blocked_weights import use_blocked_weights
 from torch_backend.kernels.threads import limit_threads, single_threaded
 from torch_backend.traceable import hidden_state, last_hidden_state, tracing
@@ -85,6 +86,7 @@ class TorchRuntime(Runtime):
         opened = open_transformer(
             source, architecture, options, kwargs, dtype, on_cpu=device.type == "cpu"
         )
+        check_encoder(source, opened.module)
         if opened.dtype == "int8" and device.type != "cpu":
             raise OptionError(
                 f"{options.file_name} is int8 for CPUs and cannot run on {device}: pass "

@@ -24,6 +24,7 @@ from torch_backend.files import (
     DEFAULT_NAMES,
     QUANTIZATION,
     check_missing,
+    check_shapes,
     read_metadata,
     stored_dtype,
     weight_files,
@@ -173,8 +174,10 @@ def _from_pretrained(
             str(folder),
             use_safetensors=".safetensors" in file_name,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # to name them; no model with any is let through
             **arguments,
         )
+        check_shapes(source, file_name, info["mismatched_keys"])
         check_missing(source, file_name, info["missing_keys"])
     module: torch.nn.Module = model
     return module

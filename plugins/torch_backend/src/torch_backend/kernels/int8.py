@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from core import Checkpoint
 from core.errors import ModelFormatError, UnsupportedOperation
-from torch_backend.files import QUANTIZATION, check_missing
+from torch_backend.files import QUANTIZATION, check_missing, check_shapes
 from torch_backend.kernels.row_counts import fill_rows
 
 SCHEME = "int8-dynamic"
@@ -142,12 +142,10 @@ def open_quantized(source: Checkpoint, file_name: str, empty: torch.nn.Module) -
             ) from error
         bias = f"{name}.bias" in tensors
         setattr(parent, child, Int8Linear(linear.in_features, linear.out_features, bias=bias))
-    try:
-        result = empty.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise ModelFormatError(
-            f"{source}: {file_name} does not fit its config.json: {error}."
-        ) from error
+    made = empty.state_dict()
+    shapes = [(n, t.shape, made[n].shape) for n, t in tensors.items() if n in made]
+    check_shapes(source, file_name, [entry for entry in shapes if entry[1] != entry[2]])
+    result = empty.load_state_dict(tensors, strict=False)
     tied = set(getattr(empty, "_tied_weights_keys", None) or ())
     check_missing(source, file_name, [name for name in result.missing_keys if name not in tied])
     tie = getattr(empty, "tie_weights", None)

@@ -1,0 +1,92 @@
+"""Messages of the library in the words of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+#: Of the library's own calls and arguments, what does the same in a shell.
+_PHRASES = (
+    (r", or name it at load: prompts=\{\.\.\.\}", ""),
+    (r"field=\.\.\., or --field on the command line", "--field"),
+    (r"Pass exist_ok=True to commit to it, or create_pr=True", "Pass --create-pr"),
+    (r"push_to_hub=True or a repository", "--push-to-hub REPO"),
+    (r"pass a token \(token=\.\.\.\), or", "log in with `hf auth login`, or"),
+    (r"pass token=\.\.\., |token=\.\.\., ", ""),
+    (r"cache_dir \(or \$HF_HOME\)", "$HF_HOME"),
+    (r"None leaves it to core", "leave it out for core's own choice"),
+    (r"model\.max_seq_length", "max_seq_length in sentence_bert_config.json"),
+    (r"model\.save\(path\)", "`core export --target DIRECTORY`"),
+)
+_CALL = re.compile(r"core\.(export|quantize|optimize)\((?:\.\.\.)?(?:, backend='(\w+)')?\)")
+
+#: Option of the command line to the argument's name where that differs.
+_OTHER_NAMES = {"normalize": "normalize_embeddings"}
+
+
+def in_shell_words(message: str, parser: argparse.ArgumentParser | None) -> str:
+    """A message with arguments named as the command has them: `file_name` is `--file-name`.
+
+    What the command has no option for stays as it is.
+    """
+    for pattern, replacement in _PHRASES:
+        message = re.sub(pattern, replacement, message)
+    message = _CALL.sub(_command, message)
+    if parser is None:
+        return message
+    options = _options(parser)
+    for name in sorted(options, key=len, reverse=True):
+        option, takes_value = options[name]
+        # name='value', name=value, name=...; a plain word only where it cannot be English
+        value = r"('[^']*'|\"[^\"]*\"|\.\.\.|[\w./-]*\w)"
+        message = re.sub(
+            rf"(?<![\w.'\"-]){name}={value}",
+            lambda found, option=option, takes=takes_value: _written(option, takes, found[1]),  # type: ignore[misc]
+            message,
+        )
+        if "_" in name:
+            message = re.sub(rf"(?<![\w.'\"/-]){name}(?![\w=./'\"])", option, message)
+    if "set" in options:
+        message = re.sub(r"(?<![\w.'\"-])(min_cosine|external_data)=", r"--set \1=", message)
+    return message
+
+
+@contextmanager
+def logged_in_shell_words(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Inside, what the library logs is worded as the command's errors are."""
+
+    def reword(record: logging.LogRecord) -> bool:
+        record.msg, record.args = in_shell_words(record.getMessage(), parser), ()
+        return True
+
+    logger = logging.getLogger("core")
+    logger.addFilter(reword)
+    try:
+        yield
+    finally:
+        logger.removeFilter(reword)
+
+
+def _command(found: re.Match[str]) -> str:
+    backend = f" --backend {found[2]}" if found[2] else ""
+    return f"`core {found[1]} MODEL{backend}`"
+
+
+def _written(option: str, takes_value: bool, value: str) -> str:
+    if not takes_value:
+        return option if value in ("True", "...") else f"no {option}"
+    return f"{option} ..." if value == "..." else f"{option} {value.strip(chr(39) + chr(34))}"
+
+
+def _options(parser: argparse.ArgumentParser) -> dict[str, tuple[str, bool]]:
+    """Argument of the library to (option, whether it takes a value)."""
+    found = {}
+    for action in parser._actions:
+        option = next((o for o in action.option_strings if o.startswith("--")), None)
+        if option is not None and action.dest != "help":
+            name = _OTHER_NAMES.get(action.dest, action.dest)
+            found[name] = (option, action.nargs != 0)
+    return found
