@@ -58,7 +58,7 @@ def locked(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with explained_writes(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(f"{folder}.lock"))
+            stack.enter_context(FileLock(lock_of(folder)))
             folder.mkdir(exist_ok=True)
         yield
 
@@ -66,7 +66,7 @@ def locked(folder: Path) -> Iterator[None]:
 def finished(folder: Path) -> list[str]:
     """Files to load from a cache folder, as `record_finished` was told; none if one is gone."""
     try:
-        names = json.loads(_record_of(folder).read_bytes())
+        names = json.loads(record_of(folder).read_bytes())
     except (OSError, ValueError):
         return []
     return [str(name) for name in names if (folder / str(name)).is_file()]
@@ -74,9 +74,14 @@ def finished(folder: Path) -> list[str]:
 
 def record_finished(folder: Path, names: Sequence[str]) -> None:
     """State that a cache folder is complete."""
-    _record_of(folder).write_text(json.dumps(list(names)), encoding="utf-8")
+    record_of(folder).write_text(json.dumps(list(names)), encoding="utf-8")
 
 
-def _record_of(folder: Path) -> Path:
+def lock_of(folder: Path) -> Path:
+    """The file that a process locks while it fills a cache folder."""
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def record_of(folder: Path) -> Path:
     """Beside the folder: everything in it is the model's."""
     return folder.with_name(f"{folder.name}.json")

@@ -136,7 +136,7 @@ def build_parser(named: str = "") -> argparse.ArgumentParser:
     Of the commands that distributions add, only the one `named` is imported.
     """
     from core import __version__
-    from core.cli import artifacts, demo, encode, models, scaffold
+    from core.cli import artifacts, cache, demo, encode, models, scaffold
 
     parser = _Parser(
         prog="core",
@@ -146,7 +146,7 @@ def build_parser(named: str = "") -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="name", metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser
     )
-    for module in (models, encode, artifacts, demo, scaffold):
+    for module in (models, encode, artifacts, cache, demo, scaffold):
         module.add_commands(commands)
     own = tuple(commands.choices)
     for name, distribution in registry.commands().items():

@@ -15,6 +15,11 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("backend", metavar="NAME", help="as users will type it: my-engine")
     parser.add_argument("directory", nargs="?", metavar="DIRECTORY", help="core-NAME-backend")
+    parser.add_argument(
+        "--checkpoint",
+        action="store_true",
+        help="a backend that loads model files, with a small runtime in numpy",
+    )
     parser.set_defaults(command=run)
 
 
@@ -23,7 +28,7 @@ def run(parsed: argparse.Namespace) -> None:
     from core.scaffold import write_backend
 
     directory = Path(parsed.directory) if parsed.directory else None
-    target = write_backend(parsed.backend, directory)
+    target = write_backend(parsed.backend, directory, checkpoint=parsed.checkpoint)
     for path in sorted(target.rglob("*")):
         if path.is_file():
             print(path)

@@ -181,6 +181,21 @@ def sync_directory(folder: Path) -> None:
 
 
 @contextmanager
+def lock_if_free(folder: Path) -> Iterator[bool]:
+    """Hold a directory's lock; False, without waiting, where another process has it."""
+    try:
+        descriptor = _try_lock(folder)
+    except OSError:  # it is gone, or may not be opened
+        yield False
+        return
+    try:
+        yield descriptor is not None or sys.platform == "win32"
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
 def locked_directory(folder: Path) -> Iterator[None]:
     """One process at a time, without leaving a lock file: the directory itself is locked.
 

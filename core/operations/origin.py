@@ -15,7 +15,7 @@ def open_source(
     """The model on `backend`, one that runs torch modules, to be exported as `wanted` ("ONNX").
 
     Raises:
-        UnsupportedOperation: The backend is not installed.
+        UnsupportedOperation: The backend is not installed, or its models cannot be traced.
     """
     try:
         origin = hooks(backend)
@@ -25,12 +25,24 @@ def open_source(
             f"{backend} backend. {error} To run the model without PyTorch, export it once where "
             "that is installed and copy the directory."
         ) from error
+    # The one implementation whose graph optimizers recognise as attention, and that gives
+    # numbers for rows without a single visible token.
+    eager = {"attn_implementation": "eager"}
+    known = origin.capabilities.model_kwargs
     load = LoadOptions(
         device="cpu",
         trust_remote_code=options.trust_remote_code,
-        # The one implementation whose graph optimizers recognise as attention, and that gives
-        # numbers for rows without a single visible token.
-        model_kwargs={"attn_implementation": "eager", **options.model_kwargs},
+        model_kwargs={
+            **(eager if "attn_implementation" in known else {}),
+            **options.model_kwargs,
+        },
         config_kwargs=options.config_kwargs,
     )
-    return origin.load(source, load)
+    model = origin.load(source, load)
+    if not (hasattr(model.runtime, "traceable") and hasattr(model.runtime, "input_names")):
+        model.close()
+        why = f"the {backend} backend opens a runtime without `traceable` and `input_names`."
+        if source.architecture.is_static:
+            why = "it is a table of token embeddings, which every backend loads as it is."
+        raise UnsupportedOperation(f"{source} cannot be exported to {wanted}: {why}")
+    return model

@@ -16,12 +16,13 @@ from core.version import __version__
 _SUFFIX = ".template"
 
 
-def write_backend(name: str, directory: Path | None = None) -> Path:
+def write_backend(name: str, directory: Path | None = None, *, checkpoint: bool = False) -> Path:
     """Write a package for the backend `name`; returns its directory.
 
     Args:
         name: As users will type it: lower-case letters, digits, `-` and `_`.
         directory: None for `core-<name>-backend` under the working directory.
+        checkpoint: Of a backend that loads the files of models, rather than a name.
 
     Raises:
         OptionError: The name cannot be one, or the directory is not empty.
@@ -49,7 +50,9 @@ def write_backend(name: str, directory: Path | None = None) -> Path:
         "core_version": ".".join(__version__.split(".")[:2]),
         "next_version": f"0.{int(__version__.split('.')[1]) + 1}",
     }
-    _write(files("core.scaffold") / "template", target, values)
+    templates = files("core.scaffold") / "template"
+    for template in ("common", "checkpoint" if checkpoint else "name"):
+        _write(templates / template, target, values)
     return target
 
 

@@ -7,6 +7,8 @@ class TestMine(BackendConformance):
     backend = "mine"
     model = "name or directory of a small model"
     reference = {"a text": [0.12, ...]}
+
+`tiny_model()` is such a model, a directory of files, and `tiny_reference()` its reference.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ except ImportError as error:
         error
     )
 
-for _module in ("encoding", "loading", "wrapping"):
+for _module in ("encoding", "loading", "saving", "sharing", "subject", "wrapping"):
     # So that a failed assertion shows its values, as in test files.
     pytest.register_assert_rewrite(f"core.testing.{_module}")
 
 from core.testing.conformance import BackendConformance  # noqa: E402
+from core.testing.tiny import tiny_model, tiny_reference  # noqa: E402
 
-__all__ = ["BackendConformance"]
+__all__ = ["BackendConformance", "tiny_model", "tiny_reference"]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from core.testing.encoding import EncodingContract
 from core.testing.loading import LoadingContract
+from core.testing.saving import SavingContract
+from core.testing.sharing import SharingContract
 from core.testing.wrapping import WrappingContract
 
 
-class BackendConformance(LoadingContract, EncodingContract, WrappingContract):
+class BackendConformance(
+    SharingContract, WrappingContract, SavingContract, EncodingContract, LoadingContract
+):
     """Subclass it in a test file, name the backend, and run pytest.
 
     Attributes:
@@ -19,8 +23,13 @@ class BackendConformance(LoadingContract, EncodingContract, WrappingContract):
         min_cosine: The least agreement with the reference.
         tolerance: The most by which a component of an embedding may differ between a text alone
             and in any batch.
+        variables: Names in the environment that it may set, for instance to silence its runtime.
         runtime_modules: Modules that naming the backend must not import, besides the well known.
-        lacks: What the backend cannot do, of `"save"`, `"token_embeddings"`, `"reference"` (none
-            is given) and `"entry_point"` (it is registered in code). Nothing else is skipped, and
-            a lack that is declared must be refused properly.
+        lacks: What the backend cannot do, of `"save"`, `"token_embeddings"`, `"long_texts"` (it
+            cuts texts where `max_seq_length` does not say), `"reference"` (none is given) and
+            `"entry_point"` (it is registered in code). A hook that is lacking must be refused
+            properly.
+
+    Nothing else is skipped, unless the model does not load or embeds nothing: then the first test
+    that needs it fails with the reason, and the others are skipped and name that test.
     """

@@ -1,8 +1,8 @@
-"""Encoding: order, shapes, unusual input, options, threads, agreement with a reference."""
+"""Encoding: order, shapes, unusual input, options, agreement with a reference."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,13 @@ import core
 from core.architecture.modules import pools_prompt
 from core.testing.subject import TEXTS, UNUSUAL_TEXTS, Subject
 
+#: On both sides of the sizes of batches that are usual.
+_COUNTS = (33, 65, 129, 257, 520, 1_030)
+#: What long texts are filled with: much, little or nothing of it may be a token.
+_FILLERS = ("word ", " ", "x", "a\n")
+#: Tokens of a long text: more would take seconds on a real model.
+_LONGEST = 1_100
+
 
 class EncodingContract(Subject):
     """Texts in, one embedding each out, in their order, whatever is around them."""
@@ -20,16 +27,10 @@ class EncodingContract(Subject):
         """With the shared model."""
         return self.shared().encode(texts, **options)
 
-    def assert_close(self, found: Any, expected: Any, message: str = "") -> None:
-        """Equal but for the tolerance."""
-        np.testing.assert_allclose(
-            np.asarray(found), np.asarray(expected), atol=self.tolerance, rtol=0, err_msg=message
-        )
-
     @pytest.mark.parametrize("count", [0, 1, 2, 33, 150])
     def test_shape_and_dtype(self, count: int) -> None:
         """float32 [texts, dimension], writeable, one row a text; also for no texts."""
-        texts = [f"{TEXTS[i % len(TEXTS)]} {i}" for i in range(count)]
+        texts = [f"{TEXTS[i % len(TEXTS)]} {i}" if i < 40 else f"text {i}" for i in range(count)]
         result = self.encode(texts)
         assert isinstance(result, np.ndarray)
         assert result.dtype == np.float32
@@ -50,9 +51,17 @@ class EncodingContract(Subject):
         rows = self.encode(texts)
         self.assert_close(self.encode([texts[i] for i in order]), rows[order])
 
+    def test_many_texts_are_the_rows_of_few(self) -> None:
+        """Any number of texts, of mixed lengths, gives the rows they have a few at a time."""
+        texts = [" ".join([str(i), *["word"] * (i % 5)]) for i in range(max(_COUNTS))]
+        few = [self.encode(texts[start : start + 30]) for start in range(0, len(texts), 30)]
+        expected = np.concatenate(few)
+        for count in _COUNTS:
+            self.assert_close(self.encode(texts[:count]), expected[:count], f"{count} texts")
+
     def test_rows_do_not_depend_on_batch_mates(self) -> None:
         """A text alone, in a list, and with any batch size has one embedding."""
-        together = self.encode(list(TEXTS))
+        together = self.rows()
         for position, text in enumerate(TEXTS):
             self.assert_close(self.encode([text])[0], together[position], f"alone: {text!r}")
         for batch_size in (1, 3, 100):
@@ -73,10 +82,9 @@ class EncodingContract(Subject):
 
     def test_the_same_call_gives_the_same_result(self) -> None:
         """Again, and from a model that was loaded anew."""
-        expected = self.encode(list(TEXTS))
-        self.assert_close(self.encode(list(TEXTS)), expected)
+        self.assert_close(self.encode(list(TEXTS)), self.rows())
         with self.load() as again:
-            self.assert_close(again.encode(list(TEXTS)), expected)
+            self.assert_close(again.encode(list(TEXTS)), self.rows())
 
     @pytest.mark.parametrize("kind", UNUSUAL_TEXTS)
     def test_unusual_texts(self, kind: str) -> None:
@@ -85,8 +93,38 @@ class EncodingContract(Subject):
         alone = self.encode([text])
         assert np.isfinite(alone).all()
         rows = self.encode([TEXTS[0], text, TEXTS[1]])
-        self.assert_close(rows[[0, 2]], self.encode([TEXTS[0], TEXTS[1]]))
+        self.assert_close(rows[[0, 2]], self.rows()[:2])
         self.assert_close(rows[1], alone[0])
+
+    def test_the_end_of_a_long_text_counts(self) -> None:
+        """Up to the limit that the model states, in tokens, no text is cut."""
+        if self.lacking("long_texts"):
+            return  # something behind it cuts them
+        for filler in _FILLERS:
+            for first, second in self._long_pairs(filler):
+                one, other = self.encode([first, second])
+                difference = float(np.abs(one - other).max() / (np.abs(one).max() or 1.0))
+                assert difference > 1e-7, (
+                    f"texts of {len(first):,} characters that differ at their end, after many "
+                    f"{filler!r}, have one embedding: the backend cuts them. If it cuts them by "
+                    "tokens, state max_seq_length; else declare lacks = {'long_texts'}"
+                )
+
+    def _long_pairs(self, filler: str) -> Iterator[tuple[str, str]]:
+        """Texts that differ at their end only, where what the model reads of them differs."""
+        model = self.shared()
+        if not model.has_tokenizer and model.max_seq_length is not None:
+            return  # it cuts by tokens, and nobody here can count them
+        for length in (20_000, 5_000, 1_500, 400):
+            body = "start " + filler * (length // len(filler))
+            pair = f"{body} 7", f"{body} 8"
+            if not model.has_tokenizer:
+                yield pair
+                return
+            ids = model.tokenize(pair)["input_ids"]
+            if ids.shape[1] <= _LONGEST and (ids[0] != ids[1]).any():
+                yield pair
+                return
 
     def test_results_belong_to_the_caller(self) -> None:
         """Changing a result changes no later one, and no later call changes it."""
@@ -99,8 +137,8 @@ class EncodingContract(Subject):
 
     def test_inputs_are_not_changed(self) -> None:
         """A list is what it was; other sequences are taken as well."""
-        texts = list(TEXTS)
-        rows = self.encode(texts)
+        texts, rows = list(TEXTS), self.rows()
+        self.assert_close(self.encode(texts), rows)
         assert texts == list(TEXTS)
         self.assert_close(self.encode(tuple(texts)), rows)
         self.assert_close(self.encode(np.array(texts, dtype=object)), rows)
@@ -109,7 +147,7 @@ class EncodingContract(Subject):
         """Given prompt, then prompt name, then none; an unknown name is an error."""
         model = self.load()
         model.prompts["conformance"] = "query: "
-        plain, prompted = model.encode(list(TEXTS), prompt=""), None
+        plain = model.encode(list(TEXTS), prompt="")
         prompted = model.encode(list(TEXTS), prompt="query: ")
         assert not np.allclose(plain, prompted, atol=1e-6), "the prompt changes nothing"
         self.assert_close(model.encode(list(TEXTS), prompt_name="conformance"), prompted)
@@ -123,7 +161,7 @@ class EncodingContract(Subject):
 
     def test_truncation_and_normalization(self) -> None:
         """Leading dimensions, then length 1 if asked for."""
-        full = self.encode(list(TEXTS))
+        full = self.rows()
         width = max(1, full.shape[1] // 2)
         self.assert_close(self.encode(list(TEXTS), truncate_dim=width), full[:, :width])
         unit = self.encode(list(TEXTS), truncate_dim=width, normalize_embeddings=True)
@@ -141,7 +179,7 @@ class EncodingContract(Subject):
     @pytest.mark.parametrize("precision", ["int8", "uint8", "binary", "ubinary"])
     def test_precision(self, precision: str) -> None:
         """Fewer bits, computed from the float32 embeddings."""
-        texts = [f"{text} {i}" for i, text in enumerate(TEXTS * 15)]
+        texts = [f"{i} {word}" for i in range(45) for word in ("short", "texts", "suffice")]
         found = self.encode(texts, precision=precision)
         full = self.encode(texts)
         expected = core.quantize_embeddings(full, precision)
@@ -197,14 +235,6 @@ class EncodingContract(Subject):
         parts = list(self.shared().encode_stream(iter(texts), window=5))
         assert [len(part) for part in parts] == [5, 5, 5, len(texts) - 15]
         self.assert_close(np.concatenate(parts), self.encode(texts))
-
-    def test_many_threads_share_a_model(self) -> None:
-        """Eight threads calling at once get what one gets."""
-        inputs = [[f"{text} {n}" for text in TEXTS[: 1 + n % 5]] for n in range(40)]
-        expected = [self.encode(texts) for texts in inputs]
-        with ThreadPoolExecutor(8) as pool:
-            for found, row in zip(pool.map(self.encode, inputs), expected, strict=True):
-                self.assert_close(found, row)
 
     def test_agreement_with_the_reference(self) -> None:
         """The cosine to embeddings that were computed elsewhere."""

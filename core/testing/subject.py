@@ -6,9 +6,13 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
-import core
+import numpy as np
+import pytest
 
-LACKS = ("save", "token_embeddings", "reference", "entry_point")
+import core
+from core.testing.traces import Traces, watched
+
+LACKS = ("save", "token_embeddings", "reference", "entry_point", "long_texts")
 
 TEXTS = (
     "A backend turns texts into vectors.",
@@ -45,28 +49,70 @@ class Subject:
     min_cosine: ClassVar[float] = 0.9999
     tolerance: ClassVar[float] = 1e-5
     runtime_modules: ClassVar[Collection[str]] = ()
+    variables: ClassVar[Collection[str]] = ()
     lacks: ClassVar[Collection[str]] = ()
 
     _loaded: ClassVar[core.EmbeddingModel | None] = None
+    _rows: ClassVar[Any] = None
+    _left: ClassVar[Traces | None] = None
+    _broken_in: ClassVar[str | None] = None
+
+    def test_it_loads_and_embeds(self) -> None:
+        """Without this nothing else can be tested: the tests that need a model are skipped."""
+        assert self.rows().shape == (len(TEXTS), self.shared().dimension)
 
     @classmethod
     def load(cls, **arguments: Any) -> core.EmbeddingModel:
         """A model of its own for a test that changes or closes it."""
-        return core.load(cls.model, **{"backend": cls.backend, **cls.load_arguments, **arguments})
+        cls._probe()
+        return cls._load(**arguments)
 
     @classmethod
     def shared(cls) -> core.EmbeddingModel:
         """A model for all tests of the class: not to be changed or closed."""
-        if cls._loaded is None:
-            cls._loaded = cls.load()
+        cls._probe()
+        assert cls._loaded is not None
         return cls._loaded
 
     @classmethod
+    def rows(cls) -> Any:
+        """The embeddings of `TEXTS` by the shared model; a copy."""
+        cls._probe()
+        return cls._rows.copy()
+
+    def assert_close(self, found: Any, expected: Any, message: str = "") -> None:
+        """Equal but for the tolerance."""
+        np.testing.assert_allclose(
+            np.asarray(found), np.asarray(expected), atol=self.tolerance, rtol=0, err_msg=message
+        )
+
+    @classmethod
+    def _load(cls, **arguments: Any) -> core.EmbeddingModel:
+        return core.load(cls.model, **{"backend": cls.backend, **cls.load_arguments, **arguments})
+
+    @classmethod
+    def _probe(cls) -> None:
+        """Load and embed once. Where that fails one test fails with the reason, and the others
+        are skipped: forty times the same message would say no more."""
+        if cls._broken_in is not None:
+            pytest.skip(f"not run, for nothing works without a model: see {cls._broken_in}")
+        if cls._rows is not None:
+            return
+        cls._broken_in = os.environ.get("PYTEST_CURRENT_TEST", "the first failure").split(" ")[0]
+        with watched(cls.variables) as traces:
+            cls._loaded = cls._load()
+            rows = cls._loaded.encode(list(TEXTS))
+        os.environ.update(traces.added)  # the runtime may need what its import has set
+        cls._left, cls._rows, cls._broken_in = traces, rows, None
+
+    @classmethod
     def teardown_class(cls) -> None:
-        """Close the shared model."""
+        """Close the shared model; another class finds the process as this one did."""
         if cls._loaded is not None:
             cls._loaded.close()
-            cls._loaded = None
+        if cls._left is not None:
+            cls._left.before.restore()
+        cls._loaded = cls._rows = cls._left = cls._broken_in = None
 
     @classmethod
     def lacking(cls, what: str) -> bool:

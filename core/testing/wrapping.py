@@ -6,8 +6,6 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 import core
 from core.plugin.plugin import PLUGIN_GROUP
 from core.plugin.registry import registry
@@ -62,4 +60,4 @@ class WrappingContract(Subject):
             seen.clear()
             hooked = core.hooks(self.backend).encode(model=model, texts=list(TEXTS))
             assert seen == expected
-        np.testing.assert_allclose(hooked, rows, atol=self.tolerance)
+        self.assert_close(hooked, rows)

@@ -58,6 +58,8 @@ def test_the_page_works_from_top_to_bottom(environment: dict[str, str]) -> None:
         content = block.code
         if block.title:
             name, _, appended = block.title.partition(", ")
+            if name.startswith("../"):  # shown as `core new-backend` has written it
+                assert (package / name).read_text(encoding="utf-8") == content, name
             with (package / name).open("a" if appended else "w", encoding="utf-8") as file:
                 file.write(content)
         elif block.language == "bash":
@@ -72,12 +74,15 @@ def test_the_page_works_from_top_to_bottom(environment: dict[str, str]) -> None:
             assert done.returncode == 0, content + done.stdout + done.stderr
             if "core compare" in content:
                 printed["core compare"] = done.stdout.splitlines()[-1]
+            if "tiny_model" in content:
+                printed["tiny_model"] = done.stdout.strip()
             if "TRACE" in content:
                 assert "[core] encode on bag-of-words" in done.stderr
         else:
             assert block.language == "python"
             python.append(content)
     rows = {}
+    assert printed["tiny_model"] == "(2, 32)"
     assert -1 < float(printed["core compare"]) < 1
     for name in ("before", "after", "traced"):
         (line,) = (package / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()

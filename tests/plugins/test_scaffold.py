@@ -12,8 +12,11 @@ from core.cli import main
 from tests.plugins.conftest import SOUND, WRAPPER, Site
 
 
-def test_names_go_into_every_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["new-backend", "my-engine2", str(tmp_path / "here")]) == 0
+@pytest.mark.parametrize("options", [(), ("--checkpoint",)])
+def test_names_go_into_every_place(
+    options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["new-backend", "my-engine2", str(tmp_path / "here"), *options]) == 0
     written = {
         path.relative_to(tmp_path / "here").as_posix(): path.read_text()
         for path in (tmp_path / "here").rglob("*")
@@ -23,6 +26,13 @@ def test_names_go_into_every_place(tmp_path: Path, capsys: pytest.CaptureFixture
     assert project["name"] == "core-my-engine2-backend"
     assert project["entry-points"]["core.backends"] == {"my-engine2": "my_engine2_backend.plugin"}
     assert "src/my_engine2_backend/plugin.py" in written
+    computing = "session.py" if options else "engine.py"
+    assert {name.rpartition("/")[2] for name in written if name.startswith("src/")} == {
+        "__init__.py",
+        "py.typed",
+        "plugin.py",
+        computing,
+    }
     assert not any("<<" in text or ">>" in text for text in written.values())
     assert "pip install -e '.[test]'" in capsys.readouterr().out
 

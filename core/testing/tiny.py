@@ -1,0 +1,171 @@
+"""A tiny model made of files, written without torch: for the tests of backends that load files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+from core.artifacts.cache import cache_directory
+from core.errors import OptionError
+from core.files.staging import put_in_place, staging_directory
+from core.files.weights import write_safetensors
+from core.testing.subject import TEXTS
+
+#: Raised when anything below changes what is written.
+_VERSION = 1
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_CONFIG: Mapping[str, Any] = {
+    "architectures": ["BertModel"],
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "hidden_size": 32,
+    "initializer_range": 0.02,
+    "intermediate_size": 64,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 256,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "pad_token_id": 0,
+    "type_vocab_size": 2,
+}
+_MAX_TOKENS = 128
+
+
+def tiny_model(directory: str | os.PathLike[str] | None = None) -> Path:
+    """Write a BERT with random weights as sentence-transformers would; returns its directory.
+
+    Two layers, 32 dimensions, mean pooling, at most 128 tokens, 130 kB. Its files, its weights and
+    so its embeddings are the same every time.
+
+    Args:
+        directory: Where to write it; None for a folder in the cache of `core`, where it is written
+            once.
+
+    Raises:
+        OptionError: The directory is not empty.
+    """
+    target = Path(os.fspath(directory)) if directory is not None else None
+    if target is None:
+        target = cache_directory() / "testing" / f"tiny-bert-{_VERSION}"
+        if (target / "modules.json").is_file():
+            return target
+    elif target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise OptionError(f"{str(target)!r} exists and is not empty. Choose another directory.")
+    with staging_directory(target) as tree:
+        _write(tree)
+        put_in_place(tree, target)
+    return target
+
+
+def tiny_reference() -> dict[str, list[float]]:
+    """A few texts and their embeddings by `tiny_model()`, as sentence-transformers computes them:
+    what `BackendConformance.reference` takes."""
+    recorded = files("core.testing").joinpath("tiny_reference.json").read_text(encoding="utf-8")
+    found: dict[str, list[float]] = json.loads(recorded)
+    return found
+
+
+def _write(tree: Path) -> None:
+    tokenizer = _tokenizer()
+    config = {**_CONFIG, "vocab_size": tokenizer.get_vocab_size()}
+    for name, content in {
+        "config.json": config,
+        "modules.json": [
+            _module(0, "", "Transformer"),
+            _module(1, "1_Pooling", "Pooling"),
+        ],
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": config["hidden_size"],
+            "pooling_mode_cls_token": False,
+            "pooling_mode_mean_tokens": True,
+        },
+        "sentence_bert_config.json": {"max_seq_length": _MAX_TOKENS, "do_lower_case": False},
+        "config_sentence_transformers.json": {
+            "prompts": {"query": "query: "},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+        "tokenizer_config.json": {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": True,
+            "model_max_length": _MAX_TOKENS,
+            **{f"{name[1:-1].lower()}_token": name for name in _SPECIAL},
+        },
+    }.items():
+        place = tree / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    tokenizer.save(str(tree / "tokenizer.json"))
+    write_safetensors(tree / "model.safetensors", dict(_weights(config)))
+
+
+def _module(number: int, path: str, name: str) -> dict[str, Any]:
+    kind = f"sentence_transformers.models.{name}"
+    return {"idx": number, "name": str(number), "path": path, "type": kind}
+
+
+def _tokenizer() -> tokenizers.Tokenizer:
+    """WordPiece: the special tokens, every letter of the suite's texts, some words."""
+    text = "".join([*TEXTS, "the quick brown fox jumps over a lazy dog 0123456789 query: !?.,;"])
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    letters = sorted({c for c in normalizer.normalize_str(text) if not c.isspace()})
+    words = ["a", "and", "the", "text", "texts", "of", "word", "one", "two", "short", "query"]
+    pieces = dict.fromkeys((*_SPECIAL, *letters, *(f"##{c}" for c in letters), *words))
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+    )
+    tokenizer.add_special_tokens(list(_SPECIAL))
+    return tokenizer
+
+
+def _weights(config: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Names and shapes of transformers' BertModel."""
+    # Of numpy's generators the one whose numbers never change.
+    random = np.random.RandomState(20)
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+
+    def matrix(*shape: int) -> NDArray[np.float32]:
+        # Large enough that every token and every position shows in the embedding.
+        scale = 1.5 / np.sqrt(shape[-1])
+        return np.asarray(random.standard_normal(shape) * scale, dtype=np.float32)
+
+    def norm(name: str) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        yield f"{name}.weight", (1 + 0.1 * random.standard_normal(hidden)).astype(np.float32)
+        yield f"{name}.bias", (0.1 * random.standard_normal(hidden)).astype(np.float32)
+
+    def linear(name: str, rows: int, columns: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        yield f"{name}.weight", matrix(rows, columns)
+        yield f"{name}.bias", (0.1 * random.standard_normal(rows)).astype(np.float32)
+
+    for kind, rows in (
+        ("word", config["vocab_size"]),
+        ("position", config["max_position_embeddings"]),
+        ("token_type", config["type_vocab_size"]),
+    ):
+        yield f"embeddings.{kind}_embeddings.weight", matrix(rows, hidden)
+    yield from norm("embeddings.LayerNorm")
+    for number in range(config["num_hidden_layers"]):
+        layer = f"encoder.layer.{number}"
+        for name in ("query", "key", "value"):
+            yield from linear(f"{layer}.attention.self.{name}", hidden, hidden)
+        yield from linear(f"{layer}.attention.output.dense", hidden, hidden)
+        yield from norm(f"{layer}.attention.output.LayerNorm")
+        yield from linear(f"{layer}.intermediate.dense", inner, hidden)
+        yield from linear(f"{layer}.output.dense", hidden, inner)
+        yield from norm(f"{layer}.output.LayerNorm")
+    yield from linear("pooler.dense", hidden, hidden)

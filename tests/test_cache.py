@@ -1,0 +1,153 @@
+"""`core cache`: what is listed, what is removed, and what another process is writing stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import core
+from core.cli import main
+from tests.conftest import copy_model
+
+DAY = 86_400
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("CORE_CACHE", str(folder))
+    return folder
+
+
+def fill(folder: Path, size: int, days: float = 0) -> Path:
+    """A cache folder as an export leaves it."""
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"x" * size)
+    record = folder.with_name(f"{folder.name}.json")
+    record.write_text('["model.onnx"]')
+    folder.with_name(f"{folder.name}.lock").touch()
+    for path in (folder / "model.onnx", folder, record):
+        os.utime(path, (time.time() - days * DAY,) * 2)
+    return folder
+
+
+def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert main(["cache", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_an_empty_cache_is_said_to_be_empty(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cache"]) == 0
+    assert capsys.readouterr().out == f"{cache} is empty.\n"
+    assert report(capsys, "clear")["removed"] == []
+    assert not cache.exists()
+
+
+def test_folders_are_listed_with_size_and_age(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(cache / "exports/onnx/small-1", 1_000, days=3)
+    fill(cache / "artifacts/acme--large-2", 2_000_000)
+    assert main(["cache"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["FOLDER", "SIZE", "AGE"]
+    assert lines[0].split(maxsplit=3) == ["artifacts/acme--large-2", "2.0", "MB", "under an hour"]
+    assert lines[1].split(maxsplit=3) == ["exports/onnx/small-1", "1.0", "kB", "3 days"]
+    assert lines[2] == f"2.0 MB in {cache}. `core cache clear` removes it."
+    found = report(capsys)
+    assert found["directory"] == str(cache)
+    assert [Path(f["folder"]).name for f in found["folders"]] == ["acme--large-2", "small-1"]
+    assert found["folders"][1]["age_days"] == pytest.approx(3, abs=0.01)
+    assert found["bytes"] == sum(f["bytes"] for f in found["folders"])
+
+
+def test_clearing_removes_what_is_old_enough_and_nothing_that_is_not_ours(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = fill(cache / "exports/onnx/old", 1_000, days=10)
+    new = fill(cache / "exports/openvino/new", 1_000)
+    mine = fill(cache / "notes/mine", 10)
+    elsewhere = fill(cache.parent / "elsewhere", 10)
+    (cache / "exports/onnx/link").symlink_to(elsewhere)
+    found = report(capsys, "clear", "--older-than", "7")
+    assert [f["folder"] for f in found["removed"]] == [str(old)]
+    assert found["bytes"] >= 1_000
+    assert not old.exists()
+    assert not old.with_name("old.json").exists()
+    assert new.exists()
+    assert main(["cache", "clear"]) == 0
+    assert "removed exports/openvino/new, 1.0 kB" in capsys.readouterr().out
+    assert not new.exists()
+    assert (mine / "model.onnx").exists()
+    assert (elsewhere / "model.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "from filelock import FileLock; lock = FileLock(f'{folder}.lock'); lock.acquire()",
+        "import fcntl; file = os.open(folder, os.O_RDONLY); fcntl.flock(file, fcntl.LOCK_EX)",
+    ],
+    ids=["export", "artifact"],
+)
+def test_what_another_process_is_writing_stays(
+    lock: str, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fill(cache / "exports/onnx/busy", 1_000)
+    program = f"import os, sys; folder = sys.argv[1]\n{lock}\nprint('held', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "held\n"
+        assert report(capsys)["folders"][0]["in_use"]
+        assert main(["cache", "clear"]) == 0
+        assert "kept exports/onnx/busy: a process is writing it" in capsys.readouterr().out
+        assert (folder / "model.onnx").exists()
+        writer.communicate("\n")
+    assert report(capsys, "clear")["kept"] == []
+    assert not folder.exists()
+
+
+def test_an_export_that_was_cleared_is_made_again(
+    cache: Path,
+    tiny_model: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = copy_model(tiny_model("bert-mean"), tmp_path / "tiny")
+    core.load(model, backend="onnx").close()
+    (entry,) = report(capsys)["folders"]
+    assert "exports/onnx/tiny-" in entry["folder"]
+    assert report(capsys, "clear")["removed"][0]["folder"] == entry["folder"]
+    with core.load(model, backend="onnx") as again:
+        assert again.encode("a text").shape == (32,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--older-than", "3"], "belongs to `core cache clear`"),
+        (["clear", "--older-than", "-1"], "0 or more, not -1.0"),
+        (["clear", "--older-than", "nan"], "0 or more, not nan"),
+        (["empty"], "invalid choice"),
+    ],
+)
+def test_wrong_usage_is_refused(
+    arguments: list[str], message: str, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cache", *arguments]) == 2
+    assert message in capsys.readouterr().err
