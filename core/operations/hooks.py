@@ -23,8 +23,8 @@ from core.engine.postprocessing import postprocess
 from core.errors import OptionError
 from core.models.embedding import EmbeddingModel, check_truncate_dim
 from core.models.truncation import check_truncation
+from core.operations.backend_choice import check_exportable
 from core.operations.calls import BackendCalls
-from core.operations.default_backend import check_exportable
 from core.operations.loading import find_or_export, warn_of_precision
 from core.operations.opening import as_checkpoint, check_load, open_file, portable
 from core.operations.production import Production, produce

@@ -13,8 +13,8 @@ from core.artifacts.cache import export_folder, finished, locked, record_finishe
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import ArtifactNotFound, CoreError, PluginError
 from core.models.embedding import EmbeddingModel
+from core.operations.backend_choice import elsewhere, use_fallback
 from core.operations.calls import BackendCalls
-from core.operations.default_backend import can_export, elsewhere, use_fallback
 from core.operations.file_choice import (
     find_artifacts,
     is_default,
@@ -55,13 +55,14 @@ def find_or_export(
     if capabilities.source == "name" or no_file or not capabilities.file_names:
         return checkpoint, options
     name = find_file(calls, checkpoint, options) if look else None
+    path = checkpoint.architecture.path
     forced, forbidden = options.export is True, options.export is False
-    impossible = forbidden or not can_export(capabilities, checkpoint)
+    impossible = forbidden or not is_exportable(checkpoint, capabilities, path)
     if name is None and look and not forced and impossible:
         name = use_fallback(calls, checkpoint)
     if name is None:
         checkpoint, name = _export_to_cache(calls, checkpoint, options, export)
-    elif options.file_name is None and is_last_resort(checkpoint, capabilities, name):
+    elif options.file_name is None and is_last_resort(checkpoint, capabilities, name, path):
         checkpoint, name = _export_or_warn(calls, checkpoint, options, export, name)
     return checkpoint, dataclasses.replace(options, file_name=name)
 
@@ -75,7 +76,7 @@ def _export_or_warn(
         why = "export=False"
     elif options.subfolder is not None:
         why = f"subfolder={options.subfolder!r} has no other"
-    elif is_exportable(checkpoint, calls.capabilities):
+    elif is_exportable(checkpoint, calls.capabilities, checkpoint.architecture.path):
         try:
             return _export_to_cache(calls, checkpoint, options, export)
         except CoreError as error:

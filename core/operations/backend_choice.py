@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import ArtifactNotFound, CoreError, PluginError
 from core.operations.calls import BackendCalls
-from core.operations.file_choice import find_artifacts, is_file_of, shorten
+from core.operations.file_choice import find_artifacts, is_exportable, is_file_of, shorten
 from core.options import LoadOptions
 from core.plugin.capabilities import Capabilities
 from core.plugin.registry import registry
@@ -30,7 +30,7 @@ def backend_with_a_file(calls: BackendCalls, checkpoint: Checkpoint, options: Lo
         or capabilities.source == "name"
         or checkpoint.architecture.is_static
         or _serves(calls.name, capabilities, checkpoint, options)
-        or can_export(capabilities, checkpoint)
+        or is_exportable(checkpoint, capabilities, checkpoint.architecture.path)
     ):
         return calls.name
     for name, other in _others(calls.name):
@@ -64,18 +64,6 @@ def fallback_file(checkpoint: Checkpoint, capabilities: Capabilities) -> str | N
     places = [f"{path}/" if path else "", ""]
     wanted = (f"{place}{name}" for name in capabilities.fallback_names for place in places)
     return next(filter(checkpoint.has, wanted), None)
-
-
-def can_export(capabilities: Capabilities, checkpoint: Checkpoint) -> bool:
-    """Whether a backend could make a file: what it exports from is installed and has weights."""
-    origin = capabilities.exports_from
-    if not capabilities.auto_export or origin is None:
-        return capabilities.auto_export
-    try:
-        weights = registry.backend(origin).capabilities
-    except PluginError:
-        return False
-    return bool(find_artifacts(checkpoint.names, weights, checkpoint.architecture.path))
 
 
 def check_exportable(calls: BackendCalls, checkpoint: Checkpoint) -> None:
