@@ -82,23 +82,22 @@ def is_default(name: str, capabilities: Capabilities, path: str = "") -> bool:
     return not {name, inner}.isdisjoint(capabilities.file_names)
 
 
-def preferred(source: Checkpoint, capabilities: Capabilities, found: list[str]) -> list[str]:
+def preferred(source: Source, capabilities: Capabilities, found: list[str], path: str) -> list[str]:
     """What `find_artifacts` found, files of fewer bits last unless one has a default name."""
-    if found and is_default(found[0], capabilities, source.architecture.path):
+    if found and is_default(found[0], capabilities, path):
         return found
     return sorted(found, key=lambda name: is_reduced(source, name))
 
 
-def is_last_resort(source: Checkpoint, capabilities: Capabilities, name: str) -> bool:
+def is_last_resort(source: Source, capabilities: Capabilities, name: str, path: str) -> bool:
     """Whether a file is loaded only where it is named, or where no other can be had.
 
     Its bits are fewer than float32's, and its name is not the one the backend looks for.
     """
-    by_name = is_default(name, capabilities, source.architecture.path)
-    return not by_name and is_reduced(source, name)
+    return not is_default(name, capabilities, path) and is_reduced(source, name)
 
 
-def is_exportable(source: Checkpoint, capabilities: Capabilities) -> bool:
+def is_exportable(source: Source, capabilities: Capabilities, path: str) -> bool:
     """Whether a float32 file can be made: the backend does so, and what it starts from is here."""
     origin = capabilities.exports_from
     if not capabilities.auto_export or origin is None or origin not in registry.names():
@@ -107,10 +106,8 @@ def is_exportable(source: Checkpoint, capabilities: Capabilities) -> bool:
         weights = registry.backend(origin).capabilities
     except CoreError:
         return False
-    path = source.architecture.path
-    return any(
-        is_default(name, weights, path) for name in find_artifacts(source.names, weights, path)
-    )
+    found = find_artifacts(source.names, weights, path)
+    return any(is_default(name, weights, path) for name in found)
 
 
 def is_file_of(name: str, capabilities: Capabilities) -> bool:
@@ -173,7 +170,7 @@ def choose_artifact(
             source.has(source.architecture.file(name))
             source.has(name)
         return None
-    found = preferred(source, capabilities, found)
+    found = preferred(source, capabilities, found, path)
     if is_default(found[0], capabilities, path):
         return found[0]
     if len(found) > 1 and not is_reduced(source, found[0]):

@@ -119,11 +119,11 @@ def list_artifacts(source: Checkpoint, architecture: Architecture) -> list[Found
             files = [n for n in map(architecture.file, WEIGHT_FILES) if source.has(n)][:1]
         else:
             files = find_artifacts(source.names, capabilities, architecture.path)
-            files = preferred(source, capabilities, files)
+            files = preferred(source, capabilities, files, architecture.path)
         for number, file in enumerate(files):
-            exported = is_last_resort(source, capabilities, file) and is_exportable(
-                source, capabilities
-            )
+            exported = is_last_resort(
+                source, capabilities, file, architecture.path
+            ) and is_exportable(source, capabilities, architecture.path)
             default = number == 0 and not exported
             found.append(
                 _inspect_file(source, architecture, name, file, capabilities, default=default)

@@ -58,7 +58,9 @@ def find_or_export(
     name = find_file(calls, checkpoint, options) if look else None
     if name is None:
         checkpoint, name = _export_to_cache(calls, checkpoint, options, export)
-    elif options.file_name is None and is_last_resort(checkpoint, capabilities, name):
+    elif options.file_name is None and is_last_resort(
+        checkpoint, capabilities, name, checkpoint.architecture.path
+    ):
         checkpoint, name = _export_or_warn(calls, checkpoint, options, export, name)
     return checkpoint, dataclasses.replace(options, file_name=name)
 
@@ -72,7 +74,7 @@ def _export_or_warn(
         why = "export=False"
     elif options.subfolder is not None:
         why = f"subfolder={options.subfolder!r} has no other"
-    elif is_exportable(checkpoint, calls.capabilities):
+    elif is_exportable(checkpoint, calls.capabilities, checkpoint.architecture.path):
         try:
             return _export_to_cache(calls, checkpoint, options, export)
         except CoreError as error:
