@@ -106,6 +106,19 @@ def test_stored_settings_that_the_configuration_lacks_are_named(
     assert sum("holds hidden_akt, to_dict, which" in message for message in caplog.messages) == 1
 
 
+def test_stored_options_of_loading_are_taken_or_named(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = embed(tiny)
+    options = {"attn_implementation": "eager", "add_pooling_layer": False}
+    store(tiny, model_args={**options, "trust_remote_code": True})
+    np.testing.assert_allclose(embed(tiny), expected, atol=1e-5)
+    assert not caplog.messages
+    store(tiny, model_args={**options, "default_task": "x"})
+    embed(tiny)
+    assert sum("holds default_task, which core does not" in m for m in caplog.messages) == 1
+
+
 @pytest.mark.parametrize("outside", [False, True])
 def test_a_list_of_configuration_files_chooses_none(
     tiny: Path, other_config: Path, outside: bool

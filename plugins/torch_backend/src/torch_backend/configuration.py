@@ -32,6 +32,10 @@ _RETURNED = {
     "output_attentions": False,
     "use_cache": False,
 }
+#: What a model's author may ask the loading itself for.
+_STORED_OPTIONS = ("dtype", "torch_dtype", "attn_implementation")
+#: What changes no embedding: the pooler serves other heads, and the rest is about loading.
+_WITHOUT_EFFECT = ("add_pooling_layer", "low_cpu_mem_usage", "use_cache")
 
 
 def read_config(
@@ -82,6 +86,20 @@ def read_config(
         for part in (config, *_parts(config)):
             _refuse_kernels(source, part._attn_implementation)
     return config
+
+
+def stored_options(source: Checkpoint, architecture: Architecture) -> dict[str, Any]:
+    """Those options of the model's author that this backend takes; others are named."""
+    stored = architecture.model_kwargs
+    unknown = sorted(stored.keys() - {*_STORED_OPTIONS, *_WITHOUT_EFFECT})
+    if unknown:
+        logger.warning(
+            "%s: model_args in sentence_bert_config.json holds %s, which core does not pass on; "
+            "ignored.",
+            source,
+            ", ".join(unknown),
+        )
+    return {name: stored[name] for name in _STORED_OPTIONS if name in stored}
 
 
 def _from_pretrained(folder: Path, arguments: Mapping[str, Any]) -> Any:

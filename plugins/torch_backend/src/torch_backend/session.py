@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import check_tokens_shape, run_modules
+from torch_backend.configuration import stored_options
 from torch_backend.device import choose_device, choose_dtype
 from torch_backend.encoders import check_encoder
 from torch_backend.kernels.blocked_weights import use_blocked_weights
@@ -81,7 +82,7 @@ class TorchRuntime(Runtime):
         keeps the dtype its file stores.
         """
         device = choose_device(options.device)
-        kwargs = {**architecture.model_kwargs, **options.model_kwargs}
+        kwargs = {**stored_options(source, architecture), **options.model_kwargs}
         dtype = choose_dtype(kwargs)
         opened = open_transformer(
             source, architecture, options, kwargs, dtype, on_cpu=device.type == "cpu"
