@@ -326,14 +326,6 @@ def test_a_dense_of_another_shape_is_named(tmp_path: Path) -> None:
         ("modules.json", [], "modules.json is empty"),
         ("modules.json", [{"path": ""}], "an entry without a type"),
         ("modules.json", [{"type": OLD + "Transformer", "path": 3}], "has the path 3"),
-        (
-            "modules.json",
-            [
-                {"type": OLD + m, "path": "1_Pooling", "name": "0"}
-                for m in ("Transformer", "Pooling")
-            ],
-            "names two modules '0'",
-        ),
         ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length is -1"),
         ("sentence_bert_config.json", {"max_seq_length": "512"}, "max_seq_length is '512'"),
         ("1_Pooling/config.json", {"pooling_mode": "best"}, "known are cls, max, mean"),
@@ -352,7 +344,7 @@ def test_a_dense_of_another_shape_is_named(tmp_path: Path) -> None:
         ("1_Pooling/config.json", {"pooling_mode_cls_token": "false"}, "cls_token is 'false'"),
         ("1_Pooling/config.json", {"include_prompt": "false"}, "include_prompt is 'false'"),
         ("1_Pooling/config.json", {"pooling_mode": {"mean": True}}, "known are cls, max, mean"),
-        ("1_Pooling/config.json", {"word_embedding_dimension": 24}, "of 24 dimensions, .* give 32"),
+        ("1_Pooling/config.json", {"word_embedding_dimension": 24}, "of 24 dimensions, .* says 32"),
         ("1_Pooling/config.json", {"word_embedding_dimension": "32"}, "dimension is '32'"),
         ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim is 0"),
     ],

@@ -102,7 +102,7 @@ def test_a_ready_sentence_embedding_is_not_pooled_again(tiny: Path) -> None:
 
 def test_a_pooled_output_alone_has_no_token_embeddings(tiny: Path) -> None:
     inputs = dict.fromkeys(("input_ids", "attention_mask"), TensorProto.INT64)
-    encoder(tiny / "onnx/model.onnx", inputs, {"whatever": 2})
+    encoder(tiny / "onnx/model.onnx", inputs, {"sentence_embedding": 2})
     model = core.load(tiny, backend="onnx")
     assert model.encode("text").shape == (32,)
     with pytest.raises(UnsupportedOperation, match="sentence embeddings only"):
