@@ -84,7 +84,6 @@ def test_modes_respect_left_padding(
 ) -> None:
     flags = {f"pooling_mode_{name}": name == mode for name in DEFINITIONS}
     model = model_with(flags, padding_side="left")
-    # BERT's positions count padding, so batches differ; the pooled rows must fit each other.
     rows = model.encode(TEXTS, output_value="token_embeddings")
     expected = np.stack([DEFINITIONS[mode](row) for row in rows])
     np.testing.assert_allclose(model.encode(TEXTS), expected, atol=2e-5)

@@ -27,6 +27,7 @@ class Chain:
         self.hidden = self.dimension = hidden
         self._source, self._static, self._own_code = source, static, own_code
         self._pooled = static
+        self._projected = False
         self._too_early: tuple[str, str] | None = None
 
     def add(self, module: Module, path: str) -> None:
@@ -45,6 +46,7 @@ class Chain:
             if module.output_name != "token_embeddings":
                 raise self._misfit(path, f"a {kind} makes a sentence embedding of tokens unpooled")
             self.hidden = module.out_features
+            self._projected = True
         elif isinstance(module, Dense | LayerNorm | Normalize):
             if not self._pooled:
                 self._too_early = (path, kind)
@@ -66,11 +68,12 @@ class Chain:
             place, kind = self._too_early
             raise self._misfit(place, f"a {kind} comes before anything is pooled")
         stated = pooling_width(self._source, path)
-        if self.hidden and stated and stated != self.hidden and not self._own_code:
+        certain = not self._own_code and not self._projected
+        if certain and self.hidden and stated and stated != self.hidden:
             raise ModelFormatError(
                 f"{self._source}: {path}/config.json pools token embeddings of {stated} "
-                f"dimensions, and the modules before it give {self.hidden}. They belong to "
-                "different models: restore the files of one."
+                f"dimensions, and config.json says {self.hidden}. They belong to different models: "
+                "restore the files of one."
             )
         # The model's own code may do anything; what its author pools is what comes out.
         self.hidden = (stated if self._own_code else 0) or self.hidden or stated

@@ -163,9 +163,6 @@ def _read_entries(source: Source) -> list[tuple[str, str]]:
         if not isinstance(path, str):
             raise ModelFormatError(f"{source}: modules.json has the path {path!r}.")
         check_relative(path, f"a module in modules.json of {source}")
-        name = entry.get("name")
-        if name is not None and name in (e.get("name") for e in entries[: len(parsed)]):
-            raise ModelFormatError(f"{source}: modules.json names two modules {name!r}.")
         folder = PurePosixPath(path.replace("\\", "/")).as_posix()
         parsed.append((_module_class(source, entry["type"]), "" if folder == "." else folder))
     return parsed

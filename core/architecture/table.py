@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from core.architecture.architecture import Architecture
 from core.errors import ModelFormatError
 from core.files.source import Source
-from core.files.weights import Tensors, read_folder
+from core.files.weights import Tensors, checked_weights, read_folder
 
 
 def read_table(source: Source, architecture: Architecture) -> NDArray[np.float32]:
@@ -21,13 +21,18 @@ def read_table(source: Source, architecture: Architecture) -> NDArray[np.float32
     """
     weights = _read(source, architecture)
     table: Any = weights.get("embedding.weight")
-    if table is None and "embeddings" in weights:
+    if table is not None:
+        table = checked_weights(table, f"{source}: embedding.weight of the static embedding")
+    elif "embeddings" in weights:
         # model2vec: optional rows shared between tokens, optional weight of each token.
         table = weights["embeddings"]
+        if table.dtype != np.int8:  # model2vec's own quantization, averaged as it is
+            table = checked_weights(table, f"{source}: embeddings of the static embedding")
         if table.ndim == 2 and "mapping" in weights:
             table = table[_row_numbers(source, weights["mapping"], len(table))]
         if table.ndim == 2 and "weights" in weights:
-            scale = weights["weights"].astype(np.float32).reshape(-1)
+            scale = checked_weights(weights["weights"], f"{source}: weights of its tokens")
+            scale = scale.reshape(-1)
             if len(scale) != len(table):
                 raise ModelFormatError(
                     f"{source}: the static embedding has {len(table)} rows and {len(scale)} "
@@ -61,6 +66,11 @@ def _read(source: Source, architecture: Architecture) -> Tensors:
 
 
 def _row_numbers(source: Source, mapping: NDArray[Any], rows: int) -> NDArray[np.int64]:
+    if mapping.dtype.kind not in "iu":
+        raise ModelFormatError(
+            f"{source}: the static embedding's mapping has dtype {mapping.dtype}; it holds row "
+            "numbers."
+        )
     numbers = mapping.astype(np.int64).reshape(-1)
     if len(numbers) and not 0 <= numbers.min() <= numbers.max() < rows:
         raise ModelFormatError(

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from core.architecture.batch import TokenBatch
 from core.engine.batching import cut_batches
+from core.engine.limits import check_tokens, padding_id
+from core.engine.runtime import Runtime
 from core.errors import OptionError
 from core.tokenizer.tokenizer import Tokenizer
 
@@ -28,19 +30,25 @@ def calibration_batches(model: Prompted, texts: Sequence[str]) -> list[TokenBatc
     """The texts, with the model's default prompt in front, as padded batches.
 
     Raises:
-        OptionError: Not one of the texts holds a token.
+        OptionError: Not one of the texts holds a token, or one has more than the model's positions.
+        ModelFormatError: One has a token that the model has no embedding for.
     """
     tokenizer, prompts = model.tokenizer, model.prompts
     prompt = _prompt(prompts, model.default_prompt_name)
     tokenized = tokenizer.encode([prompt + text for text in texts])
     if not tokenized.lengths.sum():
         raise OptionError("The calibration texts are empty: give a few hundred real ones.")
+    runtime, pad_id, equal_lengths = getattr(model, "runtime", None), tokenizer.pad_id, False
+    if isinstance(runtime, Runtime):
+        check_tokens(runtime, tokenizer, tokenized)
+        pad_id, equal_lengths = padding_id(runtime, tokenizer), runtime.equal_lengths
     batches = cut_batches(
         tokenized,
         batch_tokens=_BATCH_TOKENS,
         batch_size=None,
-        pad_id=tokenizer.pad_id,
+        pad_id=pad_id,
         padding_side="right",
+        equal_lengths=equal_lengths,
     )
     return [batch for _, batch in batches]
 

@@ -257,6 +257,58 @@ def test_a_static_table_cannot_point_outside_itself(tmp_path: Path) -> None:
         load(folder)
 
 
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [
+        ({"embedding.weight": np.ones((400, 8), np.int32)}, "has dtype int32"),
+        ({"embedding.weight": np.full((400, 8), np.nan, np.float32)}, "not finite"),
+        ({"embeddings": np.full((400, 8), np.inf, np.float32)}, "not finite"),
+        (
+            {
+                "embeddings": np.ones((400, 8), np.float32),
+                "weights": np.full(400, np.nan, np.float32),
+            },
+            "not finite",
+        ),
+        (
+            {
+                "embeddings": np.ones((400, 8), np.float32),
+                "mapping": np.zeros(400, np.float32),
+            },
+            "mapping has dtype float32",
+        ),
+    ],
+)
+def test_a_static_table_of_a_wrong_kind_is_named(
+    tmp_path: Path, weights: dict[str, Any], says: str
+) -> None:
+    folder = build_dialect("static-table", tmp_path / "model")
+    write_safetensors(folder / "0_StaticEmbedding/model.safetensors", weights)
+    with pytest.raises(ModelFormatError, match=says):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights", "says"),
+    [
+        ({"dimension": 16}, {}, r"norm.weight of '2_LayerNorm' has shape \(32,\).*\(16,\)"),
+        ({"dimension": "32"}, {}, "dimension is '32'"),
+        ({"dimension": 32}, {"norm.weight": np.ones(32, np.int64)}, "has dtype int64"),
+        ({"dimension": 32}, {"norm.bias": np.full(32, np.nan, np.float32)}, "not finite"),
+        ({"dimension": 32}, {"norm.bias": np.ones(31, np.float32)}, r"asks for \(32,\)"),
+    ],
+)
+def test_a_layer_norm_of_a_wrong_kind_is_named(
+    tmp_path: Path, settings: dict[str, Any], weights: dict[str, Any], says: str
+) -> None:
+    folder = build_dialect("layer-norm", tmp_path / "model")
+    write(folder, "2_LayerNorm/config.json", settings)
+    good = {f"norm.{name}": np.ones(32, np.float32) for name in ("weight", "bias")}
+    write_safetensors(folder / "2_LayerNorm/model.safetensors", {**good, **weights})
+    with pytest.raises(ModelFormatError, match=says):
+        load(folder)
+
+
 def test_a_dense_of_another_shape_is_named(tmp_path: Path) -> None:
     folder = build_dialect("dense-in-pickle", tmp_path / "model")
     (folder / "2_Dense/pytorch_model.bin").unlink()
@@ -275,14 +327,6 @@ def test_a_dense_of_another_shape_is_named(tmp_path: Path) -> None:
         ("modules.json", [], "modules.json is empty"),
         ("modules.json", [{"path": ""}], "an entry without a type"),
         ("modules.json", [{"type": OLD + "Transformer", "path": 3}], "has the path 3"),
-        (
-            "modules.json",
-            [
-                {"type": OLD + m, "path": "1_Pooling", "name": "0"}
-                for m in ("Transformer", "Pooling")
-            ],
-            "names two modules '0'",
-        ),
         ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length is -1"),
         ("sentence_bert_config.json", {"max_seq_length": "512"}, "max_seq_length is '512'"),
         ("1_Pooling/config.json", {"pooling_mode": "best"}, "known are cls, max, mean"),
@@ -301,7 +345,7 @@ def test_a_dense_of_another_shape_is_named(tmp_path: Path) -> None:
         ("1_Pooling/config.json", {"pooling_mode_cls_token": "false"}, "cls_token is 'false'"),
         ("1_Pooling/config.json", {"include_prompt": "false"}, "include_prompt is 'false'"),
         ("1_Pooling/config.json", {"pooling_mode": {"mean": True}}, "known are cls, max, mean"),
-        ("1_Pooling/config.json", {"word_embedding_dimension": 24}, "of 24 dimensions, .* give 32"),
+        ("1_Pooling/config.json", {"word_embedding_dimension": 24}, "of 24 dimensions, .* says 32"),
         ("1_Pooling/config.json", {"word_embedding_dimension": "32"}, "dimension is '32'"),
         ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim is 0"),
     ],

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import core
 from tests import tiny_models
@@ -57,6 +59,10 @@ ODD = {
         ),
         "bytelevel-roberta",
         max_seq_length=None,
+    ),
+    "few-ids": Spec(
+        lambda vocabulary: tiny_models._config("BertConfig", **_SIZES)(vocabulary // 4),
+        "wordpiece",
     ),
     "longformer": Spec(
         tiny_models._config("LongformerConfig", **_SIZES, attention_window=8, pad_token_id=1),
@@ -164,6 +170,19 @@ def test_a_model_with_few_positions_is_exported(
         assert model.encode(["fox " * 99]).shape == (1, 32)
 
 
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_model_with_fewer_ids_than_its_tokenizer_is_exported(
+    mixing: Callable[[str], Path], tmp_path: Path, backend: str
+) -> None:
+    """Probe texts with tokens that it has no embedding for prove nothing."""
+    folder = copy_model(mixing("few-ids"), tmp_path / "model")
+    core.export(folder, backend=backend)
+    with core.load(folder, backend=backend, device="cpu") as model:
+        assert np.isfinite(model.encode(["", "a b c"])).all()
+        with pytest.raises(core.ModelFormatError, match="resized"):
+            model.encode(["the quick brown fox"])
+
+
 def test_an_export_that_fails_on_other_lengths_says_so(
     mixing: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -171,3 +190,30 @@ def test_an_export_that_fails_on_other_lengths_says_so(
     with pytest.raises(core.VerificationError, match=r"fails on 5 texts .*use the source"):
         core.export(folder, backend="onnx")
     assert not list(folder.glob("onnx/*"))
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_graph_without_a_mask_is_run_where_the_architecture_needs_none(
+    mixing: Callable[[str], Path], tmp_path: Path, backend: str
+) -> None:
+    """As others export FNet: input ids alone, and every token takes in all of its row."""
+    folder = copy_model(mixing("fnet"), tmp_path / "model")
+    table = np.random.default_rng(0).normal(size=(400, 32)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["embedded"]),
+        helper.make_node("ReduceMean", ["embedded"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Add", ["embedded", "mean"], ["last_hidden_state"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mixing",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"])],
+        [helper.make_tensor_value_info("last_hidden_state", 1, ["batch", "tokens", 32])],
+        [numpy_helper.from_array(table, "table")],
+    )
+    (folder / "onnx").mkdir()
+    opset = helper.make_opsetid("", 17)
+    made = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    onnx.save(made, folder / "onnx/model.onnx")
+    with core.load(folder, backend=backend, file_name="onnx/model.onnx") as model:
+        check_independent(model)
