@@ -284,7 +284,7 @@ def test_unreadable_configuration(copy: Path) -> None:
         ({"truncate_dim": 0}, "truncate_dim"),
         ({"prompts": {"a": 1}}, "prompts"),
         ({"default_prompt_name": "no"}, "'no' is none of the model's prompts"),
-        ({"default_prompt_name": []}, r"\[\] is none of the model's prompts"),
+        ({"default_prompt_name": []}, "default_prompt_name must be a non-empty string or None"),
         ({"similarity_fn_name": "l2"}, "similarity_fn_name"),
         ({"similarity_fn_name": ["cosine"]}, "similarity_fn_name must be one of"),
         ({"model_kwargs": {"dtype": ["float32"]}}, "dtype must be float32"),
@@ -337,10 +337,8 @@ def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
             for wrong in (-5, 0, True, "8", 1.5):
                 with pytest.raises(OptionError, match=f"{name} must be"):
                     setattr(model, name, wrong)
-        model.default_prompt_name = []  # type: ignore[assignment]
-        with pytest.raises(OptionError, match=r"no prompt named \[\]"):
-            model.encode("text")
-        model.default_prompt_name = None
+        with pytest.raises(OptionError, match="default_prompt_name must be"):
+            model.default_prompt_name = []  # type: ignore[assignment]
         with pytest.raises(OptionError, match=r"truncate_dim=33.* 32 dimensions"):
             model.truncate_dim = 33
         with pytest.raises(OptionError, match=r"max_seq_length=513.* 512 tokens"):
@@ -357,7 +355,7 @@ def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
 @pytest.mark.parametrize("name", ["push_to_hub", "create_pr"])
 def test_switches_of_an_upload_are_switches(model: EmbeddingModel, name: str) -> None:
     wrong: dict[str, Any] = {"push_to_hub": "owner/name", name: 1}
-    with pytest.raises(OptionError, match=f"{name} must be True or False"):
+    with pytest.raises(OptionError, match=f"{name} must be .*True"):
         core.optimize(model, "fp16", **wrong)
     if name == "create_pr":
         with pytest.raises(OptionError, match="create_pr must be True or False"):

@@ -258,13 +258,13 @@ def test_bad_exports(tiny: Path) -> None:
 def test_exports_are_checked_before_any_work(
     tiny: Path, options: dict[str, Any], message: str
 ) -> None:
-    (tiny / "model.safetensors").unlink()  # opening the source would fail
+    (tiny / "model.safetensors").write_bytes(b"broken")  # opening the source would fail
     with pytest.raises(core.OptionError, match=message):
         core.export(tiny, backend="openvino", **options)
 
 
 def test_compressed_export_without_nncf(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tiny / "model.safetensors").unlink()
+    (tiny / "model.safetensors").write_bytes(b"broken")
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(core.UnsupportedOperation, match=r"pip install core\[openvino,quantize\]"):
         core.export(tiny, backend="openvino", precision="int8")
