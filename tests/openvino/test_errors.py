@@ -246,6 +246,12 @@ def test_bad_exports(tiny: Path) -> None:
         core.export(tiny, backend="openvino", file_name="openvino/model.bin")
 
 
+def break_weights(model: Path) -> None:
+    """Weights that are there and cannot be read."""
+    (model / "model.safetensors").unlink()  # a link to the shared ones
+    (model / "model.safetensors").write_bytes(b"broken")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -258,13 +264,13 @@ def test_bad_exports(tiny: Path) -> None:
 def test_exports_are_checked_before_any_work(
     tiny: Path, options: dict[str, Any], message: str
 ) -> None:
-    (tiny / "model.safetensors").write_bytes(b"broken")  # opening the source would fail
+    break_weights(tiny)  # opening the source would fail
     with pytest.raises(core.OptionError, match=message):
         core.export(tiny, backend="openvino", **options)
 
 
 def test_compressed_export_without_nncf(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tiny / "model.safetensors").write_bytes(b"broken")
+    break_weights(tiny)
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(core.UnsupportedOperation, match=r"pip install core\[openvino,quantize\]"):
         core.export(tiny, backend="openvino", precision="int8")
