@@ -33,6 +33,10 @@ class Files(ABC):
     def size(self, name: str) -> int | None:
         """Bytes of one of `names()`, without fetching it; None where nothing tells."""
 
+    def available(self, name: str) -> bool:
+        """Whether one of `names()` can be had now; not so what was never downloaded, offline."""
+        return True
+
 
 class LocalFiles(Files):
     """The files of a directory."""
@@ -94,6 +98,9 @@ class OverlayFiles(Files):
     def size(self, name: str) -> int | None:
         front = (self.front.root / name).exists()
         return self.front.size(name) if front else self.behind.size(name)
+
+    def available(self, name: str) -> bool:
+        return (self.front.root / name).exists() or self.behind.available(name)
 
 
 class NoFiles(Files):

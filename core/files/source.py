@@ -46,6 +46,10 @@ class Source:
         """Whether the file is listed."""
         return name in self.names
 
+    def available(self, name: str) -> bool:
+        """Whether the file is listed and, offline, in the cache."""
+        return self.has(name) and self.files.available(name)
+
     def path(self, name: str) -> Path:
         """A local path of the file, downloaded if need be.
 

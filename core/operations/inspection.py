@@ -151,7 +151,7 @@ def _inspect_file(
 
 def _read_sidecar(source: Checkpoint, file: str) -> dict[str, Any]:
     name = file + SIDECAR_SUFFIX
-    if not source.has(name):
+    if not source.available(name):
         return {}
     try:
         content: dict[str, Any] = source.read_json(name)
