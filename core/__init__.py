@@ -13,7 +13,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from core.machine.telemetry import turn_off_telemetry
 from core.version import __version__ as __version__
+
+turn_off_telemetry()  # before anything imports what it is about
 
 if TYPE_CHECKING:
     from core.api import (

@@ -45,6 +45,7 @@ from core.files.pointers import check_fetched
 from core.files.staging import copy_file
 from core.files.weights import check_safetensors, read_weights, write_safetensors
 from core.machine.cpus import THREADS_VARIABLE, available_cpus
+from core.machine.forks import abandon_in_forks
 from core.machine.process_wide import process_wide
 from core.machine.processor import INT8_INSTRUCTIONS, processor_flags, processor_vendor
 from core.machine.quiet import quiet_transformers
@@ -80,6 +81,7 @@ __all__ = [
     "Pooling",
     "Reduction",
     "Tokenizer",
+    "abandon_in_forks",
     "append_modules",
     "artifact_name",
     "as_numpy",

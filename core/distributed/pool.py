@@ -348,7 +348,7 @@ class _Process:
         }
         self._process = subprocess.Popen(
             # Without the current directory, unless this program imports from there as well.
-            [sys.executable, "-P", "-m", "core.distributed.worker"],
+            [sys.executable, "-P", "-m", "core.distributed.worker", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

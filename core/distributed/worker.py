@@ -1,22 +1,28 @@
-"""The process at the other end of `core.ProcessPool`: `python -m core.distributed.worker`.
+"""The process at the other end of `core.ProcessPool`: `python -m core.distributed.worker PARENT`.
 
 Reads a pickled model from standard input, then (texts, options) again and again, and writes what
-the backend made of them, or an exception, to standard output. Ends with its input.
+the backend made of them, or an exception, to standard output. Ends with its input or its parent,
+whichever ends first, also in the middle of its work.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
 import struct
 import sys
+import threading
 import traceback
 from typing import IO
 
 from core.errors import PluginError
 
 _LENGTH = struct.Struct(">Q")
+
+# The pipe tells at once that the parent is gone, unless another of its children holds it too.
+_LOOK_SECONDS = 1.0
 
 
 def send(stream: IO[bytes], data: bytes) -> None:
@@ -43,8 +49,11 @@ def receive_bytes(stream: IO[bytes]) -> bytes:
 
 
 def main() -> None:
+    """Serve the process whose number is the first argument."""
     # The parent decides when to end; Ctrl-C in a terminal reaches every process of the group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(select, "poll"):
+        threading.Thread(target=_end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     # What a library prints must not get between the answers.
     os.dup2(2, 1)
@@ -66,6 +75,15 @@ def main() -> None:
             send(outgoing, pickle.dumps(result, protocol=5))
     except (EOFError, BrokenPipeError):
         return
+
+
+def _end_with_parent(parent: int) -> None:
+    """A thread's life: end the process when nobody is left who wants its results."""
+    poll = select.poll()
+    poll.register(0, 0)  # of no event but the other end's closing
+    while not poll.poll(_LOOK_SECONDS * 1_000) and os.getppid() == parent:
+        pass
+    os._exit(1)
 
 
 def _portable(error: Exception) -> Exception:

@@ -76,8 +76,7 @@ def encode_texts(model: Encodable, texts: Sequence[str], options: EncodeOptions)
             f"encode_texts runs models whose runtime is a core.Runtime; this one's is "
             f"{type(runtime).__name__}."
         )
-    if not runtime.survives_fork:
-        check_fork(type(runtime))
+    check_fork(runtime)
     if options.output_value == "token_embeddings":
         return _token_embeddings(model, runtime, texts, options)
     if not texts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ class Runtime(ABC):
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
         self.equal_lengths = mixes_padding(architecture.config)
+        #: The process it was opened in.
+        self.process = os.getpid()
 
     @abstractmethod
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:

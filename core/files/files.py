@@ -50,6 +50,10 @@ class Files(ABC):
     def forget(self, names: Iterable[str] | None) -> None:  # noqa: B027 - most never change
         """Take these files as they are from now on, after they were written; None for all."""
 
+    def available(self, name: str) -> bool:
+        """Whether one of `names()` can be had now; not so what was never downloaded, offline."""
+        return True
+
 
 class LocalFiles(Files):
     """The files of a directory, as they were when they were first listed.
@@ -208,6 +212,9 @@ class OverlayFiles(Files):
 
     def forget(self, names: Iterable[str] | None) -> None:
         self.behind.forget(names)
+
+    def available(self, name: str) -> bool:
+        return (self.front.root / name).exists() or self.behind.available(name)
 
 
 class NoFiles(Files):

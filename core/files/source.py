@@ -59,6 +59,10 @@ class Source:
         self.files.check_absent(name)
         return False
 
+    def available(self, name: str) -> bool:
+        """Whether the file is listed and, offline, in the cache."""
+        return self.has(name) and self.files.available(name)
+
     def path(self, name: str) -> Path:
         """A local path of the file, downloaded if need be.
 

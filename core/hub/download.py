@@ -45,6 +45,8 @@ _RETRIED_STATUS = (429, 500, 502, 503, 504)
 
 
 _LISTING_TIMEOUT = 15.0
+#: Where the cache has the revision: the model can be loaded without the Hub's answer.
+_CACHED_LISTING_TIMEOUT = 3.0
 
 
 _PARALLEL_DOWNLOADS = 8
@@ -84,6 +86,9 @@ class HubFiles(Files):
         path = self.snapshot / name
         return path.stat().st_size if known is None and path.exists() else known
 
+    def available(self, name: str) -> bool:
+        return self.unreachable is None or (self.snapshot / name).exists()
+
     def path(self, name: str) -> Path:
         path = self.snapshot / name
         if not path.exists():
@@ -103,8 +108,7 @@ class HubFiles(Files):
     def folder(self, names: Iterable[str]) -> Path:
         wanted = list(names)
         with quiet_bars(), ThreadPoolExecutor(_PARALLEL_DOWNLOADS) as pool:
-            for path in pool.map(self.path, wanted):
-                assert path.is_relative_to(self.snapshot)
+            list(pool.map(self.path, wanted))
         return self.snapshot
 
     def _download(self, name: str) -> Path:
@@ -113,8 +117,8 @@ class HubFiles(Files):
         repository = self.repository
         self._remembered  # noqa: B018 - once, before the first file
 
-        def download() -> str:
-            return hf_hub_download(
+        def download() -> None:
+            hf_hub_download(
                 repository.repo_id,
                 name,
                 revision=self.listing.commit,
@@ -128,7 +132,8 @@ class HubFiles(Files):
         with quiet_bars(), explained(repository, f"download {name} of"):
             # huggingface_hub itself tries again when the Hub answers, and goes on where it was;
             # before 1.0 not when a connection breaks off.
-            return Path(_retried(download, is_broken_connection))
+            _retried(download, is_broken_connection)
+        return self.snapshot / name  # its answer leads through links of the cache's path
 
     @cached_property
     def _remembered(self) -> None:
@@ -223,13 +228,15 @@ def _listing_or_cache(repository: Repository) -> tuple[Listing, str | None]:
 
 def fetch_listing(repository: Repository) -> Listing:
     """Commit and files of a revision, in one request."""
+    commit = cached_commit(repository)
+    timeout = _LISTING_TIMEOUT if commit is None else _CACHED_LISTING_TIMEOUT
     with explained(repository, "list"):
         info = _retried(
             lambda: repository.api.model_info(
                 repository.repo_id,
                 revision=repository.revision,
                 files_metadata=True,
-                timeout=_LISTING_TIMEOUT,
+                timeout=timeout,
             ),
             lambda error: status_of(error) in _RETRIED_STATUS,
         )
@@ -239,13 +246,10 @@ def fetch_listing(repository: Repository) -> Listing:
 
 def cached_listing(repository: Repository) -> Listing | None:
     """What is known without a connection, or None when the revision was never loaded."""
-    cache, commit = repository.cache, repository.revision
-    reference = cache / "refs" / repository.revision
-    if reference.is_file():
-        commit = reference.read_text().strip()
-    snapshot = cache / "snapshots" / commit
-    if not snapshot.is_dir() or snapshot.parent != cache / "snapshots":
+    cache, commit = repository.cache, cached_commit(repository)
+    if commit is None:
         return None
+    snapshot = cache / "snapshots" / commit
     try:
         record = json.loads((cache / ".core" / f"{commit}.json").read_bytes())
         return Listing(commit, {str(name): size for name, size in record["sizes"].items()})
@@ -262,6 +266,16 @@ def cached_listing(repository: Repository) -> Listing | None:
             repository,
         )
     return Listing(commit, names, complete=False) if names else None
+
+
+def cached_commit(repository: Repository) -> str | None:
+    """The commit of the revision as the cache has it, or None."""
+    cache, commit = repository.cache, repository.revision
+    reference = cache / "refs" / commit
+    if reference.is_file():
+        commit = reference.read_text().strip()
+    snapshot = cache / "snapshots" / commit
+    return commit if snapshot.is_dir() and snapshot.parent == cache / "snapshots" else None
 
 
 def _retried(call: Callable[[], Any], worth_it: Callable[[Exception], bool]) -> Any:

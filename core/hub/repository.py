@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,9 @@ class Repository:
         # huggingface_hub reads the variable once, when it is imported; later changes count too.
         return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
-    @property
+    @cached_property
     def cache(self) -> Path:
-        """The Hub cache's folder of this repository."""
+        """The Hub cache's folder of this repository, from any working directory."""
         from huggingface_hub import constants
 
         root = self.cache_dir or os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE

@@ -64,7 +64,7 @@ def stated_precision(source: Source, name: str) -> str | None:
 def read_sidecar(source: Source, name: str) -> dict[str, Any]:
     """The record beside a file that an operation wrote; empty where there is none."""
     sidecar = name + SIDECAR_SUFFIX
-    if not source.has(sidecar):
+    if not source.available(sidecar):
         return {}
     try:
         content: dict[str, Any] = source.read_json(sidecar)

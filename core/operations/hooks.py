@@ -28,7 +28,11 @@ from core.operations.calls import BackendCalls
 from core.operations.loading import find_or_export, warn_of_precision
 from core.operations.opening import as_checkpoint, check_load, open_file, portable
 from core.operations.production import Production, produce
-from core.operations.results import check_embeddings, check_instance, check_token_embeddings
+from core.operations.results import (
+    check_embeddings,
+    check_saved,
+    check_token_embeddings,
+)
 from core.operations.saving import save_model
 from core.options import (
     EncodeOptions,
@@ -210,7 +214,8 @@ class Hooks(BackendCalls):
         directory = check_path("target", target)
 
         def write(staging: Path) -> None:
-            self.call("save", check_instance(Path), model=model, target=staging, options=options)
+            check = functools.partial(check_saved, model=model, staging=staging)
+            self.call("save", check, model=model, target=staging, options=options)
 
         return save_model(model, directory, options, write)
 

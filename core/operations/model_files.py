@@ -56,7 +56,7 @@ def configuration_names(source: Checkpoint) -> list[str]:
 
 def stage_configuration(source: Checkpoint, tree: Path) -> None:
     """Put into `tree` what a directory needs beside a backend's file to load on its own."""
-    for name in configuration_names(source):
+    for name in filter(source.available, configuration_names(source)):
         if not name.startswith(".") and name != "README.md":
             copy_file(source.path(name), tree / name)
     architecture = source.architecture

@@ -11,7 +11,10 @@ import numpy as np
 
 from core.artifacts.artifact import Artifact
 from core.errors import ModelFormatError
+from core.files.files import LocalFiles
 from core.files.paths import check_relative
+from core.models.embedding import EmbeddingModel
+from core.operations.file_choice import find_artifacts
 
 Check = Callable[[Any], str | None]
 
@@ -42,6 +45,30 @@ def check_artifact(result: Any, staging: Path) -> str | None:
             return f"named {name!r} as a file, which is outside its staging directory"
     missing = [name for name in result.all_files if not (staging / name).is_file()]
     return f"did not write {', '.join(missing)}" if missing else None
+
+
+def check_saved(result: Any, model: EmbeddingModel, staging: Path) -> str | None:
+    """The staging directory's path, and in it the weights: writing those is the hook's part."""
+    wrong = check_instance(Path)(result)
+    capabilities = model.hooks.capabilities
+    if wrong is not None or not capabilities.file_names:
+        return wrong
+    architecture = model.source.architecture
+    if architecture.is_static:  # its table is a part of the configuration
+        return None
+    names = LocalFiles(staging).names()
+    if model.file_name in names:
+        missing = [name for name in model.weight_files if name not in names]
+    elif find_artifacts(names, capabilities, architecture.path):  # under a name of its own
+        missing = []
+    else:
+        missing = [model.file_name or " or ".join(capabilities.file_names)]
+    if not missing:
+        return None
+    return (
+        f"did not write {', '.join(missing)}, without which the model does not load; "
+        "model.copy_weights(target) copies what it was loaded from"
+    )
 
 
 def check_embeddings(result: Any, count: int, dimension: int | None) -> str | None:

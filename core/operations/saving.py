@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,8 @@ from core.operations.model_files import (
     is_weights,
 )
 from core.options import CardData, SaveOptions
+
+logger = logging.getLogger("core")
 
 
 def save_model(
@@ -74,8 +77,17 @@ def stage_model(
     source = model.source
     names = _names_to_keep(source, options)
     _check_space(source, names, tree)
+    missing = [name for name in names if not source.available(name)]
     for file in names:
-        copy_file(source.path(file), tree / file)
+        if file not in missing:
+            copy_file(source.path(file), tree / file)
+    if missing:
+        logger.warning(
+            "%s: saved without %s, which the cache does not have. With a connection, they are "
+            "downloaded and saved too.",
+            source,
+            ", ".join(missing),
+        )
     write(tree)
     _copy_sidecar(model, tree)
     if source.names:
@@ -104,7 +116,7 @@ def _copy_sidecar(model: EmbeddingModel, tree: Path) -> None:
     """The record of what the model's file was made from stays with the file."""
     name = f"{model.file_name}{SIDECAR_SUFFIX}"
     written = model.file_name is not None and (tree / model.file_name).is_file()
-    if written and model.source.has(name) and not (tree / name).exists():
+    if written and model.source.available(name) and not (tree / name).exists():
         copy_file(model.source.path(name), tree / name)
 
 

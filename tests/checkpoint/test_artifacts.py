@@ -236,3 +236,51 @@ def test_a_link_whose_file_is_gone_is_named(with_onnx: Path) -> None:
     (folder / "onnx/model.onnx").symlink_to(folder / "onnx/lost")
     with pytest.raises(core.ModelFormatError, match=r"is a link to .*lost, which is gone"):
         core.load(folder, backend="onnx")
+
+
+def state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Content of every file, and the time of every directory: a passing file changes that."""
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in (folder, *folder.rglob("*"))
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
+def test_no_operation_writes_beside_the_files_it_reads(
+    backend: str, exports: Exports, tmp_path: Path
+) -> None:
+    folder = copy_model(exports("bert-mean", "onnx", "openvino"), tmp_path / "model")
+    (folder / "onnx" / "model-inferred.onnx").write_text("the user's own")
+    before = state(folder)
+    with core.load(folder, backend=backend, device="cpu") as model:
+        if backend == "torch":
+            model.quantize(target=tmp_path / "int8")
+        else:
+            core.export(folder, tmp_path / "exported", backend=backend)
+            model.optimize(target=tmp_path / "optimized")
+            model.quantize(target=tmp_path / "int8")
+            model.quantize(target=tmp_path / "static", calibration=TEXTS * 8)
+            model.quantize("fp16", tmp_path / "fp16") if backend == "onnx" else None
+        model.save(tmp_path / "saved")
+    assert state(folder) == before
+
+
+@pytest.mark.slow
+def test_external_data_is_quantized_without_a_file_beside_it(
+    exports: Exports, tmp_path: Path
+) -> None:
+    import onnx
+
+    folder = copy_model(exports("bert-mean", "onnx"), tmp_path / "model")
+    graph = onnx.load(str(folder / "onnx" / "model.onnx"))
+    (folder / "onnx" / "model.onnx").unlink()
+    onnx.save(
+        graph, str(folder / "onnx" / "model.onnx"),
+        save_as_external_data=True, location="model.onnx_data", size_threshold=0,
+    )  # fmt: skip
+    before = state(folder)
+    with core.load(folder, backend="onnx") as model:
+        assert model.quantize(target=tmp_path / "int8").verification is not None
+    assert state(folder) == before

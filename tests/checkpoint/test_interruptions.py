@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from core.files.weights import write_safetensors
 from tests.checkpoint.dialects import build_dialect
 from tests.checkpoint.numpy_backend import register, unregister
 from tests.checkpoint.saver import digest
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Exports
 
 FULL_DISK_BYTES = 4_000_000
 
@@ -303,3 +304,63 @@ def test_without_an_exchange_the_directory_is_replaced_all_the_same(
     assert len(asked) == len(functions) // 2
     assert (target / "file").read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["target"]
+
+
+#: Kills an export into a new directory before its N-th change there, for every N, and each time
+#: makes it again. Prints how many changes there are. Forked, so that models load once.
+KILLED = """
+import os, shutil, sys
+from pathlib import Path
+import core
+
+model = core.load(sys.argv[1], backend="onnx")
+root = Path(sys.argv[2])
+
+def made(target, killed_at):
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    changes = 0
+    def watch(event, arguments):
+        nonlocal changes
+        if event in ("os.rename", "os.remove"):
+            if str(target) in str(arguments[1 if event == "os.rename" else 0]):
+                changes += 1
+                if changes == killed_at:
+                    os._exit(9)
+    sys.addaudithook(watch)
+    model.optimize("O1", target)
+    os._exit(0)
+
+def names(target):
+    return sorted(str(path.relative_to(target)) for path in target.rglob("*"))
+
+assert made(root / "whole", 0) == 0
+whole, number = names(root / "whole"), 0
+while True:
+    number += 1
+    target = root / f"killed-{number}"
+    if made(target, number) == 0:
+        break
+    assert made(target, 0) == 0
+    assert names(target) == whole, (number, set(whole) ^ set(names(target)))
+print(number)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_an_export_killed_at_any_change_and_made_again_leaves_a_whole_directory(
+    exports: Exports, tmp_path: Path
+) -> None:
+    source = exports("bert-mean", "onnx")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED, str(source), str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 8  # more than the files of the configuration
+    with (
+        core.load(source, backend="onnx") as model,
+        core.load(tmp_path / "killed-4", backend="onnx", file_name="model_O1.onnx") as again,
+    ):
+        np.testing.assert_allclose(again.encode("a fox"), model.encode("a fox"), atol=1e-5)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +18,7 @@ import pytest
 
 import core
 from core import EmbeddingModel, OptionError, PluginError, ProcessPool
+from core.distributed.worker import send
 from core.plugin.plugin import BACKEND_GROUP
 from core.plugin.registry import registry
 from tests.conftest import kept
@@ -373,3 +376,58 @@ def test_closing_ends_the_work_of_another_thread(model: EmbeddingModel) -> None:
 def test_counts_are_checked(model: EmbeddingModel, name: str, value: object) -> None:
     with pytest.raises(OptionError, match=f"{name} must be (1 or more|a positive integer)"):
         ProcessPool(model, **{name: value})  # type: ignore[arg-type]
+
+
+class _LongWork:
+    """Unpickles for longer than any test waits."""
+
+    def __reduce__(self) -> Any:
+        return time.sleep, (600,)
+
+
+#: A parent that is killed; with "shared", a child of its own keeps the worker's input open.
+PARENT = """
+import os, subprocess, sys, time
+worker = subprocess.Popen(
+    [sys.executable, "-m", "core.distributed.worker", str(os.getpid())],
+    stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+)
+worker.stdin.write(sys.stdin.buffer.read())
+worker.stdin.flush()
+if sys.argv[1] == "shared" and not os.fork():
+    os.closerange(1, 3)
+    time.sleep(60)
+    os._exit(0)
+print(worker.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX processes")
+@pytest.mark.parametrize("pipe", ["own", "shared"])
+def test_a_worker_whose_parent_was_killed_ends_in_the_middle_of_its_work(pipe: str) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, pipe],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    send(parent.stdin, pickle.dumps(_LongWork()))
+    parent.stdin.close()
+    with parent.stdout:
+        worker = int(parent.stdout.readline())
+    assert is_running(worker)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    while is_running(worker):
+        assert time.monotonic() < deadline, "the worker works on"
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    state = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return state != "" and not state.startswith("Z")

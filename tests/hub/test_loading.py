@@ -15,6 +15,7 @@ import pytest
 
 import core
 from core.checkpoint.resolve import resolve
+from core.cli import main
 from core.errors import ModelError, ModelFormatError, ModelNotFound
 from tests.conftest import one_is_quick
 from tests.hub.conftest import folder_files
@@ -255,3 +256,82 @@ def test_hf_hub_offline_holds_in_a_fresh_process(published: LoopbackHub) -> None
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "(32,)", done.stderr
+
+
+@pytest.mark.parametrize("how", ["relative", "relative variable", "link"])
+def test_the_cache_may_be_relative_or_lead_through_a_link(
+    published: LoopbackHub, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    arguments: dict[str, object] = {"cache_dir": "./real"}
+    if how == "link":
+        arguments = {"cache_dir": tmp_path / "link"}
+    elif how == "relative variable":
+        monkeypatch.setenv("HF_HUB_CACHE", "real")
+        arguments = {}
+    first = embed("acme/tiny", **arguments)
+    assert (tmp_path / "real" / "models--acme--tiny" / "snapshots").is_dir()
+    for again in (embed("acme/tiny", **arguments), embed(str(tiny))):
+        assert np.array_equal(first, again)
+
+
+def test_a_relative_cache_stays_where_it_was_when_the_directory_changes(
+    published: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = resolve("acme/tiny", cache_dir="here")
+    checkpoint.path("config.json")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert checkpoint.path("modules.json").is_relative_to(tmp_path / "here")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_home_of_huggingface_may_be_relative(published: LoopbackHub, tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_CACHE"}
+    script = (
+        "from core.checkpoint.resolve import resolve\n"
+        "print(resolve('acme/tiny').folder(['config.json', 'modules.json']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**environment, "HF_HOME": "./h"}, cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(tmp_path / "h" / "hub" / "models--acme--tiny"))
+
+
+def test_offline_info_and_save_do_without_files_that_loading_did_not_need(
+    published: LoopbackHub,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = b'{"backend": "torch", "operation": "export"}'
+    store = published.store("acme/tiny")
+    store.add({"model.safetensors.json": record, "README.md": b"# Tiny"})
+    expected = embed("acme/tiny")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["info", "acme/tiny"]) == 0
+    assert "model.safetensors" in capsys.readouterr().out
+    with core.load("acme/tiny", backend="torch", device="cpu") as model:
+        model.save(tmp_path / "saved")
+    assert "README.md" in caplog.text
+    assert "which the cache does not have" in caplog.text
+    assert np.array_equal(embed(str(tmp_path / "saved")), expected)
+
+
+@pytest.mark.usefixtures("fast_clock")
+def test_a_hub_that_never_answers_holds_a_cached_model_up_for_seconds_only(
+    published: LoopbackHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    published.fail("/api/models", delay=0.2, times=1)  # ten seconds, which a first load waits
+    expected = embed("acme/tiny")
+    assert "Using the cached commit" not in caplog.text
+    published.fail("/api/models", delay=0.2)
+    assert np.array_equal(embed("acme/tiny"), expected)
+    assert "Using the cached commit" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -267,3 +268,45 @@ def test_tracing_shows_a_failure(
         .err.splitlines()[-1]
         .endswith("raised ZeroDivisionError('division by zero')")
     )
+
+
+#: Loads the weights of a checkpoint in a way of its own, and saves nothing.
+FORGETFUL = """
+import numpy as np
+import core
+
+SPEC_VERSION = 1
+FILE_NAMES = ("model.safetensors",)
+
+
+@core.hookimpl
+def load(source, options):
+    source.path(options.file_name)
+    return core.EmbeddingModel(source, None, dimension=4)
+
+
+@core.hookimpl
+def encode(model, texts, options):
+    return np.ones((len(texts), 4), dtype=np.float32)
+
+
+@core.hookimpl
+def save(model, target, options):
+    return target
+"""
+
+
+def test_a_save_hook_that_writes_no_weights_is_named_and_nothing_is_left(
+    site: Site, tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    site.install("acme-bad", FORGETFUL, backend="bad")
+    model = core.load(tiny_model("bert-mean"), backend="bad")
+    options = core.SaveOptions(keep_source=False)
+    with pytest.raises(
+        PluginError, match=r"did not write model.safetensors.*copy_weights"
+    ) as raised:
+        core.hooks("bad").save(model=model, target=tmp_path / "saved", options=options)
+    assert str(raised.value).startswith(f"save of {BACKEND} ")
+    assert list(tmp_path.glob("saved*")) == []
+    # What is copied for it needs no hook.
+    assert core.hooks("bad").save(model=model, target=tmp_path / "saved").is_dir()

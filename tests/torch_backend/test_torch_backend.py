@@ -18,6 +18,7 @@ from core.machine.processor import processor_flags, processor_vendor
 from tests.conftest import CACHE, copy_model, one_is_quick
 from tests.tiny_models import SPECS
 from torch_backend.kernels import row_counts
+from torch_backend.kernels.threads import single_threaded
 
 TEXTS = ["", "A fox.", "The quick brown fox jumps over the lazy dog. " * 9, "机器学习 🙂"]
 
@@ -391,3 +392,30 @@ def test_recipes_are_checked(copy: Path) -> None:
         recipe.write_text(json.dumps(content))
         with pytest.raises(core.ModelFormatError, match=pattern):
             load(copy, file_name="torch/model_compile.json")
+
+
+def test_threads_that_became_greenlets_after_the_import_do_not_block_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """gevent's join and sleep let others of the same system thread run, a native lock does not."""
+
+    class SwitchedError(Exception):
+        pass
+
+    class Greenlet:
+        def __init__(self, **_: object) -> None: ...
+
+        def start(self) -> None: ...
+
+        def join(self) -> None:
+            monkeypatch.undo()
+            monkeypatch.setattr("time.sleep", switch)
+            with pytest.raises(SwitchedError), single_threaded():
+                pass
+
+    def switch(_: float) -> None:
+        raise SwitchedError
+
+    monkeypatch.setattr("threading.Thread", Greenlet)
+    with single_threaded():
+        pass

@@ -11,6 +11,7 @@ import onnx
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
 from core.errors import OptionError
+from core.toolkit import copy_file
 
 #: A protocol buffer message cannot be larger; what is goes into a second file.
 MAX_BYTES = 2**31 - 1
@@ -95,12 +96,22 @@ def plain_path(runtime: Any, target: Path) -> Path:
     either kind: there the files are copied into a folder of `target`.
     """
     path: Path = runtime.path
-    data = [path.parent / location for location in runtime.file.external]
-    if not any(file.is_symlink() or file.stat().st_nlink > 1 for file in data):
+    if not any(file.is_symlink() or file.stat().st_nlink > 1 for file in _external(runtime)):
         return path
+    return copied_path(runtime, target)
+
+
+def copied_path(runtime: Any, target: Path) -> Path:
+    """A copy of the runtime's ONNX file and its external data, in a folder of `target`.
+
+    For tools that write beside what they read.
+    """
+    path: Path = runtime.path
     folder = target / ".source"
-    for file in (path, *data):
-        place = folder / file.relative_to(path.parent)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
+    for file in (path, *_external(runtime)):
+        copy_file(file, folder / file.relative_to(path.parent))
     return folder / path.name
+
+
+def _external(runtime: Any) -> list[Path]:
+    return [runtime.path.parent / location for location in runtime.file.external]

@@ -19,7 +19,7 @@ from core.toolkit import (
     installed_versions,
 )
 from onnx_backend.calibration import BatchReader
-from onnx_backend.files import plain_path, read_model, save_model, write_model
+from onnx_backend.files import copied_path, plain_path, read_model, save_model, write_model
 from onnx_backend.optimize import optimize_model
 from onnx_backend.presets import DEFAULT_NAME, QUANTIZE_CONFIGS, better_preset, choose_preset
 from onnx_backend.quiet import quiet_calibration, quiet_tools
@@ -89,14 +89,16 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
     scratch.mkdir()
     written = scratch / "model.onnx"
     external = bool(runtime.file.external)
-    path = plain_path(runtime, target)
     with quiet_tools():
         if settings.is_static:
             texts = choose_samples(options.calibration, options.num_samples or DEFAULT_SAMPLES)
             reader = BatchReader(runtime.graph, calibration_batches(model, texts))
-            _quantize_static(settings, reader, _typed(path, target), written, external)
+            _quantize_static(
+                settings, reader, _typed(plain_path(runtime, target), target), written, external
+            )
         else:
-            _quantize_dynamic(path, settings, written, external)
+            # It writes a file beside the one it reads, and removes that again.
+            _quantize_dynamic(copied_path(runtime, target), settings, written, external)
     name = derived_name(runtime.files[0], options.file_suffix or settings.suffix, DEFAULT_NAME)
     files = write_model(written, target, name, external_data=extra.get("external_data"))
     return Artifact(

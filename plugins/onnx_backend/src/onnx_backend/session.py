@@ -24,6 +24,7 @@ from core.toolkit import (
     HeldFiles,
     Module,
     OnnxFile,
+    abandon_in_forks,
     as_numpy,
     available_cpus,
     check_inputs,
@@ -221,9 +222,11 @@ class Sessions:
         self._given = session_options
         self._lock = threading.Lock()
         self._open: dict[int, Any] = {}
+        self._beside: list[Any] = []
         self._closed = False
         self.provider = provider
         self._threads = available_cpus()
+        abandon_in_forks(self, Sessions._abandon)
         self._open[self._key(1)] = self._first_session()
         self.cpus = self._threads if self.provider.name == CPU else 1
         self.preferred_workers = self.cpus
@@ -250,14 +253,23 @@ class Sessions:
 
     def open_bytes(self, model: bytes) -> Any:
         """A session of another graph beside this one, on the same device."""
-        return self._session(model, 1)
+        session = self._session(model, 1)
+        self._beside.append(session)
+        return session
 
     def close(self) -> None:
         """Forget the sessions; ONNX Runtime frees what no running batch holds."""
         with self._lock:
             self._closed = True
             self._open.clear()
+            self._beside.clear()
             self.held.close()
+
+    def _abandon(self) -> list[Any]:
+        """In a forked process: their threads stayed behind, so others are opened when needed."""
+        abandoned = [*self._open.values(), *self._beside]
+        self._open, self._lock = {}, threading.Lock()
+        return abandoned
 
     def _key(self, workers: int) -> int:
         """Threads inside an operator; one session serves all where they do not matter."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
+    abandon_in_forks,
     as_numpy,
     available_cpus,
     check_inputs,
@@ -103,6 +104,7 @@ class OpenVINORuntime(Runtime):
             )
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.Lock()
+        abandon_in_forks(self, OpenVINORuntime._abandon)
         first = self._executable("tokens" if graphs.sentences is None else "sentences", workers=1)
         self.device = first.device
         self.dtype = "int8" if quantizes_activations(graph) else first.dtype
@@ -163,6 +165,12 @@ class OpenVINORuntime(Runtime):
             self._compiled.clear()
             self._graphs = None
             self._held.close()
+
+    def _abandon(self) -> list[Any]:
+        """In a forked process, where the compiled graphs run as long as no batch has run before."""
+        self._lock = threading.Lock()
+        compiled = list(self._compiled.values())
+        return [self._runtime, *compiled]
 
     def _opened(self) -> Graphs:
         """The graphs; another thread may have closed the model."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ import torch
 from core.toolkit import THREADS_VARIABLE, available_cpus
 
 _lock = threading.Lock()
+_POLL_SECONDS = 0.0001
 
 
 def limit_threads() -> int:
@@ -37,7 +39,7 @@ def single_threaded() -> Iterator[None]:
     The number of threads belongs to the thread that sets it, but setting it also changes what
     threads yet unknown to PyTorch begin with, so a passing one puts that back.
     """
-    with _lock:
+    with _alone():
         threads = int(torch.get_num_threads())
         torch.set_num_threads(1)
         restoring = threading.Thread(target=torch.set_num_threads, args=(threads,))
@@ -46,5 +48,20 @@ def single_threaded() -> Iterator[None]:
     try:
         yield
     finally:
-        with _lock:
+        with _alone():
             torch.set_num_threads(threads)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock, asking for it again and again instead of waiting.
+
+    Where gevent has replaced threads since this module was imported, what waits for an older lock
+    keeps the holder from going on: both run in one thread of the system.
+    """
+    while not _lock.acquire(blocking=False):
+        time.sleep(_POLL_SECONDS)
+    try:
+        yield
+    finally:
+        _lock.release()
