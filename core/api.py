@@ -22,8 +22,8 @@ from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import named_only, resolve
 from core.errors import BackendNotFound, OptionError
 from core.models.embedding import EmbeddingModel
-from core.operations.default_backend import backend_with_a_file
 from core.operations.hooks import hooks
+from core.operations.loadable import backend_with_a_file
 from core.options import (
     ExportOptions,
     LoadOptions,

@@ -23,7 +23,7 @@ from core.engine.postprocessing import postprocess
 from core.errors import OptionError
 from core.models.embedding import EmbeddingModel
 from core.operations.calls import BackendCalls
-from core.operations.default_backend import check_exportable
+from core.operations.loadable import check_exportable
 from core.operations.loading import find_or_export
 from core.operations.opening import as_checkpoint, check_load, open_file
 from core.operations.production import Production, produce

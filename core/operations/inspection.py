@@ -14,6 +14,7 @@ from core.checkpoint.checkpoint import Checkpoint
 from core.errors import CoreError, ModelFormatError
 from core.files.weights import WEIGHT_FILES
 from core.operations.file_choice import companions, find_artifacts
+from core.operations.loadable import can_export, fallback_file
 from core.plugin.capabilities import Capabilities
 from core.plugin.registry import registry
 
@@ -120,6 +121,9 @@ def list_artifacts(source: Checkpoint, architecture: Architecture) -> list[Found
             files = [n for n in map(architecture.file, WEIGHT_FILES) if source.has(n)][:1]
         else:
             files = find_artifacts(source.names, capabilities, architecture.path)
+            if not files and not can_export(capabilities, source, architecture.path):
+                other = fallback_file(source, capabilities, architecture.path)
+                files = [other] if other else []
         for number, file in enumerate(files):
             found.append(
                 _inspect_file(source, architecture, name, file, capabilities, default=number == 0)

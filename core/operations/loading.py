@@ -13,8 +13,8 @@ from core.artifacts.cache import export_folder, finished, locked, record_finishe
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import ArtifactNotFound, PluginError
 from core.operations.calls import BackendCalls
-from core.operations.default_backend import can_export, elsewhere, use_fallback
 from core.operations.file_choice import shorten
+from core.operations.loadable import can_export, elsewhere, use_fallback
 from core.operations.opening import find_file
 from core.options import ExportOptions, LoadOptions
 from core.plugin.registry import registry
@@ -38,9 +38,10 @@ def find_or_export(
     if capabilities.source == "name" or no_file or not capabilities.file_names:
         return checkpoint, options
     name = find_file(calls, checkpoint, options)
-    forced, forbidden = options.export is True, options.export is False
-    if name is None and not forced and (forbidden or not can_export(capabilities, checkpoint)):
-        name = use_fallback(calls, checkpoint)
+    if name is None and options.export is not True:
+        path = checkpoint.architecture.path
+        if options.export is False or not can_export(capabilities, checkpoint, path):
+            name = use_fallback(calls, checkpoint)
     if name is None:
         checkpoint, name = _export_to_cache(calls, checkpoint, options, export)
     return checkpoint, dataclasses.replace(options, file_name=name)

@@ -30,7 +30,7 @@ def backend_with_a_file(calls: BackendCalls, checkpoint: Checkpoint, options: Lo
         or capabilities.source == "name"
         or checkpoint.architecture.is_static
         or _serves(calls.name, capabilities, checkpoint, options)
-        or can_export(capabilities, checkpoint)
+        or can_export(capabilities, checkpoint, checkpoint.architecture.path)
     ):
         return calls.name
     for name, other in _others(calls.name):
@@ -55,19 +55,22 @@ def loadable_file(checkpoint: Checkpoint, capabilities: Capabilities) -> str | N
     """The file a backend would load, one of its `fallback_names` included; None for none."""
     path = checkpoint.architecture.path
     found = find_artifacts(checkpoint.names, capabilities, path)
-    return found[0] if found else fallback_file(checkpoint, capabilities)
+    return found[0] if found else fallback_file(checkpoint, capabilities, path)
 
 
-def fallback_file(checkpoint: Checkpoint, capabilities: Capabilities) -> str | None:
-    """The first file of another backend's that this one runs as well."""
-    path = checkpoint.architecture.path
+def fallback_file(checkpoint: Checkpoint, capabilities: Capabilities, path: str) -> str | None:
+    """The first file of another backend's that this one runs; `path` is the transformer's."""
     places = [f"{path}/" if path else "", ""]
     wanted = (f"{place}{name}" for name in capabilities.fallback_names for place in places)
     return next(filter(checkpoint.has, wanted), None)
 
 
-def can_export(capabilities: Capabilities, checkpoint: Checkpoint) -> bool:
-    """Whether a backend could make a file: what it exports from is installed and has weights."""
+def can_export(capabilities: Capabilities, checkpoint: Checkpoint, path: str) -> bool:
+    """Whether a backend could make a file: what it exports from is installed and has weights.
+
+    Args:
+        path: The transformer's, of the checkpoint's architecture.
+    """
     origin = capabilities.exports_from
     if not capabilities.auto_export or origin is None:
         return capabilities.auto_export
@@ -75,7 +78,7 @@ def can_export(capabilities: Capabilities, checkpoint: Checkpoint) -> bool:
         weights = registry.backend(origin).capabilities
     except PluginError:
         return False
-    return bool(find_artifacts(checkpoint.names, weights, checkpoint.architecture.path))
+    return bool(find_artifacts(checkpoint.names, weights, path))
 
 
 def check_exportable(calls: BackendCalls, checkpoint: Checkpoint) -> None:
@@ -120,7 +123,7 @@ def elsewhere(checkpoint: Checkpoint, name: str) -> str:
 
 def use_fallback(calls: BackendCalls, checkpoint: Checkpoint) -> str | None:
     """The file of another backend's to load, which is said once; None where there is none."""
-    name = fallback_file(checkpoint, calls.capabilities)
+    name = fallback_file(checkpoint, calls.capabilities, checkpoint.architecture.path)
     if name is not None:
         _say_once(
             f"{checkpoint} has no file of the {calls.name} backend's own, and there is nothing "
