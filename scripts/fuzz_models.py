@@ -401,6 +401,11 @@ def judge(mutant: Mutant, outcome: str, result: Any, expected: np.ndarray) -> st
     return "violation" if mutant.neutral else "different"
 
 
+def _describe(embeddings: np.ndarray) -> str:
+    finite = "" if np.isfinite(embeddings).all() else ", not finite"
+    return f"{embeddings.shape} {embeddings.dtype}{finite}"
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Every mutant; prints those that ended badly and a summary."""
     counts: Counter[tuple[str, str]] = Counter()
@@ -422,7 +427,7 @@ def run(arguments: argparse.Namespace) -> int:
             outcome, result = worker.run(folder, arguments.timeout)
             verdict = judge(mutant, outcome, result, expected[key])
             counts[mutant.backend, verdict] += 1
-            shown = result if isinstance(result, str) else f"{result.shape} {result.dtype}"
+            shown = result if isinstance(result, str) else _describe(result)
             if verdict == "violation" or arguments.only is not None or verdict in arguments.show:
                 print(f"{verdict}: {mutant}\n      {shown[:600]}", flush=True)
             shutil.rmtree(folder)

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import core
+from core.checkpoint.resolve import resolve
 from core.cli import main
+from core.operations.inspection import inspect_model
 from core.plugin.plugin import PLUGIN_GROUP
 from core.plugin.registry import registry
 from tests.conftest import Exports, copy_model
@@ -104,6 +106,8 @@ def test_openvino_runs_an_onnx_file_where_nothing_can_be_exported(
         assert model.file_name == "onnx/model.onnx"
         np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-5)
     assert "running onnx/model.onnx" in caplog.text
+    rows = [a for a in inspect_model(resolve(onnx_only)).artifacts if a.backend == "openvino"]
+    assert [row.file for row in rows] == ["onnx/model.onnx"]
     with core.load(exports("bert-mean", "onnx"), backend="openvino", export=False) as model:
         assert model.file_name == "onnx/model.onnx"
 
@@ -150,6 +154,16 @@ def test_a_loaded_model_can_be_exported(tiny: Path, tmp_path: Path) -> None:
             core.export(model, backend="onnx", revision="main")
     with pytest.raises(core.OptionError, match="closed"):
         core.export(model, backend="onnx")
+
+
+def test_a_target_that_may_not_be_written_is_found_first(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The user that runs the tests may write everywhere.
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    refuse_to_load(monkeypatch)
+    with pytest.raises(core.CoreError, match="read-only for this user"):
+        core.export(tiny, tmp_path / "out", backend="onnx")
 
 
 # What is wrong with the files

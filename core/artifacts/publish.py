@@ -11,7 +11,7 @@ from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact
 from core.artifacts.cache import artifact_folder
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import MODEL_MARKERS
-from core.errors import OptionError
+from core.errors import CoreError, OptionError
 from core.files.staging import (
     explained_writes,
     is_exchangeable,
@@ -43,10 +43,16 @@ def check_destination(destination: Path, folder: str) -> None:
 
     Raises:
         OptionError: A file stands where a directory must be.
+        CoreError: This user may not write there.
     """
     for place in (destination, destination / folder):
         for part in (place, *place.parents):
             if part.is_dir():
+                if place == destination and not os.access(part, os.W_OK):
+                    raise CoreError(
+                        f"Cannot write {destination}: {part} is read-only for this user. Choose "
+                        "another target. Nothing was changed."
+                    )
                 break
             if part.exists() or part.is_symlink():
                 raise OptionError(

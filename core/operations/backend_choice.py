@@ -55,12 +55,11 @@ def loadable_file(checkpoint: Checkpoint, capabilities: Capabilities) -> str | N
     """The file a backend would load, one of its `fallback_names` included; None for none."""
     path = checkpoint.architecture.path
     found = find_artifacts(checkpoint.names, capabilities, path)
-    return found[0] if found else fallback_file(checkpoint, capabilities)
+    return found[0] if found else fallback_file(checkpoint, capabilities, path)
 
 
-def fallback_file(checkpoint: Checkpoint, capabilities: Capabilities) -> str | None:
-    """The first file of another backend's that this one runs as well."""
-    path = checkpoint.architecture.path
+def fallback_file(checkpoint: Checkpoint, capabilities: Capabilities, path: str) -> str | None:
+    """The first file of another backend's that this one runs; `path` is the transformer's."""
     places = [f"{path}/" if path else "", ""]
     wanted = (f"{place}{name}" for name in capabilities.fallback_names for place in places)
     return next(filter(checkpoint.has, wanted), None)
@@ -108,7 +107,7 @@ def elsewhere(checkpoint: Checkpoint, name: str) -> str:
 
 def use_fallback(calls: BackendCalls, checkpoint: Checkpoint) -> str | None:
     """The file of another backend's to load, which is said once; None where there is none."""
-    name = fallback_file(checkpoint, calls.capabilities)
+    name = fallback_file(checkpoint, calls.capabilities, checkpoint.architecture.path)
     if name is not None:
         _say_once(
             f"{checkpoint} has no file of the {calls.name} backend's own, and there is nothing "

@@ -12,6 +12,7 @@ from core.artifacts.artifact import DTYPE_PRECISIONS
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import CoreError
 from core.files.weights import WEIGHT_FILES
+from core.operations.backend_choice import fallback_file
 from core.operations.file_choice import (
     companions,
     find_artifacts,
@@ -120,6 +121,9 @@ def list_artifacts(source: Checkpoint, architecture: Architecture) -> list[Found
         else:
             files = find_artifacts(source.names, capabilities, architecture.path)
             files = preferred(source, capabilities, files, architecture.path)
+            if not files and not is_exportable(source, capabilities, architecture.path):
+                other = fallback_file(source, capabilities, architecture.path)
+                files = [other] if other else []
         for number, file in enumerate(files):
             path = architecture.path
             exported = is_last_resort(source, capabilities, file, path) and is_exportable(
