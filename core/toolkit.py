@@ -41,6 +41,7 @@ from core.machine.cpus import THREADS_VARIABLE, available_cpus
 from core.machine.process_wide import process_wide
 from core.machine.processor import INT8_INSTRUCTIONS, processor_flags, processor_vendor
 from core.machine.quiet import quiet_transformers
+from core.machine.stages import announce
 from core.operations.origin import open_source
 from core.operations.verification import compare, probe_texts
 from core.options import check_exporter, check_names, check_positive, suggestion
@@ -69,6 +70,7 @@ __all__ = [
     "Pooling",
     "Reduction",
     "Tokenizer",
+    "announce",
     "append_modules",
     "artifact_name",
     "as_numpy",

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from core.errors import CoreError, OptionError
+from core.machine.stages import shown_stages
 from core.plugin.registry import registry
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -55,7 +56,8 @@ def _run(words: list[str], name: str) -> None:
     if wrong:
         _refuse(parsed, wrong)
     command: Command = parsed.command
-    command(parsed)
+    with shown_stages():
+        command(parsed)
     sys.stdout.flush()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +17,7 @@ from core.cli.arguments import (
     size_of,
 )
 from core.errors import CoreError
+from core.machine.stages import announce
 from core.plugin.registry import registry
 
 
@@ -98,7 +98,6 @@ def run_export(parsed: argparse.Namespace) -> None:
     """`core.export`."""
     import core
 
-    _say(f"Exporting {parsed.model} for {parsed.backend} ...")
     artifact = core.export(
         parsed.model,
         parsed.target,
@@ -131,7 +130,6 @@ def run_export(parsed: argparse.Namespace) -> None:
 def run_optimize(parsed: argparse.Namespace) -> None:
     """`core.optimize`."""
     with load_model(parsed) as model:
-        _say(f"Optimizing {model.file_name} of {parsed.model} ...")
         artifact = model.optimize(
             parsed.config,
             parsed.target,
@@ -146,7 +144,6 @@ def run_optimize(parsed: argparse.Namespace) -> None:
 def run_quantize(parsed: argparse.Namespace) -> None:
     """`core.quantize`."""
     with load_model(parsed) as model:
-        _say(f"Quantizing {model.file_name} of {parsed.model} ...")
         artifact = model.quantize(
             parsed.config,
             parsed.target,
@@ -164,11 +161,6 @@ def _options(parsed: argparse.Namespace) -> dict[str, Any]:
     named = {name: getattr(parsed, name, None) for name in ("field", "num_samples")}
     given = {name: value for name, value in named.items() if value is not None}
     return {**dict(parse_option(text) for text in parsed.set), **given}
-
-
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        print(text, file=sys.stderr)
 
 
 def _report(parsed: argparse.Namespace, artifact: Any, source: Any) -> None:
@@ -202,6 +194,7 @@ def _speed_ratio(artifact: Any, source: Any) -> float:
     """Texts a second of the artifact over its source's: median of interleaved rounds."""
     from core.operations.verification import probe_texts
 
+    announce("measuring the speed of both")
     texts = probe_texts()[::2]  # every length, in seconds rather than half a minute
     with artifact.load() as result:
         ratios = []
