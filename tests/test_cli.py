@@ -274,9 +274,11 @@ def test_what_the_demo_says_to_type_next_works(
     tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CORE_CACHE", str(tmp_path))
-    monkeypatch.setattr(core, "backends", lambda: {"torch": core.BackendStatus("torch", "ok")})
+    names = ("missing", "torch")  # the first cannot load, which ends nothing
+    monkeypatch.setattr(core, "backends", lambda: {n: core.BackendStatus(n, "ok") for n in names})
     assert main(["demo", tiny]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("  missing: left out. There is no backend") for line in lines)
     commands = [line.strip() for line in lines[lines.index("Next:") + 1 :]]
     assert len(commands) == 3
     for command in commands:

@@ -114,11 +114,17 @@ def _load(name: str, backends: list[str]) -> list[_Variant]:
     log = logging.getLogger("core")
     level = log.level
     log.setLevel(logging.ERROR)
-    variants = []
+    variants: list[_Variant] = []
     try:
         for backend in backends:
             start = time.perf_counter()
-            model = core.load(name, backend=backend)
+            try:
+                model = core.load(name, backend=backend)
+            except CoreError as error:
+                if backend == backends[-1] and not variants:
+                    raise
+                _step(f"  {backend}: left out. {error}")
+                continue
             seconds = time.perf_counter() - start
             _step(f"  {backend}: loaded {model.file_name or name} in {seconds:.1f} s")
             size = sum(model.source.size(file) or 0 for file in model.weight_files)
