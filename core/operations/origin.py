@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import PluginError, UnsupportedOperation
+from core.machine.stages import announce
 from core.models.embedding import EmbeddingModel
 from core.operations.hooks import hooks
 from core.options import ExportOptions, LoadOptions
@@ -38,6 +39,7 @@ def open_source(
         },
         config_kwargs=options.config_kwargs,
     )
+    announce(f"loading {source} with the {backend} backend")
     model = origin.load(source, load)
     if not (hasattr(model.runtime, "traceable") and hasattr(model.runtime, "input_names")):
         model.close()

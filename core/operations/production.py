@@ -18,6 +18,7 @@ from core.artifacts.publish import check_destination, destination_of, publish_ar
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import OptionError
 from core.files.staging import staging_directory
+from core.machine.stages import announce
 from core.models.embedding import EmbeddingModel
 from core.operations.calls import BackendCalls
 from core.operations.file_choice import is_file_of
@@ -28,6 +29,12 @@ from core.options import LoadOptions
 from core.plugin.capabilities import Capabilities
 
 logger = logging.getLogger("core")
+
+_VERBS = {
+    "export": "exporting {source} to the {backend} backend",
+    "optimize": "optimizing {source} with the {backend} backend",
+    "quantize": "quantizing {source} with the {backend} backend",
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ def produce(
     destination = destination_of(source, target)
     check_destination(destination, calls.capabilities.artifact_folder)
     with staging_directory(destination) as staging:
+        announce(_VERBS[production.operation].format(source=source, backend=calls.name))
         artifact = _written(calls, production, staging)
         origin, weights = source, tuple[str, ...]()
         if production.reference is not None:
@@ -80,8 +88,10 @@ def produce(
                 in_place = _is_at(destination, source)
                 made_from = weights if in_place else ()
                 check_overwritten(artifact, destination, calls.capabilities, made_from)
+                announce(f"comparing {artifact.file_name} with what it was made from")
                 verification = _verified(artifact, production, model, source.overlay(staging))
             artifact = dataclasses.replace(artifact, verification=verification)
+        announce(f"writing {artifact.file_name} to {destination}")
         record = artifact.sidecar(origin.identity(weights))
         (staging / (artifact.file_name + SIDECAR_SUFFIX)).write_text(
             json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"

@@ -44,7 +44,9 @@ def _run(command: str, where: str) -> None:
     words = shlex.split(command, comments=True)
     if not words:
         return
-    if words[:2] in (["pip", "install"], ["uv", "pip"]) or words[1:4] == ["-m", "pip", "install"]:
+    if words[:2] == ["pip", "download"]:
+        check_install(words[2:], where)
+    elif words[:2] in (["pip", "install"], ["uv", "pip"]) or words[1:4] == ["-m", "pip", "install"]:
         check_install(words[words.index("install") + 1 :], where)
     elif words[0] == "make":
         check_targets(words[1:], where)
@@ -114,7 +116,7 @@ def check_install(words: list[str], where: str) -> None:
             assert any((base / path / "pyproject.toml").is_file() for base in (Path.cwd(), ROOT)), (
                 f"{where}: nothing to install in {path!r}"
             )
-        elif word in ("-r", "--requirement", "--find-links", "-c"):
+        elif word in ("-r", "--requirement", "--find-links", "--dest", "-c"):
             words.pop(0)
         elif not word.startswith("-"):
             requirement = Requirement(word)

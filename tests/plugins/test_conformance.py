@@ -26,7 +26,7 @@ REFERENCE: dict[str, list[float]] = json.loads(
     (Path(__file__).parent / "minilm_reference.json").read_text(encoding="utf-8")
 )
 
-#: `minilm` runs the whole contract on the real model, which takes minutes.
+#: `minilm` runs the whole contract on the real model, which takes a minute or two.
 MODEL = os.environ.get("CORE_CONFORMANCE_MODEL", "bert-mean")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from core import Artifact, Checkpoint, ExportOptions
 from core.errors import OptionError
 from core.toolkit import (
+    announce,
     artifact_name,
     check_exporter,
     check_names,
@@ -75,6 +76,7 @@ def trace(
         open_source(source, options, "ONNX", origin) as model,
         model.runtime.traceable(source, "an ONNX graph") as (module, example),
     ):
+        announce("tracing the model into an ONNX graph")
         _export_module(module, example, model.runtime.input_names, path, opset)
     return path, installed_versions("torch", "transformers")
 

@@ -12,6 +12,7 @@ from core import Artifact, EmbeddingModel, OptimizeOptions, QuantizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import (
     QUANTIZED_OPERATORS,
+    announce,
     calibration_batches,
     check_names,
     choose_samples,
@@ -92,6 +93,7 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
     with quiet_tools():
         if settings.is_static:
             texts = choose_samples(options.calibration, options.num_samples or DEFAULT_SAMPLES)
+            announce(f"finding activation ranges in {len(texts)} texts")
             reader = BatchReader(runtime.graph, calibration_batches(model, texts))
             _quantize_static(
                 settings, reader, _typed(plain_path(runtime, target), target), written, external

@@ -8,6 +8,7 @@ from typing import Any
 
 from core import Artifact, Checkpoint, ExportOptions
 from core.toolkit import (
+    announce,
     artifact_name,
     check_exporter,
     check_names,
@@ -69,6 +70,7 @@ def convert(
         open_source(source, options, "OpenVINO", origin) as model,
         model.runtime.traceable(source, "an OpenVINO graph") as (module, example),
     ):
+        announce("tracing the model into an OpenVINO graph")
         graph = trace(module, example, model.runtime.input_names)
     return graph, installed_versions("torch", "transformers")
 

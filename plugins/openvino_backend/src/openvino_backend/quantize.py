@@ -15,6 +15,7 @@ from core.errors import OptionError, UnsupportedOperation, VerificationError
 from core.toolkit import (
     DATASET_ARGUMENTS,
     INT8_INSTRUCTIONS,
+    announce,
     as_numpy,
     calibration_batches,
     choose_samples,
@@ -61,6 +62,7 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
     _warn_of_slow_int8()
     graph = _source_graph(model)
     texts = choose_samples(calibration, static.num_samples)
+    announce(f"finding activation ranges in {len(texts)} texts")
     with quiet():
         quantized = _quantize(nncf, graph, model, texts, static)
     name = derived_name(model.file_name, options.file_suffix or "qint8_quantized", DEFAULT_NAME)

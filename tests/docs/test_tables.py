@@ -1,0 +1,75 @@
+"""Pages that list what the code has: environment variables and messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.bars import speed_bars
+from benchmarks.results import RESULTS, read
+from tests.conftest import ROOT
+
+SOURCES = [
+    *(ROOT / "core").rglob("*.py"),
+    *(ROOT / "plugins").glob("*/src/**/*.py"),
+]
+_READ = re.compile(
+    r"""(?:environ(?:\.get\(|\.setdefault\(|\.pop\(|\[)|getenv\()\s*["']([A-Z_]+)"""
+    r"""|_(?:VARIABLE|CACHE)\b[^=\n]*= \(?["']([A-Z][A-Z_]+)["']"""
+)
+#: A property of OpenVINO's, and what the conformance suite knows of pytest.
+_NO_VARIABLES = {"CPU_RUNTIME_CACHE_CAPACITY", "PYTEST_CURRENT_TEST"}
+
+
+def variables() -> set[str]:
+    """Names in the environment that the code reads or sets."""
+    found = set()
+    for path in SOURCES:
+        for groups in _READ.findall(path.read_text(encoding="utf-8")):
+            found |= set(filter(None, groups))
+    return found - _NO_VARIABLES
+
+
+def test_the_page_of_environment_variables_has_every_one() -> None:
+    names = variables()
+    assert {"CORE_CACHE", "CORE_BACKEND", "CORE_NUM_THREADS", "XDG_CACHE_HOME"} <= names
+    page = (ROOT / "docs/environment.md").read_text(encoding="utf-8")
+    assert {name for name in names if f"{name}`" not in page} == set()
+
+
+def test_every_variable_of_core_on_a_page_exists() -> None:
+    known = {name for name in variables() if name.startswith("CORE_")}
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        named = set(re.findall(r"\bCORE_[A-Z_]+\b", page.read_text(encoding="utf-8")))
+        assert named <= known, page.name
+
+
+def symptoms() -> Iterator[str]:
+    """Messages in the first column of the tables of troubleshooting.md."""
+    for line in (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8").splitlines():
+        first = line.split("|")[1] if line.startswith("| ") else ""
+        yield from (text for text in re.findall(r"`([^`]+)`", first) if " " in text)
+
+
+@pytest.mark.parametrize("message", sorted(symptoms()))
+def test_messages_of_the_troubleshooting_page_are_those_of_the_code(message: str) -> None:
+    joined = [re.sub(r'"\s*\n\s*f?"', "", p.read_text(encoding="utf-8")) for p in SOURCES]
+    for part in message.split(" ... "):
+        pattern = re.escape(part)
+        assert any(re.search(pattern, text) for text in joined), part
+
+
+def test_the_plot_of_the_readme_is_drawn_from_the_measurements() -> None:
+    drawn = speed_bars(read(RESULTS)["throughput"]["systems"])
+    assert drawn == (ROOT / "docs/benchmark/speed.svg").read_text(encoding="utf-8")
+    assert "](docs/benchmark/speed.svg)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("nav:")[2]
+    assert {Path(p).name for p in ROOT.glob("docs/*.md")} == set(
+        re.findall(r": ([\w-]+\.md)", navigation)
+    )
