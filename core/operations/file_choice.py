@@ -106,6 +106,8 @@ def is_exportable(source: Source, capabilities: Capabilities, path: str = "") ->
     origin = capabilities.exports_from
     if not capabilities.auto_export or origin is None:
         return capabilities.auto_export
+    if origin not in registry.names():  # not installed, or switched off by now
+        return False
     try:
         weights = registry.backend(origin).capabilities
     except CoreError:
