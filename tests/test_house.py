@@ -158,3 +158,29 @@ def test_backends_have_one_shape() -> None:
         found = {name.split(".")[1] for name in modules_of(package) if "." in name}
         assert shared <= found, f"{package} lacks {shared - found}"
         assert found <= shared | optional | extra, f"{package}: {found - shared - optional - extra}"
+
+
+#: What `core.toolkit` offers. A name that is taken away breaks backends of other people.
+TOOLKIT = """
+ACTIVATIONS DATASET_ARGUMENTS DTYPE_PRECISIONS GRAPH_INPUTS INT8_INSTRUCTIONS LEADING_ELSEWHERE
+POOLING_MODES QUANTIZED_OPERATORS SENTENCE_OUTPUTS SIDECAR_SUFFIX THREADS_VARIABLE TOKEN_OUTPUTS
+Dense Elementwise GraphArray GraphBuilder GraphOutput HeldFiles LayerNorm Module Normalize
+OnnxFile Pooling Reduction Tokenizer abandon_in_forks announce append_modules artifact_name
+as_numpy available_cpus calibration_batches check_exporter check_fetched check_inputs check_names
+check_positive check_relative check_safetensors check_token_width check_tokens_shape
+choose_outputs choose_samples clean_configuration compare copy_file cpu_batch_tokens cut_batches
+derived_name external_files installed_versions modules_after open_source pad plain_folder
+pools_prompt probe_texts process_wide processor_flags processor_vendor quiet_transformers
+read_onnx_file read_weights run_modules suggestion unit_length write_safetensors
+"""
+
+
+def test_the_toolkit_offers_these_names() -> None:
+    listed = TOOLKIT.split()
+    assert sorted(core.toolkit.__all__) == sorted(listed)
+    assert len(set(listed)) == len(listed)
+    for name in listed:
+        assert hasattr(core.toolkit, name)
+    public = {name for name in vars(core.toolkit) if not name.startswith("_")}
+    assert public - {"annotations"} == set(listed)  # nothing is there by accident
+    assert "::: core.toolkit" in (ROOT / "docs/reference.md").read_text(encoding="utf-8")
