@@ -42,6 +42,12 @@ from core.machine.forks import abandon_in_forks
 from core.machine.process_wide import process_wide
 from core.machine.processor import INT8_INSTRUCTIONS, processor_flags, processor_vendor
 from core.machine.quiet import quiet_transformers
+from core.machine.surroundings import (
+    expand_home,
+    explain_surroundings,
+    stderr_is_terminal,
+    temporary_directory,
+)
 from core.operations.origin import open_source
 from core.operations.verification import compare, probe_texts
 from core.options import check_exporter, check_names, check_positive, suggestion
@@ -89,6 +95,8 @@ __all__ = [
     "cpu_batch_tokens",
     "cut_batches",
     "derived_name",
+    "expand_home",
+    "explain_surroundings",
     "installed_versions",
     "modules_after",
     "open_source",
@@ -101,7 +109,9 @@ __all__ = [
     "quiet_transformers",
     "read_weights",
     "run_modules",
+    "stderr_is_terminal",
     "suggestion",
+    "temporary_directory",
     "unit_length",
     "write_safetensors",
 ]

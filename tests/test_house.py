@@ -115,8 +115,8 @@ def test_packages_outside_core_import_its_two_faces_only(path: Path) -> None:
 def hidden_imports(package: str) -> Iterator[str]:
     """Imports of this repository's modules inside functions."""
     for name, tree in modules_of(package).items():
-        if name.startswith("core.cli") or name.endswith("_backend.plugin"):
-            continue  # the command line and backends stay quick to name
+        if name.startswith(("core.cli", "core.__main__")) or name.endswith("_backend.plugin"):
+            continue  # the command line and backends stay quick to name, and Ctrl-C is caught
         for function in ast.walk(tree):
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue

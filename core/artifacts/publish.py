@@ -21,6 +21,7 @@ from core.files.staging import (
     sync_directory,
     sync_tree,
 )
+from core.machine.surroundings import expand_home
 
 #: Stands in a directory while its configuration is put there.
 _COMPLETING = ".core-completing"
@@ -29,7 +30,7 @@ _COMPLETING = ".core-completing"
 def destination_of(source: Checkpoint, target: str | os.PathLike[str] | None) -> Path:
     """The directory an artifact goes to: as given, the model's own, or the cache."""
     if target is not None:
-        return Path(os.fspath(target)).expanduser()
+        return expand_home(target)
     return source.directory or artifact_folder(source)
 
 

@@ -17,6 +17,7 @@ from core.architecture.reading import read_architecture
 from core.files.files import Files, LocalFiles, OverlayFiles
 from core.files.paths import sha256_of
 from core.files.source import Source
+from core.machine.surroundings import expand_home
 
 
 class Checkpoint(Source):
@@ -101,5 +102,5 @@ def source_identity(source: Checkpoint, names: Iterable[str] | None = None) -> A
         return [source.repo_id or source.name, source.commit]
     counting = source.names if names is None else names
     stats = [(name, source.path(name).stat()) for name in counting]
-    where = str((source.directory or Path(source.name).expanduser()).resolve())
+    where = str((source.directory or expand_home(source.name)).resolve())
     return [where, [(name, s.st_size, s.st_mtime_ns) for name, s in stats]]

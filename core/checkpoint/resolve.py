@@ -18,6 +18,7 @@ from core.errors import (
 from core.files.files import LocalFiles, NoFiles
 from core.files.staging import recover, recover_inside
 from core.hub.download import open_repository
+from core.machine.surroundings import expand_home
 
 
 def named_only(name: str | os.PathLike[str]) -> Checkpoint:
@@ -63,7 +64,7 @@ def resolve(
     text = os.fspath(name)
     if not isinstance(text, str) or not text or "\0" in text:
         raise OptionError(f"{text!r} is not the name of a model.")
-    path = Path(text).expanduser()
+    path = expand_home(text)
     recover(path)
     if path.is_dir():
         # Where its code lies in another repository, these tell how to get that.

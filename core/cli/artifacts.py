@@ -18,6 +18,7 @@ from core.cli.arguments import (
     size_of,
 )
 from core.errors import CoreError
+from core.machine.surroundings import stderr_is_terminal
 from core.plugin.registry import registry
 
 
@@ -167,7 +168,7 @@ def _options(parsed: argparse.Namespace) -> dict[str, Any]:
 
 
 def _say(text: str) -> None:
-    if sys.stderr.isatty():
+    if stderr_is_terminal():
         print(text, file=sys.stderr)
 
 

@@ -35,8 +35,9 @@ import numpy as np
 from core.distributed.worker import receive_bytes, send
 from core.engine.encode import find_duplicates
 from core.engine.postprocessing import postprocess
-from core.errors import OptionError, PluginError
+from core.errors import OptionError, PluginError, UnsupportedOperation
 from core.machine.cpus import THREADS_VARIABLE, available_cpus
+from core.machine.surroundings import is_frozen
 from core.models.embedding import EmbeddingModel
 from core.options import EncodeOptions, check_names, field_names
 from core.texts.inputs import check_stream, check_texts, choose_prompt, take_window
@@ -100,6 +101,12 @@ class ProcessPool:
         for name, value in (("processes", processes), ("threads", threads)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise OptionError(f"{name} must be 1 or more, not {value!r}.")
+        if is_frozen():
+            raise UnsupportedOperation(
+                "ProcessPool starts Python processes, and this program is a frozen application: "
+                "its executable would start itself again. Encode in this process, which uses every "
+                "processor, or call model.encode from several threads."
+            )
         if not model.hooks.distribution:
             raise OptionError(
                 f"The {model.backend} backend was registered in code, which other processes do not "
@@ -337,6 +344,8 @@ class _Process:
             [sys.executable, "-P", "-m", "core.distributed.worker", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # Applications without a console have none that could be inherited.
+            stderr=subprocess.DEVNULL if sys.stderr is None else None,
             env=environment,
         )
 

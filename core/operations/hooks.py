@@ -20,6 +20,7 @@ from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import resolve
 from core.engine.postprocessing import postprocess
 from core.errors import OptionError
+from core.machine.surroundings import expand_home
 from core.models.embedding import EmbeddingModel
 from core.operations.calls import BackendCalls
 from core.operations.loading import find_or_export
@@ -188,7 +189,7 @@ class Hooks(BackendCalls):
         """Write the whole model to the directory `target`, atomically."""
         options = SaveOptions() if options is None else options
         self.check_model("save", model)
-        directory = Path(os.fspath(target)).expanduser()
+        directory = expand_home(target)
 
         def write(staging: Path) -> None:
             check = functools.partial(check_saved, model=model, staging=staging)

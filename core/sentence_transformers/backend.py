@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from core.api import optimize, quantize
 from core.artifacts.artifact import Artifact
 from core.errors import OptionError
+from core.machine.surroundings import temporary_directory
 from core.models.embedding import EmbeddingModel
 from core.texts.calibration import DATASET_ARGUMENTS
 
@@ -156,7 +156,7 @@ def _write(
     if not push_to_hub:
         artifact: Artifact = operation(model, config, Path(place), **options)
         return artifact
-    with tempfile.TemporaryDirectory(prefix="core-export-") as folder:
+    with temporary_directory("core-export-") as folder:
         pushed: Artifact = operation(
             model, config, folder, push_to_hub=str(place), create_pr=create_pr, **options
         )

@@ -7,7 +7,6 @@ recipe (`torch/model_compile.json`) that names weights and what to do with them.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +17,12 @@ import torch
 
 from core import Architecture, Checkpoint, LoadOptions
 from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
-from core.toolkit import check_safetensors, quiet_transformers
+from core.toolkit import (
+    check_safetensors,
+    explain_surroundings,
+    quiet_transformers,
+    temporary_directory,
+)
 from torch_backend.compiled import is_recipe, read_recipe
 from torch_backend.files import (
     DEFAULT_NAMES,
@@ -120,7 +124,7 @@ def open_transformer(
         arguments["attn_implementation"] = kwargs["attn_implementation"]
     if is_default:
         return OpenedTransformer(_from_pretrained(source, file_name, folder, arguments), files)
-    with tempfile.TemporaryDirectory(prefix="core-torch-") as links:
+    with temporary_directory("core-torch-") as links:
         # transformers only loads weights under their default name.
         Path(links, "config.json").symlink_to((folder / "config.json").resolve())
         Path(links, "model.safetensors").symlink_to(source.path(file_name).resolve())
@@ -234,6 +238,9 @@ def _explained(source: Checkpoint, file_name: str, trusted: bool) -> Iterator[No
     try:
         yield
     except Exception as error:
+        lacking = explain_surroundings(error)
+        if lacking is not None:
+            raise lacking from error
         if isinstance(error, CoreError) and (trusted or not own_code(source)):
             raise
         text = str(error).strip().split("\n")[0].split(" For details look at")[0]
