@@ -76,7 +76,13 @@ def check_path(name: str, value: Any) -> Path:
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(text, str) or not text or "\0" in text:
         raise OptionError(f"{name} must be a path (a string or a pathlib.Path), not {value!r}.")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise OptionError(
+            f"{name}={text!r} begins with a home directory that this system does not know: HOME is "
+            "not set, or there is no such user. Write the whole path."
+        ) from error
 
 
 def check_path_or_none(name: str, value: Any) -> None:

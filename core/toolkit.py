@@ -50,6 +50,12 @@ from core.machine.process_wide import process_wide
 from core.machine.processor import INT8_INSTRUCTIONS, processor_flags, processor_vendor
 from core.machine.quiet import quiet_transformers
 from core.machine.stages import announce
+from core.machine.surroundings import (
+    expand_home,
+    explain_surroundings,
+    stderr_is_terminal,
+    temporary_directory,
+)
 from core.operations.origin import open_source
 from core.operations.verification import compare, probe_texts
 from core.options import check_exporter, check_names, check_positive, suggestion
@@ -106,6 +112,8 @@ __all__ = [
     "cpu_batch_tokens",
     "cut_batches",
     "derived_name",
+    "expand_home",
+    "explain_surroundings",
     "external_files",
     "installed_versions",
     "modules_after",
@@ -121,7 +129,9 @@ __all__ = [
     "read_onnx_file",
     "read_weights",
     "run_modules",
+    "stderr_is_terminal",
     "suggestion",
+    "temporary_directory",
     "unit_length",
     "write_safetensors",
 ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 
 import core
 from core.cli import main
-from tests.conftest import copy_model
+from tests.conftest import ROOT, copy_model
 
 
 @pytest.fixture
@@ -311,3 +313,54 @@ def test_stages_are_shown_on_a_terminal_only(
         assert stage in stages
     assert main(["quantize", str(tmp_path / "shown"), "--backend", "onnx"]) == 0
     assert "quantizing" in terminal.getvalue()
+
+
+#: Runs the command line and presses Ctrl-C when it imports a module.
+INTERRUPTED = """
+import os, runpy, signal, sys
+module, *words = sys.argv[1:]
+def press(event, arguments):
+    if event == "import" and arguments[0] == module:
+        signal.raise_signal(signal.SIGINT)
+sys.addaudithook(press)
+sys.argv = ["core", *words]
+runpy.run_module("core", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["core.cli", "argparse", "core.errors", "pluggy", "core.cli.models", "json"]
+)
+def test_ctrl_c_while_the_command_line_is_imported_ends_without_a_traceback(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, module, "backends"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert done.stderr.endswith("interrupted.\n")
+    assert done.returncode == 130
+
+
+def test_the_installed_command_is_guarded_too() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"]["core"] == "core.__main__:main"
+
+
+def test_standard_output_that_is_not_utf_8(tiny: str, tmp_path: Path) -> None:
+    folder = copy_model(Path(tiny), tmp_path / "größe")
+
+    def run(*words: str, **variables: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "core", *words],
+            env={**os.environ, **variables}, capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode("ascii")
+
+    arguments = ("encode", tiny, "--backend", "onnx", "größe 好")
+    for variables in (
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ):
+        assert json.loads(run(*arguments, **variables))["text"] == "größe 好"
+    assert "gr\\xf6\\xdfe" in run("info", str(folder), PYTHONIOENCODING="ascii")

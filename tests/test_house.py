@@ -115,8 +115,8 @@ def test_packages_outside_core_import_its_two_faces_only(path: Path) -> None:
 def hidden_imports(package: str) -> Iterator[str]:
     """Imports of this repository's modules inside functions."""
     for name, tree in modules_of(package).items():
-        if name.startswith("core.cli") or name.endswith("_backend.plugin"):
-            continue  # the command line and backends stay quick to name
+        if name.startswith(("core.cli", "core.__main__")) or name.endswith("_backend.plugin"):
+            continue  # the command line and backends stay quick to name, and Ctrl-C is caught
         for function in ast.walk(tree):
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
@@ -162,16 +162,17 @@ def test_backends_have_one_shape() -> None:
 
 #: What `core.toolkit` offers. A name that is taken away breaks backends of other people.
 TOOLKIT = """
-ACTIVATIONS DATASET_ARGUMENTS DTYPE_PRECISIONS GRAPH_INPUTS INT8_INSTRUCTIONS LEADING_ELSEWHERE
-POOLING_MODES QUANTIZED_OPERATORS SENTENCE_OUTPUTS SIDECAR_SUFFIX THREADS_VARIABLE TOKEN_OUTPUTS
-Dense Elementwise GraphArray GraphBuilder GraphOutput HeldFiles LayerNorm Module Normalize
-OnnxFile Pooling Reduction Tokenizer abandon_in_forks announce append_modules artifact_name
+ACTIVATIONS DATASET_ARGUMENTS DTYPE_PRECISIONS Dense Elementwise GRAPH_INPUTS GraphArray
+GraphBuilder GraphOutput HeldFiles INT8_INSTRUCTIONS LEADING_ELSEWHERE LayerNorm Module Normalize
+OnnxFile POOLING_MODES Pooling QUANTIZED_OPERATORS Reduction SENTENCE_OUTPUTS SIDECAR_SUFFIX
+THREADS_VARIABLE TOKEN_OUTPUTS Tokenizer abandon_in_forks announce append_modules artifact_name
 as_numpy available_cpus calibration_batches check_exporter check_fetched check_inputs check_names
 check_positive check_relative check_safetensors check_token_width check_tokens_shape
 choose_outputs choose_samples clean_configuration compare copy_file cpu_batch_tokens cut_batches
-derived_name external_files installed_versions modules_after open_source pad plain_folder
-pools_prompt probe_texts process_wide processor_flags processor_vendor quiet_transformers
-read_onnx_file read_weights run_modules suggestion unit_length write_safetensors
+derived_name expand_home explain_surroundings external_files installed_versions modules_after
+open_source pad plain_folder pools_prompt probe_texts process_wide processor_flags
+processor_vendor quiet_transformers read_onnx_file read_weights run_modules stderr_is_terminal
+suggestion temporary_directory unit_length write_safetensors
 """
 
 

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from core.checkpoint.checkpoint import Checkpoint, source_identity
 from core.files.staging import explained_writes
+from core.machine.surroundings import expand_home
 
 CACHE_VARIABLE = "CORE_CACHE"
 
@@ -23,9 +24,9 @@ def cache_directory() -> Path:
     """`$CORE_CACHE`, else `$XDG_CACHE_HOME/core`, else `~/.cache/core`."""
     stated = os.environ.get(CACHE_VARIABLE)
     if stated:
-        return Path(stated).expanduser()
+        return expand_home(stated)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "core"
+    return expand_home(base or "~/.cache", CACHE_VARIABLE) / "core"
 
 
 def artifact_folder(source: Checkpoint) -> Path:

@@ -18,6 +18,7 @@ from core.files.files import Files, LocalFiles, OverlayFiles
 from core.files.held import changed
 from core.files.paths import sha256_of
 from core.files.source import Source
+from core.machine.surroundings import expand_home
 
 
 class Checkpoint(Source):
@@ -115,6 +116,6 @@ def source_identity(source: Checkpoint, names: Iterable[str] | None = None) -> A
     if source.commit is not None or not source.names:
         return [source.repo_id or source.name, source.commit]
     counting = source.names if names is None else names
-    where = str(source.directory or Path(source.name).expanduser().resolve())
+    where = str(source.directory or expand_home(source.name).resolve())
     # As they were when the checkpoint was opened: that is what was loaded.
     return [where, [(name, *source.files.stamp(name)) for name in counting]]

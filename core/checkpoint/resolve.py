@@ -19,6 +19,7 @@ from core.files.files import LocalFiles, NoFiles
 from core.files.staging import recover, recover_inside
 from core.hub.address import is_address, read_address
 from core.hub.download import open_repository
+from core.machine.surroundings import expand_home
 from core.options import check_flag
 
 
@@ -75,7 +76,7 @@ def resolve(
             cache_dir=cache_dir,
             local_files_only=local_files_only,
         )
-    path = Path(text).expanduser()
+    path = expand_home(text)
     recover(path)
     if path.is_dir():
         # Where its code lies in another repository, these tell how to get that.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
+import io
 import logging
 import os
 import sys
@@ -34,6 +35,9 @@ Command = Callable[[argparse.Namespace], Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name or a text that the terminal's encoding lacks is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     name = next((word for word in words if not word.startswith("-")), "")
     return _guarded(name, lambda: _run(words, name))

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from core.cli.arguments import add_model, load_model
 from core.errors import CoreError, OptionError
+from core.machine.surroundings import stderr_is_terminal
 from core.options import EMBEDDING_PRECISIONS, TRUNCATIONS, EncodeOptions
 from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
 
@@ -102,7 +103,7 @@ def _embed(
         "truncate_dim": parsed.truncate_dim,
         "precision": parsed.precision,
         "truncation": parsed.truncation,
-        "show_progress_bar": sys.stderr.isatty(),
+        "show_progress_bar": stderr_is_terminal(),
     }
     if parsed.precision in ("int8", "uint8"):  # they take their ranges from all embeddings
         if rows := list(texts):
@@ -138,7 +139,7 @@ def _check_input(parsed: argparse.Namespace) -> None:
 def read_texts(parsed: argparse.Namespace) -> Iterator[str]:
     """The texts of the arguments or of the input, which names the line that is wrong."""
     if parsed.texts:
-        yield from parsed.texts
+        yield from map(_as_utf8, parsed.texts)
         return
     name = str(parsed.input)
     try:
@@ -152,15 +153,27 @@ def read_texts(parsed: argparse.Namespace) -> Iterator[str]:
         raise CoreError(str(error)) from error
 
 
+def _as_utf8(text: str) -> str:
+    """An argument's bytes read as UTF-8, where the locale's encoding could not read them."""
+    if not any("\udc80" <= character <= "\udcff" for character in text):
+        return text
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeError:
+        return text
+
+
 def _write(output: Path | None, results: Iterator[tuple[list[str], Any]]) -> int:
     if output is not None and output.suffix == ".npy":
         return _write_npy(output, results)
     count = 0
+    # JSON has escapes of its own for what the encoding of standard output may lack.
+    escape = output is None and (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
     with _replacing(output, binary=False) as file:
         for texts, embeddings in results:
             for text, embedding in zip(texts, embeddings.tolist(), strict=True):
                 record = {"text": text, "embedding": embedding}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.write(json.dumps(record, ensure_ascii=escape) + "\n")
             count += len(texts)
     return count
 

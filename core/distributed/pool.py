@@ -36,8 +36,9 @@ from core.arguments import check_keywords, check_kind
 from core.distributed.worker import receive_bytes, send
 from core.engine.encode import find_duplicates
 from core.engine.postprocessing import postprocess
-from core.errors import OptionError, PluginError
+from core.errors import OptionError, PluginError, UnsupportedOperation
 from core.machine.cpus import THREADS_VARIABLE, available_cpus
+from core.machine.surroundings import is_frozen
 from core.models.embedding import EmbeddingModel, check_truncate_dim
 from core.models.truncation import check_truncation
 from core.options import EncodeOptions, check_names, check_positive, field_names
@@ -107,6 +108,12 @@ class ProcessPool:
             processes = len(devices)
         for name, value in (("processes", processes), ("threads", threads)):
             check_positive(name, value)
+        if is_frozen():
+            raise UnsupportedOperation(
+                "ProcessPool starts Python processes, and this program is a frozen application: "
+                "its executable would start itself again. Encode in this process, which uses every "
+                "processor, or call model.encode from several threads."
+            )
         if not model.hooks.distribution:
             raise OptionError(
                 f"The {model.backend} backend was registered in code, which other processes do not "
@@ -351,6 +358,8 @@ class _Process:
             [sys.executable, "-P", "-m", "core.distributed.worker", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # Applications without a console have none that could be inherited.
+            stderr=subprocess.DEVNULL if sys.stderr is None else None,
             env=environment,
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
@@ -264,7 +265,7 @@ def _progress(options: EncodeOptions, total: int) -> AbstractContextManager[Call
     show = options.show_progress_bar
     if show is None:
         show = logger.getEffectiveLevel() in (logging.INFO, logging.DEBUG)
-    if not show:
+    if not show or sys.stderr is None:
         return nullcontext(lambda count: None)
     return _ProgressBar(total)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from core.hub.repository import (
     status_of,
 )
 from core.machine.process_wide import process_wide
+from core.machine.surroundings import expand_home, stderr_is_terminal
 from core.version import __version__
 
 logger = logging.getLogger("core")
@@ -188,7 +188,7 @@ def open_repository(
         repo_id=name if "/" in name else f"{DEFAULT_OWNER}/{name}",
         revision=revision or "main",
         token=token,
-        cache_dir=None if cache_dir is None else Path(cache_dir).expanduser().absolute(),
+        cache_dir=None if cache_dir is None else expand_home(cache_dir).absolute(),
     )
     offline = offline_reason(local_files_only)
     if offline is not None:
@@ -308,7 +308,7 @@ def quiet_bars() -> Iterator[None]:
         enable_progress_bars,
     )
 
-    if sys.stderr.isatty() or are_progress_bars_disabled():
+    if stderr_is_terminal() or are_progress_bars_disabled():
         yield
         return
     disable_progress_bars()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import CoreError, ModelError, ModelNotFound
+from core.machine.surroundings import expand_home
 from core.version import __version__
 
 #: Whose repository a name without an owner means.
@@ -50,7 +51,8 @@ class Repository:
         from huggingface_hub import constants
 
         root = self.cache_dir or os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE
-        return Path(root).expanduser().absolute() / ("models--" + self.repo_id.replace("/", "--"))
+        folder = "models--" + self.repo_id.replace("/", "--")
+        return expand_home(root, "HF_HOME").absolute() / folder
 
     @property
     def api(self) -> Any:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +27,7 @@ from core.checkpoint.checkpoint import Checkpoint, source_identity
 from core.errors import CoreError, OptionError, UnsupportedOperation
 from core.files.staging import copy_file
 from core.hub.upload import create_repository, has_file, upload_folder
+from core.machine.surroundings import temporary_directory
 from core.options import (
     CardData,
     EncodeOptions,
@@ -404,7 +404,7 @@ class Model:
             create_pr=create_pr,
         )
         keeps_card = not replace_model_card and has_file(repository, "README.md")
-        with tempfile.TemporaryDirectory(prefix="core-push-") as folder:
+        with temporary_directory("core-push-") as folder:
             tree = Path(folder) / "model"
             card = card or CardData()
             self.save(tree, card=card.named(repository.repo_id))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.errors import CoreError, OptionError, PluginError, UnsupportedOperation
+from core.machine.surroundings import explain_surroundings
 from core.models.model import Model
 from core.operations.results import Check
 from core.plugin.backend import Backend
@@ -62,6 +63,9 @@ class BackendCalls:
         except CoreError:
             raise
         except (Exception, SystemExit) as error:
+            lacking = explain_surroundings(error)
+            if lacking is not None:
+                raise lacking from error
             raised = f"failed with {type(error).__name__}: {error}"
             culprit = next((p for p, value in trail if value is error), self._backend.plugin)
             raise PluginError(f"{hook} of {culprit} {raised}.") from error

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from core.machine.surroundings import is_frozen
+
 #: Backend to the command that installs it.
 INSTALL_COMMANDS = {
     "torch": "pip install core[torch]",
@@ -58,5 +60,10 @@ FOREIGN_WEIGHTS = (
 
 def install_hint() -> str:
     """The sentence that tells how to install a backend."""
+    if is_frozen():
+        return (
+            "This program is a frozen application, which finds only those backends whose metadata "
+            "was packed with it (PyInstaller: --copy-metadata core-onnx-backend)."
+        )
     commands = ", ".join(f"`{command}`" for command in INSTALL_COMMANDS.values())
     return f"Install one with {commands}."

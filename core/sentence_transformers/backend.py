@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any
 
 from core.api import optimize, quantize
 from core.arguments import check_flag, check_path
 from core.artifacts.artifact import Artifact
 from core.errors import OptionError
+from core.machine.surroundings import temporary_directory
 from core.models.embedding import EmbeddingModel
 from core.texts.calibration import DATASET_ARGUMENTS
 
@@ -158,7 +158,7 @@ def _write(
         target = check_path("model_name_or_path", place)
         artifact: Artifact = operation(model, config, target, **options)
         return artifact
-    with tempfile.TemporaryDirectory(prefix="core-export-") as folder:
+    with temporary_directory("core-export-") as folder:
         pushed: Artifact = operation(
             model, config, folder, push_to_hub=str(place), create_pr=bool(create_pr), **options
         )

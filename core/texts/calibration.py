@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import OptionError
+from core.machine.surroundings import expand_home
 from core.texts.inputs import check_texts
 from core.texts.text_files import TEXT_SUFFIXES, read_text_file
 
@@ -150,7 +151,7 @@ def _as_path(calibration: Any) -> Path | None:
     """A file the caller means; anything else that is text names a dataset."""
     if not isinstance(calibration, str | os.PathLike):
         return None
-    path = Path(os.fspath(calibration)).expanduser()
+    path = expand_home(calibration)
     if isinstance(calibration, os.PathLike) or path.suffix in TEXT_SUFFIXES or path.is_file():
         return path
     return None

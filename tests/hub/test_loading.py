@@ -335,3 +335,10 @@ def test_a_hub_that_never_answers_holds_a_cached_model_up_for_seconds_only(
     published.fail("/api/models", delay=0.2)
     assert np.array_equal(embed("acme/tiny"), expected)
     assert "Using the cached commit" in caplog.text
+
+
+def test_a_process_without_a_standard_error_downloads(
+    published: LoopbackHub, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    assert np.array_equal(embed("acme/tiny"), embed(str(tiny)))

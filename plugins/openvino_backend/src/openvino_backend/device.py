@@ -7,11 +7,10 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from core.errors import OptionError
-from core.toolkit import check_names
+from core.toolkit import check_names, expand_home
 from openvino_backend.imports import openvino
 from openvino_backend.kernels.cache import GRAPH_CACHE
 
@@ -117,7 +116,7 @@ def read_ov_config(value: Any) -> dict[str, Any]:
         return {}
     where = "ov_config"
     if isinstance(value, str | os.PathLike):
-        path = Path(os.fspath(value)).expanduser()
+        path = expand_home(value)
         where = f"ov_config file {str(path)!r}"
         try:
             value = json.loads(path.read_bytes())

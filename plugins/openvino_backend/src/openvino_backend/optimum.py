@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from core import Checkpoint, ExportOptions
 from core.errors import UnsupportedOperation
+from core.toolkit import temporary_directory
 from openvino_backend.imports import openvino
 
 
@@ -45,7 +45,7 @@ def convert_with_optimum(
         raise UnsupportedOperation(
             f"optimum-intel cannot export {source}: {type(error).__name__}: {str(error)[:300]}"
         ) from error
-    with tempfile.TemporaryDirectory() as scratch:
+    with temporary_directory("core-optimum-") as scratch:
         # Its graph maps files of a directory it deletes; a copy of its own outlives that.
         openvino.save_model(model.model, Path(scratch) / "model.xml", compress_to_fp16=False)
         graph = openvino.Core().read_model(Path(scratch) / "model.xml").clone()

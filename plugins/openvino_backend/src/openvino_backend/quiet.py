@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
-from core.toolkit import process_wide
+from core.toolkit import process_wide, stderr_is_terminal
 
 
 @process_wide
@@ -22,7 +22,7 @@ def quiet() -> Iterator[None]:
     level = log.level
     log.setLevel(logging.WARNING)
     with ExitStack() as stack:
-        elsewhere = sys.stderr if sys.stderr.isatty() else stack.enter_context(_nowhere())
+        elsewhere = sys.stderr if stderr_is_terminal() else stack.enter_context(_nowhere())
         stack.enter_context(redirect_stdout(elsewhere))
         try:
             yield

@@ -10,7 +10,12 @@ from typing import Any
 
 from core import Architecture, Checkpoint, LoadOptions
 from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
-from core.toolkit import LEADING_ELSEWHERE, clean_configuration, quiet_transformers
+from core.toolkit import (
+    LEADING_ELSEWHERE,
+    clean_configuration,
+    explain_surroundings,
+    quiet_transformers,
+)
 
 logger = logging.getLogger("core")
 
@@ -192,6 +197,9 @@ def explained(source: Checkpoint, file_name: str, trusted: bool) -> Iterator[Non
     try:
         yield
     except Exception as error:
+        lacking = explain_surroundings(error)
+        if lacking is not None:
+            raise lacking from error
         if isinstance(error, CoreError) and (trusted or not own_code(source)):
             raise
         text = str(error).strip().split("\n")[0].split(" For details look at")[0]

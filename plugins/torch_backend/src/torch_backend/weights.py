@@ -7,7 +7,6 @@ recipe (`torch/model_compile.json`) that names weights and what to do with them.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 
 from core import Architecture, Checkpoint, LoadOptions
 from core.errors import ModelFormatError, OptionError
-from core.toolkit import check_safetensors, quiet_transformers
+from core.toolkit import check_safetensors, quiet_transformers, temporary_directory
 from torch_backend.compiled import is_recipe, read_recipe
 from torch_backend.configuration import code_source, explained, own_code, read_config
 from torch_backend.files import (
@@ -115,7 +114,7 @@ def open_transformer(
     trusted = options.trust_remote_code and own_code(source)
     if is_default and (trusted or _is_found_by_transformers(source, architecture, file_name)):
         return OpenedTransformer(_from_pretrained(source, file_name, folder, arguments), files)
-    with tempfile.TemporaryDirectory(prefix="core-torch-") as place:
+    with temporary_directory("core-torch-") as place:
         # transformers decides by itself which weights of a folder it loads: here are no others,
         # and they have the name it looks for.
         _link(source, files, Path(place))
