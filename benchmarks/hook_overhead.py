@@ -52,7 +52,7 @@ class Passing:
 
 
 def main() -> int:
-    """Print microseconds a call; 1 when the path costs more than the limit."""
+    """Print microseconds per call; 1 when the path costs more than the limit."""
     backend = Prepared()
     core.register_backend("prepared", backend)
     for number in range(WRAPPERS):
