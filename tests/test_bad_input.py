@@ -1,4 +1,4 @@
-"""Whatever is wrong, the error is a `CoreError` that names it and tells the way out."""
+"""Whatever is wrong, the error is a `CoreError` that names it and says how to fix it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Frame:
 
 
 class PolarsFrame(Frame):
-    iloc = property()  # it has none
+    iloc = property()  # it does not have one
 
     def lazy(self) -> None: ...
 

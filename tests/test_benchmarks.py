@@ -20,7 +20,7 @@ from benchmarks.summary import best_peer_ratio, summarize_latency, summarize_thr
 from benchmarks.systems import REFERENCE, System
 from benchmarks.volume import summarize_stream
 
-#: A peer's interpreter: answers every command at once, unless it is to behave otherwise.
+#: A peer's interpreter: answers every command at once, unless it must behave otherwise.
 PEER = """#!{python}
 import json, sys, time
 spec = json.loads(sys.argv[2])
