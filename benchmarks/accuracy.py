@@ -1,4 +1,4 @@
-"""Spearman correlation with people's judgement on the SICK test pairs, where they are at hand."""
+"""Spearman correlation with human judgment on the SICK test pairs, where they are at hand."""
 
 from __future__ import annotations
 

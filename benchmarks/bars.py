@@ -30,19 +30,19 @@ def speed_bars(systems: Mapping[str, Any]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
         'font-family="sans-serif" font-size="13">',
-        f"<title>Texts a second, relative to {escape(REFERENCE)}</title>",
+        f"<title>Texts per second, relative to {escape(REFERENCE)}</title>",
         f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
-        f'<text x="{_NAMES}" y="22">Texts a second on two CPU cores, relative to '
+        f'<text x="{_NAMES}" y="22">Texts per second on two CPU cores, relative to '
         f"{escape(REFERENCE)} (longer is faster)</text>",
     ]
     for number, name in enumerate(names):
         y = _TOP + _LINE * number
         length = round(means[name] * unit, 1)
-        colour = _OURS if systems[name]["ours"] else _PEERS
+        color = _OURS if systems[name]["ours"] else _PEERS
         parts.append(
             f'<text x="{_NAMES - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>'
             f'<rect x="{_NAMES}" y="{y + 2}" width="{length}" height="{_LINE - 6}" '
-            f'fill="{colour}"/>'
+            f'fill="{color}"/>'
             f'<text x="{_NAMES + length + 6}" y="{y + 14}">{means[name]:.1f}x</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"

@@ -18,7 +18,7 @@ _WORKERS = (1, 2)
 def batching(
     budget: Budget, *, most: int, least: int, scale: float, budgets: Sequence[int]
 ) -> dict[str, Any]:
-    """Texts a second of mixed lengths for every backend, `batch_tokens` and `workers`."""
+    """Texts per second of mixed lengths for every backend, `batch_tokens` and `workers`."""
     rows = texts.workloads(scale)["mixed"]
     failures: dict[str, str] = {}
     with loaded(prepare_model(), failures) as models:

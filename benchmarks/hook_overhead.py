@@ -56,7 +56,7 @@ class Passing:
 
 
 def main() -> int:
-    """Print microseconds a call; 1 when the path costs more than the limit."""
+    """Print microseconds per call; 1 when the path costs more than the limit."""
     backend = Prepared()
     core.register_backend("prepared", backend)
     wrappers = [Passing() for _ in range(WRAPPERS)]

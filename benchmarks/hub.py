@@ -20,7 +20,7 @@ MODEL_ID = "benchmark/minilm"
 
 @cache
 def serve(model: Path) -> str:
-    """Serve a folder as `MODEL_ID` until the program ends; returns what HF_ENDPOINT has to be."""
+    """Serve a folder as `MODEL_ID` until the program ends; returns what HF_ENDPOINT must be."""
     root = model.resolve()
     prefix = f"/{MODEL_ID}/resolve/main/"
 
@@ -40,7 +40,7 @@ def serve(model: Path) -> str:
             first, last = self._range(size)
             self.send_response(206)
             self.send_header("x-repo-commit", "0" * 40)
-            # What the client names its copy by; a file that was made anew has to be another.
+            # What the client names its copy by; a file made anew must get another one.
             self.send_header("etag", f'"{size:x}-{file.stat().st_mtime_ns:x}"')
             self.send_header("content-range", f"bytes {first}-{last}/{size}")
             self.send_header("content-length", str(last - first + 1))

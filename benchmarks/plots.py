@@ -18,7 +18,7 @@ from benchmarks.tables import ordered
 from benchmarks.volume import SETTLED, SMALL
 
 OURS, PEERS = "#1f6fb2", "#b8b8b8"
-COLOURS = {
+COLORS = {
     "onnx": "#1f6fb2",
     "openvino": "#7a3fb0",
     "torch": "#d9622b",
@@ -102,10 +102,10 @@ def _batching(axis: Any, found: Mapping[str, Any]) -> None:
             [row["budget"] for row in rows],
             [row["texts_per_second"] for row in rows],
             "o-" if workers > 1 else "o--",
-            color=COLOURS[backend],
+            color=COLORS[backend],
             label=f"{backend}, {workers} worker{'s' * (workers > 1)}",
         )
-    axis.set(xlabel="batch_tokens", ylabel="texts a second, mixed lengths", xscale="log")
+    axis.set(xlabel="batch_tokens", ylabel="texts per second, mixed lengths", xscale="log")
     axis.set_xticks(sorted({row["budget"] for row in found["rows"]}))
     axis.minorticks_off()
     axis.set_ylim(bottom=0)
@@ -115,13 +115,13 @@ def _volume(axis: Any, found: Mapping[str, Any]) -> None:
     few = max((row["texts"] for row in found["encode"]), default=0)
     for name, curve in cost_curves(found).items():
         counts, costs = zip(*curve, strict=True)
-        axis.plot(counts, costs, color=COLOURS[name], label=name)
+        axis.plot(counts, costs, color=COLORS[name], label=name)
         called = [point for point in curve if point[0] <= few]
         if called:
-            axis.plot(*zip(*called, strict=True), "o", color=COLOURS[name])
+            axis.plot(*zip(*called, strict=True), "o", color=COLORS[name])
     axis.set(
         xlabel="short texts: dots in one encode, beyond streamed",
-        ylabel="milliseconds a text",
+        ylabel="milliseconds per text",
         xscale="log",
         yscale="log",
     )
@@ -134,7 +134,7 @@ def _length(axis: Any, found: Mapping[str, Any]) -> None:
             [row["tokens"] for row in rows],
             [1e3 * row["seconds"] for row in rows],
             "o-",
-            color=COLOURS[backend],
+            color=COLORS[backend],
             label=backend,
         )
     axis.set(xlabel="tokens of one text", ylabel="milliseconds", xscale="log", yscale="log")
@@ -144,18 +144,18 @@ def _streams(streams: Mapping[str, Any], path: Path) -> None:
     figure, (resident, speed) = plt.subplots(1, 2, figsize=(11, 4.4))
     for name, stream in streams.items():
         counts, memory, seconds = zip(*stream["trace"], strict=True)
-        resident.plot(counts, memory, color=COLOURS[name], label=name)
+        resident.plot(counts, memory, color=COLORS[name], label=name)
         # Over a tenth of the stream: single windows jump.
         step = max(len(counts) // 10, 1)
         rates = [
             (counts[i + step] - counts[i]) / (seconds[i + step] - seconds[i])
             for i in range(len(counts) - step)
         ]
-        speed.plot(counts[step:], rates, color=COLOURS[name], label=name)
+        speed.plot(counts[step:], rates, color=COLORS[name], label=name)
     resident.set(xlabel="texts streamed", ylabel="resident memory, MB", xscale="log")
     resident.set_ylim(bottom=0)
     resident.axvline(SETTLED, color="black", linewidth=0.6, linestyle=":")
-    speed.set(xlabel="texts streamed", ylabel="texts a second", xscale="log", yscale="log")
+    speed.set(xlabel="texts streamed", ylabel="texts per second", xscale="log", yscale="log")
     for axis in (resident, speed):
         axis.legend(fontsize=8, frameon=False)
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

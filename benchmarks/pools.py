@@ -17,7 +17,7 @@ PROCESSES = (1, 2)
 
 
 def pools(budget: Budget, *, most: int, least: int, scale: float) -> dict[str, Any]:
-    """Texts a second of mixed lengths; the model by itself is 0 processes."""
+    """Texts per second of mixed lengths; the model by itself is 0 processes."""
     import core
 
     rows = texts.workloads(scale)["mixed"]

@@ -68,7 +68,7 @@ class Run:
         found = comparison.throughput(
             bench, self.budget("throughput"), most=plan.rounds, least=min(plan.least, plan.rounds)
         )
-        summary.summarise_throughput(found)
+        summary.summarize_throughput(found)
         return {**found, "failures": self.systems[1] | bench.failures}
 
     def latency(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Run:
             least=min(plan.least, plan.rounds),
             calls=plan.calls,
         )
-        summary.summarise_latency(found)
+        summary.summarize_latency(found)
         return {**found, "failures": self.systems[1] | bench.failures}
 
     def startup(self) -> dict[str, Any]:

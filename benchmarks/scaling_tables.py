@@ -24,14 +24,14 @@ def batching(found: Section) -> str:
         for backend, workers in sorted({key[:2] for key in speeds})
     ]
     return (
-        f"## Batch budget and workers\n\nTexts a second, {found['texts']} of mixed lengths, by "
+        f"## Batch budget and workers\n\nTexts per second, {found['texts']} of mixed lengths, by "
         f"`batch_tokens`; medians of {of_rounds([found['rounds']])}.\n\n"
         + table(["", *(f"{budget:,}" for budget in budgets)], rows)
     )
 
 
 def cost_curves(found: Section) -> dict[str, list[tuple[int, float]]]:
-    """For each system: numbers of texts, and milliseconds a text when there are so many.
+    """For each system: numbers of texts, and milliseconds per text when there are that many.
 
     Calls of `encode` first, then one stream, read whenever a window was done.
     """
@@ -52,7 +52,7 @@ def cost_curves(found: Section) -> dict[str, list[tuple[int, float]]]:
 
 def volume(found: Section) -> str:
     parts = [
-        "## Number of texts\n\nMilliseconds a text, by number of short texts; up to 1,000 in one "
+        "## Number of texts\n\nMilliseconds per text, by number of short texts; up to 1,000 in one "
         f"`encode`, more through one `encode_stream` in windows of {found['window']:,}. Empty "
         "where the stream's time was over before.\n"
     ]
@@ -119,7 +119,7 @@ def pool(found: Section) -> str:
     head = [f"{n} process{'es' * (n > 1)}" if n else "the model itself" for n in counts]
     rounds = of_rounds(row["rounds"] for row in found["rows"])
     return (
-        f"## Process pool\n\nTexts a second, {found['texts']} of mixed lengths, through "
+        f"## Process pool\n\nTexts per second, {found['texts']} of mixed lengths, through "
         "`core.ProcessPool`; in brackets against the model itself, which has all cores, in the "
         f"same round; medians of {rounds}.\n\n" + table(["", *head], rows)
     )

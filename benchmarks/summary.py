@@ -26,8 +26,8 @@ SAME_RUNTIME = {
 }
 
 
-def summarise_throughput(found: dict[str, Any]) -> None:
-    """Add texts a second, the ratio to the reference and the share of the peak."""
+def summarize_throughput(found: dict[str, Any]) -> None:
+    """Add texts per second, the ratio to the reference and the share of the peak."""
     systems = found["systems"]
     reference = systems.get(REFERENCE)
     for entry in systems.values():
@@ -50,7 +50,7 @@ def summarise_throughput(found: dict[str, Any]) -> None:
                 entry["peak_share"][name] = statistics.median(shares)
 
 
-def summarise_latency(found: dict[str, Any]) -> None:
+def summarize_latency(found: dict[str, Any]) -> None:
     """Add the median and the 99th percentile in milliseconds, and ratios of the rounds' medians."""
     systems = found["systems"]
     medians = {

@@ -35,7 +35,7 @@ class System:
         spec: What benchmarks/worker.py is told.
         distributions: What a user installs for it.
         share: The part of the texts it is given. Less than all of them only for what would take
-            most of a run's time; speeds are compared by texts a second.
+            most of a run's time; speeds are compared by texts per second.
     """
 
     name: str

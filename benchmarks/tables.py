@@ -32,10 +32,10 @@ def speed(found: Section) -> str:
         if entry["texts"] != found["texts"]:
             counts = ", ".join(str(entry["texts"][workload]) for workload in names)
             partial.append(f"`{name}` had {counts} of them, of the same mix of lengths.")
-    head = ["texts a second", *(_described(found, name) for name in names), "min cosine"]
+    head = ["texts per second", *(_described(found, name) for name in names), "min cosine"]
     return (
-        f"## Throughput\n\nMedians of {of_rounds([found['rounds']])}. In brackets: texts a "
-        f"second against `{REFERENCE}` with its defaults, the median of the rounds' ratios. "
+        f"## Throughput\n\nMedians of {of_rounds([found['rounds']])}. In brackets: texts "
+        f"per second against `{REFERENCE}` with its defaults, the median of the rounds' ratios. "
         "Minimum cosine to its embeddings on the mixed texts. In the head: how many texts, "
         f"all different, and their characters. {' '.join(partial)}\n\n" + table(head, rows)
     )

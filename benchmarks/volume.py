@@ -21,7 +21,7 @@ from benchmarks.small_models import bert
 from benchmarks.systems import ROOT, exported, int8_file, prepare_model
 
 COUNTS = (1, 3, 10, 30, 100, 300, 1_000)
-#: After so many texts memory should not grow any more.
+#: After so many texts memory should no longer grow.
 SETTLED = 10_000
 _WINDOW = 2_000
 _POINTS = 1_000
@@ -84,7 +84,7 @@ def _calls(
             except Exception as error:
                 record(failures, name, error)
         for count in COUNTS:
-            say(f"volume: {count:,} texts a call")
+            say(f"volume: {count:,} texts per call")
             rows = list(texts.stream(count))
             acts = {name: partial(model.encode, rows) for name, model in models.items()}
             few = max(20 // count, 1)  # single calls vary most and cost least
@@ -124,10 +124,10 @@ def _stream(name: str, chosen: tuple[Path, str, str], count: int, seconds: float
         env=environment(),
         timeout=seconds + DEADLINE,
     )
-    return summarise_stream(json.loads(done.stdout.splitlines()[-1]))
+    return summarize_stream(json.loads(done.stdout.splitlines()[-1]))
 
 
-def summarise_stream(points: list[list[float]]) -> dict[str, Any]:
+def summarize_stream(points: list[list[float]]) -> dict[str, Any]:
     """Speed and growth of memory of a trace: texts done, resident megabytes, seconds.
 
     Raises:

@@ -56,7 +56,7 @@ def open_fastembed(spec: dict[str, Any]) -> Encode:
         model_file=spec["file_name"],
     )
     model = TextEmbedding("benchmark/minilm", specific_model_path=spec["path"])
-    # Its default of 256 texts a batch is slower here; 32 is what the others default to.
+    # Its default of 256 texts per batch is slower here; 32 is what the others default to.
     return lambda texts: np.array(list(model.embed(texts, batch_size=32)))
 
 
@@ -119,7 +119,7 @@ def open_sgemm(spec: dict[str, Any]) -> Encode:
     """Not a model: the machine's own limit, in GFLOP/s of float32 matrix products.
 
     The best of three libraries: on some processors numpy's and torch's reach half of what ONNX
-    Runtime's does, and a limit that a whole model exceeds is none.
+    Runtime's does, and a limit that a whole model exceeds is not a limit.
     """
     import numpy as np
     import torch

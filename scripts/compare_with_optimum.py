@@ -5,7 +5,7 @@
 Optimum 2.1 with optimum-onnx 0.1 runs in a peer environment (scripts/peers.py, st-5.7), which this
 script builds if it is missing. Both sides start from the same ONNX file, exported here.
 
-Optimised files are made twice here: with Optimum's attention mask, to compare bytes, and with ours
+Optimized files are made twice here: with Optimum's attention mask, to compare bytes, and with ours
 (the raw mask), to show on left-padded input what the difference is for.
 """
 
@@ -132,7 +132,7 @@ def prepare(root: Path, model: Path) -> None:
 
 
 def compare_files(root: Path, peer: Path) -> list[dict[str, Any]]:
-    """Every optimisation level and preset: equal bytes or not."""
+    """Every optimization level and preset: equal bytes or not."""
     arguments = [str(root), ",".join(LEVELS), ",".join(PRESETS)]
     subprocess.run([str(peer), "-c", OPTIMUM, *arguments], check=True, stdout=subprocess.DEVNULL)
     rows = []
@@ -156,7 +156,7 @@ def same_bytes(what: str, ours: Path, theirs: Path) -> dict[str, Any]:
 
 
 def compare_left_padding(root: Path) -> list[dict[str, Any]]:
-    """Largest error of a left-padded batch against the unoptimised graph, per mask."""
+    """Largest error of a left-padded batch against the unoptimized graph, per mask."""
     rows = []
     for level in ("O2", "O3"):
         errors = {}

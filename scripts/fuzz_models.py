@@ -5,7 +5,7 @@
     python scripts/fuzz_models.py --only 1234                      # one of them again
 
 Every mutant is a copy of a tiny model with one file changed: values of a configuration replaced,
-keys removed or doubled, bytes flipped, files cut short, replaced by a link, a pipe or a directory.
+keys removed or doubled, bytes flipped, files truncated, replaced by a link, a pipe or a directory.
 Loading it and embedding three texts must end in embeddings of the right shape or in a `CoreError`,
 in bounded time and memory; a change that means nothing must change nothing. Mutant N of a seed is
 always the same one. The exit code is 1 if any ended otherwise.

@@ -3,7 +3,7 @@
     python scripts/newcomer_path.py [MODEL]
 
 MODEL, by default the all-MiniLM-L6-v2 of `make setup`, is served by a Hub on the loopback
-interface under its own name. From the first embedding to a quantised model in a pull request, and
+interface under its own name. From the first embedding to a quantized model in a pull request, and
 from there to the embedding of whoever reviews it. A command that fails ends the script.
 """
 
@@ -39,7 +39,7 @@ STEPS = {
     "export to ONNX": f"core export {NAME} --backend onnx --target minilm",
     "first embedding, ONNX": "core encode minilm --backend onnx 'one text' --output one.npy",
     "push the model": PUSH,
-    "quantise it, as a pull request": "core quantize acme/minilm --backend onnx --config avx2 "
+    "quantize it, as a pull request": "core quantize acme/minilm --backend onnx --config avx2 "
     "--push-to-hub acme/minilm --create-pr",
     "try the pull request": "core encode acme/minilm --backend onnx --revision refs/pr/1 "
     "--file-name model_quint8_avx2.onnx 'one text' --output two.npy",

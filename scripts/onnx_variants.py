@@ -3,7 +3,7 @@
     python scripts/onnx_variants.py [MODEL] --sick sick_test.tsv [--json FILE]
 
 MODEL: a directory with `onnx/model.onnx`; without it all-MiniLM-L6-v2 is exported. Accuracy needs
-the SICK test set (columns score, sentence1, sentence2). Speed is texts a second over
+the SICK test set (columns score, sentence1, sentence2). Speed is texts per second over
 the fp32 file's, the median of rounds in which all variants take turns.
 """
 
@@ -112,7 +112,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def speeds(directory: Path, files: list[str], count: int) -> dict[str, dict[str, float]]:
-    """Texts a second relative to the fp32 file: short texts, and texts of 150 words."""
+    """Texts per second relative to the fp32 file: short texts, and texts of 150 words."""
     short = [f"a short text of a dozen words or so, with the number {i}" for i in range(count)]
     long = [" ".join(short[i : i + 12]) for i in range(0, count, 12)]
     models = {n: core.load(directory, backend="onnx", file_name=n) for n in files}

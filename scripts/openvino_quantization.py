@@ -1,10 +1,10 @@
-"""What quantisation does to a model on OpenVINO: drift, ranking, speed, size.
+"""What quantization does to a model on OpenVINO: drift, ranking, speed, size.
 
     python scripts/openvino_quantization.py MODEL [--texts 2000] [--sick FILE] [--only NAME ...]
 
 MODEL is a directory with openvino/openvino_model.xml. The texts are English prose of 1 to 400
 words from the descriptions of installed packages: none of them is used for calibration. Speed is
-processor time of one thread, fp32 and the variant in turns, so that other work on the machine
+processor time of one thread, fp32 and the variant taking turns, so that other work on the machine
 hardly counts.
 """
 

@@ -29,7 +29,7 @@ TORCH = ("torch==2.13.0",)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to install, one `pip install` a step, in this order."""
+    """What to install, one `pip install` per step, in this order."""
 
     steps: tuple[tuple[str, ...], ...]
     #: Also install this repository, editable, with these plugins.

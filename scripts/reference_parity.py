@@ -122,7 +122,7 @@ def make_jobs(minilm: Path, folder: Path, quick: bool) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    """Compare and print one line a job."""
+    """Compare and print one line per job."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--peer", default="st-6.2")

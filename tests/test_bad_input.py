@@ -1,4 +1,4 @@
-"""Whatever is wrong, the error is a `CoreError` that names it and tells the way out."""
+"""Whatever is wrong, the error is a `CoreError` that names it and says how to fix it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Frame:
 
 
 class PolarsFrame(Frame):
-    iloc = property()  # it has none
+    iloc = property()  # it does not have one
 
     def lazy(self) -> None: ...
 
@@ -276,7 +276,7 @@ def test_unreadable_configuration(copy: Path) -> None:
     ("arguments", "pattern"),
     [
         ({"device": "cuda:7"}, r"cuda.*Available here: .*cpu"),
-        ({"device": "gpu"}, "'gpu' is no device"),
+        ({"device": "gpu"}, "'gpu' is not a PyTorch device"),
         ({"model_kwargs": {"dtype": "int3"}}, "dtype must be float32"),
         ({"model_kwargs": {"provider": "x"}}, "does not take 'provider'"),
         ({"model_kwargs": {"dtype": "float16", "torch_dtype": "float32"}}, "pass one of them"),

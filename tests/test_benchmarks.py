@@ -16,11 +16,11 @@ from benchmarks.process import Worker, WorkerFailedError
 from benchmarks.rounds import Budget
 from benchmarks.run import main, measure
 from benchmarks.scaling_tables import cost_curves
-from benchmarks.summary import best_peer_ratio, summarise_latency, summarise_throughput
+from benchmarks.summary import best_peer_ratio, summarize_latency, summarize_throughput
 from benchmarks.systems import REFERENCE, System
-from benchmarks.volume import summarise_stream
+from benchmarks.volume import summarize_stream
 
-#: A peer's interpreter: answers every command at once, unless it is to behave otherwise.
+#: A peer's interpreter: answers every command at once, unless it must behave otherwise.
 PEER = """#!{python}
 import json, sys, time
 spec = json.loads(sys.argv[2])
@@ -139,7 +139,7 @@ class TestSummary:
                 "core": entry([0.25, 0.5, 1.0], ours=True),
             },
         }
-        summarise_throughput(found)
+        summarize_throughput(found)
         ratios = {name: system["ratio"]["short"] for name, system in found["systems"].items()}
         assert ratios == {
             REFERENCE: 1.0,
@@ -158,16 +158,16 @@ class TestSummary:
             peer: {"precision": precision, "seconds": [[2.0], [8.0]]},
             "core openvino fp32": {"precision": "fp32", "seconds": [[1.0], [4.0]]},
         }
-        summarise_latency({"systems": systems})
+        summarize_latency({"systems": systems})
         assert ("same_runtime" in systems["core openvino fp32"]) is compared
         if compared:
             assert systems["core openvino fp32"]["same_runtime"] == {"peer": peer, "ratio": 0.5}
 
     def test_growth_of_a_stream_counts_from_10_000_texts(self) -> None:
         trace = [[2_000, 50.0, 1.0], [10_000, 120.0, 5.0], [12_000, 150.0, 6.0]]
-        found = summarise_stream(trace)
+        found = summarize_stream(trace)
         assert found["growth"] == 30.0
-        assert "growth" not in summarise_stream(trace[:1])
+        assert "growth" not in summarize_stream(trace[:1])
 
     def test_a_cost_curve_goes_on_in_the_stream(self) -> None:
         trace = [[1_000, 1.0, 9.0], [2_000, 1.0, 4.0]]
@@ -238,7 +238,7 @@ class TestResults:
 def test_the_page_tells_of_the_million_texts_what_the_stream_wrote_down() -> None:
     root = Path(__file__).resolve().parents[1]
     trace = json.loads((root / "benchmarks/results/stream_minilm_int8.json").read_text())
-    found = summarise_stream(trace)
+    found = summarize_stream(trace)
     page = " ".join((root / "docs/performance.md").read_text(encoding="utf-8").split())
     settled, peak, last = found["memory_settled"], found["memory_peak"], trace[-1][1]
     assert found["texts"] == 1_000_000

@@ -265,7 +265,7 @@ def test_demo_shows_every_backend_in_float32_and_int8(
         assert row[6].endswith("x")
         assert float(row[-1]) > 0.8
     assert "A search in 8 sentences" in captured.out
-    assert captured.err == ""  # the export it tells of is no warning as well
+    assert captured.err == ""  # the export it reports is not a warning as well
 
 
 def test_what_the_demo_says_to_type_next_works(

@@ -231,7 +231,7 @@ def test_a_pointer_of_git_lfs_is_called_so(
 
 
 def bare(name: str, path: Path, tiny: Path) -> Path:
-    """A checkpoint of transformers that is no text encoder."""
+    """A checkpoint of transformers that is not a text encoder."""
     import transformers
 
     sizes = {
@@ -260,7 +260,7 @@ def bare(name: str, path: Path, tiny: Path) -> Path:
     [
         ("dpr", r"DPRQuestionEncoder.*gives pooler_output, and not the token embeddings"),
         ("clip", r"CLIPModel.*gives logits_per_image.*and not the token embeddings"),
-        ("vit", r"ViTModel.*takes pixel_values.*and no texts"),
+        ("vit", r"ViTModel.*takes pixel_values.*and not texts"),
     ],
 )
 def test_a_model_that_is_no_text_encoder_is_refused_as_such(

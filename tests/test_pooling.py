@@ -162,8 +162,8 @@ def test_layer_norm_and_normalize(model_with: Callable[..., core.EmbeddingModel]
             ("Normalize", {}, {}),
         ],
     )
-    centred = pooled - pooled.mean(axis=1, keepdims=True)
-    expected = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
+    centered = pooled - pooled.mean(axis=1, keepdims=True)
+    expected = centered / np.sqrt((centered**2).mean(axis=1, keepdims=True) + 1e-5)
     expected = expected * weights["norm.weight"] + weights["norm.bias"]
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(model.encode(TEXTS), expected, atol=2e-5)

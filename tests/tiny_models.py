@@ -340,7 +340,7 @@ def build(name: str, target: Path) -> None:
     if name == "t5":
         model_class = transformers.T5EncoderModel
     model = model_class.from_config(config) if name != "t5" else model_class(config)
-    with torch.no_grad():  # the default initialisation is too flat to tell texts apart
+    with torch.no_grad():  # the default initialization is too flat to tell texts apart
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(0.0, 0.15)

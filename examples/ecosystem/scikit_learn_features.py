@@ -16,7 +16,7 @@ class TextEmbeddings(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Embeds texts; nothing is learned.
 
     Args:
-        model: From `core.load`. Pickling and cloning load it again from where it came.
+        model: From `core.load`. Pickling and cloning load it again from the same source.
         truncate_dim: Leading dimensions to keep: a parameter to search over.
     """
 

@@ -40,7 +40,7 @@ def static(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def other(static: Path, tmp_path: Path) -> Path:
-    """Another model, with a file that the first has not."""
+    """Another model, with a file that the first does not have."""
     folder = tmp_path / "other"
     shutil.copytree(static, folder)
     table = np.random.default_rng(1).normal(size=(10_000, 64)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Every code block of the README and of docs/ runs, in order, in one fresh directory a page."""
+"""Every code block of the README and of docs/ runs, in order, in one fresh directory per page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 INSTALLING = ROOT / "docs/plugins.md"
 #: Shown, not run: data, diagrams and output.
 SHOWN = ("", "text", "json", "jsonl", "toml", "ini", "yaml", "diff", "makefile")
-#: One reason is enough for a block; these words alone are none.
+#: One reason is enough for a block; these words alone are not a reason.
 _SHORTEST_REASON = 10
 
 

@@ -19,7 +19,7 @@ from core.errors import CoreError, OptionError, UnsupportedOperation
 from core.sentence_transformers import SentenceTransformer, SimilarityFunction
 from tests.conftest import copy_model
 
-TEXTS = ["one text", "another, longer text about vectors and their neighbours", ""]
+TEXTS = ["one text", "another, longer text about vectors and their neighbors", ""]
 
 #: Of sentence-transformers 6.2, without `self`: positional order, then keyword-only names.
 ENCODE = [

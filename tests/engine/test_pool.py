@@ -96,7 +96,7 @@ def assert_bits_equal(found: Any, expected: Any, plain: Any) -> None:
 
 
 def assert_buckets_equal(found: Any, expected: Any, plain: Any) -> None:
-    """Rounding moves a number across at most one border, and few lie so near to one."""
+    """Rounding moves a number across at most one border, and few lie that close to one."""
     # Else rounding would move it further.
     assert ((plain.max(axis=0) - plain.min(axis=0)) / 255).min() > 1e-5
     distance = np.abs(found.astype(int) - expected.astype(int))

@@ -25,7 +25,7 @@ LFS_SUFFIXES = (".safetensors", ".bin", ".onnx", ".onnx_data")
 
 
 class UnknownRevisionError(Exception):
-    """The revision is no branch, tag, pull request or commit."""
+    """The revision is not a branch, tag, pull request or commit."""
 
 
 @dataclass(frozen=True)

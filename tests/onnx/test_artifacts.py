@@ -217,7 +217,7 @@ def test_chains_work_and_tell_their_history(tiny: Path) -> None:
     assert record["verification"]["min_cosine"] > 0.9
     with core.load(tiny, backend="onnx", file_name=artifact.file_name) as model:
         assert model.dtype == "int8"
-        with pytest.raises(UnsupportedOperation, match="quantised already"):
+        with pytest.raises(UnsupportedOperation, match="quantized already"):
             model.quantize("avx2")
 
 
@@ -251,23 +251,23 @@ def test_static_quantisation_takes_texts_and_a_file(tiny: Path, tmp_path: Path) 
 
 
 def test_configuration_objects_of_optimum_are_read_by_their_attributes(tiny: Path) -> None:
-    optimisation = SimpleNamespace(
+    optimization = SimpleNamespace(
         optimization_level=2, optimize_for_gpu=False, fp16=False, enable_gelu_approximation=True,
         enable_transformers_specific_optimizations=True, disable_attention_fusion=True,
     )  # fmt: skip
-    quantisation = SimpleNamespace(
+    quantization = SimpleNamespace(
         is_static=False, weights_dtype=SimpleNamespace(name="QUInt8"), weights_symmetric=True,
         activations_dtype=SimpleNamespace(name="QUInt8"), activations_symmetric=False,
         per_channel=False, reduce_range=True, operators_to_quantize=["MatMul"],
         nodes_to_exclude=[],
     )  # fmt: skip
     with core.load(tiny, backend="onnx", file_name="onnx/model.onnx") as model:
-        optimized = model.optimize(optimisation)
+        optimized = model.optimize(optimization)
         assert optimized.file_name == "onnx/model_optimized.onnx"
         operators = read_onnx_file(optimized.path, "").operators
         assert operators["Attention"] == 0
         assert operators["FastGelu"] == 2
-        quantized = model.quantize(quantisation)
+        quantized = model.quantize(quantization)
         assert quantized.file_name == "onnx/model_quint8_quantized.onnx"
         mapped = model.quantize(
             {"weights_dtype": "QUInt8", "per_channel": False, "reduce_range": True,

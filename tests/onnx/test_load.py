@@ -213,7 +213,7 @@ def test_unknown_inputs_and_fixed_shapes_are_explained(tiny: Path) -> None:
 def test_files_that_are_not_models_are_named(tiny: Path) -> None:
     file = tiny / "onnx/model.onnx"
     whole = file.read_bytes()
-    for content in (b"", b"this is no model, but a text\n" * 40, whole[: len(whole) // 2]):
+    for content in (b"", b"this is not a model, but a text\n" * 40, whole[: len(whole) // 2]):
         file.unlink()
         file.write_bytes(content)
         with pytest.raises(ModelFormatError, match=r"onnx/model\.onnx .*again"):

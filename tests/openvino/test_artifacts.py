@@ -218,7 +218,7 @@ def test_a_drop_that_cannot_be_bounded_publishes_nothing(
     import nncf
 
     def give_up(graph: Any, calibration_dataset: Any, **arguments: Any) -> Any:
-        # What nncf leaves when it can put back no more operations: the model as quantised.
+        # What nncf leaves when it can put back no more operations: the model as quantized.
         return nncf.quantize(graph, calibration_dataset)
 
     monkeypatch.setattr(nncf, "quantize_with_accuracy_control", give_up)

@@ -1,4 +1,4 @@
-"""What a user reads when something is wrong: the message names it and how to mend it."""
+"""What a user reads when something is wrong: the message names it and how to fix it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def test_truncated_xml(tiny: Path) -> None:
 @pytest.mark.parametrize("content", ["", "hello", "<?xml version='1.0'?><other/>", "<net></net>"])
 def test_xml_that_is_no_model(tiny: Path, content: str, capfd: Any) -> None:
     (tiny / XML).write_text(content)
-    with pytest.raises(core.ModelFormatError, match=r"openvino_model\.xml is no OpenVINO model"):
+    with pytest.raises(
+        core.ModelFormatError, match=r"openvino_model\.xml is not an OpenVINO model"
+    ):
         load(tiny)
     assert capfd.readouterr().err == ""
 
@@ -192,7 +194,7 @@ def like_optimum(**fields: Any) -> SimpleNamespace:
         (like_optimum(statistics_path="folder"), {}, "statistics_path='folder'"),
         (like_optimum(backup_precision="none"), {}, "backup_precision='none'"),
         (like_optimum(kwargs={"target_device": "NPU"}), {}, "target_device"),
-        (SimpleNamespace(bits=8), {}, "no configuration of static quantisation"),
+        (SimpleNamespace(bits=8), {}, "not a static quantization configuration"),
         (None, {"dataset_split": "train"}, "pass calibration='its/name'"),
         (None, {"calibration": "glue", "dataset_split": "train"}, "dataset_config_name"),
         (None, {"calibration": []}, "No calibration texts in the list given"),

@@ -11,7 +11,7 @@ import pytest
 
 from core.plugin.registry import registry
 
-#: A sound backend whose models are names: four numbers a text, computed from its length.
+#: A sound backend whose models are names: four numbers per text, computed from its length.
 SOUND = """
 import numpy as np
 import core

@@ -496,8 +496,8 @@ REFUSED = {
     "NaN": (("    return result\n", "    return result * np.nan\n"), "NaN"),
     "a list": (("    return result\n", "    return result.tolist()\n"), "list"),
     "no model": (
-        ("    stored = Path(", "    raise RuntimeError('no licence')\n    stored = Path("),
-        "no licence",
+        ("    stored = Path(", "    raise RuntimeError('no license')\n    stored = Path("),
+        "no license",
     ),
 }
 

@@ -19,7 +19,7 @@ from tests.conftest import with_path
 from tests.plugins.conftest import SOUND, WRAPPER, Site
 
 BROKEN = {
-    "raises": ("raise RuntimeError('no licence')", "importing it raised RuntimeError: no licence"),
+    "raises": ("raise RuntimeError('no license')", "importing it raised RuntimeError: no license"),
     "needs": ("import not_installed_here", "ModuleNotFoundError: No module named"),
     "exits": ("import sys; sys.exit(3)", "importing it raised SystemExit: 3"),
     "syntax": ("def load(:", "importing it raised SyntaxError"),

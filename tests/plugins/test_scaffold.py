@@ -58,7 +58,7 @@ def test_backends_verbose_tells_where_each_is_from(
 ) -> None:
     site.install("acme-sound", SOUND, backend="sound", version="3.1")
     site.install("acme-around", WRAPPER, plugin="around")
-    site.install("acme-broken", "raise RuntimeError('no licence')", plugin="broken")
+    site.install("acme-broken", "raise RuntimeError('no license')", plugin="broken")
     assert main(["backends", "--verbose"]) == 0
     shown = capsys.readouterr().out
     for line in (
@@ -73,7 +73,7 @@ def test_backends_verbose_tells_where_each_is_from(
         "plugin broken: broken",
     ):
         assert line in shown.splitlines()
-    assert "no licence" in shown
+    assert "no license" in shown
     assert main(["backends", "--verbose", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["backends"]["sound"]["calls"]["encode"] == ["around", "sound"]

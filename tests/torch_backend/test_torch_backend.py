@@ -382,14 +382,14 @@ def test_bad_requests_change_nothing(
 
 def test_recipes_are_checked(copy: Path) -> None:
     (copy / "torch").mkdir()
-    recipe = copy / "torch/model_compile.json"
+    config = copy / "torch/model_compile.json"
     for content, pattern in (
         ({"format": 1, "weights": "absent.safetensors", "compile": {}}, "missing"),
         ({"format": 1, "weights": "../x", "compile": {}}, "missing"),
         ({"format": 1, "weights": "model.safetensors", "compile": {"x": 1}}, "does not take 'x'"),
-        ({"format": 9}, "not a recipe"),
+        ({"format": 9}, "not a compile configuration"),
     ):
-        recipe.write_text(json.dumps(content))
+        config.write_text(json.dumps(content))
         with pytest.raises(core.ModelFormatError, match=pattern):
             load(copy, file_name="torch/model_compile.json")
 

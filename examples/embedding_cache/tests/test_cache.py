@@ -133,12 +133,12 @@ def test_it_stays_within_its_bound_and_keeps_what_is_used(tmp_path: Path) -> Non
 
 def test_a_broken_file_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "broken.sqlite"
-    path.write_bytes(b"this is no database " * 100)
+    path.write_bytes(b"this is not a database " * 100)
     plugin.use(Store(path, 1_000_000))
     model = core.load("m", backend="counting")
     assert model.encode("four")[0] == 5
     assert "cannot be read and is left out" in caplog.text
-    assert path.read_bytes().startswith(b"this is no database")
+    assert path.read_bytes().startswith(b"this is not a database")
 
 
 def test_many_threads_share_it(store: Store) -> None:

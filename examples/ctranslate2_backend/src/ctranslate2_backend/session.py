@@ -95,7 +95,7 @@ def _aligned(
 
 
 def save_files(model: EmbeddingModel, target: Path) -> Path:
-    """Put the loaded file and its companions where they lay; static models have none."""
+    """Put the loaded file and its companions where they were; static models do not have any."""
     if model.file_name is not None:
         folder = PurePosixPath(model.file_name).parent
         for name in (model.file_name, *(str(folder / name) for name in COMPANIONS)):

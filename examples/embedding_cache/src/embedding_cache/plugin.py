@@ -29,7 +29,7 @@ DEFAULT_MEGABYTES = 1_000
 class EmbeddingCache:
     """Sentence embeddings of every backend, in `$CORE_EMBEDDING_CACHE` (a file).
 
-    What core does after the hook (truncation, normalisation, precision) is no part of the key, so
+    What core does after the hook (truncation, normalization, precision) is not part of the key, so
     all of these share one entry.
     """
 
@@ -85,7 +85,7 @@ class EmbeddingCache:
     def _remember(self, fresh: dict[bytes, Any]) -> None:
         try:
             self.store.add(fresh)
-        except sqlite3.Error as error:  # the embeddings are there all the same
+        except sqlite3.Error as error:  # the embeddings are there anyway
             logger.warning("The embedding cache cannot be written: %s", error)
 
 

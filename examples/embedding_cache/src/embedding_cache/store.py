@@ -42,7 +42,7 @@ class Counts:
 class Store:
     """A bounded cache of vectors; the least recently stored or found go first.
 
-    Safe for threads and processes: one connection a thread, SQLite's write-ahead log between
+    Safe for threads and processes: one connection per thread, SQLite's write-ahead log between
     processes, and every change is one transaction.
 
     Args:

@@ -59,7 +59,7 @@ class Settings:
 
 
 class _Refused(Exception):  # noqa: N818 - what a server did, on its way to a message
-    """An answer that is no embedding."""
+    """An answer that is not an embedding."""
 
     def __init__(self, status: int, message: str, retry_after: str | None) -> None:
         super().__init__(message)
@@ -69,7 +69,7 @@ class _Refused(Exception):  # noqa: N818 - what a server did, on its way to a me
 class Client:
     """Embeds texts in requests of `batch_size`, `workers` of them at once.
 
-    Connections are kept open, one a thread and server.
+    Connections are kept open, one per thread and server.
     """
 
     def __init__(self, settings: Settings, connections: _Connections | None = None) -> None:
@@ -89,7 +89,7 @@ class Client:
             OptionError: It refuses the key.
         """
         size = self.settings.batch_size
-        # Equal texts are paid for once; the API takes no empty text.
+        # Equal texts are paid for once; the API does not take an empty text.
         unique = list(dict.fromkeys(text or " " for text in texts))
         batches = [unique[start : start + size] for start in range(0, len(unique), size)]
         if len(batches) == 1:

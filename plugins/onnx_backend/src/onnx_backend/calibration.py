@@ -10,7 +10,7 @@ from onnx_backend.graph import Graph
 
 
 class BatchReader:
-    """Gives one feed a call, then None: the protocol of ONNX Runtime's CalibrationDataReader."""
+    """Gives one feed per call, then None: the protocol of ONNX Runtime's CalibrationDataReader."""
 
     def __init__(self, graph: Graph, batches: Sequence[TokenBatch]) -> None:
         self._feeds = [graph.feed(batch) for batch in batches]

@@ -156,7 +156,7 @@ def choose_provider(
             _check_available(name, f"device={device!r}")
             return Provider(name, _with_index(options, kind, index, device))
     raise OptionError(
-        f"device={device!r} is no device of the onnx backend. Available here: "
+        f"device={device!r} is not a device of the onnx backend. Available here: "
         f"{', '.join(_available_devices())}."
     )
 
@@ -222,7 +222,7 @@ def _with_index(
 def _check_options(given: Any) -> dict[str, Any]:
     if given is None:
         return {}
-    # ONNX Runtime's own spelling is a list with one mapping a provider.
+    # ONNX Runtime's own spelling is a list with one mapping per provider.
     if isinstance(given, list | tuple) and len(given) == 1:
         given = given[0]
     if not isinstance(given, Mapping):

@@ -1,4 +1,4 @@
-"""Optimise: ONNX Runtime's own graph passes and its transformer fusions, without torch.
+"""Optimize: ONNX Runtime's own graph passes and its transformer fusions, without torch.
 
 `onnxruntime.transformers.optimizer.optimize_model` imports torch for one check of its GPU path; its
 two steps are called here one by one instead, with the same results.
@@ -52,7 +52,7 @@ class Level:
         passes: Level of ONNX Runtime's own passes: 0 for none, 1, 2 or 99.
         fusions: Whether its transformer fusions follow.
         switches: Of `FUSION_SWITCHES`.
-        for_gpu: Whether the result is to run on a GPU.
+        for_gpu: Whether the result will run on a GPU.
         half: Convert to float16 at the end.
     """
 
@@ -74,7 +74,7 @@ _NAMED = {
 
 
 def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
-    """Write the optimised graph beside the name of the file it was made from."""
+    """Write the optimized graph beside the name of the file it was made from."""
     runtime = onnx_file(model, "optimize")
     check_names(options.backend_kwargs, OPTIMIZE_OPTIONS, "optimize of the onnx backend")
     level = read_level(options.config)
@@ -151,7 +151,7 @@ def read_level(config: Any) -> Level:
     return _from_values(values)
 
 
-#: Attributes of Optimum's configuration that are no fusion switches.
+#: Attributes of Optimum's configuration that are not fusion switches.
 _OPTIMUM_EXTRA = (
     "enable_transformers_specific_optimizations",
     "optimize_with_onnxruntime_only",
@@ -252,9 +252,9 @@ def _mention_unfused(runtime: OnnxRuntime, graph: Any, level: Level) -> None:
         return
     if not any(node.op_type in _FUSED_ATTENTION for node in graph.graph.node):
         logger.warning(
-            "%s: none of its attention was fused, for ONNX Runtime knows no pattern like it (it "
-            "knows BERT's and its kin's, exported with attn_implementation='eager'). The file of "
-            "%s has the other fusions only.",
+            "%s: none of its attention was fused, because ONNX Runtime knows no pattern like it "
+            "(it knows those of BERT and similar models, exported with "
+            "attn_implementation='eager'). The file of %s has the other fusions only.",
             runtime.files[0],
             level.name,
         )

@@ -1,4 +1,4 @@
-"""Quantise: dynamic int8 for an instruction set, static int8 with calibration texts, float16."""
+"""Quantize: dynamic int8 for an instruction set, static int8 with calibration texts, float16."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NAMES = ", ".join(QUANTIZE_CONFIGS)
 
 PRESETS = ("arm64", "avx2", "avx512", "avx512_vnni")
 QUANTIZE_OPTIONS = ("external_data",)
-#: Texts that static quantisation runs by default; ranges hardly move after them.
+#: Texts that static quantization runs by default; ranges hardly move after them.
 DEFAULT_SAMPLES = 300
 #: ONNX Runtime's fourth, Distribution, is for float8 weights: with int8 it is a wider MinMax.
 CALIBRATION_METHODS = ("MinMax", "Entropy", "Percentile")
@@ -42,16 +42,16 @@ _WEIGHT_TYPES = ("QInt8", "QUInt8")
 
 @dataclass(frozen=True)
 class Settings:
-    """How to quantise.
+    """How to quantize.
 
     Attributes:
         name: Last part of the file's suffix: a preset, "quantized" or "static".
         weights: ONNX Runtime's QuantType of the weights: "QInt8" or "QUInt8".
-        activations: Likewise of the activations.
-        per_channel: One scale a column of a weight, not one a weight.
+        activations: The same of the activations.
+        per_channel: One scale per column of a weight, not one per weight.
         reduce_range: Seven bits for weights, against overflow on old processors.
         is_static: Activation ranges from calibration instead of from each batch.
-        method: Of `CALIBRATION_METHODS`, for static quantisation.
+        method: Of `CALIBRATION_METHODS`, for static quantization.
         operators: Which operators; None for the default.
         exclude: Nodes left in float32.
     """
@@ -74,7 +74,7 @@ class Settings:
 
 
 def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> Artifact:
-    """Write the quantised graph beside the name of the file it was made from."""
+    """Write the quantized graph beside the name of the file it was made from."""
     runtime = onnx_file(model, "quantize")
     extra = options.backend_kwargs
     check_names(extra, QUANTIZE_OPTIONS, "quantize of the onnx backend")
@@ -175,7 +175,7 @@ def _preset(name: str, calibrated: bool) -> Settings:
     return replace(settings, name=f"{chosen}_static", is_static=True)
 
 
-#: Attributes of Optimum's QuantizationConfig that are honoured; mappings take them too.
+#: Attributes of Optimum's QuantizationConfig that are honored; mappings take them too.
 _CONFIG_NAMES = (
     "is_static",
     "weights_dtype",
@@ -235,7 +235,7 @@ def _check_source(runtime: OnnxRuntime) -> None:
     if file.is_quantized:
         found = sorted(set(file.operators) & set(QUANTIZED_OPERATORS))
         raise UnsupportedOperation(
-            f"{name} is quantised already (it has {', '.join(found)}). Load the float32 file it "
+            f"{name} is quantized already (it has {', '.join(found)}). Load the float32 file it "
             "was made from (file_name=...) and quantize that."
         )
     if file.dtype != "float32":
@@ -263,7 +263,7 @@ def _quantize_dynamic(path: Path, settings: Settings, written: Path, external: b
             "ActivationSymmetric": settings.activations_symmetric,
             # ONNX Runtime's default leaves the products inside attention in float32.
             "MatMulConstBOnly": False,
-            # Shape inference does not know the fused operators of an optimised graph.
+            # Shape inference does not know the fused operators of an optimized graph.
             "DefaultTensorType": onnx.TensorProto.FLOAT,
         },
     )
@@ -278,7 +278,7 @@ def _typed(path: Path, target: Path) -> Path:
     return folder / save_model(model, folder, "model.onnx")[0]
 
 
-#: Quantised statically: products with weights. Sums, norms and softmax cost little and lose much.
+#: Quantized statically: products with weights. Sums, norms and softmax cost little and lose much.
 _STATIC_OPERATORS = ("MatMul", "Gemm")
 
 
@@ -320,7 +320,7 @@ def _quantize_static(
 def narrowing_products(path: Path) -> list[str]:
     """Products that make their input narrower: the feed-forward layers' second ones.
 
-    What they take has outliers that one range for all texts cannot hold: quantised as well, the
+    What they take has outliers that one range for all texts cannot hold: quantized as well, the
     embeddings of all-MiniLM-L6-v2 fall from a mean cosine of 0.991 to 0.944.
     """
     import onnx

@@ -31,7 +31,7 @@ def quiet_tools() -> Iterator[None]:
     """Hide what is below an error: advice to preprocess, fusions that found nothing."""
     only_errors = _OnlyErrors()
     loggers = [logging.getLogger(name) for name in _LOGGERS]
-    # logging.warning() gives a root logger without handlers one for good; this one goes again.
+    # logging.warning() gives a root logger without handlers one permanently; this one is removed.
     handler = logging.NullHandler()
     loggers[0].addHandler(handler)
     for logger in loggers:
@@ -47,7 +47,7 @@ def quiet_tools() -> Iterator[None]:
 @process_wide
 @contextmanager
 def quiet_calibration() -> Iterator[None]:
-    """Nothing of static quantisation on standard output or error.
+    """Nothing of static quantization on standard output or error.
 
     Its module prints its progress, and its sessions warn of constants it put into the graph itself.
     """

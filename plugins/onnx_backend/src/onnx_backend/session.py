@@ -110,7 +110,7 @@ class OnnxRuntime(Runtime):
         """Open the file named by `options.file_name`.
 
         Raises:
-            ModelFormatError: It is no ONNX model, is cut short, or its external data is missing.
+            ModelFormatError: Not an ONNX model, truncated, or without its external data.
             OptionError: The device or provider is not available.
         """
         import_runtime()
@@ -374,7 +374,7 @@ def _optimization_level(onnxruntime: Any, value: str | int) -> Any:
         return levels(value) if isinstance(value, int) else getattr(levels, value)
     except (AttributeError, ValueError) as error:
         raise OptionError(
-            f"graph_optimization_level={value!r} is none of ORT_DISABLE_ALL, ORT_ENABLE_BASIC, "
+            f"graph_optimization_level={value!r} is not one of ORT_DISABLE_ALL, ORT_ENABLE_BASIC, "
             "ORT_ENABLE_EXTENDED, ORT_ENABLE_ALL."
         ) from error
 

@@ -18,7 +18,7 @@ _GROUP_SIZE = 64
 
 
 def compression_settings(precision: str, given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Settings of nncf, under its names: `given` on top of the defaults.
+    """Options of nncf, under its names: `given` on top of the defaults.
 
     Raises:
         OptionError: A name or value it does not take; the message calls the operation `what`.
@@ -53,7 +53,7 @@ def _check_int4(settings: dict[str, Any]) -> None:
 def compress_weights(graph: Any, precision: str, settings: Mapping[str, Any]) -> Any:
     """The graph with its weights in `precision`, by `compression_settings`.
 
-    int4 falls back to int8 where a weight's rows are no multiple of the group.
+    int4 falls back to int8 where a weight's rows are not a multiple of the group.
     """
     nncf = import_nncf(f"Compressing weights to {precision}")
     arguments = {**settings, "mode": nncf.CompressWeightsMode(settings["mode"])}

@@ -16,7 +16,7 @@ from openvino_backend.kernels.cache import GRAPH_CACHE
 
 #: Devices that pass work on to others, named after a colon.
 _VIRTUAL = ("AUTO", "MULTI", "HETERO", "BATCH")
-#: Settings that say how work is spread; a caller who gives one has chosen.
+#: Properties that say how work is spread; a caller who gives one has chosen.
 SCHEDULING = ("PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS")
 PRECISION_HINT = "INFERENCE_PRECISION_HINT"
 _MODE_HINT = "EXECUTION_MODE_HINT"
@@ -78,12 +78,12 @@ def choose_device(runtime: openvino.Core, asked: str | None) -> str:
 
 
 def _find(name: str, available: list[str]) -> str | None:
-    """The name under which OpenVINO has a device, None where it has none."""
+    """The name under which OpenVINO has a device, or None where it does not have it."""
     kind, _, number = name.partition(".")
     if name in available:
         return name
     # One device of a kind is listed as "GPU", several as "GPU.0", "GPU.1"; "GPU" is the first then.
-    # The CPU takes no number at all.
+    # The CPU does not take a number at all.
     if number == "0" and kind in available:
         return kind
     return name if not number and f"{kind}.0" in available else None
@@ -110,7 +110,7 @@ def read_ov_config(value: Any) -> dict[str, Any]:
     """`ov_config` with plain names and values: given as a dictionary, or the path of a JSON file.
 
     Raises:
-        OptionError: Neither, or names and values that are no settings.
+        OptionError: Neither, or names and values that are not properties.
     """
     if value is None:
         return {}
@@ -123,7 +123,7 @@ def read_ov_config(value: Any) -> dict[str, Any]:
         except OSError as error:
             raise OptionError(
                 f"{where} cannot be read ({error.strerror}). Give the path of a JSON file, or the "
-                "settings themselves as a dictionary."
+                "properties themselves as a dictionary."
             ) from error
         except ValueError as error:
             raise OptionError(f"{where} is not readable JSON ({error}).") from error
@@ -172,9 +172,9 @@ def is_virtual(device: str) -> bool:
 def with_precision(
     runtime: openvino.Core, device: str, config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The settings with full precision asked for, unless the caller asks for something else.
+    """The properties, requesting full precision unless the caller asks for something else.
 
-    Devices with bfloat16 or float16 arithmetic otherwise round without a word. A virtual device
+    Devices with bfloat16 or float16 arithmetic otherwise round silently. A virtual device
     hands the hint on, though it does not list it.
     """
     settings = dict(config)

@@ -98,13 +98,13 @@ def _check_kind(source: Checkpoint, path: Path, file_name: str) -> None:
     reader, kind = _READERS[path.suffix]
     if not openvino.frontend.FrontEndManager().load_by_framework(reader).supported(str(path)):
         raise ModelFormatError(
-            f"{source}: {file_name} is no {kind} model, or of a version this OpenVINO does not "
-            "read. Restore or download it again, or name another file with file_name."
+            f"{source}: {file_name} is not an {kind} model, or of a version this OpenVINO "
+            "does not read. Restore or download it again, or name another file with file_name."
         )
 
 
 def _check_weights(source: Checkpoint, path: Path, file_name: str) -> None:
-    """Raise `ModelFormatError` where the weights of an .xml file are cut short."""
+    """Raise `ModelFormatError` where the weights of an .xml file are truncated."""
     if path.suffix != ".xml":
         return
     ends = [int(offset) + int(size) for offset, size in _CONSTANT.findall(path.read_bytes())]
@@ -112,7 +112,7 @@ def _check_weights(source: Checkpoint, path: Path, file_name: str) -> None:
     if found < needed:
         raise ModelFormatError(
             f"{source}: {weights_name(file_name)} has {found} bytes of {needed} that {file_name} "
-            "needs: it is cut short, or belongs to another model. Copy or download it again."
+            "needs: it is truncated, or belongs to another model. Copy or download it again."
         )
 
 

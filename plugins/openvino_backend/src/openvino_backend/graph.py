@@ -115,5 +115,5 @@ def graph_precision(graph: openvino.Model) -> str:
 
 
 def quantizes_activations(graph: openvino.Model) -> bool:
-    """Whether the graph computes in int8, as static quantisation leaves it."""
+    """Whether the graph computes in int8, as static quantization leaves it."""
     return any(node.get_type_name() == "FakeQuantize" for node in graph.get_ops())

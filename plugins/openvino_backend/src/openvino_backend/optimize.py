@@ -1,4 +1,4 @@
-"""Optimize: half-precision storage, and pooling and normalisation inside the file."""
+"""Optimize: half-precision storage, and pooling and normalization inside the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How to quantise: defaults, and the forms a configuration comes in.
+"""How to quantize: defaults, and the forms a configuration may take.
 
 docs/openvino.md has the table of what was tried before these defaults were chosen.
 """
@@ -41,7 +41,7 @@ _ATTRIBUTES = (
 
 @dataclass(frozen=True, kw_only=True)
 class StaticConfig:
-    """Settings of static int8 quantisation, under the names of Optimum's `OVQuantizationConfig`.
+    """Static int8 quantization options, under the names of Optimum's `OVQuantizationConfig`.
 
     Attributes:
         sym: Symmetric activations (nncf's "performance" preset) instead of asymmetric ("mixed").
@@ -53,7 +53,7 @@ class StaticConfig:
         num_samples: Calibration texts to use at most.
         ignored_scope: Operations to leave in floating point: `names`, `patterns`, `types`.
         max_drop: Accuracy control: put operations back to floating point until the mean cosine to
-            the source has dropped by no more than this, without smooth quant. None quantises
+            the source has dropped by no more than this, without smooth quant. None quantizes
             everything once.
     """
 
@@ -98,14 +98,14 @@ class StaticConfig:
 def read_config(
     config: Any, more: Mapping[str, Any], num_samples: int | None
 ) -> tuple[StaticConfig, list[str] | None]:
-    """The settings of a configuration, and the calibration texts it holds, if any.
+    """The parsed configuration, and the calibration texts it holds, if any.
 
     Args:
         config: None or `"int8"` for the defaults; a mapping of `StaticConfig`'s names (`preset`,
             `bits`, `model_type` and `dataset`, a list of texts); or an object with such
             attributes, as Optimum's `OVQuantizationConfig`.
-        more: Further settings, over those of `config`.
-        num_samples: Likewise.
+        more: Further options, which override those of `config`.
+        num_samples: Overrides that of `config`, unless None.
 
     Raises:
         OptionError: An unknown name or a value that cannot be used.
@@ -113,10 +113,10 @@ def read_config(
     given = {**_settings(config), **more}
     if num_samples is not None:
         given["num_samples"] = num_samples
-    _fixed(given, "bits", 8, "static quantisation is to 8 bits")
-    _fixed(given, "dtype", "int8", "static quantisation is to int8")
-    _fixed(given, "model_type", "transformer", "core quantises transformers")
-    _fixed(given, "quant_method", "default", "static int8 has no other")
+    _fixed(given, "bits", 8, "static quantization is always 8-bit")
+    _fixed(given, "dtype", "int8", "static quantization is always int8")
+    _fixed(given, "model_type", "transformer", "core quantizes transformers")
+    _fixed(given, "quant_method", "default", "static int8 has no other method")
     texts = _texts(given.pop("dataset", None))
     _refuse_optimum_only(given)
     preset = given.pop("preset", None)
@@ -148,7 +148,7 @@ def _settings(config: Any) -> dict[str, Any]:
     found = {name: getattr(config, name) for name in _ATTRIBUTES if hasattr(config, name)}
     if "sym" not in found or "overflow_fix" not in found:
         raise OptionError(
-            f"{type(config).__name__} is no configuration of static quantisation: give a mapping, "
+            f"{type(config).__name__} is not a static quantization configuration: give a mapping, "
             f"an OVQuantizationConfig, or one of {', '.join(map(repr, QUANTIZE_CONFIGS))}."
         )
     return {**found, **(getattr(config, "kwargs", None) or {})}

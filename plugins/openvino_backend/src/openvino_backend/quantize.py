@@ -35,7 +35,7 @@ from openvino_backend.quiet import quiet
 
 logger = logging.getLogger("core")
 
-#: Of the texts, how many accuracy control puts aside to measure with: one in so many.
+#: Accuracy control sets aside one in this many texts to measure with.
 _VALIDATION_SHARE = 4
 
 
@@ -58,7 +58,7 @@ def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions
             "The configuration has a dataset, and calibration is given as well: pass one of them."
         )
     calibration = options.calibration if dataset is None else dataset
-    nncf = import_nncf("Static quantisation")
+    nncf = import_nncf("Static quantization")
     _warn_of_slow_int8()
     graph = _source_graph(model)
     texts = choose_samples(calibration, static.num_samples)
@@ -148,8 +148,8 @@ def _arguments(nncf: Any, static: StaticConfig) -> dict[str, Any]:
     )
     alphas = advanced.smooth_quant_alphas
     if static.max_drop is not None:
-        # nncf 3.4 puts back the weights of before smoothing and leaves in the factors on the
-        # activations that belong to the smoothed ones: far worse than what was to be mended.
+        # nncf 3.4 restores the weights from before smoothing but keeps the factors on the
+        # activations that belong to the smoothed ones: far worse than what had to be fixed.
         alphas.matmul = alphas.convolution = -1
     elif static.smooth_quant_alpha is not None:
         alphas.matmul = static.smooth_quant_alpha
@@ -171,7 +171,7 @@ def _with_accuracy_control(
     max_drop: float,
     arguments: dict[str, Any],
 ) -> Any:
-    """Quantise, measuring the mean cosine to the source on a part of the texts put aside.
+    """Quantize, measuring the mean cosine to the source on a part of the texts that is set aside.
 
     Raises:
         VerificationError: nncf could not keep the drop within `max_drop`.
@@ -205,7 +205,7 @@ def _with_accuracy_control(
     drop = 1 - similarity(compiled, range(len(aside)))[0]
     if drop > max_drop:
         raise VerificationError(
-            f"Static int8 of {model.file_name} cannot be had with max_drop={max_drop}: on "
+            f"Static int8 of {model.file_name} is not possible with max_drop={max_drop}: on "
             f"the texts set aside the mean cosine to it still drops by {drop:.2g}. Allow more, "
             "give more calibration texts, or compress the weights alone with 'int8-weights'."
         )

@@ -60,7 +60,7 @@ class OpenVINORuntime(Runtime):
     """Runs a graph and the modules after it on one device.
 
     The graph is compiled for one batch at a time with all threads (latency), and, once several
-    batches are in flight, again for one thread a batch (throughput). Pooling and what follows is
+    batches are in flight, again for one thread per batch (throughput). Pooling and what follows is
     compiled into the graph where it can be; asking for token embeddings compiles it without.
 
     Attributes:

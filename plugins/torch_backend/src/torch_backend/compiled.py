@@ -1,6 +1,6 @@
-"""Recipes: small JSON files that name weights and how to run them.
+"""Compile configurations: small JSON files that name weights and how to compile the model.
 
-`torch.compile` makes nothing that could be stored and trusted, so its artifact is the request:
+`torch.compile` produces nothing that could be stored and trusted, so its artifact is the request:
 `{"format": 1, "weights": "model.safetensors", "compile": {"dynamic": true}}`.
 """
 
@@ -17,13 +17,13 @@ from core.errors import ModelFormatError, OptionError
 from core.toolkit import check_names
 
 _FORMAT = 1
-#: Options of `torch.compile` a recipe may carry.
+#: Options of `torch.compile` that a compile configuration may hold.
 COMPILE_OPTIONS = ("mode", "dynamic", "fullgraph")
 _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CompiledConfig:
     """Weights of the checkpoint, and options for `torch.compile`."""
 
     weights: str
@@ -40,32 +40,35 @@ class Recipe:
         path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def is_recipe(file_name: str) -> bool:
-    """Whether a file name is a recipe's."""
+def is_compiled_config(file_name: str) -> bool:
+    """Whether a file name is that of a compile configuration."""
     return file_name.endswith(".json") and not file_name.endswith(".index.json")
 
 
-def read_recipe(source: Checkpoint, file_name: str) -> Recipe:
-    """Parse and check a recipe of the checkpoint.
+def read_compiled_config(source: Checkpoint, file_name: str) -> CompiledConfig:
+    """Parse and check a compile configuration of the checkpoint.
 
     Raises:
-        ModelFormatError: Not a recipe, or its weights are missing.
+        ModelFormatError: Not a compile configuration, or its weights are missing.
     """
     content = source.read_json(file_name)
     weights, options = content.get("weights"), content.get("compile")
-    if content.get("format") != _FORMAT or not isinstance(weights, str) or is_recipe(weights):
-        raise ModelFormatError(f"{source}: {file_name} is not a recipe of the torch backend.")
+    known = content.get("format") == _FORMAT and isinstance(weights, str)
+    if not known or is_compiled_config(weights):
+        raise ModelFormatError(
+            f"{source}: {file_name} is not a compile configuration of the torch backend."
+        )
     if not isinstance(options, dict):
         raise ModelFormatError(f"{source}: {file_name} has no compile options.")
     if not source.has(weights):
         raise ModelFormatError(
-            f"{source}: {file_name} is a recipe for {weights!r}, which is missing."
+            f"{source}: {file_name} is a compile configuration for {weights!r}, which is missing."
         )
     try:
         check_compile_options(options)
     except OptionError as error:
         raise ModelFormatError(f"{source}: {file_name}: {error}") from error
-    return Recipe(weights, options)
+    return CompiledConfig(weights, options)
 
 
 def check_compile_options(options: Mapping[str, Any]) -> None:

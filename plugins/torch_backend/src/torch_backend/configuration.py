@@ -114,7 +114,7 @@ def _from_pretrained(folder: Path, arguments: Mapping[str, Any]) -> Any:
 
 
 def _is_setting(config: Any, name: str) -> bool:
-    """Whether a model's author may change it: an attribute of the configuration, and no method."""
+    """Whether a model's author may change it: an attribute of the configuration, not a method."""
     # Names that `from_pretrained` itself takes for the configuration's.
     if name in ("num_labels", "attn_implementation", "torch_dtype", "dtype", "output_attentions"):
         return True
@@ -179,21 +179,21 @@ def code_source(source: Checkpoint, trusted: bool) -> dict[str, Any]:
 def _refuse_kernels(source: Checkpoint, name: Any) -> None:
     """Any other name is a repository that transformers would fetch native code from."""
     if name is not None and name not in ATTENTION_IMPLEMENTATIONS:
-        mend = "Choose one yourself: model_kwargs={'attn_implementation': 'sdpa'}."
+        advice = "Choose one yourself: model_kwargs={'attn_implementation': 'sdpa'}."
         if own_code(source):
-            mend = (
+            advice = (
                 "It belongs to the model's own code, which config.json names: read that and pass "
                 "trust_remote_code=True."
             )
         raise UnsupportedOperation(
             f"{source} asks for the attention implementation {name!r}, which is not one of "
-            f"transformers' own. {mend}"
+            f"transformers' own. {advice}"
         )
 
 
 @contextmanager
 def explained(source: Checkpoint, file_name: str, trusted: bool) -> Iterator[None]:
-    """Turn what transformers raises into errors that name the model and the mend."""
+    """Turn what transformers raises into errors that name the model and the fix."""
     try:
         yield
     except Exception as error:

@@ -33,7 +33,7 @@ def choose_device(asked: str | None) -> torch.device:
         device = torch.device(asked.lower())
     except (RuntimeError, TypeError) as error:
         raise OptionError(
-            f"{asked!r} is no device of PyTorch. Available here: {', '.join(available)}."
+            f"{asked!r} is not a PyTorch device. Available here: {', '.join(available)}."
         ) from error
     if device.type not in available:
         hint = ""

@@ -25,20 +25,20 @@ def check_encoder(source: Checkpoint, module: torch.nn.Module) -> None:
     """
     kind = type(module)
     called = f"{source} is a {kind.__name__} (model_type {_model_type(module)!r})"
-    mend = (
+    advice = (
         "Give a checkpoint of its text encoder alone, saved from the class that has "
         "`last_hidden_state`, such as BertModel or CLIPTextModel."
     )
     signature = inspect.signature(module.forward)
     if "input_ids" not in signature.parameters and not _takes_anything(signature):
         takes = ", ".join(list(signature.parameters)[:3])
-        raise UnsupportedOperation(f"{called}, which takes {takes} and no texts. {mend}")
+        raise UnsupportedOperation(f"{called}, which takes {takes} and not texts. {advice}")
     outputs = _declared_outputs(kind, signature.return_annotation)
     if outputs and not any("last_hidden_state" in fields for fields in outputs):
         gives = ", ".join(name for name in outputs[0] if name not in _ALSO)
         raise UnsupportedOperation(
             f"{called}, which gives {gives}, and not the token embeddings that core pools "
-            f"(last_hidden_state). {mend}"
+            f"(last_hidden_state). {advice}"
         )
 
 

@@ -14,7 +14,7 @@ from torch_backend.files import write_module
 
 
 def export_weights(source: Checkpoint, target: Path, options: ExportOptions) -> Artifact:
-    """Write `model_<precision>.safetensors`, or `model.safetensors` where there is none."""
+    """Write `model_<precision>.safetensors`, or `model.safetensors` where it does not exist."""
     check_names(options.backend_kwargs, (), "export of the torch backend")
     check_exporter("torch", options.exporter, ("direct",))
     name = artifact_name(options.file_name, _default_name(source, options.precision))

@@ -82,7 +82,7 @@ def weight_files(source: Checkpoint, file_name: str) -> list[str]:
 
 def check_missing(source: Checkpoint, file_name: str, names: Any) -> None:
     """Raise `ModelFormatError` if weights that embedding needs were not in the file."""
-    # The pooler serves other heads, and position ids are no weights.
+    # The pooler serves other heads, and position ids are not weights.
     missing = sorted(n for n in names if "pooler" not in n and "position_ids" not in n)
     if missing:
         shown = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")

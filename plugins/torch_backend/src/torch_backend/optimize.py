@@ -1,4 +1,4 @@
-"""Optimize: half precision as a file of weights, `torch.compile` as a recipe."""
+"""Optimize: half precision as a file of weights, `torch.compile` as a configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from core import Artifact, EmbeddingModel, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import DTYPE_PRECISIONS, check_names
-from torch_backend.compiled import COMPILE_OPTIONS, Recipe, check_compile_options
+from torch_backend.compiled import COMPILE_OPTIONS, CompiledConfig, check_compile_options
 from torch_backend.device import DTYPES
 from torch_backend.files import write_module
 from torch_backend.presets import OPTIMIZE_CONFIGS
@@ -56,7 +56,7 @@ def _compile(
     compile_options = {"dynamic": True, **options.backend_kwargs}
     check_compile_options(compile_options)
     name = f"torch/model_{suffix}.json"
-    Recipe(model.file_name or "model.safetensors", compile_options).write(target / name)
+    CompiledConfig(model.file_name or "model.safetensors", compile_options).write(target / name)
     return Artifact(
         root=target,
         file_name=name,

@@ -188,7 +188,7 @@ def _compiled(
 
 
 def forward_inputs(module: torch.nn.Module) -> tuple[str, ...]:
-    """Which token inputs a module is to be given, in the order of its forward."""
+    """Which token inputs a module must be given, in the order of its forward."""
     usual = ("input_ids", "attention_mask")
     known = (*usual, "token_type_ids") if _has_token_types(module) else usual
     parameters = inspect.signature(module.forward).parameters

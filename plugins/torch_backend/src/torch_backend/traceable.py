@@ -35,7 +35,7 @@ def last_hidden_state(
     the last hidden state [batch, tokens, hidden], and example inputs for it.
 
     Args:
-        max_length: The most tokens of a text; None for any number.
+        max_length: The maximum number of tokens in a text; None for any number.
     """
     import torch
 
@@ -95,13 +95,13 @@ def tracing(source: Checkpoint, wanted: str) -> Iterator[None]:
     except Exception as error:
         kind = source.architecture.model_type or "unknown architecture"
         reason = str(error).strip().split("\n")[0][:300]
-        mend = "Use the torch backend."
+        advice = "Use the torch backend."
         if not source.architecture.config.get("is_encoder_decoder"):  # Optimum takes those whole
-            mend = (
+            advice = (
                 "Try exporter='optimum', which knows more architectures and needs "
                 "`pip install core[optimum]`; or use the torch backend."
             )
         raise UnsupportedOperation(
             f"{source} ({kind}) cannot be traced into {wanted}: {type(error).__name__}: {reason}. "
-            f"{mend}"
+            f"{advice}"
         ) from error

@@ -2,7 +2,7 @@
 
 A file is one of: the checkpoint's own weights (`model.safetensors`, `pytorch_model.bin`, whole or
 in shards), a variant beside them (`model_fp16.safetensors`, `model_qint8.safetensors`), or a
-recipe (`torch/model_compile.json`) that names weights and what to do with them.
+compile configuration (`torch/model_compile.json`) that names weights and how to compile the model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from core import Architecture, Checkpoint, LoadOptions
 from core.errors import ModelFormatError, OptionError
 from core.toolkit import check_safetensors, quiet_transformers, temporary_directory
-from torch_backend.compiled import is_recipe, read_recipe
+from torch_backend.compiled import is_compiled_config, read_compiled_config
 from torch_backend.configuration import code_source, explained, own_code, read_config
 from torch_backend.files import (
     DEFAULT_NAMES,
@@ -77,12 +77,12 @@ def open_transformer(
         OptionError: The dtype or attention implementation cannot be used.
     """
     file_name = options.file_name or DEFAULT_NAMES[0]
-    if is_recipe(file_name):
-        recipe = read_recipe(source, file_name)
-        inner = replace(options, file_name=recipe.weights)
+    if is_compiled_config(file_name):
+        compiled = read_compiled_config(source, file_name)
+        inner = replace(options, file_name=compiled.weights)
         opened = open_transformer(source, architecture, inner, kwargs, dtype, on_cpu=on_cpu)
         return replace(
-            opened, files=(file_name, *opened.files), compile_options=recipe.compile_options
+            opened, files=(file_name, *opened.files), compile_options=compiled.compile_options
         )
     folder = _gather(source, architecture, file_name, options.trust_remote_code)
     config = read_config(source, folder, file_name, options, architecture)
@@ -115,8 +115,8 @@ def open_transformer(
     if is_default and (trusted or _is_found_by_transformers(source, architecture, file_name)):
         return OpenedTransformer(_from_pretrained(source, file_name, folder, arguments), files)
     with temporary_directory("core-torch-") as place:
-        # transformers decides by itself which weights of a folder it loads: here are no others,
-        # and they have the name it looks for.
+        # transformers decides by itself which weights of a folder it loads: there are no others
+        # here, and they have the name it looks for.
         _link(source, files, Path(place))
         module = _from_pretrained(source, file_name, Path(place), arguments)
         return OpenedTransformer(module, files)

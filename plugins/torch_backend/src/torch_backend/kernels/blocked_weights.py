@@ -18,7 +18,7 @@ from torch_backend.kernels.row_counts import fill_rows
 
 #: Rows, tokens of all texts together, up to which the blocked weights are used on any processor.
 FEW_ROWS = 64
-#: Larger models do without: their weights are not to be held twice.
+#: Larger models do without: their weights must not be held twice.
 MOST_BYTES = 512 * 2**20
 
 

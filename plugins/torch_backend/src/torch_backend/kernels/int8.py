@@ -1,10 +1,10 @@
 """Dynamic int8 linear layers on the CPU.
 
-Weights are symmetric integers with one scale per output row; activations are quantised at run
+Weights are symmetric integers with one scale per output row; activations are quantized at run
 time to unsigned bytes with a scale and a zero point per token, so that a text's embedding does not
 depend on its batch-mates. The product runs in oneDNN through `torch.ops.onednn.qlinear_pointwise`,
-the operator that torchao's quantisation flow is lowered to; torch's older `quantize_dynamic` and
-quantised tensor types are deprecated and not used.
+the operator that torchao's quantization flow is lowered to; torch's older `quantize_dynamic` and
+quantized tensor types are deprecated and not used.
 
 Weights use 7 of their 8 bits: without VNNI instructions oneDNN adds pairs of byte products in 16
 bits, and 2 * 255 * 63 still fits while 2 * 255 * 127 does not. The loss is small (docs/torch.md),
@@ -29,7 +29,7 @@ _FEW_ROWS = 64
 
 
 class Int8Linear(torch.nn.Module):
-    """`x @ weight.T + bias` with int8 weights and activations quantised on the fly.
+    """`x @ weight.T + bias` with int8 weights and activations quantized on the fly.
 
     Attributes:
         weight: int8 [out_features, in_features].
