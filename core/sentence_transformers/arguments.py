@@ -115,7 +115,7 @@ def apply_tokenizer_kwargs(model: EmbeddingModel, known: Mapping[str, Any]) -> N
     """Set the length, and refuse what the loaded model's tokenizer does otherwise.
 
     Raises:
-        OptionError: Texts are cut at the other end, or a Mistral tokenizer is to be changed.
+        OptionError: Texts are cut at the other end, or a Mistral tokenizer would be changed.
     """
     side = known["truncation_side"]
     if side is not None:
