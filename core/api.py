@@ -240,10 +240,10 @@ def optimize(
 
     Args:
         model: From `core.load`.
-        config: A level (`"O2"` for onnx, `"fp16"` for torch, ...) or the backend's configuration
+        config: A preset (`"O2"` for onnx, `"fp16"` for torch, ...) or the backend's configuration
             object; None for the backend's default.
         target: A directory; None for the model's own, or the cache for a Hub repository.
-        file_suffix: Of the new file's name; None for the level's.
+        file_suffix: Of the new file's name; None for the preset's.
         push_to_hub: True uploads the result to the model's repository, a string to that one.
         create_pr: Upload as a pull request.
         **options: Fields of `core.OptimizeOptions`; any other name goes to the backend.
@@ -349,7 +349,7 @@ def choose_backend(backend: str | None) -> str:
 
 
 def _named_backend(backend: Any) -> str | None:
-    """What the caller or the environment names; None where core is to choose."""
+    """What the caller or the environment names; None if core chooses."""
     check_text_or_none("backend", backend)
     return backend or os.environ.get(BACKEND_VARIABLE) or None
 

@@ -113,7 +113,7 @@ class OptimizeOptions:
     """Options of the `optimize` hook.
 
     Attributes:
-        config: A level's name (`"O2"`, `"fp16"`, ...), the backend's configuration object, or None
+        config: A preset's name (`"O2"`, `"fp16"`, ...), the backend's configuration object, or None
             for the backend's default.
         file_suffix: Replaces the part of the file's name that tells the configuration.
         backend_kwargs: Options only this backend's optimizer knows.

@@ -18,7 +18,7 @@ def check_push(source: Checkpoint, push_to_hub: bool | str, create_pr: bool) -> 
     """Refuse before the work of making an artifact, not after.
 
     Raises:
-        OptionError: Nothing tells where to push, or a switch is neither True nor False.
+        OptionError: Nothing says where to push, or a switch is neither True nor False.
         ModelError: There is no token to push with.
     """
     check_text_or_flag("push_to_hub", push_to_hub)

@@ -1,6 +1,6 @@
 """Token ids and positions that a model has no embedding for, refused before a runtime sees them.
 
-PyTorch and ONNX Runtime fail on them in words of their own; OpenVINO, and ONNX Runtime on a GPU,
+PyTorch and ONNX Runtime fail on them with their own messages; OpenVINO, and ONNX Runtime on a GPU,
 read whatever lies behind the table.
 """
 

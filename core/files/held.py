@@ -70,7 +70,7 @@ class HeldFiles:
     """Files that a runtime opens now and may open again later. Thread-safe.
 
     They are kept open, which costs a descriptor each and no memory: one that was replaced since is
-    still at hand then, and one that was written over is noticed.
+    still available then, and one that was written over is noticed.
 
     Args:
         paths: The file that is opened by its path, and those it refers to.

@@ -55,7 +55,7 @@ def abandon_in_forks(owner: object, abandon: Callable[[Any], Iterable[object]]) 
     """Let `abandon(owner)` run in every process forked from this one while the owner lives.
 
     It forgets what the runtime holds, as far as that cannot be used there, and returns it and
-    whatever else must not be freed: freeing joins threads, which is to wait forever or to crash,
+    whatever else must not be freed: freeing joins threads, which waits forever or crashes,
     also at the end of the process.
     """
     _owners[owner] = abandon

@@ -65,7 +65,7 @@ def read_model_kwargs(
 
 
 def _one_device(place: Any) -> str | None:
-    """The device of a `device_map`; None where the backend is to choose."""
+    """The device of a `device_map`; None if the backend chooses."""
     if isinstance(place, Mapping):
         devices = set(place.values())
         if len(devices) != 1:

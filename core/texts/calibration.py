@@ -195,7 +195,7 @@ def _read_dataset(name: str, arguments: list[Any], count: int) -> list[str]:
         raise OptionError(
             f"The dataset {name!r} has no column {column!r}; it has {', '.join(rows.column_names)}."
         )
-    # Data sets are often sorted by label or source: a seeded sample stands for all of it.
+    # Datasets are often sorted by label or source: a seeded sample stands for all of it.
     sample = rows.shuffle(seed=_SHUFFLE_SEED).select(range(min(count, len(rows))))
     return list(check_texts(list(sample[column])))
 
