@@ -147,7 +147,7 @@ def _apply(
         if default_prompt_name not in model.prompts:
             listed = ", ".join(map(repr, sorted(model.prompts))) or "none"
             raise OptionError(
-                f"default_prompt_name={default_prompt_name!r} is none of the model's prompts: "
+                f"default_prompt_name={default_prompt_name!r} is not one of the model's prompts: "
                 f"{listed}. Add it with prompts={{...}}."
             )
         model.default_prompt_name = default_prompt_name
@@ -240,10 +240,10 @@ def optimize(
 
     Args:
         model: From `core.load`.
-        config: A level (`"O2"` for onnx, `"fp16"` for torch, ...) or the backend's configuration
+        config: A preset (`"O2"` for onnx, `"fp16"` for torch, ...) or the backend's configuration
             object; None for the backend's default.
         target: A directory; None for the model's own, or the cache for a Hub repository.
-        file_suffix: Of the new file's name; None for the level's.
+        file_suffix: Of the new file's name; None for the preset's.
         push_to_hub: True uploads the result to the model's repository, a string to that one.
         create_pr: Upload as a pull request.
         **options: Fields of `core.OptimizeOptions`; any other name goes to the backend.
@@ -277,7 +277,7 @@ def quantize(
         model: From `core.load`.
         config: A preset's name or the backend's configuration object; None for its default.
         target: A directory; None for the model's own, or the cache for a Hub repository.
-        calibration: Texts for static quantisation: a sequence, a `.txt` or `.jsonl` file, or the
+        calibration: Texts for static quantization: a sequence, a `.txt` or `.jsonl` file, or the
             name of a dataset when `datasets` is installed.
         file_suffix: Of the new file's name; None for the preset's.
         push_to_hub: True uploads the result to the model's repository, a string to that one.
@@ -319,7 +319,7 @@ def register_backend(name: str, plugin: Any, *, replace: bool = False) -> None:
 
     Raises:
         OptionError: The name is taken.
-        BackendLoadError: The object is no valid backend.
+        BackendLoadError: The object is not a valid backend.
     """
     registry.register(BACKEND_GROUP, name, plugin, replace=replace)
 
@@ -349,7 +349,7 @@ def choose_backend(backend: str | None) -> str:
 
 
 def _named_backend(backend: Any) -> str | None:
-    """What the caller or the environment names; None where core is to choose."""
+    """What the caller or the environment names; None if core chooses."""
     check_text_or_none("backend", backend)
     return backend or os.environ.get(BACKEND_VARIABLE) or None
 

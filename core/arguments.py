@@ -71,7 +71,7 @@ def check_path(name: str, value: Any) -> Path:
     """A path that an argument gives, its `~` expanded.
 
     Raises:
-        OptionError: It is none; the message calls it `name`.
+        OptionError: It is not a path; the message calls it `name`.
     """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(text, str) or not text or "\0" in text:
@@ -127,7 +127,7 @@ def check_prompts(value: Any) -> dict[str, str]:
     """A copy of prompts by name.
 
     Raises:
-        OptionError: No mapping of strings to strings.
+        OptionError: Not a mapping of strings to strings.
     """
     if not isinstance(value, Mapping) or not all(
         isinstance(name, str) and isinstance(text, str) for name, text in value.items()

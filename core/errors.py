@@ -12,7 +12,7 @@
     ├── VerificationError         a produced artifact disagrees with its source
     └── OptionError               an argument cannot be used (also a ValueError)
 
-A message says what was asked, what was found, and the command or argument that mends it.
+A message says what was asked, what was found, and the command or argument that fixes it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What each hook is told: one frozen dataclass per hook.
 
-Hooks keep their signature for good; a new option is a new field with a default. Every field has a
+A hook's signature never changes; a new option is a new field with a default. Every field has a
 default, and every dataclass checks itself, so options built by hand are as safe as those that
 `core` builds.
 """
@@ -49,7 +49,7 @@ class LoadOptions:
         file_name: The backend's file inside the checkpoint, relative to its root. `core` has
             checked that it exists; None only for backends without `FILE_NAMES`.
         subfolder: Where `core` looks for the file; already part of `file_name` in a hook.
-        export: Whether `core` may export a missing file: None if need be, True always, False
+        export: Whether `core` may export a missing file: None if necessary, True always, False
             never. A hook can ignore it.
         trust_remote_code: Whether code from the model repository may run.
         model_kwargs: The backend's own options. `core` has checked the names against the
@@ -113,7 +113,7 @@ class OptimizeOptions:
     """Options of the `optimize` hook.
 
     Attributes:
-        config: A level's name (`"O2"`, `"fp16"`, ...), the backend's configuration object, or None
+        config: A preset's name (`"O2"`, `"fp16"`, ...), the backend's configuration object, or None
             for the backend's default.
         file_suffix: Replaces the part of the file's name that tells the configuration.
         backend_kwargs: Options only this backend's optimizer knows.
@@ -138,7 +138,7 @@ class QuantizeOptions:
     Attributes:
         config: A preset's name, a mapping, the backend's configuration object, or None for the
             backend's default.
-        calibration: Texts for static quantisation. `core` has read files and dropped nothing;
+        calibration: Texts for static quantization. `core` has read files and dropped nothing;
             None where none were given.
         num_samples: How many of them to use at most; None for the backend's default.
         file_suffix: Replaces the part of the file's name that tells the configuration.
@@ -222,13 +222,13 @@ class EncodeOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardData:
-    """What the model's files do not say, for the README.md of one that has none.
+    """What the model's files do not say, for the README.md of a model without one.
 
     Attributes:
         title: None for the last part of the name.
         name: What the card loads; None for where it is written to.
         task: What the model is for, in words.
-        header: Entries of the card's YAML header beside the base model; None leaves one out.
+        header: Entries of the card's YAML header besides the base model; None leaves one out.
     """
 
     title: str | None = None
@@ -246,7 +246,7 @@ class SaveOptions:
     """Options of the `save` hook.
 
     Attributes:
-        card: What a README.md says that `core` writes for a model that has none.
+        card: What the README.md says that `core` writes for a model without one.
         keep_source: Also copy every other file of the source (weights of other backends,
             README); False writes what this backend needs.
     """

@@ -1,4 +1,4 @@
-"""What a backend may use of `core`, beside the names of `core` itself and `core.errors`.
+"""What a backend may use of `core`, besides the names of `core` itself and `core.errors`.
 
 The second public face: a backend, and any other package that computes with models, imports `core`,
 `core.errors` and `core.toolkit`, and nothing below them. docs/reference.md has the page.

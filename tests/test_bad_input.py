@@ -283,7 +283,7 @@ def test_unreadable_configuration(copy: Path) -> None:
         ({"model_kwargs": {"attn_implementation": "magic"}}, "magic"),
         ({"truncate_dim": 0}, "truncate_dim"),
         ({"prompts": {"a": 1}}, "prompts"),
-        ({"default_prompt_name": "no"}, "'no' is none of the model's prompts"),
+        ({"default_prompt_name": "no"}, "'no' is not one of the model's prompts"),
         ({"default_prompt_name": []}, "default_prompt_name must be a non-empty string or None"),
         ({"similarity_fn_name": "l2"}, "similarity_fn_name"),
         ({"similarity_fn_name": ["cosine"]}, "similarity_fn_name must be one of"),

@@ -34,14 +34,14 @@ class Architecture:
         entries: (class, folder) of every module as modules.json lists them, the transformer first.
         modules: What follows the transformer, in order.
         config: The transformer's config.json, its `text_config` in its place if it has one.
-        hidden_size: Width of a token embedding; 0 where no file tells.
-        dimension: Width of a sentence embedding; 0 where no file tells.
+        hidden_size: Width of a token embedding; 0 if no file states it.
+        dimension: Width of a sentence embedding; 0 if no file states it.
         max_seq_length: In tokens, special ones included; None for no limit.
         max_positions: Tokens that it has absolute positions for; None where that sets no limit.
         do_lower_case: Lower-case every text before tokenizing.
         model_kwargs: Load options the model's author stored (`model_args`).
-        config_kwargs: Likewise (`config_args`).
-        tokenizer_kwargs: Likewise (`tokenizer_args`).
+        config_kwargs: The same for the configuration (`config_args`).
+        tokenizer_kwargs: The same for the tokenizer (`tokenizer_args`).
         prompts: Name to prompt.
         default_prompt_name: Which of them to use unless told otherwise.
         similarity_fn_name: Of `SIMILARITIES`.

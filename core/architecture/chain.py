@@ -13,11 +13,11 @@ class Chain:
 
     Attributes:
         modules: In their order.
-        hidden: Width of a token embedding after them; 0 where no file tells.
-        dimension: Likewise of a sentence embedding.
+        hidden: Width of a token embedding after them; 0 if no file states it.
+        dimension: Width of a sentence embedding after them; 0 if no file states it.
 
     Args:
-        hidden: Width of the transformer's token embeddings; 0 where no file tells.
+        hidden: Width of the transformer's token embeddings; 0 if no file states it.
         static: Whether static embeddings come first, which are pooled.
         own_code: Whether the model's own code computes, so that config.json may mean anything.
     """

@@ -1,4 +1,4 @@
-"""What config.json tells of a transformer's tables, and of what padding does to it.
+"""What config.json says about a transformer's tables, and what padding does to it.
 
 Which architectures belong to which list was found by running each with random weights: how long a
 text it takes, and whether padding beside a text changes it.
@@ -76,7 +76,7 @@ _POSITION_TABLES = (
 )
 
 
-# Positions are relative: the number of them is no limit.
+# Positions are relative: the number of them is not a limit.
 _RELATIVE = ("t5", "mt5", "umt5", "xlnet")
 
 
@@ -99,7 +99,7 @@ _MIXES_PADDING = (
 
 
 def hidden_size(config: Mapping[str, Any]) -> int:
-    """Width of a token embedding; 0 where the configuration does not tell."""
+    """Width of a token embedding; 0 if the configuration does not say."""
     kind = config.get("model_type")
     if kind == "opt":  # may be projected at the end
         width = positive_number(config, "word_embed_proj_dim", "hidden_size")
@@ -113,12 +113,12 @@ def hidden_size(config: Mapping[str, Any]) -> int:
 
 
 def vocabulary_size(config: Mapping[str, Any]) -> int | None:
-    """How many token ids there are embeddings for; None where the configuration does not tell."""
+    """How many token ids there are embeddings for; None if the configuration does not say."""
     return positive_number(config, "vocab_size", "n_words")
 
 
 def position_limit(config: Mapping[str, Any], *, hard: bool = True) -> int | None:
-    """How many tokens a text may have; None for any number, or where nothing tells.
+    """How many tokens a text may have; None for any number, or if unknown.
 
     With `hard` only where more have no position at all; else also what a model with computed
     positions was made for.

@@ -132,7 +132,7 @@ def _similarity(source: Source, stated: Any) -> str:
         return stated
     if stated:
         logger.warning(
-            "%s: similarity_fn_name is %r, which is none of %s: cosine is used, as "
+            "%s: similarity_fn_name is %r, which is not one of %s: cosine is used, as "
             "sentence-transformers does. Set model.similarity_fn_name to choose another.",
             source,
             stated,

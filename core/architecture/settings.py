@@ -18,13 +18,13 @@ def positive_number(config: Mapping[str, Any], *names: str) -> int | None:
 
 
 def stated_size(config: Mapping[str, Any], where: str, *names: str) -> int | None:
-    """The first of these settings that is there; None where none is.
+    """The first of these settings that is present; None if there is none.
 
     Args:
         where: Model and file, for the message.
 
     Raises:
-        ModelFormatError: It is no whole number of 1 or more.
+        ModelFormatError: It is not a whole number of 1 or more.
     """
     name = next((name for name in names if config.get(name) is not None), None)
     if name is None:

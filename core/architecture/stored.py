@@ -33,7 +33,7 @@ _CALLERS_OWN = frozenset(
     sp_model_kwargs tokenizer_object tokenizer_type
     """.split()  # noqa: SIM905 - names read better without a hundred quotes
 )
-#: These many published models have, and leaving them out is what the reference does.
+#: Many published models have these, and the reference leaves them out.
 _KNOWN_TO_BE_LEFT_OUT = ("trust_remote_code", "device_map")
 
 

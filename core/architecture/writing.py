@@ -32,7 +32,7 @@ _DIALECT_VERSION = "5.3.0"
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a user can change on a loaded model, as it is to be saved."""
+    """What a user can change on a loaded model, as it will be saved."""
 
     max_seq_length: int | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -193,7 +193,7 @@ def _write_tokenizer_class(tree: Path) -> None:
         return
     config = json.loads(place.read_bytes())
     if config.get("tokenizer_class") == "TokenizersBackend":
-        # Likewise: 4 expects names for the extra tokens, which tokenizer.json holds anyway.
+        # Similarly, 4 expects names for the extra tokens, which tokenizer.json holds anyway.
         if isinstance(config.get("extra_special_tokens"), list):
             config["additional_special_tokens"] = config.pop("extra_special_tokens")
         _write_json(place, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})

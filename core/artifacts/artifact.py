@@ -35,7 +35,7 @@ class Verification:
         mean_cosine: Mean over the texts of the cosine between both embeddings.
         p1_cosine: First percentile of it.
         min_cosine: Minimum of it.
-        max_abs_difference: Largest absolute difference of any component of the normalised
+        max_abs_difference: Largest absolute difference of any component of the normalized
             embeddings.
     """
 

@@ -106,8 +106,8 @@ def _locked_if_free(folder: Path) -> Iterator[bool]:
 
 
 def _remove(folder: Path) -> None:
-    """Out of the way in one step, so that nobody loads half of it; the lock's file stays, for
-    another process may wait at it."""
+    """Out of the way in one step, so that nobody loads half of it; the lock's file stays,
+    since another process may be waiting for it."""
     with explained_writes(folder):
         record_of(folder).unlink(missing_ok=True)
         away = folder.with_name(f"{STAGING_PREFIX}removed-{os.getpid()}-{folder.name}")

@@ -12,7 +12,7 @@ from core.files.paths import check_relative
 def artifact_name(file_name: str | None, default: str) -> str:
     """Where a new file goes, relative to the target: as asked, or `default`.
 
-    To be called before any work, which may take minutes.
+    Call it before any work, which may take minutes.
 
     Raises:
         OptionError: `file_name` leads out of the target, or has another ending than `default`.

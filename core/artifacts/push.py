@@ -18,8 +18,8 @@ def check_push(source: Checkpoint, push_to_hub: bool | str, create_pr: bool) -> 
     """Refuse before the work of making an artifact, not after.
 
     Raises:
-        OptionError: Nothing tells where to push, or a switch is neither True nor False.
-        ModelError: No token is there to push with.
+        OptionError: Nothing says where to push, or a switch is neither True nor False.
+        ModelError: There is no token to push with.
     """
     check_text_or_flag("push_to_hub", push_to_hub)
     check_flag("create_pr", create_pr)
@@ -68,7 +68,7 @@ def push_artifact(
         source: What it was made from; its repository and token, where True names no other.
 
     Raises:
-        CoreError: The Hub refused. The artifact is on the disk all the same.
+        CoreError: The Hub refused. The artifact is on the disk anyway.
     """
     repo_id = check_push_target(source, push_to_hub)
     repository = open_repository(repo_id, token=_token_for(source, repo_id))

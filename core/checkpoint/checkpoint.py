@@ -108,7 +108,7 @@ def source_identity(source: Checkpoint, names: Iterable[str] | None = None) -> A
     """A repository's name and commit; a directory's path with each file's size and time.
 
     A directory has no commit, and hashing gigabytes at every load would cost more than it is
-    worth: a file that was written anew counts as another one.
+    worth: a file that was rewritten counts as another one.
 
     Args:
         names: The files that count; None for all.

@@ -144,7 +144,7 @@ def _advice_for_file(path: Path) -> str:
         if (folder / marker).is_file():
             name = path.relative_to(folder).as_posix()
             return f"Give the model's directory, {str(folder)!r}, and file_name={name!r}."
-    return f"Give the directory of a model; {str(path.parent)!r} is none."
+    return f"Give the directory of a model; {str(path.parent)!r} is not one."
 
 
 def _similar_directory(path: Path) -> str:

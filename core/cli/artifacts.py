@@ -64,10 +64,10 @@ def add_commands(commands: Any) -> None:
         parser.add_argument("--create-pr", action="store_true", help="as a pull request")
         if name == "quantize":
             parser.add_argument(
-                "--calibration", help="texts for static quantisation: .txt, .jsonl, dataset name"
+                "--calibration", help="texts for static quantization: .txt, .jsonl, dataset name"
             )
             parser.add_argument("--field", help='of each .jsonl line; "text" if absent')
-            parser.add_argument("--num-samples", type=int, help="at most so many calibration texts")
+            parser.add_argument("--num-samples", type=int, help="the most calibration texts to use")
         parser.set_defaults(command=run)
 
 

@@ -24,7 +24,7 @@ def add_commands(commands: Any) -> None:
         "--older-than",
         type=float,
         metavar="DAYS",
-        help="with clear: only what was written more than so many days ago",
+        help="with clear: only what was written more than this many days ago",
     )
     add_json(parser)
     parser.set_defaults(command=run)

@@ -67,7 +67,7 @@ def run(parsed: argparse.Namespace) -> None:
     if output is not None and output.suffix not in (".npy", ".jsonl"):
         raise OptionError(f"--output must end in .npy or .jsonl, not {output.name!r}.")
     if output is not None and not os.access(output.parent, os.W_OK):
-        why = "may not be written to" if output.parent.is_dir() else "does not exist"
+        why = "is not writable" if output.parent.is_dir() else "does not exist"
         raise OptionError(f"--output {str(output)!r}: the directory {str(output.parent)!r} {why}.")
     if output is None and parsed.json:
         raise OptionError("--json prints a summary on standard output: give --output FILE too.")

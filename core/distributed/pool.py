@@ -9,7 +9,7 @@ One process already uses every core of a machine. More are for several devices, 
 run one batch at a time, and for keeping a crash of a runtime away from the program: a process that
 dies is started again and does its work once more.
 
-Each process loads the model by itself from where it came from, so any start method of the
+Each process loads the model by itself from its original source, so any start method of the
 program's own works, and no `if __name__ == "__main__"` is needed.
 """
 
@@ -48,11 +48,11 @@ from core.texts.inputs import check_stream, check_texts, choose_prompt, take_win
 CHUNK_TEXTS = 1_024
 
 
-# Work that ends so many processes is not given to another.
+# Work that has ended this many processes is not given to another.
 _MOST_DEATHS = 3
 
 
-# A process that broke the pipe is given so long to end with its own exit code.
+# A process that broke the pipe is given this long to end with its own exit code.
 _LAST_WORDS_SECONDS = 2.0
 
 

@@ -87,7 +87,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """The exception itself where it survives pickling, else a PluginError with its words."""
+    """The exception itself where it survives pickling, else a PluginError with its message."""
     trace = "".join(traceback.format_exception(error)).strip()
     try:
         copy: Exception = pickle.loads(pickle.dumps(error))

@@ -103,10 +103,10 @@ def _check_rows(architecture: Architecture, rows: Any, count: int) -> None:
     expected = architecture.dimension
     if rows.ndim != 2 or len(rows) != count:
         raise ModelFormatError(
-            f"The model gives an array of shape {list(rows.shape)} for {count} texts, which is no "
-            "embedding for each. Its file and its modules do not fit together."
+            f"The model gives an array of shape {list(rows.shape)} for {count} texts, which is not "
+            "one embedding for each. Its file and its modules do not fit together."
         )
-    # The model's own code may give what no configuration file tells.
+    # The model's own code may give what no configuration file states.
     if expected and rows.shape[1] != expected and "auto_map" not in architecture.config:
         raise ModelFormatError(
             f"The model gives embeddings of {rows.shape[1]} dimensions, and its configuration says "

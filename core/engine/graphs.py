@@ -68,7 +68,7 @@ def check_inputs(architecture: Architecture, inputs: Iterable[str], file_name: s
     An architecture that takes padding in whatever the mask says is run without any.
 
     Raises:
-        ModelFormatError: It takes no attention mask.
+        ModelFormatError: It does not take an attention mask.
     """
     names = tuple(inputs)
     if "attention_mask" not in names and not mixes_padding(architecture.config):
@@ -91,14 +91,14 @@ def check_tokens_shape(
     if len(shape) != 3 or shape[:2] != (batch.rows, batch.width):
         raise ModelFormatError(
             f"{file_name} gives an array of shape {list(shape)} for {batch.rows} texts of "
-            f"{batch.width} tokens: these are no token embeddings [batch, tokens, hidden]. Load a "
+            f"{batch.width} tokens: not token embeddings [batch, tokens, hidden]. Load a "
             "model that gives one embedding for each token."
         )
     check_token_width(architecture, int(shape[2]), file_name)
 
 
 def check_token_width(architecture: Architecture, width: int | None, file_name: str) -> None:
-    """Refuse a graph whose token embeddings are not those the configuration tells of.
+    """Refuse a graph whose token embeddings are not those the configuration describes.
 
     A Dense module on token embeddings has its output's width for the model's hidden size: there
     the graph's own is the Dense's input's.

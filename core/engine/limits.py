@@ -1,6 +1,6 @@
 """Token ids and positions that a model has no embedding for, refused before a runtime sees them.
 
-PyTorch and ONNX Runtime fail on them in words of their own; OpenVINO, and ONNX Runtime on a GPU,
+PyTorch and ONNX Runtime fail on them with their own messages; OpenVINO, and ONNX Runtime on a GPU,
 read whatever lies behind the table.
 """
 
@@ -26,7 +26,7 @@ _RESTORE_TOKENIZER = (
 
 
 def known_vocabulary(runtime: Runtime) -> int | None:
-    """How many token ids the model has embeddings for; None where nothing tells."""
+    """How many token ids the model has embeddings for; None if nothing states it."""
     if runtime.vocabulary is not None:
         return runtime.vocabulary
     return vocabulary_size(runtime.architecture.config)
@@ -42,7 +42,7 @@ def padding_id(runtime: Runtime, tokenizer: Tokenizer) -> int:
 
 
 def check_tokenizer(name: str, runtime: Runtime, tokenizer: Tokenizer) -> None:
-    """Refuse a tokenizer none of whose texts the model can embed; tell of one with such tokens.
+    """Refuse a tokenizer none of whose texts the model can embed; warn of one with such tokens.
 
     Raises:
         ModelFormatError: The tokens it puts around every text have no embedding.

@@ -46,7 +46,7 @@ class Runtime(ABC):
     #: the padding's start as in PyTorch. Only verification does that; False leaves it out.
     any_padding_side: bool = True
     #: Whether padding would change the embeddings of the texts beside it; then only texts of equal
-    #: length share a batch. The architecture tells; a runtime that knows of more sets it.
+    #: length share a batch. The architecture decides; a runtime with reasons of its own sets it.
     equal_lengths: bool = False
     #: How many token ids there are embeddings for; None leaves it to config.json.
     vocabulary: int | None = None

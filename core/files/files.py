@@ -34,7 +34,7 @@ class Files(ABC):
 
     @abstractmethod
     def size(self, name: str) -> int | None:
-        """Bytes of one of `names()`, without fetching it; None where nothing tells."""
+        """Bytes of one of `names()`, without fetching it; None if it is unknown."""
 
     def check_absent(self, name: str) -> None:  # noqa: B027 - most have nothing to check
         """Raise `ModelFormatError` where a name that is not listed leads out of the directory."""
@@ -51,7 +51,7 @@ class Files(ABC):
         """Take these files as they are from now on, after they were written; None for all."""
 
     def available(self, name: str) -> bool:
-        """Whether one of `names()` can be had now; not so what was never downloaded, offline."""
+        """Whether one of `names()` is available now; offline, only what was downloaded is."""
         return True
 
 

@@ -50,7 +50,7 @@ class Stamp:
     def is_same_as(self, other: Stamp) -> bool:
         """Whether a file is most likely what it was.
 
-        Another inode alone means nothing on some network file systems, which number files anew;
+        Another inode alone means nothing on some network file systems, which renumber files;
         but where times are whole seconds, tools may have set them all alike.
         """
         alike = self == other or self.mtime_ns % 1_000_000_000 != 0
@@ -70,7 +70,7 @@ class HeldFiles:
     """Files that a runtime opens now and may open again later. Thread-safe.
 
     They are kept open, which costs a descriptor each and no memory: one that was replaced since is
-    still at hand then, and one that was written over is noticed.
+    still available then, and one that was written over is noticed.
 
     Args:
         paths: The file that is opened by its path, and those it refers to.

@@ -30,7 +30,7 @@ _MAX_DEPTH = 32
 #: What external data may be called. "*/_ORT_MEM_ADDR_/*" names memory of this very process.
 _LOCATION = re.compile(r"(?!.*_ORT_MEM)[^*?<>|\\\x00-\x1f]+", re.IGNORECASE)
 
-#: Operators that only quantised graphs have.
+#: Operators that only quantized graphs have.
 QUANTIZED_OPERATORS = (
     "DynamicQuantizeLinear",
     "DynamicQuantizeLSTM",
@@ -70,7 +70,7 @@ class OnnxFile:
 
     @property
     def is_quantized(self) -> bool:
-        """Whether any operator computes with integers of a quantised graph."""
+        """Whether any operator computes with integers of a quantized graph."""
         return any(name in self.operators for name in QUANTIZED_OPERATORS)
 
     @property
@@ -101,7 +101,7 @@ def read_onnx_file(path: Path, shown: str) -> OnnxFile:
             scan.model(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     except _Malformed as error:
         raise ModelFormatError(
-            f"{shown} is not a whole ONNX model ({size:,} bytes): {error}. It was cut short or is "
+            f"{shown} is not a whole ONNX model ({size:,} bytes): {error}. It was truncated or is "
             "another kind of file: download, copy or export it again."
         ) from error
     external = tuple(sorted(scan.external))
@@ -138,7 +138,7 @@ def external_files(source: Source, file_name: str, external: tuple[str, ...]) ->
 
 
 class _Malformed(Exception):  # noqa: N818 - a reason on its way to a message
-    """Why the bytes are no message."""
+    """Why the bytes are not a message."""
 
 
 class _Scan:
@@ -280,7 +280,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         elif kind in (_FIXED32, _FIXED64):
             length = 4 if kind == _FIXED32 else 8
         else:
-            raise _Malformed(f"byte {position} is no part of a model")
+            raise _Malformed(f"byte {position} is not part of a model")
         if number == 0 or position + length > end:
             raise _Malformed(f"a field ends {position + length - end:,} bytes after the file's end")
         yield number, data[position : position + length]

@@ -29,7 +29,7 @@ def resolve_inside(root: Path, name: str) -> Path:
     repository or of the whole cache.
 
     Raises:
-        ModelFormatError: It leads outside, or is no plain file (a pipe would block for good).
+        ModelFormatError: It leads outside, or is not a regular file (a pipe would block forever).
         ModelError: This user may not read it.
     """
     check_relative(name, f"a file of {root}")
@@ -38,21 +38,21 @@ def resolve_inside(root: Path, name: str) -> Path:
         real, inside = path.resolve(), root.resolve()
     except (OSError, RuntimeError) as error:  # which of them depends on Python's version
         raise ModelFormatError(
-            f"{path} is a link that leads to itself. Replace it by the file it stands for."
+            f"{path} is a link that leads to itself. Replace it with the actual file."
         ) from error
     if not real.is_relative_to(inside) and not _in_hub_cache(real, inside):
         raise ModelFormatError(
             f"{path} is a link to {real}, outside the model's directory. core reads only files "
-            "inside it; replace the link by the file if you trust it."
+            "inside it; replace the link with the file if you trust it."
         )
     if path.is_symlink() and not real.exists():
         raise ModelFormatError(
             f"{path} is a link to {real}, which is gone. Download or copy the file again."
         )
     if real.exists() and not stat.S_ISREG(real.stat().st_mode):
-        raise ModelFormatError(f"{path} is no plain file. Replace it by the file it stands for.")
+        raise ModelFormatError(f"{path} is not a regular file. Replace it with the actual file.")
     if real.exists() and not os.access(real, os.R_OK):
-        raise ModelError(f"{path} may not be read by this user. Give access: `chmod a+r {path}`.")
+        raise ModelError(f"{path} is not readable by this user. Give access: `chmod a+r {path}`.")
     return path
 
 

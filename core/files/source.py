@@ -64,7 +64,7 @@ class Source:
         return self.has(name) and self.files.available(name)
 
     def path(self, name: str) -> Path:
-        """A local path of the file, downloaded if need be.
+        """A local path of the file, downloaded if necessary.
 
         Raises:
             ModelFormatError: The name leads outside, or there is no such file.
@@ -87,7 +87,7 @@ class Source:
         return folder
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file, without fetching it; None where the Hub does not tell."""
+        """Bytes of a file, without fetching it; None if the Hub does not say."""
         return self.files.size(name)
 
     def read_json(self, name: str, *, kind: type = dict) -> Any:

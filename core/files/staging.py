@@ -3,7 +3,7 @@
 A finished directory takes the place of an old one in a single step of the kernel
 (`renameat2(RENAME_EXCHANGE)` on Linux, `renamex_np(RENAME_SWAP)` on macOS). File systems without
 it get two renames: a process killed between them leaves the old directory beside the target as
-`.<name>.core-previous`, from where the next save or load puts it back.
+`.<name>.core-previous`, and the next save or load puts it back.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def put_in_place(tree: Path, target: Path) -> None:
     elif not _exchange(tree, target):
         _replace_in_two_steps(tree, target)
     sync_directory(target.parent)
-    if inside is not None:  # this process stands in the directory that was replaced
+    if inside is not None:  # the working directory is the one that was replaced
         with suppress(OSError):
             os.chdir(target / inside)
 
@@ -135,7 +135,7 @@ def link_missing(
 
 
 def copy_file(source: Path, place: Path) -> None:
-    """Copy a file's content to `place`, whose folder is made if need be."""
+    """Copy a file's content to `place`, whose folder is created if necessary."""
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, place)
 
@@ -185,7 +185,7 @@ def lock_if_free(folder: Path) -> Iterator[bool]:
     """Hold a directory's lock; False, without waiting, where another process has it."""
     try:
         descriptor = _try_lock(folder)
-    except OSError:  # it is gone, or may not be opened
+    except OSError:  # it is gone, or cannot be opened
         yield False
         return
     try:
@@ -216,7 +216,7 @@ def locked_directory(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def explained_writes(target: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into errors that name the mend."""
+    """Turn the operating system's refusals into errors that say what to do."""
     try:
         yield
     except (OSError, CoreError) as error:

@@ -69,7 +69,7 @@ def read_folder(source: Source, folder: str, what: str) -> Tensors:
     """The weights that lie in a folder of a model ("" for its top).
 
     Raises:
-        ModelFormatError: There are none; the message calls them `what`.
+        ModelFormatError: There are no weights; the message calls them `what`.
     """
     for name in WEIGHT_FILES:
         full = f"{folder}/{name}" if folder else name
@@ -268,7 +268,7 @@ def _read_torch_pickle(path: Path) -> Tensors:
 
 
 def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:
-    """torch stores without compressing: what claims to unpack to more is no checkpoint."""
+    """torch stores without compressing: what claims to unpack to more is not a checkpoint."""
     members = archive.infolist()
     unpacked = sum(member.file_size for member in members)
     pickled = sum(m.file_size for m in members if m.filename.endswith("/data.pkl"))

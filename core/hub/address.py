@@ -23,10 +23,10 @@ def read_address(address: str, revision: str | None) -> tuple[str, str | None]:
     """Name and revision of the repository that a URL of the Hub shows.
 
     Args:
-        revision: What the caller asked for beside it.
+        revision: What the caller asked for in addition.
 
     Raises:
-        ModelNotFound: It is a URL of another host, or of something else than a repository.
+        ModelNotFound: It is a URL of another host, or of something other than a repository.
         OptionError: It names one revision and `revision` another.
     """
     parts = urlsplit(address)

@@ -148,7 +148,7 @@ class HubFiles(Files):
             logger.info("%s: the listing was not kept for offline use: %s", repository, error)
 
     def _check_whole(self, name: str, path: Path) -> None:
-        """A file that was cut off stays in the cache for good, so it has to be named."""
+        """A file that was cut off stays in the cache forever, so it has to be named."""
         actual, stated = path.stat().st_size, self.listing.sizes.get(name)
         why = None
         if stated is not None and actual != stated:

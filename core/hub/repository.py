@@ -75,7 +75,7 @@ class Repository:
 
 @contextmanager
 def explained(repository: Repository, doing: str) -> Iterator[None]:
-    """Turn whatever huggingface_hub raises into an error that names cause and mend."""
+    """Turn whatever huggingface_hub raises into an error that names the cause and the fix."""
     try:
         yield
     except CoreError:

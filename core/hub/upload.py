@@ -50,7 +50,7 @@ def create_repository(
     exist_ok: bool,
     create_pr: bool,
 ) -> Repository:
-    """A repository and, for a commit, its branch, created if need be.
+    """A repository and, for a commit, its branch, created if necessary.
 
     Raises:
         CoreError: The Hub refused; the message says what to do.

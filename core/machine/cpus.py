@@ -25,7 +25,7 @@ def available_cpus(root: Path = Path("/")) -> int:
     up. `root` is where /proc and /sys are looked for.
 
     Raises:
-        OptionError: `$CORE_NUM_THREADS` is no positive integer.
+        OptionError: `$CORE_NUM_THREADS` is not a positive integer.
     """
     given = os.environ.get(THREADS_VARIABLE, "").strip()
     if given:

@@ -20,7 +20,7 @@ _owners: weakref.WeakKeyDictionary[Any, Callable[[Any], Iterable[object]]] = (
     weakref.WeakKeyDictionary()
 )
 
-_MEND = "start processes with multiprocessing's 'spawn', or use core.ProcessPool."
+_ADVICE = "start processes with multiprocessing's 'spawn', or use core.ProcessPool."
 
 
 def check_fork(runtime: Any) -> None:
@@ -38,7 +38,7 @@ def check_fork(runtime: Any) -> None:
         raise CoreError(
             f"The model was loaded on {runtime.device} in process {opened} before this one "
             f"({process}) was forked from it, and a forked process cannot use that device's "
-            f"memory. Load the model in each process, {_MEND}"
+            f"memory. Load the model in each process, {_ADVICE}"
         )
     if runtime.survives_fork:
         return
@@ -47,7 +47,7 @@ def check_fork(runtime: Any) -> None:
         raise CoreError(
             f"encode was called in process {first} before this one ({process}) was forked from it, "
             "and the threads it started there do not exist here. Fork before the first encode, "
-            f"{_MEND}"
+            f"{_ADVICE}"
         )
 
 
@@ -55,7 +55,7 @@ def abandon_in_forks(owner: object, abandon: Callable[[Any], Iterable[object]]) 
     """Let `abandon(owner)` run in every process forked from this one while the owner lives.
 
     It forgets what the runtime holds, as far as that cannot be used there, and returns it and
-    whatever else must not be freed: freeing joins threads, which is to wait forever or to crash,
+    whatever else must not be freed: freeing joins threads, which waits forever or crashes,
     also at the end of the process.
     """
     _owners[owner] = abandon

@@ -1,4 +1,4 @@
-"""The stages of operations that take long, for whoever watches."""
+"""The stages of long operations, for whoever watches."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 ONNX Runtime reports to its maker from native code, in threads that start with its import, and
 keeps an identifier under the home directory; huggingface_hub tells the Hub what else is installed;
-datasets counts what is loaded. Each reads its variable once, when it is imported, so that they are
+datasets counts what is loaded. Each reads its variable once, when it is imported, so they are
 set when `core` is. (The OpenVINO backend's `imports` hides the module that reports there: it has no
 variable.)
 """

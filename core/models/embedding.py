@@ -136,7 +136,7 @@ class EmbeddingModel(Model):
             known = getattr(self.runtime, "dimension", None)
             if known is None and isinstance(self.runtime, Runtime):
                 known = self.runtime.architecture.dimension
-            # No configuration file tells: one text does.
+            # No configuration file states it: embed one text.
             self._dimension = int(known) if known else self._probe_dimension()
         return self._dimension
 
@@ -221,7 +221,7 @@ class EmbeddingModel(Model):
             rows.
 
         Raises:
-            OptionError: An unknown option, or an input that is no string; the message names it.
+            OptionError: An unknown option, or an input that is not a string; the message names it.
             PluginError: The backend failed.
         """
         single = isinstance(texts, str)

@@ -131,7 +131,7 @@ class Model:
     ) -> None:
         self.source = source
         self.runtime = runtime
-        #: The file it was loaded from, relative to the checkpoint; None where there is none.
+        #: The file it was loaded from, relative to the checkpoint; None if there is none.
         self.file_name: str | None = None
         self._tokenizer = tokenizer
         self._max_seq_length = max_seq_length
@@ -206,7 +206,7 @@ class Model:
 
     @property
     def weight_files(self) -> tuple[str, ...]:
-        """Files of the checkpoint its weights were read from; empty where it has none."""
+        """Files of the checkpoint its weights were read from; may be empty."""
         stated: tuple[str, ...] = getattr(self.runtime, "files", ())
         return stated or ((self.file_name,) if self.file_name else ())
 
@@ -258,7 +258,7 @@ class Model:
         """The tokenizer of the shared engine.
 
         Raises:
-            UnsupportedOperation: The backend takes text and has none.
+            UnsupportedOperation: The backend takes text and has no tokenizer.
         """
         if self._tokenizer is None:
             raise UnsupportedOperation(f"Models of the {self.backend} backend have no tokenizer.")
@@ -349,7 +349,7 @@ class Model:
         """Write the model to a directory that this library and sentence-transformers load.
 
         Args:
-            card: What a README.md that is written with a model that has none should say.
+            card: What to say in the README.md written for a model that has no README.md yet.
         """
         check_path("path", path)
         return self.hooks.save(self, path, SaveOptions(card=card))
@@ -373,9 +373,9 @@ class Model:
         A README.md the repository has stays as it is, unless `replace_model_card`.
 
         Args:
-            repo_id: `owner/name`; `name` alone belongs to the token's owner. Created if need be.
+            repo_id: `owner/name`; `name` alone belongs to the token's owner. Created if necessary.
             private: Of a repository that is created; None for the owner's default.
-            revision: The branch, created if need be; None for main.
+            revision: The branch, created if necessary; None for main.
             create_pr: Open a pull request instead of committing.
             exist_ok: Commit to a repository that exists. A pull request never needs it.
             card: As for `save`; without a name of its own it loads the repository.

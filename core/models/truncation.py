@@ -1,4 +1,4 @@
-"""Texts with more tokens than their model reads: said before they are cut."""
+"""Texts with more tokens than their model reads: reported before they are cut."""
 
 from __future__ import annotations
 

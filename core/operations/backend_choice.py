@@ -1,4 +1,4 @@
-"""Which files a backend could do with, and which backend a model's files are for."""
+"""Which files a backend could use, and which backend a model's files are for."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def elsewhere(checkpoint: Checkpoint, name: str) -> str:
 
 
 def use_fallback(calls: BackendCalls, checkpoint: Checkpoint) -> str | None:
-    """The file of another backend's to load, which is said once; None where there is none."""
+    """The other backend's file to load, reported once; None if there is none."""
     name = fallback_file(checkpoint, calls.capabilities, checkpoint.architecture.path)
     if name is not None:
         _say_once(

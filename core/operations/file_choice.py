@@ -43,7 +43,7 @@ def find_artifacts(names: Sequence[str], capabilities: Capabilities, path: str =
     return [*defaults, *others]
 
 
-#: What in a file's name tells of fewer bits than float32; a sidecar tells better.
+#: What in a file's name indicates fewer bits than float32; a sidecar is more reliable.
 _PRECISIONS = (
     (re.compile(r"int4|uint4|nf4|fp4|bnb4|q4|w4"), "int4"),
     (re.compile(r"int8|quant|q8|w8|fp8|f8e"), "int8"),
@@ -62,7 +62,7 @@ def stated_precision(source: Source, name: str) -> str | None:
 
 
 def read_sidecar(source: Source, name: str) -> dict[str, Any]:
-    """The record beside a file that an operation wrote; empty where there is none."""
+    """The sidecar of a file that an operation wrote; empty if there is none."""
     sidecar = name + SIDECAR_SUFFIX
     if not source.available(sidecar):
         return {}
@@ -153,7 +153,7 @@ def choose_artifact(
     file_name: str | None = None,
     subfolder: str | None = None,
 ) -> str | None:
-    """The file to load, or None when the checkpoint has none for this backend.
+    """The file to load, or None if the checkpoint has no file for this backend.
 
     The first of the default names; else a file that is not known to have fewer bits than float32.
 

@@ -185,7 +185,7 @@ class Hooks(BackendCalls):
 
         Raises:
             OptionError: An input is not a string, or the prompt's name is unknown.
-            PluginError: The backend returned something else than asked.
+            PluginError: The backend returned something other than what was asked for.
         """
         options = _parsed(options, EncodeOptions)
         if isinstance(texts, str):
@@ -269,10 +269,10 @@ class Reload:
     Attributes:
         backend: Its name.
         source: A directory's absolute path, or a repository's name.
-        arguments: Of `resolve`, beside the name.
+        arguments: Of `resolve`, besides the name.
         options: As the `load` hook got them.
         used: Files of a directory that were read, with size and time.
-        exported: Whether the backend's file was exported to the cache, and is to be found there.
+        exported: Whether the backend's file was exported to the cache and is read from there.
     """
 
     backend: str

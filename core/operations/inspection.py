@@ -31,8 +31,8 @@ class FoundArtifact:
     """A file a backend can load.
 
     Attributes:
-        size: Bytes, its external data included; None where the Hub does not tell.
-        precision: From its sidecar, else from its name or config.json; None if neither tells.
+        size: Bytes, its external data included; None if the Hub does not say.
+        precision: From its sidecar, else from its name or config.json; None if neither states it.
         default: Whether the backend loads it unless told otherwise.
         operation: What made it, from its sidecar.
         verification: Its sidecar's: cosines to what it was made from.
@@ -49,7 +49,7 @@ class FoundArtifact:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What `core info` prints; None where no file tells."""
+    """What `core info` prints; None where no file states it."""
 
     model: str
     commit: str | None

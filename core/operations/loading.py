@@ -138,7 +138,7 @@ def _export_to_cache(
             artifact = _exported(name, checkpoint, lambda: export(checkpoint, folder, how))
             lacks = "has no file for"
             if options.export:
-                lacks = "was to be exported for"
+                lacks = "is loaded with export=True on"
             elif find_artifacts(checkpoint.names, capabilities, checkpoint.architecture.path):
                 lacks = "has no float32 file for"
             _tell(checkpoint, lacks, artifact, time.perf_counter() - start)

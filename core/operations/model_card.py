@@ -1,4 +1,4 @@
-"""README.md of a saved model that has none."""
+"""README.md for a saved model that has no README.md yet."""
 
 from __future__ import annotations
 

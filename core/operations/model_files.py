@@ -20,7 +20,7 @@ _MODULE_FOLDER = re.compile(r"\d+_\w+(/|$)")
 def is_weights(name: str) -> bool:
     """Whether a file holds weights or a compiled model, in any framework's format.
 
-    The record beside such a file counts as well.
+    The sidecar of such a file counts as well.
     """
     file = name.removesuffix(SIDECAR_SUFFIX)
     return any(fnmatchcase(n, pattern) for n in (name, file) for pattern in _PATTERNS)

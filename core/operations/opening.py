@@ -45,7 +45,7 @@ def check_load(calls: BackendCalls, options: LoadOptions) -> None:
 
 
 def find_file(calls: BackendCalls, checkpoint: Checkpoint, options: LoadOptions) -> str | None:
-    """The file to load; None where the checkpoint has none, or another is to be made.
+    """The file to load; None if the checkpoint has none, or another must be made.
 
     Raises:
         ArtifactNotFound: The file that the options name is missing.

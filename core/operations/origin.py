@@ -26,7 +26,7 @@ def open_source(
             f"{backend} backend. {error} To run the model without PyTorch, export it once where "
             "that is installed and copy the directory."
         ) from error
-    # The one implementation whose graph optimizers recognise as attention, and that gives
+    # The one implementation whose graph optimizers recognize as attention, and that gives
     # numbers for rows without a single visible token.
     eager = {"attn_implementation": "eager"}
     known = origin.capabilities.model_kwargs

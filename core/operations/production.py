@@ -48,7 +48,7 @@ class Production:
         load: Opens the result, from a checkpoint with it in front.
         reference: Opens the model it must agree with; None leaves verification out.
         min_cosine: As the operation's options have it.
-        trust_remote_code: Likewise.
+        trust_remote_code: As the operation's options have it.
     """
 
     operation: str
@@ -158,6 +158,6 @@ def check_overwritten(
     if foreign or set(taken) & set(made_from):
         raise OptionError(
             f"Writing {name} to {str(destination)!r} would overwrite {', '.join(taken)}, which is "
-            f"no earlier {artifact.operation} of the {artifact.backend} backend. Choose another "
-            "file_name or file_suffix, or another target. Nothing was changed."
+            f"not an earlier {artifact.operation} of the {artifact.backend} backend. Choose "
+            "another file_name or file_suffix, or another target. Nothing was changed."
         )

@@ -72,7 +72,7 @@ def check_saved(result: Any, model: EmbeddingModel, staging: Path) -> str | None
 
 
 def check_embeddings(result: Any, count: int, dimension: int | None) -> str | None:
-    """A writeable, finite float32 array [count, dimension]; None for any dimension."""
+    """A writable, finite float32 array [count, dimension]; None for any dimension."""
     if not isinstance(result, np.ndarray):
         return f"returned {type(result).__name__}, not a numpy array"
     if result.ndim != 2 or len(result) != count:
@@ -104,5 +104,5 @@ def check_token_embeddings(result: Any, count: int) -> str | None:
         return f"returned {found}, not a list of {count} arrays"
     for position, row in enumerate(result):
         if not isinstance(row, np.ndarray) or row.ndim != 2 or row.dtype != np.float32:
-            return f"returned something else than float32 [tokens, hidden] at position {position}"
+            return f"returned something other than float32 [tokens, hidden] at position {position}"
     return None

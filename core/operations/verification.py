@@ -146,7 +146,7 @@ def check(artifact: Artifact, verification: Verification, min_cosine: float | No
         whose = "usually reached" if min_cosine is None else "asked for (min_cosine)"
         return (
             f"{artifact.file_name} drifts from its source: {verification}, under the mean of "
-            f"{threshold} {whose}. It was written all the same: fewer bits always drift. Check it "
+            f"{threshold} {whose}. It was written anyway: fewer bits always drift. Check it "
             "on your own data before using it."
         )
     return None

@@ -90,7 +90,7 @@ class Backend:
 
 
 def check_plugin(candidate: Candidate) -> Checked:
-    """Import a plugin and hold its hooks against the specifications.
+    """Import a plugin and check its hooks against the specifications.
 
     Raises:
         BackendLoadError: It cannot be imported or used; the message says where it is from.

@@ -40,7 +40,7 @@ class Capabilities:
         artifact_folder: Where its artifacts lie in a model directory ("" for the top).
         optimize_configs: Name of each configuration that `optimize` takes, to a line that
             explains it; the backend's default first.
-        quantize_configs: Likewise for `quantize`.
+        quantize_configs: The same for `quantize`.
         source: `"checkpoint"`, or `"name"` for backends whose models are not files (a server's).
     """
 

@@ -179,7 +179,7 @@ def _check_backend(found: Sequence[Implementation]) -> None:
     for hook, implementation in found:
         if implementation.wrapper:
             raise InvalidPlugin(
-                f"its {hook} is a wrapper; a backend computes, and wrappers belong into a plugin "
+                f"its {hook} is a wrapper; a backend computes, and wrappers belong in a plugin "
                 "of the entry-point group core.plugins"
             )
     hooks = [hook for hook, _ in found]

@@ -76,7 +76,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def load(source: Checkpoint, options: LoadOptions) -> EmbeddingModel:  # type: ignore[empty-body]
     """Open a checkpoint for inference. Since version 1.
 
-    `source.path(name)` gives a file of the checkpoint, downloading it if need be. Import the
+    `source.path(name)` gives a file of the checkpoint, downloading it if necessary. Import the
     runtime here, not at module level: naming another backend must stay cheap.
     """
 
@@ -104,8 +104,8 @@ def quantize(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> A
 def encode(model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) -> Any:
     """Embed `texts` (prompt already in front), in their order. Since version 1.
 
-    Returns float32 [len(texts), model.full_dimension]: `core` applies truncation, normalisation
-    on request and embedding quantisation to it. Or, for
+    Returns float32 [len(texts), model.full_dimension]: `core` applies truncation, normalization
+    on request and embedding quantization to it. Or, for
     `options.output_value == "token_embeddings"`, a list of float32 [tokens, hidden].
     """
 

@@ -1,6 +1,6 @@
 """The backends of this repository, for messages and files while they are not installed.
 
-Third parties' are found, not listed. A test holds the files against what the backends say.
+Third parties' are found, not listed. A test checks the files against the backends.
 """
 
 from __future__ import annotations

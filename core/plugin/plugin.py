@@ -35,7 +35,7 @@ class Plugin:
 
     @property
     def file(self) -> str:
-        """Its source file; "" where it has none."""
+        """Its source file; "" if there is none."""
         value = self.implementation
         try:
             return inspect.getfile(value if inspect.ismodule(value) else type(value))

@@ -58,7 +58,7 @@ class Registry:
 
         Raises:
             OptionError: The name is not usable or taken by another object.
-            BackendLoadError: The object is no valid plugin.
+            BackendLoadError: The object is not a valid plugin.
         """
         if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
             raise OptionError(f"A plugin's name must read like an identifier, not {name!r}.")
@@ -88,13 +88,13 @@ class Registry:
             self._forget()
 
     def refresh(self) -> None:
-        """Look anew at what is installed, as after a `pip install` in a running process."""
+        """Look again at what is installed, as after a `pip install` in a running process."""
         with self._lock:
             self._scanned = None
             self._forget()
 
     def _forget(self) -> None:
-        """Every backend is put together anew; models that are loaded keep theirs."""
+        """Every backend is put together again; models that are loaded keep theirs."""
         self._generation += 1
         self._backends.clear()
         self._plugins.clear()

@@ -30,7 +30,7 @@ _SHOWN = 120
 
 
 def enabled() -> bool:
-    """Whether calls shall be traced."""
+    """Whether hook calls are traced."""
     return os.environ.get(TRACE_VARIABLE, "") not in ("", "0")
 
 
@@ -107,7 +107,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Short and without texts: what users embed does not belong into a log."""
+    """Short and without texts: what users embed does not belong in a log."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {list(value.shape)}"
     if isinstance(value, list | tuple):

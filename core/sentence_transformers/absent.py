@@ -124,7 +124,7 @@ _ADVICE = {
         "smart_batching_collate",
         "zero_grad",
     ),
-    "A model here is no torch module; the torch backend's is model.transformers_model.": (
+    "A model here is not a torch module; the torch backend's is model.transformers_model.": (
         "add_module",
         "append",
         "apply",

@@ -65,7 +65,7 @@ def read_model_kwargs(
 
 
 def _one_device(place: Any) -> str | None:
-    """The device of a `device_map`; None where the backend is to choose."""
+    """The device of a `device_map`; None if the backend chooses."""
     if isinstance(place, Mapping):
         devices = set(place.values())
         if len(devices) != 1:
@@ -115,7 +115,7 @@ def apply_tokenizer_kwargs(model: EmbeddingModel, known: Mapping[str, Any]) -> N
     """Set the length, and refuse what the loaded model's tokenizer does otherwise.
 
     Raises:
-        OptionError: Texts are cut at the other end, or a Mistral tokenizer is to be changed.
+        OptionError: Texts are cut at the other end, or a Mistral tokenizer would be changed.
     """
     side = known["truncation_side"]
     if side is not None:

@@ -32,10 +32,10 @@ def export_optimized_onnx_model(
         model_name_or_path: The directory it is written to; with `push_to_hub` the repository.
         push_to_hub: Upload it instead of writing it.
         create_pr: Upload as a pull request.
-        file_suffix: Of the file's name; None for the level, or `optimized`.
+        file_suffix: Of the file's name; None for the preset's, or `optimized`.
 
     Raises:
-        OptionError: Another backend's model, or an unknown level. It is a ValueError too.
+        OptionError: Another backend's model, or an unknown preset. It is a ValueError too.
         VerificationError: The result disagrees with the model; nothing is written.
     """
     loaded = _model_of(model, "onnx")

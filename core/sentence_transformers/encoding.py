@@ -82,7 +82,7 @@ class Encoding(Settings, Placement):
             float16 of a torch model in float16; tensors are bfloat16 as well.
 
         Raises:
-            OptionError: An unknown argument or an input that is no text. It is a ValueError too.
+            OptionError: An unknown argument or an input that is not text. It is a ValueError too.
         """
         texts = one_input("inputs", inputs, "sentences", kwargs)
         truncation = kwargs.pop("truncation", None)

@@ -70,7 +70,7 @@ class Files:
         """Upload the model; returns the URL of the commit or pull request.
 
         Args:
-            repo_id: `owner/name`; created if need be.
+            repo_id: `owner/name`; created if necessary.
             token: None for the stored login or `$HF_TOKEN`.
             private: Of a repository that is created.
             safe_serialization: Only True.

@@ -48,7 +48,7 @@ class SentenceTransformer(Encoding, Files, Unprovided):
             says how weights get into memory is accepted: `low_cpu_mem_usage`, `use_safetensors`.
         processor_kwargs: `model_max_length`; `tokenizer_kwargs` is its older name.
         config_kwargs: Overrides of the model's config.json.
-        model_card_data: Said in the README.md that is written with a model that has none.
+        model_card_data: Goes into the README.md written for a model that has no README.md yet.
         backend: `"torch"`, `"onnx"`, `"openvino"`, or any installed one.
         similarity_fn_name: `"cosine"`, `"dot"`, `"euclidean"` or `"manhattan"`.
         truncate_dim: Leading dimensions to keep of every embedding.
@@ -102,7 +102,7 @@ class SentenceTransformer(Encoding, Files, Unprovided):
             renamed("tokenizer_kwargs", "processor_kwargs", tokenizer_kwargs, processor_kwargs)
         )
         own, also = read_model_kwargs(model_kwargs, backend)
-        # A prompt that is None is the model's own, and empty where it has none.
+        # A prompt that is None is the model's own, or empty if it has none.
         named = {name: text for name, text in (prompts or {}).items() if text is not None}
         arguments = {
             "device": plain(device),
@@ -140,8 +140,8 @@ class SentenceTransformer(Encoding, Files, Unprovided):
         if default not in self.prompts:
             listed = ", ".join(map(repr, self.prompts))
             raise OptionError(
-                f"default_prompt_name={default!r} is none of the model's prompts: {listed}. Add it "
-                "with prompts={...}."
+                f"default_prompt_name={default!r} is not one of the model's prompts: {listed}. "
+                "Add it with prompts={...}."
             )
         self.default_prompt_name = default
 

@@ -10,7 +10,7 @@ from core.options import CardData
 
 @dataclass
 class SentenceTransformerModelCardData:
-    """Goes into the README.md that is written with a model that has none.
+    """Goes into the README.md written for a model that has no README.md yet.
 
     Args:
         language: One or several, as ISO codes.

@@ -40,7 +40,7 @@ class Device(str):
 
 
 class Placement:
-    """`to`, `half` and the like: the model is loaded again where it is to compute."""
+    """`to`, `half` and similar methods: the model is loaded again where it will compute."""
 
     embedding_model: EmbeddingModel
 

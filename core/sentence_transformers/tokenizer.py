@@ -26,7 +26,7 @@ def transformers_tokenizer(model: EmbeddingModel) -> Any:
 
 
 def transformers_config(model: EmbeddingModel) -> Any:
-    """`AutoConfig` of the model's files; None for models that are no transformers model."""
+    """`AutoConfig` of the model's files; None for models that are not transformers models."""
     source, architecture = model.source, model.source.architecture
     if architecture.is_static:
         return None

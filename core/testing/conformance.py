@@ -27,7 +27,7 @@ class BackendConformance(
         runtime_modules: Modules that naming the backend must not import, besides the well known.
         lacks: What the backend cannot do, of `"save"`, `"token_embeddings"`, `"long_texts"` (it
             cuts texts where `max_seq_length` does not say), `"reference"` (none is given) and
-            `"entry_point"` (it is registered in code). A hook that is lacking must be refused
+            `"entry_point"` (it is registered in code). A missing hook must be refused
             properly.
 
     Nothing else is skipped, unless the model does not load or embeds nothing: then the first test

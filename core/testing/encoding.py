@@ -29,7 +29,7 @@ class EncodingContract(Subject):
 
     @pytest.mark.parametrize("count", [0, 1, 2, 33, 150])
     def test_shape_and_dtype(self, count: int) -> None:
-        """float32 [texts, dimension], writeable, one row a text; also for no texts."""
+        """float32 [texts, dimension], writable, one row a text; also for no texts."""
         texts = [f"{TEXTS[i % len(TEXTS)]} {i}" if i < 40 else f"text {i}" for i in range(count)]
         result = self.encode(texts)
         assert isinstance(result, np.ndarray)
@@ -81,7 +81,7 @@ class EncodingContract(Subject):
                 )
 
     def test_the_same_call_gives_the_same_result(self) -> None:
-        """Again, and from a model that was loaded anew."""
+        """Again, and from a newly loaded model."""
         self.assert_close(self.encode(list(TEXTS)), self.rows())
         with self.load() as again:
             self.assert_close(again.encode(list(TEXTS)), self.rows())

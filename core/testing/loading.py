@@ -69,7 +69,7 @@ class LoadingContract(Subject):
         assert model.dtype
         devices = [device.lower() for device in capabilities.devices]
         assert any(model.device.lower().startswith(device) for device in devices), (
-            f"it computes on {model.device!r}, which is none of its DEVICES {devices}"
+            f"it computes on {model.device!r}, which is not one of its DEVICES {devices}"
         )
         if model.file_name is not None and not model.source.architecture.is_static:
             known = [*capabilities.file_names, *capabilities.file_patterns]
@@ -77,7 +77,7 @@ class LoadingContract(Subject):
                 fnmatchcase(model.file_name, prefix + pattern)
                 for pattern in known
                 for prefix in ("", "*/")
-            ), f"it loaded {model.file_name}, which is none of {known}"
+            ), f"it loaded {model.file_name}, which is not one of {known}"
         assert self.backend in repr(model)
 
     def test_unknown_options_are_refused(self) -> None:

@@ -95,7 +95,7 @@ class Subject:
         """Load and embed once. Where that fails one test fails with the reason, and the others
         are skipped: forty times the same message would say no more."""
         if cls._broken_in is not None:
-            pytest.skip(f"not run, for nothing works without a model: see {cls._broken_in}")
+            pytest.skip(f"not run: nothing works without a model, see {cls._broken_in}")
         if cls._rows is not None:
             return
         cls._broken_in = os.environ.get("PYTEST_CURRENT_TEST", "the first failure").split(" ")[0]

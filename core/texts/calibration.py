@@ -1,4 +1,4 @@
-"""Texts to calibrate static quantisation with: a sequence, a file, or a dataset of the Hub."""
+"""Texts to calibrate static quantization with: a sequence, a file, or a dataset of the Hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.machine.surroundings import expand_home
 from core.texts.inputs import check_texts
 from core.texts.text_files import TEXT_SUFFIXES, read_text_file
 
-#: What a named dataset needs beside its name; all of them or, for a known dataset, none.
+#: What a named dataset needs besides its name; all of them or, for a known dataset, none.
 DATASET_ARGUMENTS = ("dataset_config_name", "dataset_split", "column_name")
 
 
@@ -170,8 +170,8 @@ def _describe_dataset(name: str, arguments: list[Any]) -> list[Any]:
         return list(KNOWN_DATASETS[name])
     if missing:
         raise OptionError(
-            f"calibration={name!r} is no file here, so it names a dataset, which also needs "
-            f"{', '.join(missing)} (only {', '.join(KNOWN_DATASETS)} go without). For a file, give "
+            f"calibration={name!r} is not a file here, so it names a dataset, which also needs "
+            f"{', '.join(missing)} (not needed for {', '.join(KNOWN_DATASETS)}). For a file, give "
             "the path of a .txt or .jsonl file that exists."
         )
     return arguments
@@ -196,7 +196,7 @@ def _read_dataset(name: str, arguments: list[Any], count: int) -> list[str]:
         raise OptionError(
             f"The dataset {name!r} has no column {column!r}; it has {', '.join(rows.column_names)}."
         )
-    # Data sets are often sorted by label or source: a seeded sample stands for all of it.
+    # Datasets are often sorted by label or source: a seeded sample stands for all of it.
     sample = rows.shuffle(seed=_SHUFFLE_SEED).select(range(min(count, len(rows))))
     return list(check_texts(list(sample[column])))
 

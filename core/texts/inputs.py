@@ -69,8 +69,8 @@ def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
     """`texts` as a sequence of strings.
 
     Raises:
-        OptionError: No sequence of strings; the message names the first position that is none,
-            counted from `start`.
+        OptionError: Not a sequence of strings; the message names the first position that is not
+            a string, counted from `start`.
     """
     if isinstance(texts, list | tuple):
         rows: Sequence[Any] = texts
@@ -91,7 +91,7 @@ def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
 
 
 def refuse_containers(texts: Any) -> None:
-    """Raise `OptionError` for what is iterable, but gives something else than its texts.
+    """Raise `OptionError` for what is iterable, but gives something other than its texts.
 
     Tables and mappings give the names of their columns and keys, which are strings, too.
     """
@@ -170,7 +170,7 @@ def _refuse_other_than_text(rows: Sequence[Any], start: int) -> None:
 
 
 def _refuse_surrogates(rows: Sequence[str], start: int) -> None:
-    """Half of a surrogate pair is no character: no tokenizer can read it."""
+    """Half of a surrogate pair is not a character: no tokenizer can read it."""
     for position, text in enumerate(rows, start):
         if not text.isascii():
             try:
@@ -178,7 +178,7 @@ def _refuse_surrogates(rows: Sequence[str], start: int) -> None:
             except UnicodeEncodeError as error:
                 raise OptionError(
                     f"Input {position} has the lone surrogate {text[error.start]!r} at character "
-                    f"{error.start}, which is no valid Unicode. It comes from reading bytes with "
+                    f"{error.start}, which is not valid Unicode. It comes from reading bytes with "
                     "errors='surrogateescape' or from a broken JSON escape: decode the source as "
                     "what it is, or replace it with text.encode(errors='replace').decode()."
                 ) from error

@@ -141,7 +141,7 @@ def _parse(source: Source, name: str) -> tokenizers.Tokenizer:
 
 
 def unknown_token(tokenizer: tokenizers.Tokenizer) -> int | None:
-    """The unknown token's id; None where the tokenizer has none."""
+    """The unknown token's id; None if the tokenizer has none."""
     model = json.loads(tokenizer.to_str())["model"]
     token = model.get("unk_token")
     number = tokenizer.token_to_id(token) if isinstance(token, str) else model.get("unk_id")

@@ -27,7 +27,7 @@ _CHUNK_TEXTS = 1_024
 _CHUNK_CHARACTERS = 500_000
 
 
-# Of a long text so many characters a token are tokenized first; English has 4 to 5.
+# Of a long text, this many characters per token are tokenized first; English has 4 to 5.
 _CHARACTERS_PER_TOKEN = 6
 
 
@@ -196,7 +196,7 @@ class Tokenizer:
     def _prefix(self, text: str, size: int) -> str:
         if len(text) < 2 * size or self._cut is None:
             return text
-        # The lookahead sees nothing past the end of the range, so that is no place to cut.
+        # The lookahead sees nothing past the end of the range, so do not cut there.
         match = self._cut.search(text, size, 2 * size)
         return text[: match.start()] if match else text
 

@@ -217,7 +217,7 @@ def test_a_forced_export_does_not_say_that_there_was_no_file(
     with_onnx: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     core.load(with_onnx, backend="onnx", export=True).close()
-    assert "was to be exported for the onnx backend" in caplog.text
+    assert "is loaded with export=True on the onnx backend" in caplog.text
     assert "has no file" not in caplog.text
 
 

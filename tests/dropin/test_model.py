@@ -296,7 +296,7 @@ def test_every_model_has_the_prompts_query_and_document(tiny: Path) -> None:
     for name in ("query", "document"):
         np.testing.assert_allclose(model.encode(TEXTS, prompt_name=name), plain, atol=1e-5)
     np.testing.assert_allclose(model.encode(TEXTS), plain, atol=1e-5)
-    with pytest.raises(ValueError, match="'missing' is none of the model's prompts: 'query'"):
+    with pytest.raises(ValueError, match="'missing' is not one of the model's prompts: 'query'"):
         SentenceTransformer(str(tiny), device="cpu", default_prompt_name="missing")
 
 

@@ -14,7 +14,7 @@ from core.sentence_transformers.tensors import as_array, as_tensor, check_rows, 
 
 
 def normalize_embeddings(embeddings: Any) -> Any:
-    """Embeddings [..., dimension] scaled to length 1, as a tensor beside the given one."""
+    """Embeddings [..., dimension] scaled to length 1, as a tensor on the same device."""
     check_rows("embeddings", embeddings)
     device, dtype = None, None
     if is_tensor(embeddings):
