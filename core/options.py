@@ -19,21 +19,15 @@ from core.errors import OptionError
 
 OutputValue = Literal["sentence_embedding", "token_embeddings"]
 
-
 EmbeddingPrecision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
-
 
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings")
 
-
 Truncation = Literal["cut", "warn", "error"]
-
 
 TRUNCATIONS = ("cut", "warn", "error")
 
-
 EMBEDDING_PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
-
 
 #: Full-precision artifacts must agree with their source at least this well (minimum cosine).
 FULL_PRECISION_MIN_COSINE = 0.9999

@@ -19,7 +19,6 @@ TRANSFORMER_CONFIGS = (
     "sentence_xlnet_config.json",
 )
 
-
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 

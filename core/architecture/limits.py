@@ -31,7 +31,6 @@ _OFFSET_POSITIONS = {
     "xmod": 1,
 }
 
-
 # Further ones with a row for every position, and no embedding beyond.
 _POSITION_TABLES = (
     "albert",
@@ -75,10 +74,8 @@ _POSITION_TABLES = (
     "yoso",
 )
 
-
 # Positions are relative: the number of them is not a limit.
 _RELATIVE = ("t5", "mt5", "umt5", "xlnet")
-
 
 # Convolutions, Fourier transforms and landmarks take in tokens that the attention mask leaves out.
 _MIXES_PADDING = (

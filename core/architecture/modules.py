@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 #: The order in which several modes are concatenated.
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
-
 Features = dict[str, Any]
 
 

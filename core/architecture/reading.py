@@ -25,7 +25,6 @@ from core.files.weights import WEIGHT_FILES
 
 logger = logging.getLogger("core")
 
-
 MODULE_CLASSES = (
     "Transformer",
     "StaticEmbedding",

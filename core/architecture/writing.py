@@ -25,7 +25,6 @@ from core.version import __version__
 
 _PACKAGE = "sentence_transformers.models."
 
-
 #: The last version that wrote this dialect; a higher number would make older ones warn.
 _DIALECT_VERSION = "5.3.0"
 

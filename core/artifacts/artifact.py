@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 #: Appended to an artifact's file name: `onnx/model_O3.onnx.json`.
 SIDECAR_SUFFIX = ".json"
 
-
 #: Precisions whose artifacts must agree with their source to FULL_PRECISION_MIN_COSINE.
 FULL_PRECISIONS = ("fp32",)
-
 
 #: What artifacts and file names call a dtype.
 DTYPE_PRECISIONS: Mapping[str, str] = {

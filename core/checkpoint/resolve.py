@@ -38,7 +38,6 @@ MODEL_MARKERS = (
     "adapter_config.json",
 )
 
-
 _REPOSITORY = re.compile(r"[\w.\-]+(/[\w.\-]+)?")
 
 

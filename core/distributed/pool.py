@@ -47,10 +47,8 @@ from core.texts.inputs import check_stream, check_texts, choose_prompt, take_win
 #: Texts given to a process at once.
 CHUNK_TEXTS = 1_024
 
-
 # Work that has ended this many processes is not given to another.
 _MOST_DEATHS = 3
-
 
 # A process that broke the pipe is given this long to end with its own exit code.
 _LAST_WORDS_SECONDS = 2.0

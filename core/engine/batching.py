@@ -21,18 +21,14 @@ from core.tokenizer.tokenizer import TokenizedTexts
 #: An accelerator wants to be filled.
 ACCELERATOR_BATCH_TOKENS = 16_384
 
-
 # A batch's widest activations (the feed-forward layer's, float32) should stay in a core's share of
 # the cache beside the weights in use; measured in docs/performance.md.
 _ACTIVATION_SHARE = 0.2
 
-
 _USUAL_CACHE_BYTES = 16 * 1024 * 1024
-
 
 # Fewer rows than this and a matrix product waits for its weights; many more gain nothing.
 _CPU_BATCH_TOKENS = (256, 1_024)
-
 
 # Below this many tokens a batch of its own costs more than it saves.
 _LEAST_BATCH_TOKENS = 64

@@ -33,9 +33,7 @@ from core.tokenizer.tokenizer import Tokenizer
 
 logger = logging.getLogger("core")
 
-
 _SHOWN_POSITIONS = 5
-
 
 # How runtimes and drivers say that memory ran out; most raise nothing more than a RuntimeError.
 _OUT_OF_MEMORY = re.compile(

@@ -15,7 +15,6 @@ from core.options import EMBEDDING_PRECISIONS, EncodeOptions
 
 logger = logging.getLogger("core")
 
-
 #: Fewer rows than this give poor ranges for int8 and uint8.
 _ROWS_FOR_RANGES = 100
 

@@ -86,7 +86,6 @@ _MATRIX: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.float32]], NDArr
     "manhattan": _row_by_row(_manhattan_norm),
 }
 
-
 _PAIRWISE: Mapping[
     str, Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 ] = {

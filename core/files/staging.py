@@ -28,15 +28,11 @@ if sys.platform != "win32":
 
 STAGING_PREFIX = ".core-staging-"
 
-
 _PREVIOUS_SUFFIX = ".core-previous"
-
 
 _AT_FDCWD = -100
 
-
 _RENAME_EXCHANGE = 2
-
 
 # EXDEV: overlayfs, for a directory of a lower layer.
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EXDEV)

@@ -28,7 +28,6 @@ Tensors = dict[str, NDArray[Any]]
 #: Names of a folder's weights, first choice first.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
-
 _SAFETENSORS_DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -42,10 +41,8 @@ _SAFETENSORS_DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 
-
 # The format allows 100 MB; published models stay under one, and parsing costs ten times the size.
 _MAX_HEADER = 16_000_000
-
 
 _MAX_PICKLE = 16_000_000
 

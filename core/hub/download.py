@@ -36,18 +36,14 @@ from core.version import __version__
 
 logger = logging.getLogger("core")
 
-
 #: Seconds before asking again when the Hub is busy or out of order.
 RETRY_DELAYS = (0.5, 1.5)
 
-
 _RETRIED_STATUS = (429, 500, 502, 503, 504)
-
 
 _LISTING_TIMEOUT = 15.0
 #: Where the cache has the revision: the model can be loaded without the Hub's answer.
 _CACHED_LISTING_TIMEOUT = 3.0
-
 
 _PARALLEL_DOWNLOADS = 8
 

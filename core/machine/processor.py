@@ -9,7 +9,6 @@ from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
 
-
 #: Instructions that multiply and add int8 in one step; without any of them int8 gains little.
 INT8_INSTRUCTIONS = frozenset(
     {"avx512_vnni", "avx512vnni", "avx_vnni", "avxvnni", "amx_int8", "asimddp", "i8mm"}

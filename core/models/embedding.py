@@ -24,9 +24,7 @@ from core.tokenizer.tokenizer import Tokenizer
 
 _DEFAULT_OPTIONS = EncodeOptions()
 
-
 _QUERY_PROMPTS = ("query",)
-
 
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 

@@ -11,12 +11,9 @@ from core.plugin.known_backends import INSTALL_COMMANDS
 #: Backends of sentence-transformers, which names them as core does.
 _REFERENCE_BACKENDS = ("torch", "onnx", "openvino")
 
-
 _TAGS = ("sentence-transformers", "feature-extraction", "sentence-similarity")
 
-
 _TASK = "search, clustering and comparison"
-
 
 _CARD = """\
 ---
@@ -46,7 +43,6 @@ print(model.similarity(embeddings, embeddings))
 
 `{install}` installs what this needs.
 {reference}"""
-
 
 _REFERENCE = """
 ## Use it with sentence-transformers

@@ -18,7 +18,6 @@ from core.operations.file_choice import find_artifacts
 
 Check = Callable[[Any], str | None]
 
-
 _SHOWN_POSITIONS = 5
 
 

@@ -21,9 +21,7 @@ from core.options import FULL_PRECISION_MIN_COSINE, EncodeOptions
 #: Words of the probe texts' lengths: single tokens, batches around sizes that kernels round to.
 _PROBE_WORDS = (1, 2, 3, 5, 8, 13, 16, 21, 31, 33, 48, 64, 90, 127, 200, 350)
 
-
 _MAX_PROBE_TOKENS = 512
-
 
 # Public-domain prose (Jane Austen, Herman Melville) and what tokenizers stumble over.
 _PROBE_PROSE = (  # noqa: SIM905 - prose reads better than a list of its words
@@ -35,7 +33,6 @@ _PROBE_PROSE = (  # noqa: SIM905 - prose reads better than a list of its words
     "little or no money in my purse, and nothing particular to interest me on shore, I thought I "
     "would sail about a little and see the watery part of the world."
 ).split()
-
 
 _PROBE_ODDITIES = (
     "",

@@ -9,7 +9,6 @@ from typing import Any
 #: Values of `SOURCE`.
 SOURCES = ("checkpoint", "name")
 
-
 #: A plugin without `SPEC_VERSION` was written for the first one.
 UNSTATED_SPEC_VERSION = 1
 

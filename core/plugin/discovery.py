@@ -25,9 +25,7 @@ from core.plugin.plugin import (
 
 logger = logging.getLogger("core")
 
-
 GROUPS = (BACKEND_GROUP, PLUGIN_GROUP, COMMAND_GROUP)
-
 
 DISABLE_VARIABLE = "CORE_DISABLE_PLUGINS"
 

@@ -50,24 +50,18 @@ if TYPE_CHECKING:
 
 PROJECT = "core"
 
-
 #: The version of the hook specifications below. A plugin states the one it was written for as
 #: `SPEC_VERSION`; without the attribute it counts as written for version 1.
 SPEC_VERSION = 1
 
-
 #: The oldest version whose plugins still run.
 OLDEST_SPEC_VERSION = 1
 
-
 HOOK_NAMES = ("load", "export", "optimize", "quantize", "encode", "save")
-
 
 REQUIRED_HOOKS = ("load", "encode")
 
-
 hookspec = pluggy.HookspecMarker(PROJECT)
-
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
 

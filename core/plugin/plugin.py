@@ -46,6 +46,5 @@ class Plugin:
 #: What implementations returned or raised, innermost first: the first bad entry is the culprit's.
 Trail = list[tuple[Plugin, Any]]
 
-
 #: `call(arguments, trail)` of one hook.
 Call = Callable[[Mapping[str, Any], Trail], Any]

@@ -30,7 +30,6 @@ from core.plugin.status import BackendStatus, PluginStatus, Status
 
 logger = logging.getLogger("core")
 
-
 BACKEND_VARIABLE = "CORE_BACKEND"
 
 

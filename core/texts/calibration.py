@@ -16,17 +16,14 @@ from core.texts.text_files import TEXT_SUFFIXES, read_text_file
 #: What a named dataset needs besides its name; all of them or, for a known dataset, none.
 DATASET_ARGUMENTS = ("dataset_config_name", "dataset_split", "column_name")
 
-
 #: Configuration, split and text column of datasets that may be named alone.
 KNOWN_DATASETS = {
     "glue": ("sst2", "train", "sentence"),
     "nyu-mll/glue": ("sst2", "train", "sentence"),
 }
 
-
 #: A dataset is not read further than this unless `num_samples` asks for more.
 DATASET_TEXTS = 1_000
-
 
 _SHUFFLE_SEED = 42
 #: Of the default texts: the longest in words (models cut them to their own length), the choice.

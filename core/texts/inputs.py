@@ -13,13 +13,10 @@ from core.options import EncodeOptions
 #: Texts, and characters, `encode_stream` holds at once.
 STREAM_WINDOW = 8_192
 
-
 _STREAM_CHARACTERS = 16_000_000
-
 
 #: Iterable in part, but rows could not be told apart by position.
 _NO_SEQUENCES = (Mapping, Set, bytes, bytearray, memoryview, int, float)
-
 
 _SHOWN_COLUMNS = 5
 

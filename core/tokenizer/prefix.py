@@ -31,7 +31,6 @@ import tokenizers
 
 _MODELS = ("WordPiece", "WordLevel", "Unigram", "BPE")
 
-
 _LOCAL_NORMALIZERS = (
     "BertNormalizer",
     "Lowercase",
@@ -46,17 +45,13 @@ _LOCAL_NORMALIZERS = (
     "StripAccents",
 )
 
-
 #: Regular expressions that never match at a single space, whatever stands around it.
 _LOCAL_REPLACEMENTS = (" {2,}", r"\s{2,}", r"[\n\r\t]")
 
-
 _SPACE_SPLITTING = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
-
 
 #: Pieces that other pre-tokenizers of a sequence cut further, each character by its own class.
 _NARROWING = ("Digits", "Punctuation")
-
 
 #: The word patterns of GPT-2 and RoBERTa, of Llama 3 and of Qwen.
 _BYTE_LEVEL_PATTERNS = (
@@ -67,12 +62,10 @@ _BYTE_LEVEL_PATTERNS = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
 
-
 #: Letters of the Latin, Greek and Cyrillic blocks, and ASCII digits.
 _LETTERS = tuple(
     chr(code) for code in range(0x30, 0x530) if chr(code).isalpha() or 0x30 <= code <= 0x39
 )
-
 
 _IDEOGRAPHS = "\u4e00-\u9fff"
 

@@ -23,9 +23,7 @@ from core.tokenizer.prefix import safe_cut
 # Encodings carry strings and masks, many times a text's size; a bounded number lives at once.
 _CHUNK_TEXTS = 1_024
 
-
 _CHUNK_CHARACTERS = 500_000
-
 
 # Of a long text, this many characters per token are tokenized first; English has 4 to 5.
 _CHARACTERS_PER_TOKEN = 6
