@@ -20,6 +20,8 @@ _NO_SEQUENCES = (Mapping, Set, bytes, bytearray, memoryview, int, float)
 
 _SHOWN_COLUMNS = 5
 
+_ENCODE_TAKES = "encode takes a string or a sequence of strings"
+
 
 def take_window(source: Iterator[str], window: int) -> list[str]:
     """The next `window` texts, or fewer once they hold `_STREAM_CHARACTERS`."""
@@ -37,13 +39,12 @@ def take_window(source: Iterator[str], window: int) -> list[str]:
 
 def check_stream(texts: Iterable[str], window: int, options: EncodeOptions) -> None:
     """Raise `OptionError` for what `encode_stream` cannot take."""
+    takes = "encode_stream takes an iterable of texts"
     if isinstance(texts, str):
-        raise OptionError("encode_stream takes an iterable of texts, not one string.")
-    refuse_containers(texts)
-    if isinstance(texts, _NO_SEQUENCES) or not _is_iterable(texts):
-        raise OptionError(
-            f"encode_stream takes an iterable of texts, not {type(texts).__name__} {texts!r:.60}."
-        )
+        raise OptionError(f"{takes}, not one string.")
+    refuse_containers(texts, takes)
+    if not _is_iterable(texts):
+        raise OptionError(f"{takes}, not {type(texts).__name__} {texts!r:.60}.")
     if not isinstance(window, int) or isinstance(window, bool) or window < 1:
         raise OptionError(f"window must be 1 or more, not {window!r}.")
     if options.precision in ("int8", "uint8"):
@@ -76,7 +77,7 @@ def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
         try:
             rows = list(texts)  # numpy arrays, pandas series, generators
         except TypeError as error:
-            raise _no_sequence(texts) from error
+            raise OptionError(f"{_ENCODE_TAKES}, not {type(texts).__name__}.") from error
     # Both tests run at the interpreter's own speed; rows are looked at only when one fails.
     if not set(map(type, rows)) <= {str}:
         _refuse_other_than_text(rows, start)
@@ -87,13 +88,13 @@ def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
     return rows
 
 
-def refuse_containers(texts: Any) -> None:
+def refuse_containers(texts: Any, takes: str = _ENCODE_TAKES) -> None:
     """Raise `OptionError` for what is iterable, but gives something other than its texts.
 
     Tables and mappings give the names of their columns and keys, which are strings, too.
     """
     if isinstance(texts, _NO_SEQUENCES) or texts is None:
-        raise _no_sequence(texts)
+        raise OptionError(f"{takes}, not {type(texts).__name__}.")
     kind = type(texts).__name__
     columns = _columns(texts)
     if columns is not None:
@@ -102,22 +103,19 @@ def refuse_containers(texts: Any) -> None:
         column = "text" if "text" in columns or not columns else columns[0]
         name, as_list = _spelling(texts)
         raise OptionError(
-            f"encode takes a string or a sequence of strings, not a table: this {kind} has the "
+            f"{takes}, not a table: this {kind} has the "
             f"columns {shown or '(none)'}{more}. Pass one of them: {name}[{column!r}]{as_list}."
         )
     sizes = getattr(texts, "shape", None)
     if isinstance(sizes, tuple) and len(sizes) != 1:
         advice = "array.item() is its text" if not sizes else "pass one column, as array[:, 0]"
         raise OptionError(
-            f"encode takes a string or a sequence of strings, not an array with {len(sizes)} "
+            f"{takes}, not an array with {len(sizes)} "
             f"dimensions: this {kind} has the shape {list(sizes)}; {advice}."
         )
     keys = getattr(texts, "keys", None)
     if callable(keys) and not hasattr(texts, "dtype") and _gives_keys(texts, keys):
-        raise OptionError(
-            f"encode takes a string or a sequence of strings, not {kind}, which gives its keys. "
-            "Pass its values as a list."
-        )
+        raise OptionError(f"{takes}, not {kind}, which gives its keys. Pass its values as a list.")
 
 
 def _columns(texts: Any) -> list[Any] | None:
@@ -147,12 +145,6 @@ def _gives_keys(texts: Any, keys: Any) -> bool:
         return bool(names) and names == list(texts)
     except Exception:  # an object of its own kind: its rows are looked at next
         return False
-
-
-def _no_sequence(texts: Any) -> OptionError:
-    return OptionError(
-        f"encode takes a string or a sequence of strings, not {type(texts).__name__}."
-    )
 
 
 def _refuse_other_than_text(rows: Sequence[Any], start: int) -> None:

@@ -19,6 +19,7 @@ import tokenizers.processors
 
 from core.architecture.architecture import Architecture
 from core.errors import ModelError, ModelFormatError, UnsupportedOperation
+from core.files.pointers import check_fetched
 from core.files.source import Source
 from core.files.staging import copy_file
 from core.machine.quiet import quiet_transformers
@@ -67,6 +68,8 @@ def convert(
             "the tokenizer's files from the model it was made from into "
             f"{architecture.path or 'its directory'}."
         )
+    for name in names:
+        check_fetched(source.path(name), f"{source}: {name}")
     kind = tokenizer_class(settings, architecture)
     if names_own_code(settings, architecture):
         raise UnsupportedOperation(
