@@ -50,9 +50,8 @@ def check_tokenizer(name: str, runtime: Runtime, tokenizer: Tokenizer) -> None:
     vocabulary = known_vocabulary(runtime)
     if vocabulary is None:
         return
-    around = tokenizer.encode([""]).ids
-    if len(around) and int(around.max()) >= vocabulary:
-        number = int(around.max())
+    number = max(tokenizer.around, default=0)
+    if number >= vocabulary:
         raise ModelFormatError(
             f"{name}: its tokenizer puts {tokenizer.backend.id_to_token(number)!r}, id {number}, "
             f"around every text, and the model has embeddings for {vocabulary} ids. "

@@ -14,7 +14,7 @@ from typing import Any
 
 from core.errors import CoreError
 
-_has_encoded = False
+_has_tokenized = False
 _first_used_in: dict[type, int] = {}
 _owners: weakref.WeakKeyDictionary[Any, Callable[[Any], Iterable[object]]] = (
     weakref.WeakKeyDictionary()
@@ -30,8 +30,6 @@ def check_fork(runtime: Any) -> None:
         CoreError: It cannot: a runtime of its kind has computed in a process that this one was
             forked from, or it holds the memory of a device, which processes do not share.
     """
-    global _has_encoded
-    _has_encoded = True
     process = os.getpid()
     opened = getattr(runtime, "process", process)
     if opened != process and not runtime.device.lower().startswith("cpu"):
@@ -51,6 +49,12 @@ def check_fork(runtime: Any) -> None:
         )
 
 
+def note_tokenizer_threads() -> None:
+    """Note that `tokenizers` has started threads, which processes forked from here do not have."""
+    global _has_tokenized
+    _has_tokenized = True
+
+
 def abandon_in_forks(owner: object, abandon: Callable[[Any], Iterable[object]]) -> None:
     """Let `abandon(owner)` run in every process forked from this one while the owner lives.
 
@@ -62,8 +66,8 @@ def abandon_in_forks(owner: object, abandon: Callable[[Any], Iterable[object]]) 
 
 
 def _in_child() -> None:
-    if _has_encoded:
-        # Its threads are missing too, and whoever set this to true would wait for them.
+    if _has_tokenized:
+        # The threads of tokenizers are missing too: if this were true, it would wait for them.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
     for owner, abandon in list(_owners.items()):
         for held in abandon(owner):

@@ -18,6 +18,7 @@ import tokenizers
 import tokenizers.normalizers
 from numpy.typing import NDArray
 
+from core.machine.forks import note_tokenizer_threads
 from core.tokenizer.prefix import safe_cut
 
 # Encodings carry strings and masks, many times a text's size; a bounded number lives at once.
@@ -122,6 +123,7 @@ class Tokenizer:
         """How many tokens each text has before it is cut, special ones included: int64 [texts]."""
         lengths: list[int] = []
         for chunk in self._chunks(texts, whole=True):
+            note_tokenizer_threads()
             encodings = self._uncut.encode_batch_fast(list(chunk), add_special_tokens=self._special)
             lengths += map(len, encodings)
         return np.asarray(lengths, dtype=np.int64)
@@ -199,8 +201,15 @@ class Tokenizer:
         return text[: match.start()] if match else text
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        note_tokenizer_threads()
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._special)
         return [encoding.ids for encoding in encodings]
+
+    @cached_property
+    def around(self) -> list[int]:
+        """The ids it puts around every text: those of the empty one."""
+        # A single text starts no threads, so that processes may still be forked.
+        return list(self._tokenizer.encode("", add_special_tokens=self._special).ids)
 
     def prompt_length(self, prompt: str) -> int:
         """How many leading tokens of a text belong to the prompt in front of it.
