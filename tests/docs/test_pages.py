@@ -18,7 +18,7 @@ PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 #: It installs packages: tests/plugins/test_docs.py runs it in an environment of its own.
 INSTALLING = ROOT / "docs/plugins.md"
 #: Shown, not run: data, diagrams and output.
-SHOWN = ("", "text", "json", "jsonl", "toml", "ini", "yaml", "diff", "makefile")
+SHOWN = ("", "text", "json", "jsonl", "toml", "ini", "yaml", "diff", "makefile", "mermaid")
 #: One reason is enough for a block; these words alone are not a reason.
 _SHORTEST_REASON = 10
 

@@ -238,7 +238,7 @@ def test_an_exception_is_raised_in_the_caller_and_the_pool_lives_on(
         # More than the model has positions for, as the drop-in may set it.
         loaded.restore({"max_seq_length": 5_000})
         with ProcessPool(loaded, processes=1) as pool:
-            with pytest.raises(PluginError, match="failed on the batch") as caught:
+            with pytest.raises(core.OptionError, match="position 1 has 5000 tokens") as caught:
                 pool.encode(["short", "long " * 4_000])
             assert any("inputs 0 to 1" in note for note in caught.value.__notes__)
             np.testing.assert_allclose(pool.encode(["on"]), loaded.encode(["on"]), atol=1e-5)
