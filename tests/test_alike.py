@@ -27,6 +27,8 @@ from core.toolkit import (
 )
 from tests.conftest import ROOT, copy_model
 
+pytestmark = pytest.mark.slow  # exports, quantizes or starts processes
+
 BACKENDS = ("torch", "onnx", "openvino")
 #: What makes a file with a sidecar on each backend.
 MAKE: dict[str, Callable[[core.EmbeddingModel, Path], core.Artifact]] = {

@@ -22,6 +22,8 @@ from tests.checkpoint.dialects import build_dialect
 from tests.checkpoint.saver import digest
 from tests.conftest import ROOT, Exports, build_tiny_model, copy_model
 
+pytestmark = pytest.mark.slow  # exports, quantizes or starts processes
+
 TEXTS = ["one text", "another, longer text about vectors"]
 
 

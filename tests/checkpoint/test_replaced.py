@@ -19,6 +19,8 @@ from core.errors import ModelError
 from core.sentence_transformers import SentenceTransformer
 from tests.conftest import Exports
 
+pytestmark = pytest.mark.slow  # exports, quantizes or starts processes
+
 BACKENDS = ("torch", "onnx", "openvino")
 TEXTS = [f"text number {i} of several, with {'more ' * (i % 5)}words" for i in range(24)]
 

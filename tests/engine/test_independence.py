@@ -18,6 +18,8 @@ from tests.conftest import Exports, copy_model, one_is_quick
 from tests.engine.recorder import Recorder
 from tests.tiny_models import SPECS, Spec
 
+pytestmark = pytest.mark.slow  # exports, quantizes or starts processes
+
 BACKENDS = ("torch", "onnx", "openvino")
 TEXTS = ["fox", "A quick fox.", "The quick brown fox jumps over the lazy dog. " * 2, "", "shells"]
 _SIZES = {

@@ -21,6 +21,8 @@ from tests.conftest import one_is_quick
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
 
+pytestmark = pytest.mark.slow  # exports, quantizes or starts processes
+
 TEXTS = ["one text", "another, longer text about vectors"]
 ONNX = ("onnx/model.onnx", "onnx/model_O3.onnx", "onnx/model_qint8_avx512.onnx")
 OPENVINO = ("openvino/openvino_model.xml", "openvino/openvino_model.bin")

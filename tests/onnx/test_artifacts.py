@@ -29,6 +29,8 @@ from core.operations.verification import compare
 from core.toolkit import read_onnx_file
 from tests.tiny_models import SPECS
 
+pytestmark = pytest.mark.slow  # exports, quantizes or starts processes
+
 ARCHITECTURES = (
     "bert-cls", "roberta", "xlm-roberta", "distilbert", "mpnet", "albert", "deberta-v2",
     "modernbert", "roformer", "qwen3", "gemma3", "t5",

@@ -18,6 +18,8 @@ from tests.openvino.test_errors import like_optimum as optimum_config
 from tests.openvino.test_load_encode import WORDS, cosines, texts_of
 from tests.tiny_models import SPECS
 
+pytestmark = pytest.mark.slow  # exports, quantizes or starts processes
+
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
 
 

@@ -21,6 +21,8 @@ from core.testing.subject import TEXTS
 from tests.conftest import Exports, with_path
 from tests.plugins.conftest import Site
 
+pytestmark = pytest.mark.slow  # exports, quantizes or starts processes
+
 #: Embeddings of all-MiniLM-L6-v2 by sentence-transformers 6.2.
 REFERENCE: dict[str, list[float]] = json.loads(
     (Path(__file__).parent / "minilm_reference.json").read_text(encoding="utf-8")
