@@ -40,6 +40,12 @@ class Capabilities:
         optimize_configs: Name of each configuration that `optimize` takes, to a line that
             explains it; the backend's default first.
         quantize_configs: The same for `quantize`.
+        calibrated_configs: Those of `quantize_configs` that take calibration texts.
+        load_configs: Name of each way to load the float32 file that makes it compute differently,
+            to its `model_kwargs`.
+        needs: Name of a configuration of any kind, to what a machine must have for it to pay: any
+            one of these flags of the processor or of `devices`. One that is not named pays
+            anywhere.
         source: `"checkpoint"`, or `"name"` for backends whose models are not files (a server's).
     """
 
@@ -56,6 +62,9 @@ class Capabilities:
     artifact_folder: str = ""
     optimize_configs: Mapping[str, str] = field(default_factory=dict)
     quantize_configs: Mapping[str, str] = field(default_factory=dict)
+    calibrated_configs: tuple[str, ...] = ()
+    load_configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     source: str = "checkpoint"
 
 
@@ -96,11 +105,14 @@ def _checked(attribute: str, value: Any, default: Any) -> Any:
     return value
 
 
+#: What the values of a mapping are, where they are not strings.
+_INNER: Mapping[str, Any] = {"FILES": (), "NEEDS": (), "LOAD_CONFIGS": {}}
+
+
 def _checked_mapping(attribute: str, value: Any) -> Any:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"its {attribute} must be a mapping with strings as keys, not {value!r}")
-    if attribute == "FILES":
-        return {
-            name: _checked(f"{attribute}[{name!r}]", given, ()) for name, given in value.items()
-        }
-    return {name: _checked(f"{attribute}[{name!r}]", given, "") for name, given in value.items()}
+    if attribute.startswith("LOAD_CONFIGS["):  # model_kwargs hold what the backend takes
+        return dict(value)
+    inner: Any = _INNER.get(attribute, "")
+    return {name: _checked(f"{attribute}[{name!r}]", given, inner) for name, given in value.items()}

@@ -27,11 +27,22 @@ QUANTIZE_CONFIGS = {
     "fp16": "float16, as optimize has it",
 }
 
+CALIBRATED_CONFIGS = ("static",)
+
 #: Preset to the instructions it is for: any one of them.
 INSTRUCTIONS = {
     "avx512_vnni": ("avx512_vnni", "avx512vnni", "avx_vnni", "avxvnni"),
     "avx512": ("avx512f",),
     "avx2": ("avx2",),
+}
+
+#: Where each configuration pays: a flag of the processor or a device.
+_HALF_PRECISION_DEVICES = ("cuda", "tensorrt", "dml", "coreml", "rocm", "migraphx")
+NEEDS = {
+    **INSTRUCTIONS,
+    "arm64": ("asimd",),
+    "O4": _HALF_PRECISION_DEVICES,
+    "fp16": _HALF_PRECISION_DEVICES,
 }
 
 

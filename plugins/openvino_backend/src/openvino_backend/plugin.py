@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import core
+from openvino_backend.presets import CALIBRATED_CONFIGS as CALIBRATED_CONFIGS
+from openvino_backend.presets import LOAD_CONFIGS as LOAD_CONFIGS
+from openvino_backend.presets import NEEDS as NEEDS
 from openvino_backend.presets import OPTIMIZE_CONFIGS as OPTIMIZE_CONFIGS
 from openvino_backend.presets import QUANTIZE_CONFIGS as QUANTIZE_CONFIGS
 

@@ -27,6 +27,10 @@ QUANTIZE_CONFIGS = {
     "int4-weights": "weights in int4, computing in float32",
 }
 
+CALIBRATED_CONFIGS = ("int8",)
+LOAD_CONFIGS = {"bf16": {"ov_config": {"INFERENCE_PRECISION_HINT": "bf16"}}}
+NEEDS = {"bf16": ("avx512_bf16", "amx_bf16")}
+
 PRESETS = ("mixed", "performance")
 OVERFLOW_FIXES = ("disable", "enable", "first_layer_only")
 SCOPE_NAMES = ("names", "patterns", "types")

@@ -10,3 +10,7 @@ OPTIMIZE_CONFIGS = {
 QUANTIZE_CONFIGS = {
     "int8": "dynamic int8 for a CPU, with a scale for each token",
 }
+NEEDS = {
+    "fp16": ("cuda", "mps", "xpu", "avx512_fp16", "amx_fp16"),
+    "bf16": ("cuda", "mps", "xpu", "avx512_bf16", "amx_bf16", "bf16"),
+}
