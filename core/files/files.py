@@ -28,6 +28,10 @@ class Files(ABC):
     def path(self, name: str) -> Path:
         """A local path of one of `names()`."""
 
+    def peek(self, name: str) -> Path:
+        """`path` for a look that leaves the file out of `used`: nothing is loaded from it."""
+        return self.path(name)
+
     @abstractmethod
     def folder(self, names: Iterable[str]) -> Path:
         """A local directory in which all of `names` lie at their relative places."""
@@ -97,8 +101,12 @@ class LocalFiles(Files):
         return tuple(sorted(found))
 
     def path(self, name: str) -> Path:
-        path = resolve_inside(self.root, name)
+        path = self.peek(name)
         self._used.add(name)
+        return path
+
+    def peek(self, name: str) -> Path:
+        path = resolve_inside(self.root, name)
         try:
             now = Stamp.of(path)
         except OSError:

@@ -96,23 +96,34 @@ class Source:
         Raises:
             ModelFormatError: Not JSON, over 4 MB, nested too deeply, or not a `kind`.
         """
-        path = self.path(name)
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise ModelFormatError(
-                f"{self}: {name} has {size:,} bytes; a configuration file has at most "
-                f"{MAX_JSON_BYTES:,}."
-            )
-        check_fetched(path, f"{self}: {name}")
-        try:
-            content = json.loads(path.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise ModelFormatError(
-                f"{self}: {name} is not readable JSON ({error}). Restore or download it again."
-            ) from error
-        if not isinstance(content, kind):
-            raise ModelFormatError(
-                f"{self}: {name} must hold a JSON {_JSON_NAMES[kind]}, "
-                f"not {_JSON_NAMES.get(type(content), type(content).__name__)}."
-            )
-        return content
+        return read_json_file(self.path(name), f"{self}: {name}", kind=kind)
+
+
+def read_json_file(path: Path, what: str, *, kind: type = dict, most: int = MAX_JSON_BYTES) -> Any:
+    """The content of a small JSON file.
+
+    Args:
+        what: How messages call it.
+        most: Bytes it may have.
+
+    Raises:
+        ModelFormatError: Not JSON, larger than that, nested too deeply, or not a `kind`.
+    """
+    size = path.stat().st_size
+    if size > most:
+        raise ModelFormatError(
+            f"{what} has {size:,} bytes; a configuration file has at most {most:,}."
+        )
+    check_fetched(path, what)
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ModelFormatError(
+            f"{what} is not readable JSON ({error}). Restore or download it again."
+        ) from error
+    if not isinstance(content, kind):
+        raise ModelFormatError(
+            f"{what} must hold a JSON {_JSON_NAMES[kind]}, "
+            f"not {_JSON_NAMES.get(type(content), type(content).__name__)}."
+        )
+    return content

@@ -14,6 +14,29 @@ INT8_INSTRUCTIONS = frozenset(
     {"avx512_vnni", "avx512vnni", "avx_vnni", "avxvnni", "amx_int8", "asimddp", "i8mm"}
 )
 
+#: Instructions on vectors and matrices that runtimes choose their kernels by, as Linux and macOS
+#: spell them.
+VECTOR_INSTRUCTIONS = INT8_INSTRUCTIONS | {
+    "avx", "avx10", "avx2", "avx512bf16", "avx512bw", "avx512dq", "avx512f", "avx512fp16",
+    "avx512vl", "avx512_bf16", "avx512_fp16", "avx_ne_convert", "avx_vnni_int8", "amx_bf16",
+    "amx_fp16", "amx_tile", "asimd", "asimdfhm", "asimdhp", "bf16", "f16c", "fma", "fphp", "neon",
+    "sme", "sme2", "sse4_1", "sve", "sve2", "svebf16", "svei8mm",
+}  # fmt: skip
+
+#: Other systems' names of Linux's machine types.
+_MACHINES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+
+
+def machine_type() -> str:
+    """The processor's family under Linux's name, whatever the system: "x86_64", "aarch64"."""
+    machine = platform.machine().lower()
+    return _MACHINES.get(machine, machine)
+
+
+def vector_flags() -> tuple[str, ...]:
+    """Those of `processor_flags` that decide which kernels a runtime has, sorted."""
+    return tuple(sorted(processor_flags() & VECTOR_INSTRUCTIONS))
+
 
 def instruction_set(text: str) -> frozenset[str]:
     """Flags of the first processor in the text of /proc/cpuinfo."""

@@ -1,0 +1,349 @@
+"""What `core tune` chose for a model: written beside it, and whether it may be followed here.
+
+The document is data that may come from anywhere. It names a backend that is installed, one of that
+backend's devices and configurations, and a file of that backend inside the directory: nothing else
+of it reaches a backend.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from core.architecture.architecture import TRANSFORMER_CONFIGS
+from core.arguments import check_mapping_or_none, check_path
+from core.artifacts.tuned import (
+    LOCK_NAME,
+    MAX_LOCK_BYTES,
+    TunedChoice,
+    check_figures,
+    parse_choice,
+)
+from core.checkpoint.checkpoint import Checkpoint
+from core.checkpoint.resolve import resolve
+from core.errors import ArtifactNotFound, CoreError, ModelFormatError, OptionError
+from core.files.fingerprint import fingerprint_of
+from core.files.paths import check_relative
+from core.files.source import read_json_file
+from core.files.staging import (
+    explained_writes,
+    locked_directory,
+    replace_files,
+    staging_directory,
+    sync_tree,
+)
+from core.files.weights import WEIGHT_FILES
+from core.machine.processor import machine_type, vector_flags
+from core.operations.file_choice import companions, is_file_of, read_sidecar
+from core.plugin.capabilities import Capabilities
+from core.plugin.known_backends import KNOWN_FILES
+from core.plugin.registry import registry
+from core.plugin.versions import backend_versions, changed_version
+
+#: In the place of a backend's name: load what the document says.
+TUNED = "tuned"
+
+#: Configuration that `core` reads and that decides a model's results, in its transformer's folder
+#: and at its top. The folders of further modules count whole.
+_CONFIGURATION = (
+    "modules.json", "config_sentence_transformers.json", *TRANSFORMER_CONFIGS, "config.json",
+    "adapter_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt", "*.model", "*.vocab",
+    "tekken.json", "entity_vocab.json", "bpe.codes",
+)  # fmt: skip
+
+#: What a model's other files are made from, first choice first.
+_WEIGHTS = tuple(file for name in WEIGHT_FILES for file in (name, f"{name}.index.json"))
+
+
+def describe_choice(
+    source: Checkpoint | str | os.PathLike[str],
+    *,
+    backend: str,
+    file_name: str | None,
+    device: str,
+    options: Mapping[str, Any] | None = None,
+    objective: str,
+    measured: Mapping[str, Any],
+) -> TunedChoice:
+    """A choice for this machine, with what a loader needs to know whether it still holds.
+
+    Args:
+        source: The directory that holds the model and `file_name`; it is listed anew.
+        backend: An installed backend.
+        file_name: As `EmbeddingModel.file_name` has it; None where that is None.
+        device: As `EmbeddingModel.device` has it.
+        options: `model_kwargs`: empty, or one of the backend's `LOAD_CONFIGS`.
+        objective: "throughput", "latency" or "memory".
+        measured: Figures by name: numbers, texts, or short lists of them.
+
+    Raises:
+        OptionError: The backend has no such device, options or kind of file.
+        ArtifactNotFound: The directory lacks the file.
+    """
+    given = source.directory if isinstance(source, Checkpoint) else source
+    if given is None:
+        raise OptionError(f"{source} is a repository; a choice is kept in a model's directory.")
+    checkpoint = resolve(given)
+    for name, text in (("backend", backend), ("device", device), ("objective", objective)):
+        if not isinstance(text, str) or not text:
+            raise OptionError(f"{name} must be a string, not {text!r}.")
+    check_mapping_or_none("options", options)
+    check_mapping_or_none("measured", measured)
+    figures = {name: _plain(value) for name, value in measured.items()}
+    try:
+        check_figures(figures)
+    except ValueError as error:
+        raise OptionError(f"measured {error}.") from error
+    opened = registry.backend(backend)
+    backend, capabilities = opened.name, opened.capabilities
+    try:
+        _check_source(capabilities, backend)
+        _check_device(device, capabilities, backend)
+        stated = _stated_options(options or {}, capabilities, backend)
+        _check_file(file_name, checkpoint, capabilities, backend)
+    except ModelFormatError as error:
+        raise OptionError(f"The choice {error}") from error
+    names = {
+        *_configuration(checkpoint),
+        *_needed(checkpoint, capabilities, file_name),
+        *_weights(checkpoint),
+    }
+    return TunedChoice(
+        backend=backend,
+        file_name=file_name,
+        device=device,
+        options=_as_json(stated),
+        objective=objective,
+        measured=figures,
+        tuned_at=datetime.now(UTC).date().isoformat(),
+        machine=machine_type(),
+        flags=vector_flags(),
+        versions=backend_versions(backend),
+        files={name: _digest(checkpoint, name) for name in sorted(names)},
+    )
+
+
+def write_choice(choice: TunedChoice, directory: str | os.PathLike[str]) -> Path:
+    """Put the document into a model's directory, whole or not at all; returns its path.
+
+    Raises:
+        CoreError: Nothing can be written there; what was there is unchanged.
+    """
+    place = check_path("directory", directory)
+    text = json.dumps(choice.as_dict(), indent=2, ensure_ascii=False) + "\n"
+    parse_choice(json.loads(text), "The choice")
+    with explained_writes(place):
+        if not place.is_dir():
+            raise OptionError(f"There is no directory {str(place)!r} to keep the choice in.")
+        target = place.resolve()
+        with staging_directory(target) as tree:
+            (tree / LOCK_NAME).write_text(text, encoding="utf-8")
+            sync_tree(tree)
+            with locked_directory(target):
+                replace_files(tree, target)
+    return place / LOCK_NAME
+
+
+def read_choice(source: Checkpoint) -> TunedChoice:
+    """The choice that lies beside a model.
+
+    Raises:
+        ArtifactNotFound: There is none.
+        ModelFormatError: It is not what `write_choice` writes.
+    """
+    what = f"{source}: {LOCK_NAME}"
+    if not source.has(LOCK_NAME):
+        raise ArtifactNotFound(f"{source} has no {LOCK_NAME}.")
+    content = read_json_file(source.files.peek(LOCK_NAME), what, most=MAX_LOCK_BYTES)
+    return parse_choice(content, what)
+
+
+def check_choice(choice: TunedChoice, source: Checkpoint, *, contents: bool = True) -> None:
+    """Raise the error that says why a choice cannot be followed here; nothing if it can.
+
+    Args:
+        contents: Whether to look into the files as well, which a repository would download.
+
+    Raises:
+        BackendNotFound, BackendLoadError: Its backend is not there.
+        ModelFormatError: It names what no backend states, or is of another model.
+        ArtifactNotFound: Its file is missing.
+        OptionError: Another processor, or other versions.
+    """
+    what = f"{source}: {LOCK_NAME}"
+    capabilities = registry.backend(choice.backend).capabilities
+    try:
+        _check_source(capabilities, choice.backend)
+        _check_device(choice.device, capabilities, choice.backend)
+        _stated_options(choice.options, capabilities, choice.backend)
+        _check_file(choice.file_name, source, capabilities, choice.backend)
+    except (ModelFormatError, ArtifactNotFound) as error:
+        raise type(error)(f"{what} {error}") from error
+    fault = _other_processor(choice) or changed_version(choice.backend, choice.versions)
+    if fault:
+        raise OptionError(f"{what} does not hold here: {fault}.")
+    if contents:
+        _check_contents(choice, source, capabilities)
+
+
+def stated_options(choice: TunedChoice) -> Mapping[str, Any]:
+    """The choice's options, in the backend's own words."""
+    return _stated_options(
+        choice.options, registry.backend(choice.backend).capabilities, choice.backend
+    )
+
+
+def _check_source(capabilities: Capabilities, backend: str) -> None:
+    # A directory must not decide which server texts are sent to.
+    if capabilities.source == "name":
+        raise ModelFormatError(f"names the {backend} backend, whose models are not files.")
+
+
+def _check_device(device: str, capabilities: Capabilities, backend: str) -> None:
+    name, colon, number = device.lower().partition(":")
+    known = [known.lower() for known in capabilities.devices]
+    if name not in known or (colon and not re.fullmatch(r"\w{1,20}", number)):
+        raise ModelFormatError(
+            f"names the device {device[:80]!r}; the {backend} backend has "
+            f"{', '.join(capabilities.devices)}."
+        )
+
+
+def _stated_options(
+    options: Mapping[str, Any], capabilities: Capabilities, backend: str
+) -> Mapping[str, Any]:
+    given = _canonical(options)
+    for stated in ({}, *capabilities.load_configs.values()):
+        if given == _canonical(stated):
+            return stated
+    known = ", ".join(capabilities.load_configs) or "none"
+    raise ModelFormatError(
+        f"has options that are none of the configurations the {backend} backend states for "
+        f"loading ({known})."
+    )
+
+
+def _canonical(options: Mapping[str, Any]) -> str:
+    return json.dumps(options, sort_keys=True, default=repr)
+
+
+def _as_json(options: Mapping[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(_canonical(options))
+    return content
+
+
+def _check_file(
+    file_name: str | None, source: Checkpoint, capabilities: Capabilities, backend: str
+) -> None:
+    """Raise unless this is a file that a user might name for the backend, or none is needed."""
+    static = bool(source.names) and source.architecture.is_static
+    needs_none = static or not capabilities.file_names
+    if file_name is None:
+        if not needs_none:
+            raise ModelFormatError(f"names no file, and the {backend} backend loads one.")
+        return
+    check_relative(file_name, f"file_name of {LOCK_NAME}")
+    loads = is_file_of(file_name, capabilities) or any(
+        file_name == name or file_name.endswith(f"/{name}") for name in capabilities.fallback_names
+    )
+    if needs_none or not loads:
+        raise ModelFormatError(f"names {file_name[:80]!r}, which no {backend} backend loads.")
+    for name in (file_name, *companions(file_name, source.names, capabilities)):
+        if not source.has(name):
+            raise ArtifactNotFound(f"names {name!r}, and there is no such file.")
+        source.files.peek(name)  # a link that leads out is refused here
+
+
+def _other_processor(choice: TunedChoice) -> str | None:
+    if choice.machine != machine_type():
+        return f"it is for {choice.machine} processors, and this one is {machine_type()}"
+    missing = sorted(set(choice.flags) - set(vector_flags()))
+    if missing:
+        return f"it is for a processor with {', '.join(missing[:8])}, which this one lacks"
+    return None
+
+
+def _check_contents(choice: TunedChoice, source: Checkpoint, capabilities: Capabilities) -> None:
+    """Raise unless the files are those that the choice was made for."""
+    what = f"{source}: {LOCK_NAME}"
+    needed = _needed(source, capabilities, choice.file_name)
+    configuration = _configuration(source)
+    for name in (*needed, *configuration):
+        if name not in choice.files:
+            raise ModelFormatError(f"{what} does not know {name}, which is new since.")
+    # Source weights may be gone where the model is only run, and are not downloaded for this.
+    looked_at = choice.files if source.directory is not None else (*needed, *configuration)
+    for name in looked_at:
+        check_relative(name, f"a file of {LOCK_NAME}")
+        if not source.has(name):
+            if _is_configuration(source, name):
+                raise ModelFormatError(f"{what} was made with {name}, which is gone.")
+            continue
+        if source.available(name) and _digest(source, name) != choice.files[name]:
+            raise ModelFormatError(
+                f"{what} is of another state of the model: {name} has changed since."
+            )
+
+
+def _needed(source: Checkpoint, capabilities: Capabilities, file_name: str | None) -> list[str]:
+    """The file to load and its companions; the weights of a model without such a file."""
+    if file_name is None:
+        return _weights(source)
+    listed = _sidecar_files(source, file_name)
+    return list(
+        dict.fromkeys([file_name, *companions(file_name, source.names, capabilities), *listed])
+    )
+
+
+def _sidecar_files(source: Checkpoint, file_name: str) -> Iterator[str]:
+    """Files that an artifact's sidecar lists, as far as they are there."""
+    listed = read_sidecar(source, file_name).get("files")
+    for name in listed if isinstance(listed, list) else ():
+        if isinstance(name, str) and name in source.names:
+            yield name
+
+
+def _configuration(source: Checkpoint) -> list[str]:
+    return [name for name in source.names if _is_configuration(source, name)]
+
+
+def _is_configuration(source: Checkpoint, name: str) -> bool:
+    architecture = source.architecture
+    folders = [folder for _, folder in architecture.entries[1:] if folder]
+    if any(name.startswith(f"{folder}/") for folder in folders):
+        return True
+    folder, _, file = name.rpartition("/")
+    beside = folder in ("", architecture.path)
+    return beside and any(fnmatchcase(file, pattern) for pattern in _CONFIGURATION)
+
+
+def _weights(source: Checkpoint) -> list[str]:
+    """The model's weights, as PyTorch has them; none where they were left out."""
+    architecture = source.architecture
+    for name in map(architecture.file, _WEIGHTS):
+        if source.has(name):
+            torch = Capabilities(files=KNOWN_FILES["torch"])
+            return [name, *companions(name, source.names, torch)]
+    return []
+
+
+def _digest(source: Checkpoint, name: str) -> str:
+    path = source.files.peek(name)
+    try:
+        return fingerprint_of(path, whole=_is_configuration(source, name))
+    except OSError as error:
+        raise CoreError(f"Cannot read {path}: {error}.") from error
+
+
+def _plain(value: Any) -> Any:
+    """A number of an array library as Python's own."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.item() if hasattr(value, "item") else value
