@@ -66,6 +66,8 @@ if TYPE_CHECKING:
     from core.plugin.capabilities import Capabilities
     from core.plugin.hookspecs import SPEC_VERSION, hookimpl
     from core.plugin.status import BackendStatus, PluginStatus
+    from core.tuning.report import TunedVariant, TuneReport
+    from core.tuning.tune import tune
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "api": (
@@ -127,6 +129,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "BackendStatus",
         "PluginStatus",
     ),
+    "tuning.report": (
+        "TuneReport",
+        "TunedVariant",
+    ),
+    "tuning.tune": ("tune",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -159,6 +166,8 @@ __all__ = [
     "Runtime",
     "SaveOptions",
     "TokenBatch",
+    "TuneReport",
+    "TunedVariant",
     "UnsupportedOperation",
     "Verification",
     "VerificationError",
@@ -177,6 +186,7 @@ __all__ = [
     "register_backend",
     "register_plugin",
     "save",
+    "tune",
 ]
 
 

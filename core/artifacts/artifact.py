@@ -61,6 +61,8 @@ class Artifact:
         root: The directory the names are relative to.
         file_name: The file to load, relative to `root`, with forward slashes.
         files: Every file the artifact consists of (external data, weights), `file_name` included.
+        refers_to: Files of its source that it loads along. Where it goes to another directory,
+            `core` puts them beside it and counts them among `files`.
         precision: What it computes in: `"fp32"`, `"fp16"`, `"int8"`, ...
         config: The configuration as plain JSON values.
         versions: Libraries that made it, name to version.
@@ -73,6 +75,7 @@ class Artifact:
     root: Path
     file_name: str
     files: tuple[str, ...] = ()
+    refers_to: tuple[str, ...] = ()
     precision: str = "fp32"
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from core.artifacts.cache import cache_directory, lock_of, record_of
 from core.files.staging import STAGING_PREFIX, explained_writes, lock_if_free
 
 #: Folders of the cache whose folders are entries; anything else in it is not core's.
-_ROOMS = ("artifacts", "demo", "exports/*", "testing")
+_ROOMS = ("artifacts", "demo", "exports/*", "testing", "tuning")
 
 
 @dataclass(frozen=True)

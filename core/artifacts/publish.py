@@ -66,7 +66,7 @@ def publish_artifact(
     destination: Path,
     stage_configuration: Callable[[Path], None] | None = None,
 ) -> None:
-    """Move an artifact and its sidecar from staging into `destination`.
+    """Move an artifact and its sidecar, if it has one, from staging into `destination`.
 
     An artifact with a folder of its own appears in one step, as a new version of that folder.
     Other places get its data first and the file that names it last. A directory that holds no
@@ -79,7 +79,8 @@ def publish_artifact(
         CoreError: Nothing can be written there; what was there is unchanged.
     """
     sidecar = artifact.file_name + SIDECAR_SUFFIX
-    names = (*artifact.all_files, sidecar)
+    recorded = (artifact.root / sidecar).is_file()
+    names = (*artifact.all_files, *([sidecar] if recorded else []))
     with explained_writes(destination):
         destination.mkdir(parents=True, exist_ok=True)
         recover_inside(destination)

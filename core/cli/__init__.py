@@ -90,8 +90,8 @@ def _guarded(name: str, run: Callable[[], None]) -> int:
             return FAILED
         print(f"core {name}: {error}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
-        print(f"core {name}: interrupted.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"core {name}: {stop or 'interrupted.'}", file=sys.stderr)
         return 130
     return DONE
 
@@ -141,7 +141,7 @@ def build_parser(named: str = "") -> argparse.ArgumentParser:
     Of the commands that distributions add, only the one `named` is imported.
     """
     from core import __version__
-    from core.cli import artifacts, cache, demo, encode, models, scaffold
+    from core.cli import artifacts, cache, demo, encode, models, scaffold, tune
 
     parser = _Parser(
         prog="core",
@@ -151,7 +151,7 @@ def build_parser(named: str = "") -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="name", metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser
     )
-    for module in (models, encode, artifacts, cache, demo, scaffold):
+    for module in (models, encode, artifacts, tune, cache, demo, scaffold):
         module.add_commands(commands)
     own = tuple(commands.choices)
     for name, distribution in registry.commands().items():

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from core.arguments import check_path, in_any_case, suggestion
@@ -20,6 +19,9 @@ from core.cli.arguments import (
 from core.errors import CoreError, OptionError
 from core.machine.stages import announce
 from core.plugin.registry import registry
+from core.tuning.measure import Ratio, interleaved
+
+_ROUNDS = 5
 
 
 def add_commands(commands: Any) -> None:
@@ -49,6 +51,11 @@ def add_commands(commands: Any) -> None:
             default=[],
             metavar="NAME=VALUE",
             help="any other option of the operation, for example min_cosine=0.99",
+        )
+        parser.add_argument(
+            "--measure",
+            action="store_true",
+            help="then measure the speed relative to what it was made from",
         )
         add_json(parser)
         if name == "export":
@@ -118,7 +125,7 @@ def run_export(parsed: argparse.Namespace) -> None:
         **options,
     )
     origin = core.hooks(parsed.backend).capabilities.exports_from
-    if origin is None:
+    if origin is None or not parsed.measure:
         _report(parsed, artifact, None)
         return
     with core.load(
@@ -211,7 +218,7 @@ def _options(parsed: argparse.Namespace) -> dict[str, Any]:
 def _report(parsed: argparse.Namespace, artifact: Any, source: Any) -> None:
     """File, size, speed against its source, drift."""
     size = sum((artifact.root / name).stat().st_size for name in artifact.all_files)
-    ratio = _speed_ratio(artifact, source) if source is not None else None
+    measured = _speed_ratio(artifact, source) if parsed.measure and source is not None else None
     if parsed.json:
         print_json(
             {
@@ -219,15 +226,19 @@ def _report(parsed: argparse.Namespace, artifact: Any, source: Any) -> None:
                 "backend": artifact.backend,
                 "precision": artifact.precision,
                 "bytes": size,
-                "speed_ratio": ratio,
+                "speed_ratio": measured and measured.median,
+                "speed_spread": measured and measured.spread,
                 "verification": artifact.verification and asdict(artifact.verification),
                 "url": artifact.url,
             }
         )
         return
     parts = [str(artifact.path), size_of(size)]
-    if ratio is not None:
-        parts.append(f"{ratio:.2f}x the speed of its source")
+    if measured is not None:
+        parts.append(
+            f"{measured.median:.2f}x the speed of its source (rounds differ by "
+            f"{measured.spread:.0%})"
+        )
     if artifact.verification is not None:
         parts.append(str(artifact.verification))
     if artifact.url:
@@ -235,21 +246,21 @@ def _report(parsed: argparse.Namespace, artifact: Any, source: Any) -> None:
     print("; ".join(parts))
 
 
-def _speed_ratio(artifact: Any, source: Any) -> float:
-    """Texts a second of the artifact over its source's: median of interleaved rounds."""
+def _speed_ratio(artifact: Any, source: Any) -> Ratio:
+    """How many times as fast as its source an artifact is, in interleaved rounds."""
     from core.operations.verification import probe_texts
 
     announce("measuring the speed of both")
     texts = probe_texts()[::2]  # every length, in seconds rather than half a minute
     with artifact.load() as result:
-        ratios = []
-        for _ in range(4):
-            seconds = []
-            for model in (source, result):
-                # Repeats are computed once: make every text of the batch another.
-                batch = [f"{text} {index}" for index, text in enumerate(texts)]
-                start = time.perf_counter()
-                model.encode(batch, show_progress_bar=False)
-                seconds.append(time.perf_counter() - start)
-            ratios.append(seconds[0] / seconds[1])
-    return statistics.median(ratios[1:])  # the first round warms up
+
+        def encode(model: Any, turn: int) -> None:
+            # Repeats are computed once: make every text of a round another.
+            model.encode(
+                [f"{text} {turn} {i}" for i, text in enumerate(texts)], show_progress_bar=False
+            )
+
+        timings = interleaved(
+            {"source": partial(encode, source), "result": partial(encode, result)}, rounds=_ROUNDS
+        )
+    return timings["result"].speed_over(timings["source"])

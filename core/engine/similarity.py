@@ -108,3 +108,15 @@ def similarity_pairwise(a: Any, b: Any, function: str = "cosine") -> NDArray[np.
     first, second = as_embeddings(a, "a"), as_embeddings(b, "b")
     _check(first, second, pairwise=True)
     return _PAIRWISE[function](first, second)
+
+
+def row_cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The cosine of each row with the same row of the other, float64 [n], within -1 and 1.
+
+    Two rows of zeros agree: a text without tokens.
+    """
+    first = unit_length(np, a.astype(np.float64))
+    second = unit_length(np, b.astype(np.float64))
+    cosines: NDArray[np.float64] = np.clip((first * second).sum(axis=1), -1.0, 1.0)
+    cosines[(a == 0).all(axis=1) & (b == 0).all(axis=1)] = 1.0
+    return cosines

@@ -61,6 +61,16 @@ def processor_vendor() -> str:
 
 
 @cache
+def processor_name() -> str:
+    """The maker's words for it, as /proc/cpuinfo has them; else what the platform calls it."""
+    if _CPUINFO.is_file():
+        text = _CPUINFO.read_text(encoding="utf-8", errors="replace")
+        if name := _field(text, "model name"):
+            return name
+    return platform.processor() or platform.machine()
+
+
+@cache
 def processor_flags() -> frozenset[str]:
     """Flags of this machine's processor, lower case; empty where they cannot be read."""
     if _CPUINFO.is_file():

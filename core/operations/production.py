@@ -17,7 +17,8 @@ from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact, Verification
 from core.artifacts.publish import check_destination, destination_of, publish_artifact
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import OptionError
-from core.files.staging import staging_directory
+from core.files.paths import sha256_of
+from core.files.staging import copy_file, staging_directory
 from core.machine.stages import announce
 from core.models.embedding import EmbeddingModel
 from core.operations.calls import BackendCalls
@@ -81,6 +82,8 @@ def produce(
     with staging_directory(destination) as staging:
         announce(_VERBS[production.operation].format(source=source, backend=calls.name))
         artifact = _written(calls, production, staging)
+        if not _is_at(destination, source):
+            artifact = _with_what_it_needs(artifact, source, destination)
         origin, weights = source, tuple[str, ...]()
         if production.reference is not None:
             with production.reference() as model:
@@ -114,6 +117,17 @@ def _written(calls: BackendCalls, production: Production, staging: Path) -> Arti
     return dataclasses.replace(
         artifact, root=staging, backend=calls.name, operation=production.operation
     )
+
+
+def _with_what_it_needs(artifact: Artifact, source: Checkpoint, destination: Path) -> Artifact:
+    """The artifact with files of its source that it loads along, unless they lie there already."""
+    needed = []
+    for name in artifact.refers_to:
+        path, place = source.path(name), destination / name
+        if not (place.is_file() and sha256_of(place) == sha256_of(path)):
+            copy_file(path, artifact.root / name)
+            needed.append(name)
+    return dataclasses.replace(artifact, files=(*artifact.files, *needed))
 
 
 def _replaced(source: Checkpoint, artifact: Artifact) -> list[str]:

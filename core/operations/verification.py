@@ -14,6 +14,7 @@ from core.artifacts.artifact import FULL_PRECISIONS, Artifact, Verification
 from core.engine.batching import pad
 from core.engine.limits import known_vocabulary, padding_id
 from core.engine.runtime import Runtime
+from core.engine.similarity import row_cosines
 from core.errors import CoreError, PluginError, VerificationError
 from core.models.embedding import EmbeddingModel
 from core.options import FULL_PRECISION_MIN_COSINE, EncodeOptions
@@ -108,9 +109,7 @@ def compare(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> Verif
         )
     first = unit_length(np, expected.astype(np.float64))
     second = unit_length(np, actual.astype(np.float64))
-    cosines = np.clip((first * second).sum(axis=1), -1.0, 1.0)
-    # Two zero vectors (a text without tokens) agree.
-    cosines[(expected == 0).all(axis=1) & (actual == 0).all(axis=1)] = 1.0
+    cosines = row_cosines(expected, actual)
     return Verification(
         texts=len(cosines),
         mean_cosine=float(cosines.mean()),

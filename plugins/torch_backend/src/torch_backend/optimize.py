@@ -61,6 +61,7 @@ def _compile(
         root=target,
         file_name=name,
         precision=DTYPE_PRECISIONS[runtime.dtype],
+        refers_to=model.weight_files,
         config={"level": "compile", **compile_options},
         versions={"torch": torch.__version__},
     )
