@@ -18,11 +18,13 @@ from core.arguments import (
 )
 from core.artifacts.artifact import Artifact
 from core.artifacts.push import check_push, pushed
+from core.artifacts.tuned import TUNED
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import named_only, resolve
 from core.errors import BackendNotFound, OptionError
 from core.models.embedding import EmbeddingModel
 from core.operations.backend_choice import backend_with_a_file
+from core.operations.following import has_choice, load_if_tuned, load_tuned
 from core.operations.hooks import hooks
 from core.options import (
     ExportOptions,
@@ -61,8 +63,11 @@ def load(
         model_name_or_path: A directory, `owner/name` on the Hub, or `name` for
             `sentence-transformers/name`.
         backend: `"torch"`, `"onnx"`, `"openvino"` or any installed one. None takes
-            `$CORE_BACKEND`, else torch if installed, else the only one installed. Where torch has
-            no file in the model and another installed backend has, None takes that one.
+            `$CORE_BACKEND`, else what `core tune` chose for a directory (its `core_tuned.json`:
+            backend, file, options and device) where that holds on this machine, else torch if
+            installed, else the only one installed. Where torch has no file in the model and
+            another installed backend has, None takes that one. `"tuned"` insists on what
+            `core tune` chose, for a directory or a repository.
         device: As the backend names it; None lets it choose.
         revision: Branch, tag, commit or `refs/pr/N` of a Hub repository.
         file_name: The backend's file to load, where the model has several.
@@ -76,7 +81,7 @@ def load(
         prompts: Name to prompt, on top of the model's own.
         default_prompt_name: Which prompt to use unless told otherwise.
         similarity_fn_name: `"cosine"`, `"dot"`, `"euclidean"` or `"manhattan"`.
-        model_kwargs: The backend's own options.
+        model_kwargs: The backend's own options; they count more than those `core tune` chose.
         config_kwargs: Overrides of the model's config.json.
 
     Raises:
@@ -84,7 +89,10 @@ def load(
         BackendNotFound, BackendLoadError: What is wrong with the backend.
         OptionError: What is wrong with the arguments.
     """
-    operations = hooks(choose_backend(backend))
+    named = _named_backend(backend)
+    insists = named is not None and named.lower() == TUNED
+    tuned = insists or (named is None and has_choice(model_name_or_path))
+    operations = None if tuned else hooks(choose_backend(backend))
     check_mapping_or_none("model_kwargs", model_kwargs)
     check_mapping_or_none("config_kwargs", config_kwargs)
     _check_source(revision, token, cache_dir, local_files_only)
@@ -102,19 +110,26 @@ def load(
         model_kwargs=own,
         config_kwargs=dict(config_kwargs or {}),
     )
-    if operations.capabilities.source == "name":
-        source = named_only(model_name_or_path)
-    else:
-        source = resolve(
+
+    def find() -> Checkpoint:
+        return resolve(
             model_name_or_path,
             revision=revision,
             token=token,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
         )
-    if not _named_backend(backend):
-        operations = hooks(backend_with_a_file(operations, source, options))
-    model = operations.load(source, options)
+
+    model = None
+    if operations is None:
+        model = load_tuned(find(), options) if insists else load_if_tuned(find(), options)
+    if model is None:
+        operations = operations or hooks(choose_backend(None))
+        by_name = operations.capabilities.source == "name"
+        source = named_only(model_name_or_path) if by_name else find()
+        if named is None:
+            operations = hooks(backend_with_a_file(operations, source, options))
+        model = operations.load(source, options)
     try:
         _apply(model, truncate_dim, prompts, default_prompt_name, similarity_fn_name)
     except OptionError:
@@ -318,9 +333,13 @@ def register_backend(name: str, plugin: Any, *, replace: bool = False) -> None:
     """Offer a backend without packaging it: any object with functions marked `core.hookimpl`.
 
     Raises:
-        OptionError: The name is taken.
+        OptionError: The name is taken, or "tuned", which `load` takes for something else.
         BackendLoadError: The object is not a valid backend.
     """
+    if isinstance(name, str) and name.lower() == TUNED:
+        raise OptionError(
+            f"backend={TUNED!r} loads what `core tune` chose for a model. Choose another name."
+        )
     registry.register(BACKEND_GROUP, name, plugin, replace=replace)
 
 

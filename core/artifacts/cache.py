@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from core.artifacts.tuned import LOCK_NAME
 from core.checkpoint.checkpoint import Checkpoint, source_identity
 from core.files.staging import explained_writes
 from core.machine.surroundings import expand_home
@@ -49,7 +50,9 @@ def _state(source: Checkpoint) -> Any:
         return source_identity(source)
     architecture = source.architecture
     folders = {"", architecture.path, *(folder for _, folder in architecture.entries)}
-    read = [name for name in source.names if name.rpartition("/")[0] in folders]
+    read = [
+        name for name in source.names if name.rpartition("/")[0] in folders and name != LOCK_NAME
+    ]
     return source_identity(source, read)
 
 

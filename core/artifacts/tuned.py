@@ -19,6 +19,9 @@ from core.errors import ModelFormatError
 #: Its name, at the top of a model's directory.
 LOCK_NAME = "core_tuned.json"
 
+#: In the place of a backend's name: load what the document says.
+TUNED = "tuned"
+
 FORMAT = 1
 
 #: A document `core` writes has a few kilobytes; a model of a thousand shards has a hundred.

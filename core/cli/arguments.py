@@ -20,7 +20,13 @@ def add_model(
     """MODEL and where to find and run it."""
     parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the Hub")
     parser.add_argument(
-        "-b", "--backend", required=backend_required, help="torch, onnx, openvino, ..."
+        "-b",
+        "--backend",
+        required=backend_required,
+        help="torch, onnx, openvino, ..."
+        if backend_required
+        else 'torch, onnx, openvino, ...; "tuned" for what `core tune` chose, which a directory '
+        "follows anyway where it holds; by default torch if installed",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; the backend's choice if absent")
     parser.add_argument("--file-name", help=file_name)

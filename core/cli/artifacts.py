@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from core.arguments import check_path, in_any_case, suggestion
+from core.artifacts.tuned import TUNED
 from core.cli.arguments import (
     add_json,
     add_model,
@@ -190,7 +191,8 @@ def _checked_options(parsed: argparse.Namespace, operation: str, kind: type) -> 
     reading = ("field", *DATASET_ARGUMENTS)
     given = {n: v for n, v in options.items() if n not in reading}
     kind(**split_options({**given, "file_suffix": parsed.file_suffix}, kind))
-    backend = core.hooks(parsed.backend).capabilities if parsed.backend else None
+    named = None if parsed.backend is None or parsed.backend.lower() == TUNED else parsed.backend
+    backend = core.hooks(named).capabilities if named else None
     if backend is not None and parsed.config is not None:
         known = getattr(backend, f"{operation}_configs")
         if known and in_any_case(parsed.config, known) not in known:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.cli.arguments import add_json, add_source, print_json, print_table, size_of
 
 if TYPE_CHECKING:
-    from core.operations.inspection import ModelInfo
+    from core.operations.inspection import FoundChoice, ModelInfo
 
 
 def add_commands(commands: Any) -> None:
@@ -83,6 +83,8 @@ def show_info(parsed: argparse.Namespace) -> None:
         print("* what the backend loads unless told otherwise")
     else:
         print(f"\n{_nothing_to_load(source.names)}")
+    if info.tuned is not None:
+        print(f"\n{render_choice(info.tuned)}")
 
 
 def _nothing_to_load(names: Sequence[str]) -> str:
@@ -119,6 +121,41 @@ def render(info: ModelInfo) -> str:
         mark = " (default)" if name == info.default_prompt_name else ""
         rows.append((f"prompt {name}{mark}", json.dumps(prompt, ensure_ascii=False)))
     lines = [f"{title:16} {value}" for title, value in rows if value is not None]
+    return "\n".join(lines)
+
+
+#: Figures shown first, where they were measured: name to title and form.
+_FIGURES = {
+    "texts_per_second": "{:,.1f} texts a second",
+    "p50_ms": "median {:.1f} ms a text",
+    "p99_ms": "99th percentile {:.1f} ms",
+    "mean_cosine": "mean cosine {:.4f}",
+    "recall_at_10": "recall@10 {:.4f}",
+    "quality": "quality {:.4f}",
+}
+
+
+def render_choice(choice: FoundChoice) -> str:
+    """What `core tune` chose, its main figures, and whether it is followed."""
+    lines = []
+    if choice.backend is not None:
+        options = f" with {json.dumps(choice.options)}" if choice.options else ""
+        file = f" {choice.file_name}" if choice.file_name else ""
+        lines.append(
+            f"tuned for {choice.objective} on {choice.tuned_at}: {choice.backend}{file} on "
+            f"{choice.device}{options}"
+        )
+        figures = [
+            form.format(value)
+            for name, form in _FIGURES.items()
+            if isinstance(value := choice.measured.get(name), int | float)
+        ]
+        if figures:
+            lines.append(f"measured: {', '.join(figures)}")
+    if choice.fits:
+        lines.append("It holds here: core.load without a backend follows it.")
+    else:
+        lines.append(f"Not followed here. {choice.why}")
     return "\n".join(lines)
 
 

@@ -187,6 +187,10 @@ class OverlayFiles(Files):
             return self.front.path(name)
         return self.behind.path(name)
 
+    def peek(self, name: str) -> Path:
+        front = (self.front.root / name).exists()
+        return self.front.peek(name) if front else self.behind.peek(name)
+
     def folder(self, names: Iterable[str]) -> Path:
         wanted = list(names)
         in_front = [name for name in wanted if (self.front.root / name).exists()]

@@ -35,7 +35,7 @@ def backend_with_a_file(calls: BackendCalls, checkpoint: Checkpoint, options: Lo
         return calls.name
     for name, other in _others(calls.name):
         if _serves(name, other, checkpoint, options):
-            _say_once(
+            say_once(
                 f"{checkpoint} has no file for the {calls.name} backend: loading it with the "
                 f"{name} backend. To choose yourself, pass backend=..."
             )
@@ -109,7 +109,7 @@ def use_fallback(calls: BackendCalls, checkpoint: Checkpoint) -> str | None:
     """The other backend's file to load, reported once; None if there is none."""
     name = fallback_file(checkpoint, calls.capabilities, checkpoint.architecture.path)
     if name is not None:
-        _say_once(
+        say_once(
             f"{checkpoint} has no file of the {calls.name} backend's own, and there is nothing "
             f"here to export one from: running {name}."
         )
@@ -130,5 +130,6 @@ def _others(name: str) -> Iterator[tuple[str, Capabilities]]:
 
 
 @functools.lru_cache(maxsize=256)
-def _say_once(text: str) -> None:
+def say_once(text: str) -> None:
+    """Warn, unless the same was said before."""
     logger.warning("%s", text)

@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 
 from core.arguments import check_keywords, check_kind, check_path, in_any_case
 from core.artifacts.artifact import Artifact
+from core.artifacts.tuned import LOCK_NAME, TUNED
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import resolve
 from core.engine.postprocessing import postprocess
-from core.errors import OptionError
+from core.errors import BackendNotFound, OptionError
 from core.models.embedding import EmbeddingModel, check_truncate_dim
 from core.models.truncation import check_truncation
 from core.operations.backend_choice import check_exportable
@@ -326,4 +327,9 @@ def hooks(backend: str) -> Hooks:
         BackendNotFound: It is not installed; the message has the command that installs it.
         BackendLoadError: It is installed and cannot be used.
     """
+    if isinstance(backend, str) and backend.lower() == TUNED:
+        raise BackendNotFound(
+            f"{TUNED!r} is no backend: core.load(..., backend={TUNED!r}) loads a model with the "
+            f"one that its {LOCK_NAME} names. Name a backend here: {', '.join(registry.names())}."
+        )
     return Hooks(registry.backend(backend))

@@ -9,6 +9,7 @@ from core.architecture.architecture import Architecture
 from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
 from core.architecture.reading import read_architecture
 from core.artifacts.artifact import DTYPE_PRECISIONS
+from core.artifacts.tuned import LOCK_NAME
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import CoreError
 from core.files.weights import WEIGHT_FILES
@@ -22,6 +23,7 @@ from core.operations.file_choice import (
     read_sidecar,
     stated_precision,
 )
+from core.operations.tuned import check_choice, read_choice
 from core.plugin.capabilities import Capabilities
 from core.plugin.registry import registry
 
@@ -48,6 +50,28 @@ class FoundArtifact:
 
 
 @dataclass(frozen=True)
+class FoundChoice:
+    """What `core tune` chose for a model, from its `core_tuned.json`.
+
+    Attributes:
+        fits: Whether `core.load` follows it on this machine. Of a repository, the content of files
+            is not looked at.
+        why: Why it does not; None if it does.
+        backend: None where the document cannot be read, as all that follows.
+    """
+
+    fits: bool
+    why: str | None
+    backend: str | None = None
+    file_name: str | None = None
+    device: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    objective: str | None = None
+    measured: dict[str, Any] = field(default_factory=dict)
+    tuned_at: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """What `core info` prints; None where no file states it."""
 
@@ -62,6 +86,7 @@ class ModelInfo:
     prompts: dict[str, str]
     default_prompt_name: str | None
     artifacts: list[FoundArtifact] = field(default_factory=list)
+    tuned: FoundChoice | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -83,6 +108,33 @@ def inspect_model(source: Checkpoint) -> ModelInfo:
         prompts=dict(architecture.prompts),
         default_prompt_name=architecture.default_prompt_name,
         artifacts=list_artifacts(source, architecture),
+        tuned=inspect_choice(source),
+    )
+
+
+def inspect_choice(source: Checkpoint) -> FoundChoice | None:
+    """What `core tune` chose, and whether that holds here; None where it chose nothing."""
+    if not source.available(LOCK_NAME):
+        return None
+    try:
+        choice = read_choice(source)
+    except CoreError as error:
+        return FoundChoice(fits=False, why=str(error))
+    why = None
+    try:
+        check_choice(choice, source, contents=source.directory is not None)
+    except CoreError as error:
+        why = str(error)
+    return FoundChoice(
+        fits=why is None,
+        why=why,
+        backend=choice.backend,
+        file_name=choice.file_name,
+        device=choice.device,
+        options=dict(choice.options),
+        objective=choice.objective,
+        measured=dict(choice.measured),
+        tuned_at=choice.tuned_at,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from core.architecture.writing import ModelSettings, write_configuration
 from core.artifacts.artifact import SIDECAR_SUFFIX
+from core.artifacts.tuned import LOCK_NAME
 from core.checkpoint.checkpoint import Checkpoint
 from core.files.staging import copy_file
 from core.files.weights import WEIGHT_FILES
@@ -57,7 +58,7 @@ def configuration_names(source: Checkpoint) -> list[str]:
 def stage_configuration(source: Checkpoint, tree: Path) -> None:
     """Put into `tree` what a directory needs beside a backend's file to load on its own."""
     for name in filter(source.available, configuration_names(source)):
-        if not name.startswith(".") and name != "README.md":
+        if not name.startswith(".") and name not in ("README.md", LOCK_NAME):
             copy_file(source.path(name), tree / name)
     architecture = source.architecture
     write_configuration(tree, source, architecture, ModelSettings.of(architecture))

@@ -12,6 +12,7 @@ import tokenizers
 
 from core.architecture.writing import ModelSettings, write_configuration
 from core.artifacts.artifact import SIDECAR_SUFFIX
+from core.artifacts.tuned import LOCK_NAME
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import CoreError, OptionError
 from core.files.files import LocalFiles
@@ -32,6 +33,7 @@ from core.operations.model_files import (
     is_foreign,
     is_weights,
 )
+from core.operations.tuned import carry_choice
 from core.options import CardData, SaveOptions
 
 logger = logging.getLogger("core")
@@ -75,7 +77,7 @@ def stage_model(
 ) -> None:
     """Write the whole model directory into `tree`; `name` is what its card calls it."""
     source = model.source
-    names = _names_to_keep(source, options)
+    names = [name for name in _names_to_keep(source, options) if name != LOCK_NAME]
     _check_space(source, names, tree)
     missing = [name for name in names if not source.available(name)]
     for file in names:
@@ -98,6 +100,7 @@ def stage_model(
     if existing is not None and existing.is_dir():
         same = _same_model(existing, tree)
         link_missing(existing, tree, leave_out=lambda n: not same and belongs_to_model(n))
+    carry_choice(source, tree)
     card = tree / "README.md"
     if not card.exists():
         data = (options.card or CardData()).named(name)

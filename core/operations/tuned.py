@@ -7,16 +7,16 @@ of it reaches a backend.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from core.architecture.architecture import TRANSFORMER_CONFIGS
 from core.arguments import check_mapping_or_none, check_path
 from core.artifacts.tuned import (
     LOCK_NAME,
@@ -28,7 +28,7 @@ from core.artifacts.tuned import (
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import resolve
 from core.errors import ArtifactNotFound, CoreError, ModelFormatError, OptionError
-from core.files.fingerprint import fingerprint_of
+from core.files.files import LocalFiles
 from core.files.paths import check_relative
 from core.files.source import read_json_file
 from core.files.staging import (
@@ -38,28 +38,12 @@ from core.files.staging import (
     staging_directory,
     sync_tree,
 )
-from core.files.weights import WEIGHT_FILES
 from core.machine.processor import machine_type, vector_flags
-from core.operations.file_choice import companions, is_file_of, read_sidecar
+from core.operations.file_choice import companions, is_file_of
+from core.operations.tuned_files import carried_files, check_files, record_files
 from core.plugin.capabilities import Capabilities
-from core.plugin.known_backends import KNOWN_FILES
 from core.plugin.registry import registry
 from core.plugin.versions import backend_versions, changed_version
-
-#: In the place of a backend's name: load what the document says.
-TUNED = "tuned"
-
-#: Configuration that `core` reads and that decides a model's results, in its transformer's folder
-#: and at its top. The folders of further modules count whole.
-_CONFIGURATION = (
-    "modules.json", "config_sentence_transformers.json", *TRANSFORMER_CONFIGS, "config.json",
-    "adapter_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt", "*.model", "*.vocab",
-    "tekken.json", "entity_vocab.json", "bpe.codes",
-)  # fmt: skip
-
-#: What a model's other files are made from, first choice first.
-_WEIGHTS = tuple(file for name in WEIGHT_FILES for file in (name, f"{name}.index.json"))
 
 
 def describe_choice(
@@ -110,11 +94,6 @@ def describe_choice(
         _check_file(file_name, checkpoint, capabilities, backend)
     except ModelFormatError as error:
         raise OptionError(f"The choice {error}") from error
-    names = {
-        *_configuration(checkpoint),
-        *_needed(checkpoint, capabilities, file_name),
-        *_weights(checkpoint),
-    }
     return TunedChoice(
         backend=backend,
         file_name=file_name,
@@ -126,7 +105,7 @@ def describe_choice(
         machine=machine_type(),
         flags=vector_flags(),
         versions=backend_versions(backend),
-        files={name: _digest(checkpoint, name) for name in sorted(names)},
+        files=record_files(checkpoint, capabilities, file_name),
     )
 
 
@@ -137,7 +116,7 @@ def write_choice(choice: TunedChoice, directory: str | os.PathLike[str]) -> Path
         CoreError: Nothing can be written there; what was there is unchanged.
     """
     place = check_path("directory", directory)
-    text = json.dumps(choice.as_dict(), indent=2, ensure_ascii=False) + "\n"
+    text = _as_text(choice)
     parse_choice(json.loads(text), "The choice")
     with explained_writes(place):
         if not place.is_dir():
@@ -149,6 +128,10 @@ def write_choice(choice: TunedChoice, directory: str | os.PathLike[str]) -> Path
             with locked_directory(target):
                 replace_files(tree, target)
     return place / LOCK_NAME
+
+
+def _as_text(choice: TunedChoice) -> str:
+    return json.dumps(choice.as_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
 def read_choice(source: Checkpoint) -> TunedChoice:
@@ -190,7 +173,33 @@ def check_choice(choice: TunedChoice, source: Checkpoint, *, contents: bool = Tr
     if fault:
         raise OptionError(f"{what} does not hold here: {fault}.")
     if contents:
-        _check_contents(choice, source, capabilities)
+        check_files(choice, source, capabilities)
+
+
+def carry_choice(source: Checkpoint, tree: Path) -> None:
+    """Let a copy of a model keep the choice beside it, where that holds for the copy.
+
+    Saving rewrites configuration, so the digests of those files become the copy's. A choice that
+    is of another state of the model, damaged, or names a file that the copy lacks is left out.
+
+    Args:
+        tree: The copy; a choice that is in it already was beside the same weights.
+    """
+    copy = Checkpoint(str(tree), LocalFiles(tree))
+    # As it is now: it may have been made after the model was loaded.
+    beside = source if source.directory is None else Checkpoint("", LocalFiles(source.directory))
+    kept = None
+    for place in (beside, copy):
+        with suppress(CoreError):
+            choice = read_choice(place)
+            files = carried_files(choice, source, copy)
+            if files is not None:
+                kept = dataclasses.replace(choice, files=files)
+                break
+    written = tree / LOCK_NAME
+    written.unlink(missing_ok=True)  # rather than written to: it may be a link to another's
+    if kept is not None:
+        written.write_text(_as_text(kept), encoding="utf-8")
 
 
 def stated_options(choice: TunedChoice) -> Mapping[str, Any]:
@@ -268,78 +277,6 @@ def _other_processor(choice: TunedChoice) -> str | None:
     if missing:
         return f"it is for a processor with {', '.join(missing[:8])}, which this one lacks"
     return None
-
-
-def _check_contents(choice: TunedChoice, source: Checkpoint, capabilities: Capabilities) -> None:
-    """Raise unless the files are those that the choice was made for."""
-    what = f"{source}: {LOCK_NAME}"
-    needed = _needed(source, capabilities, choice.file_name)
-    configuration = _configuration(source)
-    for name in (*needed, *configuration):
-        if name not in choice.files:
-            raise ModelFormatError(f"{what} does not know {name}, which is new since.")
-    # Source weights may be gone where the model is only run, and are not downloaded for this.
-    looked_at = choice.files if source.directory is not None else (*needed, *configuration)
-    for name in looked_at:
-        check_relative(name, f"a file of {LOCK_NAME}")
-        if not source.has(name):
-            if _is_configuration(source, name):
-                raise ModelFormatError(f"{what} was made with {name}, which is gone.")
-            continue
-        if source.available(name) and _digest(source, name) != choice.files[name]:
-            raise ModelFormatError(
-                f"{what} is of another state of the model: {name} has changed since."
-            )
-
-
-def _needed(source: Checkpoint, capabilities: Capabilities, file_name: str | None) -> list[str]:
-    """The file to load and its companions; the weights of a model without such a file."""
-    if file_name is None:
-        return _weights(source)
-    listed = _sidecar_files(source, file_name)
-    return list(
-        dict.fromkeys([file_name, *companions(file_name, source.names, capabilities), *listed])
-    )
-
-
-def _sidecar_files(source: Checkpoint, file_name: str) -> Iterator[str]:
-    """Files that an artifact's sidecar lists, as far as they are there."""
-    listed = read_sidecar(source, file_name).get("files")
-    for name in listed if isinstance(listed, list) else ():
-        if isinstance(name, str) and name in source.names:
-            yield name
-
-
-def _configuration(source: Checkpoint) -> list[str]:
-    return [name for name in source.names if _is_configuration(source, name)]
-
-
-def _is_configuration(source: Checkpoint, name: str) -> bool:
-    architecture = source.architecture
-    folders = [folder for _, folder in architecture.entries[1:] if folder]
-    if any(name.startswith(f"{folder}/") for folder in folders):
-        return True
-    folder, _, file = name.rpartition("/")
-    beside = folder in ("", architecture.path)
-    return beside and any(fnmatchcase(file, pattern) for pattern in _CONFIGURATION)
-
-
-def _weights(source: Checkpoint) -> list[str]:
-    """The model's weights, as PyTorch has them; none where they were left out."""
-    architecture = source.architecture
-    for name in map(architecture.file, _WEIGHTS):
-        if source.has(name):
-            torch = Capabilities(files=KNOWN_FILES["torch"])
-            return [name, *companions(name, source.names, torch)]
-    return []
-
-
-def _digest(source: Checkpoint, name: str) -> str:
-    path = source.files.peek(name)
-    try:
-        return fingerprint_of(path, whole=_is_configuration(source, name))
-    except OSError as error:
-        raise CoreError(f"Cannot read {path}: {error}.") from error
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from core.artifacts.tuned import TUNED
 from core.errors import OptionError
 from core.models.embedding import EmbeddingModel
 from core.operations.hooks import hooks
@@ -54,7 +55,7 @@ def read_model_kwargs(
         if name in own:
             own[name] = plain(own[name])
             # "auto" is the dtype of the file, which other backends compute in anyway.
-            if own[name] == "auto" and name not in hooks(backend).capabilities.model_kwargs:
+            if own[name] == "auto" and not _takes(backend, name):
                 del own[name]
     arguments = {name: own.pop(name) for name in _ALSO_ARGUMENTS if name in own}
     arguments = {name: value for name, value in arguments.items() if value is not None}
@@ -62,6 +63,11 @@ def read_model_kwargs(
     if place is not None:
         arguments["device"] = _one_device(place)
     return own, arguments
+
+
+def _takes(backend: str, name: str) -> bool:
+    tuned = isinstance(backend, str) and backend.lower() == TUNED
+    return not tuned and name in hooks(backend).capabilities.model_kwargs
 
 
 def _one_device(place: Any) -> str | None:

@@ -49,7 +49,8 @@ class SentenceTransformer(Encoding, Files, Unprovided):
         processor_kwargs: `model_max_length`; `tokenizer_kwargs` is its older name.
         config_kwargs: Overrides of the model's config.json.
         model_card_data: Goes into the README.md written for a model that has no README.md yet.
-        backend: `"torch"`, `"onnx"`, `"openvino"`, or any installed one.
+        backend: `"torch"`, `"onnx"`, `"openvino"`, or any installed one; `"tuned"` for what
+            `core tune` chose, which the default does not follow: the reference's is `"torch"`.
         similarity_fn_name: `"cosine"`, `"dot"`, `"euclidean"` or `"manhattan"`.
         truncate_dim: Leading dimensions to keep of every embedding.
 
