@@ -66,7 +66,8 @@ if TYPE_CHECKING:
     from core.plugin.capabilities import Capabilities
     from core.plugin.hookspecs import SPEC_VERSION, hookimpl
     from core.plugin.status import BackendStatus, PluginStatus
-    from core.tuning.report import TunedVariant, TuneReport
+    from core.tuning.findings import TunedVariant
+    from core.tuning.report import TuneReport
     from core.tuning.tune import tune
 
 _MODULES: dict[str, tuple[str, ...]] = {
@@ -129,10 +130,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "BackendStatus",
         "PluginStatus",
     ),
-    "tuning.report": (
-        "TuneReport",
-        "TunedVariant",
-    ),
+    "tuning.findings": ("TunedVariant",),
+    "tuning.report": ("TuneReport",),
     "tuning.tune": ("tune",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -205,7 +205,7 @@ def test_quantize_reports_file_size_speed_and_drift(
 ) -> None:
     path = copy_model(tiny_model("bert-cls"), tmp_path / "model")
     shared = ("--backend", "torch", "--device", "cpu", "--target", str(path))
-    assert main(["quantize", str(path), *shared]) == 0
+    assert main(["quantize", str(path), *shared, "--measure"]) == 0
     line = capsys.readouterr().out.strip().splitlines()[-1]
     assert str(path / "model_qint8.safetensors") in line
     assert "kB" in line
@@ -298,7 +298,7 @@ def test_stages_are_shown_on_a_terminal_only(
     assert capsys.readouterr().err == ""
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    assert main([*arguments, str(tmp_path / "shown")]) == 0
+    assert main([*arguments, str(tmp_path / "shown"), "--measure"]) == 0
     lines = terminal.getvalue().splitlines()
     assert all(re.match(r" +\d+ s  \w", line) for line in lines)
     stages = [line.partition(" s  ")[2] for line in lines]

@@ -91,7 +91,7 @@ def _guarded(name: str, run: Callable[[], None]) -> int:
         print(f"core {name}: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt as stop:
-        print(f"core {name}: {stop or 'interrupted.'}", file=sys.stderr)
+        print(f"core {name}: {str(stop) or 'interrupted.'}", file=sys.stderr)
         return 130
     return DONE
 

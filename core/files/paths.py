@@ -67,3 +67,13 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_same_file(place: Path, path: Path) -> bool:
+    """Whether `place` is a file with the content of `path`."""
+    if not place.is_file():
+        return False
+    if place.samefile(path):
+        return True
+    same_size = place.stat().st_size == path.stat().st_size
+    return same_size and sha256_of(place) == sha256_of(path)

@@ -17,7 +17,7 @@ from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact, Verification
 from core.artifacts.publish import check_destination, destination_of, publish_artifact
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import OptionError
-from core.files.paths import sha256_of
+from core.files.paths import is_same_file
 from core.files.staging import copy_file, staging_directory
 from core.machine.stages import announce
 from core.models.embedding import EmbeddingModel
@@ -124,7 +124,7 @@ def _with_what_it_needs(artifact: Artifact, source: Checkpoint, destination: Pat
     needed = []
     for name in artifact.refers_to:
         path, place = source.path(name), destination / name
-        if not (place.is_file() and sha256_of(place) == sha256_of(path)):
+        if not is_same_file(place, path):
             copy_file(path, artifact.root / name)
             needed.append(name)
     return dataclasses.replace(artifact, files=(*artifact.files, *needed))

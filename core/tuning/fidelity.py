@@ -14,6 +14,8 @@ Floats = NDArray[np.float32]
 #: Neighbours that are compared.
 NEIGHBOURS = 10
 
+_NEGLIGIBLE = 0.001
+
 _PAIRS = 20_000
 _RESAMPLES = 1_000
 _SEED = 7
@@ -48,6 +50,11 @@ class Fidelity:
     recall_at_10: float
     recall_interval: tuple[float, float]
     mixed_recall_at_10: float
+
+    def as_good_as(self, other: Fidelity) -> bool:
+        """Whether neither recall nor the minimum cosine is lower by more than a thousandth."""
+        recall = self.recall_at_10 >= other.recall_at_10 - _NEGLIGIBLE
+        return recall and self.min_cosine >= other.min_cosine - _NEGLIGIBLE
 
 
 def compare(reference: Floats, found: Floats, similarity_fn_name: str) -> Fidelity:

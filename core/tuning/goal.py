@@ -72,6 +72,12 @@ class Goal:
             return f"drifts too far: recall@10 {fidelity.recall_at_10:.3f}"
         return ""
 
+    def surely_met(self, fidelity: Fidelity) -> bool:
+        """Whether more texts will not change that this is good enough."""
+        if self.max_quality_loss is not None or self.min_cosine is not None:
+            return False  # a minimum over more texts is lower
+        return self.min_recall is None or fidelity.recall_interval[0] >= self.min_recall
+
     def shortfalls(self, fidelity: Fidelity, quality: float | None) -> dict[str, float]:
         """What is missing to the goal, by name, in units of what is asked; empty where it is met.
 

@@ -11,8 +11,8 @@ from string import Template
 from core.arguments import check_path
 from core.errors import OptionError
 from core.files.staging import explained_writes
+from core.tuning.findings import Findings, TunedVariant
 from core.tuning.plot import check_folder, draw_svg
-from core.tuning.report import TunedVariant, TuneReport
 
 #: Heading of each column, what it means, and its cell.
 COLUMNS: tuple[tuple[str, str, Callable[[TunedVariant], str]], ...] = (
@@ -90,7 +90,7 @@ $loading
 """)
 
 
-def write_page(report: TuneReport, path: str | os.PathLike[str]) -> Path:
+def write_page(report: Findings, path: str | os.PathLike[str]) -> Path:
     """Write the report to a file that ends in .html."""
     place = check_page(path)
     with explained_writes(place):
@@ -106,7 +106,7 @@ def check_page(path: str | os.PathLike[str]) -> Path:
     return check_folder(place)
 
 
-def render(report: TuneReport) -> str:
+def render(report: Findings) -> str:
     """The page."""
     headings = "".join(
         f'<th scope="col" title="{escape(meaning)}">{escape(name)}</th>'
@@ -137,13 +137,13 @@ def render(report: TuneReport) -> str:
     )
 
 
-def _row(variant: TunedVariant, report: TuneReport) -> str:
+def _row(variant: TunedVariant, report: Findings) -> str:
     kind = "best" if variant.name == report.best.name else variant.status.replace(" ", "-")
     cells = "".join(f"<td>{escape(cell(variant))}</td>" for _, _, cell in COLUMNS)
     return f'<tr class="{kind}">{cells}</tr>'
 
 
-def _loading(report: TuneReport) -> str:
+def _loading(report: Findings) -> str:
     if report.lock is not None:
         return (
             f"<p>The file and <code>{escape(report.lock.name)}</code> lie in one directory, and a "

@@ -14,7 +14,7 @@ from typing import Any
 from core.arguments import check_path
 from core.errors import CoreError, OptionError
 from core.files.staging import explained_writes
-from core.tuning.report import TunedVariant, TuneReport
+from core.tuning.findings import Findings, TunedVariant
 
 _AXES = {
     "throughput": "texts/s",
@@ -38,7 +38,7 @@ class _Point:
     is_best: bool
 
 
-def write_plot(report: TuneReport, path: str | os.PathLike[str]) -> Path:
+def write_plot(report: Findings, path: str | os.PathLike[str]) -> Path:
     """Draw a report to a file that ends in .svg or .png."""
     place = check_plot(path)
     if place.suffix.lower() == ".png":
@@ -67,7 +67,7 @@ def check_folder(place: Path) -> Path:
     return place
 
 
-def draw_svg(report: TuneReport) -> str:
+def draw_svg(report: Findings) -> str:
     """The plot as an SVG element: no script, no font and no address of its own.
 
     It takes the colour of the text around it, so it fits a dark page.
@@ -105,7 +105,7 @@ def draw_svg(report: TuneReport) -> str:
     return "\n".join(parts)
 
 
-def _points(report: TuneReport) -> list[_Point]:
+def _points(report: Findings) -> list[_Point]:
     front = {variant.name for variant in report.pareto_front()}
     found = []
     for variant in report.variants:
@@ -178,11 +178,11 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _title(report: TuneReport) -> str:
+def _title(report: Findings) -> str:
     return f"{_AXES[report.goal.objective]} and recall@10 of every variant of {report.model}"
 
 
-def _draw_png(report: TuneReport, place: Path) -> None:
+def _draw_png(report: Findings, place: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact
 from core.artifacts.publish import check_destination, destination_of, publish_artifact
 from core.checkpoint.checkpoint import Checkpoint
-from core.files.paths import sha256_of
+from core.files.paths import is_same_file
 from core.files.staging import copy_file, staging_directory
 from core.operations.model_files import stage_configuration
 from core.operations.tuned import describe_choice, write_choice
-from core.tuning.report import TunedVariant, measured_figures
+from core.tuning.findings import TunedVariant, measured_figures
 
 
 def publish_choice(
@@ -42,7 +42,7 @@ def publish_choice(
     """
     destination = destination_of(source, target)
     check_destination(destination, "")
-    missing = {n: p for n, p in files.items() if not _is_same(destination / n, Path(p))}
+    missing = {n: p for n, p in files.items() if not is_same_file(destination / n, Path(p))}
     if missing or not destination.is_dir():
         with staging_directory(destination) as staging:
             main = variant.file_name or next(iter(files))
@@ -72,14 +72,3 @@ def _publish(
     beside = tuple(sorted(set(names) - {main, main + SIDECAR_SUFFIX}))
     artifact = Artifact(root=staging, file_name=main, files=beside)
     publish_artifact(artifact, destination, stage)
-
-
-def _is_same(place: Path, path: Path) -> bool:
-    """Whether a file lies there already."""
-    if not place.is_file():
-        return False
-    if place.samefile(path):
-        return True
-    if place.stat().st_size != path.stat().st_size:
-        return False
-    return sha256_of(place) == sha256_of(path)

@@ -19,7 +19,9 @@ import numpy as np
 
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import CoreError, OptionError
+from core.files.paths import is_same_file
 from core.machine.stages import announce
+from core.operations.file_choice import companions
 from core.plugin.registry import registry
 from core.tuning.benches import Benches
 from core.tuning.candidates import Candidate, base_candidates, other_candidates
@@ -47,9 +49,6 @@ _LEAST_ROUNDS = 2
 _FAR_TOO_SLOW = 0.4
 _NOT_MUCH_SLOWER = 0.9
 _KEPT_AT_LEAST = 3
-
-#: Mean cosine of what counts as float32.
-_FULL = 0.9999
 
 #: Shares of the time: to make files in; to keep for labelled data, at most.
 _MAKING = 0.5
@@ -203,15 +202,33 @@ class Race:
         self._drop_twins()
 
     def _drop_twins(self) -> None:
-        """Of several candidates that came to the same file, keep the first."""
-        seen: dict[tuple[str, str], str] = {}
+        """Of several candidates that came to the same file, keep the first.
+
+        A file of the model that is unlike the one made of the same name stays instead of that.
+        """
+        seen: dict[tuple[str, str], Candidate] = {}
         for candidate in self.candidates:
             file = self.results.known(candidate).get("made")
-            if file is not None:
-                twin = seen.setdefault((candidate.backend, file), candidate.name)
-                if twin != candidate.name:
-                    self.results.known(candidate)["dropped"] = f"the same file as {twin}"
-                    self.results.known(candidate)["twin"] = True
+            if file is None:
+                continue
+            twin = seen.setdefault((candidate.backend, file), candidate)
+            if twin == candidate:
+                continue
+            gone, stays = candidate, twin
+            if candidate.file_name and not self._is_made(candidate):
+                gone, stays = twin, candidate
+            self.results.known(gone)["dropped"] = f"the same file as {stays.name}"
+            self.results.known(gone)["twin"] = True
+
+    def _is_made(self, candidate: Candidate) -> bool:
+        """Whether a file of the model is what was made under its name."""
+        assert candidate.file_name is not None
+        capabilities = registry.backend(candidate.backend).capabilities
+        beside = companions(candidate.file_name, self._source.names, capabilities)
+        return all(
+            is_same_file(self._store.made / name, self._source.path(name))
+            for name in (candidate.file_name, *beside)
+        )
 
     # Loading
 
@@ -260,12 +277,14 @@ class Race:
         try:
             bench = self._open(candidate, seconds)
             texts = self._texts.held_out[: self._probe_texts(bench)]
-            taken, embeddings = bench.ask("encode", "encode", texts, seconds=seconds)
+            first, _ = bench.ask("encode", "encode", texts, seconds=seconds)
+            again, embeddings = bench.ask("encode", "encode", texts, seconds=seconds)
             alone = bench.ask("singles", texts[:_PROBE_SINGLES], seconds=seconds)
             _check_finite(embeddings)
             known["resident_bytes"] = self._benches.size(candidate.name, bench)
             self._store.keep(candidate.name, PROBE, embeddings)
-            known["probe_s"], known["probe_singles"] = taken, alone
+            # Another program, or the first batch of its shape, is no property of the variant.
+            known["probe_s"], known["probe_singles"] = min(first, again), alone
         except CoreError as error:
             self._benches.close(candidate.name)
             known.pop("facts", None)
@@ -280,7 +299,7 @@ class Race:
         if "probe_texts" not in self._store.settings:
             first = self._texts.held_out[:_WARM_TEXTS]
             taken, _ = bench.ask("encode", "encode", first)
-            affordable = int(len(first) / taken * self._total / 200)
+            affordable = int(len(first) / taken * self._total / 400)
             sizes = [2**power for power in range(4, 8) if 2**power <= affordable]
             size = min(max(sizes, default=_WARM_TEXTS), _MOST_PROBE_TEXTS)
             self._store.settings["probe_texts"] = min(size, len(self._texts.held_out))
@@ -295,11 +314,14 @@ class Race:
                 self._drop(candidate, why)
             else:
                 good.append(candidate)
-        best = max(map(self.results.score, good))
-        for candidate in good:
-            share = self.results.score(candidate) / best
-            if candidate != self._reference and share < _FAR_TOO_SLOW:
-                self._drop(candidate, self._goal.behind(share))
+        self._drop_outdone(good, _FAR_TOO_SLOW)
+
+    def _drop_outdone(self, candidates: Sequence[Candidate], share: float) -> None:
+        """Drop what has less than this share of the score of one that serves as well."""
+        shares = {c: self.results.outdone(c, candidates) for c in candidates}
+        for candidate, found in shares.items():
+            if found < share and candidate != self._reference:
+                self._drop(candidate, self._goal.behind(found))
         self._store.save()
 
     def _drop(self, candidate: Candidate, why: str) -> None:
@@ -384,7 +406,7 @@ class Race:
         return float(bulk + alone)
 
     def _halve(self, candidates: Sequence[Candidate]) -> None:
-        """Drop the slower half, but none that is near the best, nor the best of what is float32."""
+        """Drop the slower half, but nothing near the best, nor what is more faithful than that."""
         good = []
         for candidate in candidates:
             if not self.results.is_running(candidate):
@@ -395,16 +417,11 @@ class Race:
                 good.append(candidate)
         good.sort(key=self.results.score, reverse=True)
         kept = max(_KEPT_AT_LEAST, math.ceil(len(good) / 2))
-        full = next((c for c in good if self._is_full(c)), None)
-        for candidate in good[kept:]:
-            share = self.results.score(candidate) / self.results.score(good[0])
-            if share < _NOT_MUCH_SLOWER and candidate != full:
+        shares = {c: self.results.outdone(c, good) for c in good[kept:]}
+        for candidate, share in shares.items():
+            if share < _NOT_MUCH_SLOWER:
                 self._drop(candidate, self._goal.behind(share))
         self._store.save()
-
-    def _is_full(self, candidate: Candidate) -> bool:
-        fidelity = self.results.fidelity(candidate)
-        return fidelity is not None and fidelity.mean_cosine >= _FULL
 
     # Labelled data
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,21 @@ class Results:
         """Why more texts cannot make a candidate good enough; "" where they might."""
         fidelity = self.fidelity(candidate)
         return "" if fidelity is None else self._goal.hopeless(fidelity)
+
+    def outdone(self, candidate: Candidate, others: Sequence[Candidate]) -> float:
+        """A candidate's share of the best score among the others that serve as well; or 1.
+
+        Another serves as well if it is as faithful, or surely faithful enough.
+        """
+        own = self.fidelity(candidate)
+        serving = [candidate]
+        for other in others:
+            fidelity = self.fidelity(other)
+            if own is None or fidelity is None:
+                continue
+            if fidelity.as_good_as(own) or self._goal.surely_met(fidelity):
+                serving.append(other)
+        return self.score(candidate) / max(map(self.score, serving))
 
     def shortfalls(self, candidate: Candidate) -> Mapping[str, float] | None:
         """What is missing to the goal, by name; None where nothing was measured."""

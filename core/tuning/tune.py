@@ -26,12 +26,13 @@ from core.machine.cpus import available_cpus
 from core.machine.processor import processor_flags, processor_name
 from core.plugin.registry import registry
 from core.tuning.candidates import Candidate, choose_backends
+from core.tuning.findings import TunedVariant, objective_words
 from core.tuning.goal import Goal
 from core.tuning.labels import Labels, read_labels
 from core.tuning.measure import Budget
 from core.tuning.publishing import publish_choice
 from core.tuning.race import Race, TuneProgress
-from core.tuning.report import TunedVariant, TuneReport, objective_words
+from core.tuning.report import TuneReport
 from core.tuning.results import Results
 from core.tuning.store import Store
 from core.tuning.texts import TuningTexts, read_tuning_texts

@@ -15,6 +15,7 @@ import sys
 import threading
 
 from core.distributed.worker import end_with_parent, portable, receive_bytes, send
+from core.tuning.subject import Subject
 
 
 def main() -> None:
@@ -25,8 +26,6 @@ def main() -> None:
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the answers
     try:
-        from core.tuning.subject import Subject
-
         subject = Subject()
         while True:
             method, arguments = pickle.loads(receive_bytes(incoming))
