@@ -86,6 +86,10 @@ class Subject:
         """Bytes of this process that are in memory."""
         return resident_bytes()
 
+    def process(self) -> int:
+        """The number of the process this runs in."""
+        return os.getpid()
+
     def close(self) -> None:
         """Let go of the model."""
         model, self._model = self._model, None
