@@ -267,7 +267,8 @@ def _check_file(
     for name in (file_name, *companions(file_name, source.names, capabilities)):
         if not source.has(name):
             raise ArtifactNotFound(f"names {name!r}, and there is no such file.")
-        source.files.peek(name)  # a link that leads out is refused here
+        if source.directory is not None:
+            source.files.peek(name)  # a link that leads out is refused here
 
 
 def _other_processor(choice: TunedChoice) -> str | None:

@@ -530,9 +530,11 @@ def test_insisting_and_asking_for_something_else(
         core.load(tuned, backend="tuned", **arguments)
 
 
-def test_tuned_is_the_name_of_no_backend(tuned: Path) -> None:
+def test_tuned_is_the_name_of_no_backend(tuned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(OptionError, match="Choose another name"):
         core.register_backend("Tuned", object())
+    assert main(["new-backend", "tuned"]) == 2
+    assert "Choose another name" in capsys.readouterr().err
     for call in (core.hooks, lambda name: core.export(tuned, backend=name)):
         with pytest.raises(BackendNotFound, match="'tuned' is no backend"):
             call("tuned")
