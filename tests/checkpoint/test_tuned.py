@@ -546,7 +546,7 @@ def test_tuned_is_the_name_of_no_backend(tuned: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"file_name": "onnx/model.onnx"}, OptionError, "no torch backend loads"),
+        ({"file_name": "onnx/model.onnx"}, OptionError, "the torch backend does not load"),
         ({"file_name": "../model.safetensors"}, CoreError, "outside the model's directory"),
         ({"file_name": "model_x.safetensors"}, ArtifactNotFound, "there is no such file"),
         ({"file_name": None}, OptionError, "names no file"),
