@@ -32,7 +32,7 @@ _MOST_ENTRIES = 128
 _LONGEST_TEXT = 1_000
 _DEEPEST = 8
 
-_DIGEST = re.compile(r"[0-9a-f]{32,64}")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T[0-9:.]+(Z|[+-]\d{2}:\d{2})?)?")
 
@@ -72,7 +72,7 @@ class TunedChoice:
     def fingerprint(self) -> str:
         """32 hexadecimal digits of `files`: the same for a copy, another for other content."""
         text = json.dumps(dict(sorted(self.files.items())), separators=(",", ":"))
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def as_dict(self) -> dict[str, Any]:
         """The document's content."""

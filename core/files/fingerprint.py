@@ -11,10 +11,11 @@ _MOST_WHOLE = 64_000_000
 #: Blocks that are read of a larger file, spread evenly from its first byte to its last.
 _BLOCKS = 256
 _BLOCK_BYTES = 4_096
+_DIGITS = 32
 
 
 def fingerprint_of(path: Path, *, whole: bool) -> str:
-    """32 hexadecimal digits (BLAKE2b) of a file's content: not of its name, place or time.
+    """32 hexadecimal digits (of its SHA-256) of a file's content: not of its name, place or time.
 
     Of a weight file (`whole` false) over 1 MiB, size and 256 blocks of 4 KiB at even distances
     count. Training changes nearly every weight, and a changed stretch longer than 1/255 of the
@@ -24,15 +25,15 @@ def fingerprint_of(path: Path, *, whole: bool) -> str:
     Args:
         whole: Whether every byte counts: for configuration, up to 64 MB.
     """
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         digest.update(size.to_bytes(8, "little"))
         if size <= (_MOST_WHOLE if whole else _BLOCKS * _BLOCK_BYTES):
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
-            return digest.hexdigest()
+            return digest.hexdigest()[:_DIGITS]
         for number in range(_BLOCKS):
             file.seek(number * (size - _BLOCK_BYTES) // (_BLOCKS - 1))
             digest.update(file.read(_BLOCK_BYTES))
-    return digest.hexdigest()
+    return digest.hexdigest()[:_DIGITS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -107,4 +108,4 @@ def _advice(source: Checkpoint) -> str:
 
 
 def _command(source: Checkpoint) -> str:
-    return f"core tune {source.name} --texts FILE"
+    return f"core tune {shlex.quote(source.name)} --texts FILE"

@@ -263,11 +263,14 @@ def _check_file(
         file_name == name or file_name.endswith(f"/{name}") for name in capabilities.fallback_names
     )
     if needs_none or not loads:
-        raise ModelFormatError(f"names {file_name[:80]!r}, which no {backend} backend loads.")
+        raise ModelFormatError(
+            f"names {file_name[:80]!r}, which the {backend} backend does not load."
+        )
     for name in (file_name, *companions(file_name, source.names, capabilities)):
         if not source.has(name):
             raise ArtifactNotFound(f"names {name!r}, and there is no such file.")
-        source.files.peek(name)  # a link that leads out is refused here
+        if source.directory is not None:
+            source.files.peek(name)  # a link that leads out is refused here
 
 
 def _other_processor(choice: TunedChoice) -> str | None:

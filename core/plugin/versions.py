@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 from collections.abc import Mapping
 
+from core.machine.surroundings import is_frozen
 from core.plugin.registry import registry
 from core.version import __version__
 
@@ -47,7 +48,8 @@ def changed_version(backend: str, recorded: Mapping[str, str]) -> str | None:
     optional = _requirements(own) if own else {}
     for name, version in recorded.items():
         now = __version__ if name == "core" else _installed(name)
-        if now is None and not optional.get(name, False):
+        # A frozen application is packed with the metadata of backends alone.
+        if now is None and not optional.get(name, False) and not is_frozen():
             return f"{name} {version} is not installed"
         if now is not None and _minor(now) != _minor(version):
             return f"{name} is {now}, and was {version}"

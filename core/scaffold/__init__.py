@@ -7,6 +7,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from core.artifacts.tuned import TUNED
 from core.errors import OptionError
 from core.plugin.hookspecs import SPEC_VERSION
 from core.plugin.known_backends import INSTALL_COMMANDS
@@ -37,6 +38,8 @@ def write_backend(name: str, directory: Path | None = None, *, checkpoint: bool 
         )
     if keyword.iskeyword(name):
         raise OptionError(f"{name!r} is a word of Python itself. Choose another name.")
+    if name == TUNED:
+        raise OptionError(f"backend={name!r} loads what `core tune` chose. Choose another name.")
     if name in {*INSTALL_COMMANDS, *registry.names()}:
         raise OptionError(f"There is a backend {name!r} already. Choose another name.")
     target = Path(f"core-{name}-backend") if directory is None else directory

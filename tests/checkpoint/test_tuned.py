@@ -530,9 +530,11 @@ def test_insisting_and_asking_for_something_else(
         core.load(tuned, backend="tuned", **arguments)
 
 
-def test_tuned_is_the_name_of_no_backend(tuned: Path) -> None:
+def test_tuned_is_the_name_of_no_backend(tuned: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(OptionError, match="Choose another name"):
         core.register_backend("Tuned", object())
+    assert main(["new-backend", "tuned"]) == 2
+    assert "Choose another name" in capsys.readouterr().err
     for call in (core.hooks, lambda name: core.export(tuned, backend=name)):
         with pytest.raises(BackendNotFound, match="'tuned' is no backend"):
             call("tuned")
@@ -544,7 +546,7 @@ def test_tuned_is_the_name_of_no_backend(tuned: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"file_name": "onnx/model.onnx"}, OptionError, "no torch backend loads"),
+        ({"file_name": "onnx/model.onnx"}, OptionError, "the torch backend does not load"),
         ({"file_name": "../model.safetensors"}, CoreError, "outside the model's directory"),
         ({"file_name": "model_x.safetensors"}, ArtifactNotFound, "there is no such file"),
         ({"file_name": None}, OptionError, "names no file"),
