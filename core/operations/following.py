@@ -15,7 +15,7 @@ from core.machine.surroundings import expand_home
 from core.models.embedding import EmbeddingModel
 from core.operations.backend_choice import say_once
 from core.operations.hooks import hooks
-from core.operations.tuned import check_choice, read_choice, stated_options
+from core.operations.tuned import check_choice, is_on, read_choice, stated_options
 from core.options import LoadOptions
 
 
@@ -85,7 +85,7 @@ def load_if_tuned(source: Checkpoint, options: LoadOptions) -> EmbeddingModel | 
 def _load(source: Checkpoint, options: LoadOptions) -> EmbeddingModel | None:
     """The model; None where the caller wants another device."""
     choice = read_choice(source)
-    if options.device is not None and options.device.lower() != choice.device.lower():
+    if options.device is not None and not is_on(choice, options.device):
         return None
     check_choice(choice, source)
     tuned = dataclasses.replace(

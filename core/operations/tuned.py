@@ -45,6 +45,9 @@ from core.plugin.capabilities import Capabilities
 from core.plugin.registry import registry
 from core.plugin.versions import backend_versions, changed_version
 
+#: "cuda", "cuda:1"; OpenVINO's own names read "GPU.1".
+_DEVICE = re.compile(r"(?P<kind>\w{1,40})(?:[:.](?P<number>\d{1,3}))?")
+
 
 def describe_choice(
     source: Checkpoint | str | os.PathLike[str],
@@ -202,6 +205,15 @@ def carry_choice(source: Checkpoint, tree: Path) -> None:
         written.write_text(_as_text(kept), encoding="utf-8")
 
 
+def is_on(choice: TunedChoice, device: str) -> bool:
+    """Whether a device is the choice's; the first of its kind needs no number."""
+    asked, own = (_DEVICE.fullmatch(name.lower()) for name in (device, choice.device))
+    if asked is None or own is None:
+        return False
+    numbers = [int(found["number"] or 0) for found in (asked, own)]
+    return asked["kind"] == own["kind"] and numbers[0] == numbers[1]
+
+
 def stated_options(choice: TunedChoice) -> Mapping[str, Any]:
     """The choice's options, in the backend's own words."""
     return _stated_options(
@@ -216,9 +228,8 @@ def _check_source(capabilities: Capabilities, backend: str) -> None:
 
 
 def _check_device(device: str, capabilities: Capabilities, backend: str) -> None:
-    name, colon, number = device.lower().partition(":")
-    known = [known.lower() for known in capabilities.devices]
-    if name not in known or (colon and not re.fullmatch(r"\w{1,20}", number)):
+    found = _DEVICE.fullmatch(device.lower())
+    if found is None or found["kind"] not in [known.lower() for known in capabilities.devices]:
         raise ModelFormatError(
             f"names the device {device[:80]!r}; the {backend} backend has "
             f"{', '.join(capabilities.devices)}."

@@ -120,8 +120,10 @@ def test_who_names_a_backend_a_file_or_a_device_gets_that(
     own = {"torch_dtype": "auto"}
     follows = SentenceTransformer(str(tuned), backend="tuned", model_kwargs=own)
     assert follows.embedding_model.dtype == "float16"
-    rewrite(tuned, device="mps")
-    assert loaded(tuned, device="cpu") == USUAL
+    assert loaded(tuned, device="CPU:0") == TUNED
+    for other in ("mps", "cpu:1", "cpu.1"):
+        rewrite(tuned, device=other)
+        assert loaded(tuned, device="cpu") == USUAL
     monkeypatch.setenv("CORE_BACKEND", "torch")
     assert loaded(tuned) == USUAL
     assert caplog.messages == []
@@ -551,6 +553,7 @@ def test_tuned_is_the_name_of_no_backend(tuned: Path, capsys: pytest.CaptureFixt
         ({"file_name": "model_x.safetensors"}, ArtifactNotFound, "there is no such file"),
         ({"file_name": None}, OptionError, "names no file"),
         ({"device": "abacus"}, OptionError, "names the device 'abacus'"),
+        ({"device": "cpu:x"}, OptionError, "names the device 'cpu:x'"),
         ({"options": {"dtype": "float16"}}, OptionError, "none of the configurations"),
         ({"measured": {"p50_ms": float("nan")}}, OptionError, "figure p50_ms = nan"),
         ({"measured": {"p50_ms": {"a": 1}}}, OptionError, "figure p50_ms"),
