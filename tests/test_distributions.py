@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import zipfile
 from pathlib import Path
@@ -120,6 +121,26 @@ def test_a_backend_from_the_wheels_serves_without_torch(
     for name in ("embeddings", "saved"):
         assert (np.sum(np.array(found[name]) * expected, axis=1) > 0.99999).all(), name
     assert installed_megabytes(python) < most_megabytes
+    small = copy_model(exports("bert-mean", backend), tmp_path / "small")
+    (small / "model.safetensors").unlink()
+    check_tunes(python, small, tmp_path)
+
+
+def check_tunes(python: Path, model: Path, folder: Path) -> None:
+    """An environment with one backend and no torch chooses among that backend's variants."""
+    texts = folder / "texts.txt"
+    texts.write_text("\n".join(f"text {i} of {i * i % 7}" for i in range(60)), "utf-8")
+    environment = {**os.environ, "CORE_CACHE": str(folder / "cache")}
+    command = [str(python), "-m", "core", "tune", str(model), "--texts", str(texts), "--json"]
+    done = subprocess.run(
+        [*command, "--minutes", "0.5"],
+        capture_output=True, text=True, check=False, cwd=folder, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert {variant["backend"] for variant in report["variants"]} == {report["best"]["backend"]}
+    assert len(report["variants"]) > 2
+    assert report["best"]["recall_at_10"] >= 0.99
 
 
 def installed_megabytes(python: Path) -> float:
