@@ -10,6 +10,7 @@ from pathlib import Path
 from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact
 from core.artifacts.publish import check_destination, destination_of, publish_artifact
 from core.checkpoint.checkpoint import Checkpoint
+from core.errors import OptionError
 from core.files.paths import is_same_file
 from core.files.staging import copy_file, staging_directory
 from core.operations.model_files import stage_configuration
@@ -44,8 +45,9 @@ def publish_choice(
     check_destination(destination, "")
     missing = {n: p for n, p in files.items() if not is_same_file(destination / n, Path(p))}
     if missing or not destination.is_dir():
+        main = variant.file_name or next(iter(files))
+        _check_free(destination, main)
         with staging_directory(destination) as staging:
-            main = variant.file_name or next(iter(files))
             staged = {*missing, main, main + SIDECAR_SUFFIX} & files.keys()
             for name in staged:
                 copy_file(Path(files[name]), staging / name)
@@ -63,6 +65,15 @@ def publish_choice(
         measured=figures,
     )
     return write_choice(choice, destination)
+
+
+def _check_free(destination: Path, main: str) -> None:
+    """Refuse to replace a file that no operation of core wrote."""
+    if (destination / main).exists() and not (destination / (main + SIDECAR_SUFFIX)).exists():
+        raise OptionError(
+            f"Writing {main} to {str(destination)!r} would overwrite another file of that name, "
+            "which core has not made. Choose another target. Nothing was changed."
+        )
 
 
 def _publish(

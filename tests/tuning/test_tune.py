@@ -161,6 +161,20 @@ def test_a_target_gets_the_choice_alone_and_the_model_stays_as_it_was(
 
 
 @pytest.mark.usefixtures("toy")
+def test_a_target_with_another_file_of_that_name_is_left_alone(
+    model: Path, texts: list[str], tmp_path: Path
+) -> None:
+    report = tune(model, texts, write=False)
+    place = tmp_path / "out/toy/model_swift.safetensors"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"somebody's")
+    with pytest.raises(OptionError, match="would overwrite another file of that name"):
+        report.write(tmp_path / "out")
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [place]
+    assert place.read_bytes() == b"somebody's"
+
+
+@pytest.mark.usefixtures("toy")
 def test_a_recommendation_is_written_when_it_is_taken(model: Path, texts: list[str]) -> None:
     report = tune(model, texts, write=False)
     assert not report.lock

@@ -21,7 +21,7 @@ from core.plugin.plugin import BACKEND_GROUP
 from core.plugin.registry import registry
 
 #: Seconds a text of the model as it is.
-PACE = 0.0003
+PACE = 0.0004
 
 _TABLE = "embeddings.word_embeddings.weight"
 
@@ -29,7 +29,7 @@ _TABLE = "embeddings.word_embeddings.weight"
 PACES: Mapping[str, float] = {
     "swift": 0.2,
     "slow": 4.0,
-    "coarse": 0.1,
+    "coarse": 0.3,
     "noise": 0.0,
     "broken": 1.0,
     "copy": 1.0,
