@@ -163,7 +163,8 @@ class Race:
                 except CoreError as error:
                     known(candidate)["error"] = str(error)
                     errors.append(error)
-        running = [c for c in self.candidates if self.results.is_running(c)]
+        # An earlier run may have dropped one: what is made of it counts all the same.
+        running = [c for c in self.candidates if "facts" in known(c) and "error" not in known(c)]
         if not running:
             raise errors[0] if errors else OptionError(f"No backend runs {self._name}.")
         origins = {registry.backend(c.backend).capabilities.exports_from for c in running}

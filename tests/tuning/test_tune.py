@@ -117,6 +117,18 @@ def test_a_second_run_measures_nothing_again_and_answers_another_question(
     assert not any("making toy optimize" in progress.text for progress in told)
 
 
+def test_variants_of_a_backend_that_is_slow_itself_are_still_there_in_a_second_run(
+    model: Path, texts: list[str]
+) -> None:
+    slow = {"haste": 20.0}
+    with toy_backend(["swift"]), toy_backend(["swift"], name="other", LOAD_CONFIGS={"slow": slow}):
+        backends = ["other", "toy"]
+        first = tune(model, texts, backends=backends, write=False)
+        again = tune(model, texts, backends=backends, write=False)
+    assert {v.name for v in first.variants} == {v.name for v in again.variants}
+    assert {"other float32", "other slow", "other optimize swift"} <= set(by_name(again))
+
+
 @pytest.mark.usefixtures("toy")
 def test_a_run_that_is_interrupted_anywhere_leaves_nothing_and_goes_on(
     model: Path, texts: list[str]
