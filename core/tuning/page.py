@@ -25,7 +25,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[TunedVariant], str]], ...] = (
     ("memory MB", "resident, of a process", lambda v: number(v.resident_bytes, "{:,.0f}", 1e6)),
     ("start s", "process start to first embedding", lambda v: number(v.start_s, "{:.1f}")),
     ("files MB", "size on disk", lambda v: number(v.size_bytes, "{:,.1f}", 1e6)),
-    ("texts", "embedded for what follows", lambda v: number(v.texts, "{:,}")),
+    ("texts", "embedded for what follows", lambda v: number(v.texts, "{:,.0f}")),
     ("cosine", "mean, to float32", lambda v: number(v.mean_cosine, "{:.4f}")),
     ("1 %", "first percentile of it", lambda v: number(v.p1_cosine, "{:.4f}")),
     ("min", "minimum of it", lambda v: number(v.min_cosine, "{:.4f}")),

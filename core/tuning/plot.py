@@ -100,7 +100,8 @@ def draw_svg(report: Findings) -> str:
             f'<polyline points="{corners}" fill="none" stroke="currentColor" stroke-opacity="0.5"/>'
         )
     for point in points:
-        parts.append(_mark(point, x_of(point.x), y_of(point.y)))
+        above = point in front[1::2]
+        parts.append(_mark(point, x_of(point.x), y_of(point.y), above=above))
     parts.append("</svg>")
     return "\n".join(parts)
 
@@ -148,7 +149,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(number * step, 10) for number in range(first, last + 1)]
 
 
-def _mark(point: _Point, x: float, y: float) -> str:
+def _mark(point: _Point, x: float, y: float, *, above: bool) -> str:
     variant = point.variant
     told = f"{variant.name}: {point.x:.5g}, recall@10 {point.y:.4f}"
     size, strength = (7, "1") if point.is_best else (4.5, "0.9" if point.on_front else "0.35")
@@ -159,11 +160,11 @@ def _mark(point: _Point, x: float, y: float) -> str:
     )
     if not (point.is_best or point.on_front):
         return mark
-    # To the left of the mark in the right half, so that no name leaves the picture.
+    # To the left of the mark in the right half, so that no name leaves the picture; one above, the
+    # next below, so that neighbours on the front do not cover each other.
+    line = y - 10 if above else y + 18
     right = x > _WIDTH * 0.6
-    return mark + _text(
-        x - 10 if right else x + 10, y + 16, variant.name, "end" if right else "start"
-    )
+    return mark + _text(x - 4 if right else x + 4, line, variant.name, "end" if right else "start")
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, strength: str, dashed: bool = False) -> str:
@@ -190,6 +191,8 @@ def _draw_png(report: Findings, place: Path) -> None:
     figure = Figure(figsize=(8, 4.7), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    front = sorted((p for p in points if p.on_front), key=lambda p: p.x)
+    widest = max(point.x for point in points)
     for point in points:
         colour = "#d55e00" if point.is_best else "#444444" if point.on_front else "#bbbbbb"
         axes.plot(point.x, point.y, "o", color=colour, markersize=9 if point.is_best else 6)
@@ -198,11 +201,11 @@ def _draw_png(report: Findings, place: Path) -> None:
                 point.variant.name,
                 (point.x, point.y),
                 textcoords="offset points",
-                xytext=(0, -14),
-                ha="center",
+                # One above, the next below: neighbours on the front do not cover each other.
+                xytext=(0, 9 if point in front[1::2] else -15),
+                ha="right" if point.x > 0.8 * widest else "center",
                 fontsize=8,
             )
-    front = sorted((p for p in points if p.on_front), key=lambda p: p.x)
     axes.plot([p.x for p in front], [p.y for p in front], "-", color="#999999", linewidth=1)
     if report.goal.min_recall is not None:
         axes.axhline(report.goal.min_recall, color="#666666", linestyle="--", linewidth=1)
