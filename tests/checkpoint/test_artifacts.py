@@ -18,9 +18,11 @@ from core.checkpoint.resolve import resolve
 from core.errors import CoreError, VerificationError
 from core.files.weights import read_weights, write_safetensors
 from core.operations.inspection import inspect_model
+from core.testing import tiny_model as write_tiny_model
 from tests.checkpoint.dialects import build_dialect
 from tests.checkpoint.saver import digest
 from tests.conftest import ROOT, Exports, build_tiny_model, copy_model
+from tests.tuning.toy_backend import toy_backend
 
 pytestmark = pytest.mark.slow  # exports, quantizes or starts processes
 
@@ -286,3 +288,28 @@ def test_external_data_is_quantized_without_a_file_beside_it(
     with core.load(folder, backend="onnx") as model:
         assert model.quantize(target=tmp_path / "int8").verification is not None
     assert state(folder) == before
+
+
+def test_what_an_artifact_loads_along_goes_with_it_to_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @core.hookimpl
+    def optimize(
+        model: core.EmbeddingModel, target: Path, options: core.OptimizeOptions
+    ) -> core.Artifact:
+        name = "toy/model_linked.safetensors"
+        (target / "toy").mkdir(exist_ok=True)
+        (target / name).write_bytes(model.source.path("model.safetensors").read_bytes())
+        return core.Artifact(root=target, file_name=name, refers_to=("model.safetensors",))
+
+    monkeypatch.setattr("tests.tuning.toy_backend.optimize", optimize)
+    source = write_tiny_model(tmp_path / "model")
+    with toy_backend(["linked"]), core.load(source, backend="toy") as model:
+        beside = model.optimize("linked")
+        elsewhere = model.optimize("linked", tmp_path / "out")
+    assert beside.all_files == ("toy/model_linked.safetensors",)
+    assert elsewhere.all_files == ("toy/model_linked.safetensors", "model.safetensors")
+    weights = (tmp_path / "out/model.safetensors").read_bytes()
+    assert weights == (source / "model.safetensors").read_bytes()
+    sidecar = json.loads((tmp_path / "out/toy/model_linked.safetensors.json").read_text())
+    assert sidecar["files"] == list(elsewhere.all_files)

@@ -302,6 +302,7 @@ def test_compile_is_a_recipe_that_gives_the_same_embeddings(
     artifact = core.optimize(model, "compile")
     assert artifact.path == copy / "torch/model_compile.json"
     assert json.loads(artifact.path.read_text())["weights"] == "model.safetensors"
+    assert artifact.refers_to == ("model.safetensors",)
     assert artifact.verification is not None
     assert artifact.verification.min_cosine > 0.9999
     with artifact.load(device="cpu") as compiled:
