@@ -65,7 +65,7 @@ class TuneProgress:
     Attributes:
         text: What is being tried.
         seconds_left: Of the time budget.
-        done: Variants that are finished with.
+        done: Variants that failed or were dropped.
         total: Variants there are.
     """
 
@@ -136,9 +136,8 @@ class Race:
             self._start()
             self._make_all()
             for candidate in self.candidates:
-                if "made" in known(candidate) and not {"facts", "dropped", "error"} & set(
-                    known(candidate)
-                ):
+                made = "made" in known(candidate) and "facts" not in known(candidate)
+                if made and not self.results.is_out(candidate):
                     self._probe(candidate)
             self._drop_hopeless()
             self._run_rounds()
@@ -218,8 +217,7 @@ class Race:
             gone, stays = candidate, twin
             if candidate.file_name and not self._is_made(candidate):
                 gone, stays = twin, candidate
-            self.results.known(gone)["dropped"] = f"the same file as {stays.name}"
-            self.results.known(gone)["twin"] = True
+            self.results.known(gone)["twin"] = stays.name
 
     def _is_made(self, candidate: Candidate) -> bool:
         """Whether a file of the model is what was made under its name."""
@@ -326,7 +324,7 @@ class Race:
         self._store.save()
 
     def _drop(self, candidate: Candidate, why: str) -> None:
-        self.results.known(candidate)["dropped"] = why
+        self.results.drop(candidate, why)
         self._benches.close(candidate.name)
 
     def _run_rounds(self) -> None:
@@ -480,10 +478,8 @@ class Race:
         left = max(self._budget.left, 0.0)
         announce(f"{text} ({left / 60:.0f} min left)" if left >= 90 else f"{text} ({left:.0f} s)")
         if self._watch is not None:
-            finished = [
-                c for c in self.candidates if {"dropped", "error"} & self.results.known(c).keys()
-            ]
-            self._watch(TuneProgress(text, left, len(finished), len(self.candidates)))
+            out = sum(map(self.results.is_out, self.candidates))
+            self._watch(TuneProgress(text, left, out, len(self.candidates)))
 
 
 def _check_finite(embeddings: Floats) -> None:

@@ -41,8 +41,28 @@ class Results:
 
     def is_running(self, candidate: Candidate) -> bool:
         """Whether it was loaded, and nothing has spoken against it since."""
-        known = self.known(candidate)
-        return "facts" in known and "dropped" not in known and "error" not in known
+        return "facts" in self.known(candidate) and not self.is_out(candidate)
+
+    def is_out(self, candidate: Candidate) -> bool:
+        """Whether it failed, or was dropped for this goal."""
+        return "error" in self.known(candidate) or bool(self.dropped(candidate))
+
+    def dropped(self, candidate: Candidate) -> str:
+        """Why a candidate was dropped for this goal; "" where it was not."""
+        twin = self.twin(candidate)
+        return f"the same file as {twin}" if twin else self._drops.get(candidate.name, "")
+
+    def twin(self, candidate: Candidate) -> str:
+        """The name of another candidate with the same file; "" for none."""
+        return str(self.known(candidate).get("twin", ""))
+
+    def drop(self, candidate: Candidate, why: str) -> None:
+        """Record that a candidate is out of the question for this goal."""
+        self._drops[candidate.name] = why
+
+    @property
+    def _drops(self) -> dict[str, str]:
+        return self._store.drops.setdefault(f"{self._goal!r} {self._digest}", {})
 
     def round_count(self, candidate: Candidate) -> int:
         """How many rounds a candidate was in."""

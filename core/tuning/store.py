@@ -17,7 +17,7 @@ from core.tuning.fidelity import Floats
 _RECORD = "measured.json"
 
 #: Raised when what is recorded changes its meaning.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Store:
@@ -32,6 +32,7 @@ class Store:
         variants: Name to what is known of a variant.
         rounds: What each finished round measured.
         settings: Sizes that must stay the same for rounds to be comparable.
+        drops: Goal to variant to the reason why it was dropped; another goal may want it.
         quality: Digest of labelled data, to variant, to its scores.
     """
 
@@ -41,6 +42,7 @@ class Store:
         self.variants: dict[str, dict[str, Any]] = {}
         self.rounds: list[dict[str, Any]] = []
         self.settings: dict[str, int] = {}
+        self.drops: dict[str, dict[str, str]] = {}
         self.quality: dict[str, dict[str, dict[str, float]]] = {}
         self._read()
 
@@ -50,7 +52,8 @@ class Store:
             if record["format"] != _FORMAT:
                 return
             self.variants, self.rounds = record["variants"], record["rounds"]
-            self.settings, self.quality = record["settings"], record["quality"]
+            self.settings, self.drops = record["settings"], record["drops"]
+            self.quality = record["quality"]
         except (OSError, ValueError, KeyError, TypeError):  # none yet
             return
 
@@ -61,6 +64,7 @@ class Store:
             "variants": self.variants,
             "rounds": self.rounds,
             "settings": self.settings,
+            "drops": self.drops,
             "quality": self.quality,
         }
         with explained_writes(self.folder):
@@ -71,6 +75,7 @@ class Store:
         """Drop every figure; what was made stays."""
         self.rounds.clear()
         self.settings.clear()
+        self.drops.clear()
         self.quality.clear()
         self.variants = {
             name: {"made": known["made"]}

@@ -74,8 +74,8 @@ def tune(
     Each installed backend loads the model, optimizes and quantizes it in every way that fits this
     machine. The variants run in interleaved rounds on texts held out of the user's, each in a
     process of its own; the hopeless ones leave early. What was made and measured is kept in the
-    cache: an interrupted run goes on when it is called again, and other requirements are answered
-    from the same measurements.
+    cache: an interrupted run goes on when it is called again, and other requirements start from the
+    same measurements.
 
     Args:
         model_name_or_path: As for `core.load`.
@@ -177,7 +177,7 @@ def tune(
 
 def _report(race: Race, goal: Goal, texts: TuningTexts, model: str) -> TuneReport:
     results = race.results
-    kept = [c for c in race.candidates if not results.known(c).get("twin")]
+    kept = [c for c in race.candidates if not results.twin(c)]
     variants = {candidate.name: _variant(results, candidate) for candidate in kept}
     meeting, missing = [results.reference], []
     for candidate in kept:
@@ -291,7 +291,8 @@ def _variant(results: Results, candidate: Candidate) -> TunedVariant:
     ratio = results.speed_ratio(candidate)
     singles = [1_000 * taken for taken in results.singles(candidate)]
     fidelity = results.fidelity(candidate)
-    status = "failed" if "error" in known else "dropped" if "dropped" in known else "measured"
+    dropped = results.dropped(candidate)
+    status = "failed" if "error" in known else "dropped" if dropped else "measured"
     if fidelity is not None:
         common |= {
             "texts": fidelity.texts,
@@ -309,7 +310,7 @@ def _variant(results: Results, candidate: Candidate) -> TunedVariant:
         device=facts["device"],
         dtype=facts["dtype"],
         status=status,  # type: ignore[arg-type]
-        note=str(known.get("error") or known.get("dropped") or ""),
+        note=str(known.get("error") or dropped),
         texts_per_second=results.reference_rate() * ratio.median,
         speed_ratio=ratio.median,
         spread=ratio.spread,
