@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import OptionError
-from core.tuning.fidelity import Fidelity
+
+if TYPE_CHECKING:
+    from core.tuning.fidelity import Fidelity
 
 #: Objective to what it is about, in the words of a report.
 OBJECTIVES: Mapping[str, str] = {
