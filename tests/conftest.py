@@ -49,6 +49,14 @@ def one_is_quick(quick: str, names: Iterable[str]) -> list[Any]:
     return [quick, *rest]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_reported() -> Iterator[None]:
+    """No test imports OpenVINO or nncf with the module that reports to their maker: use
+    `openvino_backend.imports`."""
+    yield
+    assert "openvino_telemetry" not in sys.modules
+
+
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """The real all-MiniLM-L6-v2. Read only: copy it (`minilm_copy`) to write beside it."""
