@@ -17,6 +17,8 @@ CACHE = ROOT / ".cache"
 os.environ["CORE_CACHE"] = str(CACHE / "test-core")
 os.environ["HF_HOME"] = str(CACHE / "test-huggingface")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# torch's threads sleep where they wait: two processes that spin take each other's processors.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 for name in ("CORE_BACKEND", "CORE_DISABLE_PLUGINS", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
     os.environ.pop(name, None)
 sys.path.insert(0, str(ROOT))  # tests and benchmarks import one another as packages
