@@ -17,6 +17,8 @@ CACHE = ROOT / ".cache"
 os.environ["CORE_CACHE"] = str(CACHE / "test-core")
 os.environ["HF_HOME"] = str(CACHE / "test-huggingface")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# torch's threads sleep where they wait: two processes that spin take each other's processors.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 for name in ("CORE_BACKEND", "CORE_DISABLE_PLUGINS", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
     os.environ.pop(name, None)
 sys.path.insert(0, str(ROOT))  # tests and benchmarks import one another as packages
@@ -47,6 +49,14 @@ def one_is_quick(quick: str, names: Iterable[str]) -> list[Any]:
     """Parameters of which `-m "not slow"` takes one."""
     rest = [pytest.param(name, marks=pytest.mark.slow) for name in names if name != quick]
     return [quick, *rest]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_reported() -> Iterator[None]:
+    """No test imports OpenVINO or nncf with the module that reports to their maker: use
+    `openvino_backend.imports`."""
+    yield
+    assert "openvino_telemetry" not in sys.modules
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 import torch
 
@@ -23,6 +22,7 @@ from core.architecture.modules import (
     run_modules,
 )
 from onnx_backend.modules import pooling_graph
+from openvino_backend.imports import openvino
 from openvino_backend.modules import append_modules
 
 HIDDEN, WIDTH = 6, 9
@@ -55,7 +55,7 @@ def in_onnx(modules: tuple[Module, ...], hidden: Any, given: TokenBatch) -> Any:
     return session.run(None, {"hidden": hidden, **feed})[0]
 
 
-def token_graph(*, mask: str = "attention_mask") -> openvino.Model:
+def token_graph(*, mask: str = "attention_mask") -> Any:
     """A graph of token embeddings that gives what it gets."""
     ops = openvino.opset13
     tokens = ops.parameter([-1, -1, HIDDEN], np.float32, name="hidden")

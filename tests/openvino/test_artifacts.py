@@ -70,7 +70,7 @@ def test_the_sidecar_tells_what_it_is(exported: Exported) -> None:
 
 
 def test_exported_files_are_as_optimum_names_them(exported: Exported) -> None:
-    import openvino
+    from openvino_backend.imports import openvino
 
     graph = openvino.Core().read_model(exported("bert-mean") / "openvino/openvino_model.xml")
     assert {name for port in graph.inputs for name in port.get_names()} == {
@@ -114,7 +114,7 @@ def test_load_exports_when_there_is_no_file(minilm_copy: Path, exported: Exporte
 
 
 def test_optimize_fp16_and_fused(tiny: Path) -> None:
-    import openvino
+    from openvino_backend.imports import openvino
 
     texts = texts_of(*LENGTHS)
     with core.load(tiny, backend="openvino") as model:
@@ -155,7 +155,7 @@ def test_what_cannot_be_fused_says_why(exported: Exported) -> None:
 
 @pytest.mark.slow
 def test_static_int8_of_minilm(exported: Exported, tmp_path: Path) -> None:
-    import openvino
+    from openvino_backend.imports import openvino
 
     folder = copy_model(exported("minilm"), tmp_path / "minilm")
     texts = [" ".join(WORDS[i % 7 :: 2] * n) for i, n in enumerate((1, 2, 4, 8, 16, 1, 3, 5))]
@@ -217,7 +217,9 @@ def test_accuracy_control_bounds_the_drop(tiny: Path, max_drop: float, least: fl
 def test_a_drop_that_cannot_be_bounded_publishes_nothing(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import nncf
+    from openvino_backend.imports import import_nncf
+
+    nncf = import_nncf("this test")
 
     def give_up(graph: Any, calibration_dataset: Any, **arguments: Any) -> Any:
         # What nncf leaves when it can put back no more operations: the model as quantized.

@@ -289,7 +289,7 @@ def test_optimum_exporter_says_how_to_install_it(
 
 def test_a_generator_is_no_encoder(tiny: Path) -> None:
     """A graph with a key-value cache among its inputs."""
-    import openvino
+    from openvino_backend.imports import openvino
 
     graph = openvino.Core().read_model(tiny / XML)
     extra = openvino.op.Parameter(openvino.Type.i32, openvino.PartialShape([-1]))

@@ -171,7 +171,7 @@ def test_the_first_cpu_is_the_cpu(tiny: Path, device: str) -> None:
 
 
 def test_a_graph_of_fixed_shape_is_filled_and_cut(tiny: Path) -> None:
-    import openvino
+    from openvino_backend.imports import openvino
 
     path = tiny / "openvino" / "openvino_model.xml"
     graph = openvino.Core().read_model(path)
@@ -255,8 +255,9 @@ def test_pickling_loads_again(minilm_openvino: EmbeddingModel) -> None:
 
 
 def test_pickling_with_objects_in_ov_config(tiny: Path, tmp_path: Path) -> None:
-    import openvino
-    from openvino.properties import hint
+    from openvino_backend.imports import openvino
+
+    hint = openvino.properties.hint
 
     config = {
         hint.inference_precision: openvino.Type.f32,

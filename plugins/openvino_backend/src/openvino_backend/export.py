@@ -17,7 +17,7 @@ from core.toolkit import (
 )
 from openvino_backend.compress import compress_weights, compression_settings
 from openvino_backend.files import graph_names, write_graph
-from openvino_backend.imports import import_nncf, openvino
+from openvino_backend.imports import import_nncf, openvino, unreported
 from openvino_backend.optimum import convert_with_optimum
 
 EXPORTERS = ("direct", "optimum")
@@ -77,7 +77,8 @@ def convert(
 
 def trace(module: Any, example: tuple[Any, ...], names: Sequence[str]) -> Any:
     """Trace a module that takes `names` in this order; the result takes any batch and length."""
-    graph = openvino.convert_model(module, example_input=example)
+    with unreported():
+        graph = openvino.convert_model(module, example_input=example)
     for name, port in zip(names, graph.inputs, strict=True):
         port.get_tensor().set_names({name})
         port.get_node().set_friendly_name(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from core import Checkpoint, ExportOptions
 from core.errors import UnsupportedOperation
 from core.toolkit import temporary_directory
-from openvino_backend.imports import openvino
+from openvino_backend.imports import import_quietly, openvino, unreported
 
 
 def convert_with_optimum(
@@ -22,7 +23,10 @@ def convert_with_optimum(
         UnsupportedOperation: optimum-intel is not installed, or cannot export this model.
     """
     try:
-        from optimum.intel import OVModelForFeatureExtraction
+        # It imports nncf, some of it only when it exports.
+        with contextlib.suppress(ImportError):
+            import_quietly("nncf")
+        exporter = import_quietly("optimum.intel").OVModelForFeatureExtraction
     except ImportError as error:
         raise UnsupportedOperation(
             f"exporter='optimum' needs optimum-intel, which cannot be imported ({error}). Install "
@@ -34,13 +38,14 @@ def convert_with_optimum(
     beside = [n for n in source.names if n.startswith(prefix) and "/" not in n[len(prefix) :]]
     folder = source.folder(beside) / architecture.path
     try:
-        model = OVModelForFeatureExtraction.from_pretrained(
-            str(folder),
-            export=True,
-            compile=False,
-            load_in_8bit=False,
-            trust_remote_code=options.trust_remote_code,
-        )
+        with unreported():
+            model = exporter.from_pretrained(
+                str(folder),
+                export=True,
+                compile=False,
+                load_in_8bit=False,
+                trust_remote_code=options.trust_remote_code,
+            )
     except Exception as error:
         raise UnsupportedOperation(
             f"optimum-intel cannot export {source}: {type(error).__name__}: {str(error)[:300]}"
