@@ -11,7 +11,9 @@ from benchmarks.systems import REFERENCE
 from benchmarks.variant_summary import Figures
 
 _OURS, _PEERS = "#1f6fb2", "#b8b8b8"
-_WIDTH, _LINE, _NAMES, _TOP = 760, 22, 230, 40
+_WIDTH, _LINE, _TOP = 760, 22, 40
+#: Pixels of a letter, about.
+_LETTER = 7
 
 #: Name, length of the bar, whether it is ours, and what stands beside the bar.
 Bar = tuple[str, float, bool, str]
@@ -72,7 +74,8 @@ def _fastest_first(figures: Mapping[str, Figures]) -> list[str]:
 
 def _drawing(title: str, head: str, bars: Sequence[Bar]) -> str:
     height = _TOP + _LINE * len(bars) + 10
-    unit = (_WIDTH - _NAMES - 90) / max((length for _, length, _, _ in bars), default=1.0)
+    left = 20 + _LETTER * max((len(name) for name, *_ in bars), default=0)
+    unit = (_WIDTH - left - 90) / max((length for _, length, _, _ in bars), default=1.0)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
         'font-family="sans-serif" font-size="13">',
@@ -84,9 +87,9 @@ def _drawing(title: str, head: str, bars: Sequence[Bar]) -> str:
         y = _TOP + _LINE * number
         length = round(max(value, 0.0) * unit, 1)
         parts.append(
-            f'<text x="{_NAMES - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>'
-            f'<rect x="{_NAMES}" y="{y + 2}" width="{length}" height="{_LINE - 6}" '
+            f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>'
+            f'<rect x="{left}" y="{y + 2}" width="{length}" height="{_LINE - 6}" '
             f'fill="{_OURS if ours else _PEERS}"/>'
-            f'<text x="{_NAMES + length + 6}" y="{y + 14}">{escape(label)}</text>'
+            f'<text x="{left + length + 6}" y="{y + 14}">{escape(label)}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"

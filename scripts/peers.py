@@ -51,11 +51,11 @@ RECIPES: Mapping[str, Recipe] = {
         )
     ),
     "st-6.2": Recipe((TORCH, ("sentence-transformers==6.2.0",))),
-    # Its [openvino] extra caps transformers under 5.6 and huggingface_hub under 1.22. Without the
-    # pin, its torchvision replaces the torch of the first step; datasets is for static int8.
+    # Its [openvino] extra caps transformers under 5.6 and huggingface_hub under 1.22, and requires
+    # torchvision, which brings another torch, with CUDA: 5 GB. datasets is for its static int8.
     "st-6.2-openvino": Recipe(
         (
-            (*TORCH, "torchvision==0.28.0"),
+            TORCH,
             ("sentence-transformers==6.2.0", "optimum-intel[openvino]==2.2.0", "nncf", "datasets"),
         )
     ),
