@@ -94,7 +94,7 @@ def write_report(folder: Path) -> None:
     try:
         from benchmarks.plots import draw
     except ImportError:
-        print("no plots: pip install -r benchmarks/requirements.txt", file=sys.stderr)
+        print("no plots: pip install matplotlib", file=sys.stderr)
         return
     draw(sections, folder)
 
