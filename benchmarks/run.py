@@ -268,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _build_environments()
         file = measure_variants(plan, given.only, options, whole, given.again)
         content = read_record(file)
-        failed = bool(content["failures"]) or bool(content["run"]["missing"])
+        failed = bool(content["failures"])  # what the time did not reach has not failed
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / f"variants-{machine.slug(content['run']['machine'])}.json", content)
     if sections:

@@ -46,7 +46,7 @@ def _head(record: Mapping[str, Any], processor: str) -> str:
     if not run["complete"]:
         lines.append(f"**A shortened run ({run['options'] or 'of some systems'}).**")
     if run.get("missing"):
-        lines.append(f"**{run['missing']} cells are missing: the run was broken off.**")
+        lines.append("**Cells are missing: the run was broken off, or its time was over.**")
     return "\n".join(lines) + "\n"
 
 
