@@ -56,8 +56,7 @@ wheels: setup ## build the four wheels into dist/
 	rm -rf dist
 	$(BIN)/python -m pip wheel -qq --no-deps --no-build-isolation --wheel-dir dist . $(PLUGINS:%=./%)
 
-bench: setup ## compare with other libraries; needs half an hour and an idle machine
-	$(BIN)/python -m pip install -qq -r benchmarks/requirements.txt
+bench: setup ## every variant, and other libraries; ARGS=--quick takes 15 minutes, all of it four hours
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 docs: .cache/docs-env/.installed ## build docs/ into .cache/site; any warning fails

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine, texts
-from benchmarks.process import Worker, WorkerFailedError, cold_start, installed_size
-from benchmarks.rounds import Budget, rotated, say
-from benchmarks.systems import REFERENCE, WORK, System, prepare_model
+from benchmarks.checkpoints import prepare_model
+from benchmarks.model_files import WORK
+from benchmarks.process import PAUSE, Worker, WorkerFailedError, cold_start, installed_size
+from benchmarks.progress import say
+from benchmarks.systems import REFERENCE, System
+from core.tuning.measure import Budget, rotated
 
-# Runtimes let their threads spin for a moment after the work; the next system should not pay.
-_PAUSE = 0.25
 _SGEMM = "the matrix product"
 _SINGLE = "single"
 
@@ -71,7 +72,7 @@ class Comparison:
     def each(self, turn: int, act: Callable[[str, Worker], None]) -> None:
         """Let every system act once, starting with another one each turn."""
         for name in rotated(list(self.workers), turn):
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
             try:
                 act(name, self.workers[name])
             except WorkerFailedError as error:
@@ -81,7 +82,7 @@ class Comparison:
         """GFLOP/s of a float32 matrix product right now."""
         if sgemm is None or _SGEMM in self.failures:
             return None
-        time.sleep(_PAUSE)
+        time.sleep(PAUSE)
         try:
             return float(sgemm.ask(do="value")["value"])
         except WorkerFailedError as error:

@@ -1,77 +1,123 @@
-"""The flow chart of docs/choosing.md, with the speeds of a run in it."""
+"""The flow chart of docs/choosing.md: one processor, with its figures in the boxes."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
-from typing import Any
 
-#: The chart's answers, and the systems whose speeds stand in them.
-_SYSTEMS = {
-    "onnx": "core onnx fp32",
-    "openvino": "core openvino fp32",
-    "torch": "core torch fp32",
-    "int8": "core onnx int8",
-}
-_WIDTH, _HEIGHT, _LINE = 860, 470, 20
+from benchmarks.systems import REFERENCE
+from benchmarks.variant_summary import Figures
+
+#: Quality may drop by so much: two answers to the first question.
+LOSSES = (0.005, 0.03)
+
+_WIDTH, _HEIGHT, _LINE = 860, 440, 20
 #: Key: middle and top of the box, its width, whether it is a question.
 _BOXES = {
-    "where": (430, 15, 230, True),
-    "gpu": (180, 110, 320, False),
-    "exact": (610, 110, 330, True),
-    "int8": (320, 245, 330, False),
-    "torch?": (690, 245, 290, True),
-    "fast": (560, 370, 250, False),
-    "torch": (745, 370, 110, False),
-    "check": (215, 370, 390, False),
+    "where": (430, 15, 460, False),
+    "loss": (430, 100, 300, True),
+    "torch?": (190, 200, 290, True),
+    "any": (110, 305, 210, False),
+    "torch": (325, 305, 190, False),
+    "small": (540, 305, 210, False),
+    "more": (755, 305, 190, False),
+    "check": (430, 395, 560, False),
 }
 _ARROWS = (
-    ("where", "gpu", "on a GPU"),
-    ("where", "exact", "on a CPU"),
-    ("exact", "int8", "yes"),
-    ("exact", "torch?", "no"),
-    ("torch?", "fast", "no"),
+    ("where", "loss", ""),
+    ("loss", "torch?", "no"),
+    ("torch?", "any", "no"),
     ("torch?", "torch", "yes"),
-    ("int8", "check", "then"),
+    ("loss", "small", f"to {LOSSES[0]:.1%}"),
+    ("loss", "more", f"to {LOSSES[1]:.0%}"),
 )
 
 
-def flowchart(systems: Mapping[str, Any]) -> str:
-    """An SVG drawing; speeds are geometric means over the lengths, against the reference.
+@dataclass(frozen=True)
+class Answers:
+    """The fastest of our systems for each answer of the chart.
+
+    Attributes:
+        exact: Computing in float32.
+        exact_torch: The same, of the torch backend.
+        lossy: For each of `LOSSES`, with a quality that drops by no more.
+    """
+
+    exact: str
+    exact_torch: str
+    lossy: tuple[str, ...]
+
+
+def answers(figures: Mapping[str, Figures]) -> Answers:
+    """What the chart says.
 
     Raises:
-        KeyError: A system the chart names was not measured.
+        KeyError: The systems for an answer were not measured.
     """
-    for name in _SYSTEMS.values():
-        if not systems[name]["ratio"]:
-            raise KeyError(name)
-    speed = {
-        key: statistics.geometric_mean(systems[name]["ratio"].values())
-        for key, name in _SYSTEMS.items()
-    }
-    cosine = systems[_SYSTEMS["int8"]]["cosine"]["mean"]
+    ours = {name: found.speed for name, found in figures.items() if found.ours and found.speed}
+
+    def fastest(names: list[str], what: str) -> str:
+        if not names:
+            raise KeyError(what)
+        return max(names, key=lambda name: ours[name])
+
+    exact = [name for name in ours if figures[name].precision == "fp32"]
+    lossy = []
+    for loss in LOSSES:
+        kept = [
+            name for name in ours if name in exact or (figures[name].quality or 0.0) >= 1 - loss
+        ]
+        lossy.append(fastest(kept, f"with a loss of {loss:.1%}"))
+    return Answers(
+        fastest(exact, "float32"),
+        fastest([name for name in exact if name.startswith("core torch")], "torch in float32"),
+        tuple(lossy),
+    )
+
+
+def described(figures: Mapping[str, Figures], processor: str) -> str:
+    """The chart in one paragraph, for those who cannot see it."""
+    found = answers(figures)
+    small, more = (f"{name} ({_times(figures, name)})" for name in found.lossy)
+    return (
+        f"On {processor}: if quality may not drop, {found.exact} ({_times(figures, found.exact)}), "
+        f"or {found.exact_torch} ({_times(figures, found.exact_torch)}) where PyTorch is installed "
+        f"anyway; if it may drop by {LOSSES[0]:.1%}, {small}; by {LOSSES[1]:.0%}, {more}"
+    )
+
+
+def _times(figures: Mapping[str, Figures], name: str) -> str:
+    return f"{figures[name].speed:.1f} times"
+
+
+def flowchart(figures: Mapping[str, Figures], processor: str) -> str:
+    """An SVG drawing; speeds are means, against the reference.
+
+    Raises:
+        KeyError: The systems for an answer were not measured.
+    """
+    found = answers(figures)
+
+    def box(name: str) -> list[str]:
+        quality = figures[name].quality
+        kept = "" if quality is None or quality >= 1 else f", quality {quality:.1%}"
+        return [name.removeprefix("core "), f"{_times(figures, name)}{kept}"]
+
     text = {
-        "where": ["Where does it run?"],
-        "gpu": [
-            "NVIDIA: torch, float16 or bfloat16; or onnx-gpu, O4",
-            "Apple: torch (mps). Intel: openvino (gpu)",
-            "not measured here",
-        ],
-        "exact": ["May embeddings drift a little?", f"(int8: mean cosine {cosine:.3f} to float32)"],
-        "int8": ["onnx, quantize", f"{speed['int8']:.1f} times sentence-transformers"],
-        "torch?": ["Must PyTorch be installed anyway,", "and is its speed enough?"],
-        "fast": [f"openvino {speed['openvino']:.1f} times,", f"onnx {speed['onnx']:.1f} times"],
-        "torch": ["torch", f"{speed['torch']:.1f} times"],
-        "check": [
-            "Compare on your own data. Too much drift: openvino",
-            "int8-weights, or static int8 with your own texts",
-        ],
+        "where": [f"On a CPU: {processor}", f"speeds relative to {REFERENCE} fp32"],
+        "loss": ["May quality drop a little?"],
+        "torch?": ["Must PyTorch be installed anyway?"],
+        "any": box(found.exact),
+        "torch": box(found.exact_torch),
+        "small": box(found.lossy[0]),
+        "more": box(found.lossy[1]),
+        "check": ["core tune MODEL --texts FILE: the same on your model, texts and machine"],
     }
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         'font-family="sans-serif" font-size="13" text-anchor="middle">',
-        "<title>Choosing a backend</title>",
+        f"<title>Choosing a backend on {escape(processor)}</title>",
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
     ]
     bottoms = {key: _BOXES[key][1] + _LINE * len(text[key]) + 16 for key in text}
@@ -79,11 +125,12 @@ def flowchart(systems: Mapping[str, Any]) -> str:
         x1, y1 = _BOXES[start][0], bottoms[start]
         x2, y2 = _BOXES[end][0], _BOXES[end][1]
         parts.append(f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="#546e7a"/>')
-        x, y = (x1 + x2) / 2, (y1 + y2) / 2
-        parts.append(
-            f'<rect x="{x - 34}" y="{y - 10}" width="68" height="19" fill="white"/>'
-            f'<text x="{x}" y="{y + 4}" fill="#37474f">{escape(label)}</text>'
-        )
+        if label:
+            x, y = (x1 + x2) / 2, (y1 + y2) / 2
+            parts.append(
+                f'<rect x="{x - 34}" y="{y - 10}" width="68" height="19" fill="white"/>'
+                f'<text x="{x}" y="{y + 4}" fill="#37474f">{escape(label)}</text>'
+            )
     for key, (x, top, width, question) in _BOXES.items():
         fill, radius = ("#e3f2fd", 22) if question else ("#f1f8e9", 4)
         parts.append(

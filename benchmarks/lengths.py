@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import texts
+from benchmarks.checkpoints import bert
 from benchmarks.loaded import BACKENDS, loaded
-from benchmarks.rounds import Budget, interleaved, say
-from benchmarks.small_models import bert
+from benchmarks.progress import say
+from core.tuning.measure import Budget, interleaved
 
 LONGEST = 8_192
 _SIZES = tuple(2**power for power in range(14))
@@ -36,24 +36,24 @@ def lengths(folder: Path, budget: Budget, *, most: int, least: int) -> dict[str,
     with loaded(folder, failures) as models:
         for tokens in _SIZES:
             say(f"length: {tokens:,} tokens, {budget.left:.0f} seconds left")
-            acts: dict[str, Callable[[], Any]] = {}
+            acts: dict[str, Callable[[int], Any]] = {}
             for backend, model in models.items():
                 model.max_seq_length = tokens
                 found = len(model.tokenize(text)["input_ids"][0])
                 assert found == tokens, f"{found} tokens instead of {tokens}"
                 acts[backend] = partial(_repeat, partial(model.encode, text), _calls(tokens))
-            if tokens < 2_048:  # first use of a shape; a fixed cost, for long texts below notice
-                for act in acts.values():
-                    act()
-            for backend, seconds in interleaved(
-                acts, Budget(budget.left / 2), most=most, least=least
+            # First use of a shape: a fixed cost, for long texts below notice.
+            warm_up = 1 if tokens < 2_048 else 0
+            half = budget.part(1 / 2)
+            for backend, timing in interleaved(
+                acts, rounds=most, least=least, warm_up=warm_up, budget=half
             ).items():
                 rows.append(
                     {
                         "backend": backend,
                         "tokens": tokens,
-                        "seconds": statistics.median(seconds) / _calls(tokens),
-                        "rounds": len(seconds),
+                        "seconds": timing.median / _calls(tokens),
+                        "rounds": len(timing.seconds),
                     }
                 )
     return {"rows": rows, "failures": failures}
@@ -63,6 +63,6 @@ def _calls(tokens: int) -> int:
     return max(1, min(20, _TOKENS_A_ROUND // tokens))
 
 
-def _repeat(act: Callable[[], Any], calls: int) -> None:
+def _repeat(act: Callable[[], Any], calls: int, round_number: int) -> None:
     for _ in range(calls):
         act()

@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rounds import say
-from benchmarks.systems import exported
+from benchmarks.model_files import exported
+from benchmarks.progress import say
 
 BACKENDS = ("onnx", "openvino", "torch")
 _DEVICES = {"onnx": "cpu", "openvino": "CPU", "torch": "cpu"}

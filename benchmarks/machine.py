@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ def describe() -> dict[str, Any]:
             processor = value.strip()
         elif name.strip() == "flags":
             flags = set(value.split())
-    vectors = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16")
+    vectors = (
+        "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16",
+    )  # fmt: skip
     return {
         "processor": processor,
         "cores": available_cpus(),
@@ -31,6 +34,28 @@ def describe() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def kind(described: Mapping[str, Any]) -> str:
+    """The processor of a description: its name, and the best instructions that models use."""
+    flags = set(described.get("vector instructions", ()))
+    told = [
+        name
+        for name, any_of in (
+            ("AMX", {"amx_int8", "amx_bf16"}),
+            ("AVX-512", {"avx512f"}),
+            ("VNNI", {"avx512_vnni", "avx_vnni"}),
+            ("bfloat16", {"avx512_bf16", "amx_bf16"}),
+        )
+        if flags & any_of
+    ] or [name for name in ("AVX2",) if "avx2" in flags]
+    name = described["processor"] or "a CPU"
+    return f"{name} with {', '.join(told)}" if told else str(name)
+
+
+def slug(described: Mapping[str, Any]) -> str:
+    """The same as part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", kind(described).replace(" with", "").lower()).strip("-")
 
 
 def load_average() -> float:

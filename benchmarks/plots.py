@@ -1,4 +1,4 @@
-"""Plots of a run's JSON. Needs matplotlib (benchmarks/requirements.txt)."""
+"""Plots of a run's JSON. Needs matplotlib."""
 
 from __future__ import annotations
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 from benchmarks import texts
+from benchmarks.checkpoints import prepare_model
 from benchmarks.loaded import BACKENDS, load, record
-from benchmarks.rounds import Budget, interleaved, say
-from benchmarks.systems import prepare_model
+from benchmarks.progress import say
+from core.tuning.measure import Budget, interleaved
 
 PROCESSES = (1, 2)
 
@@ -29,25 +29,28 @@ def pools(budget: Budget, *, most: int, least: int, scale: float) -> dict[str, A
             with ExitStack() as stack:
                 model = stack.enter_context(load(prepare_model(), backend))
                 model.encode(rows[:16])
-                acts: dict[int, Callable[[], Any]] = {0: partial(model.encode, rows)}
+                acts: dict[int, Callable[[int], Any]] = {0: partial(_encode, model, rows)}
                 for count in PROCESSES:
                     pool = stack.enter_context(core.ProcessPool(model, processes=count))
                     pool.encode(rows[: 16 * count])
-                    acts[count] = partial(pool.encode, rows)
+                    acts[count] = partial(_encode, pool, rows)
                 say(f"pool: {backend}, {least} to {most} rounds of {len(rows)} texts")
-                seconds = interleaved(acts, share, most=most, least=least)
+                timings = interleaved(acts, rounds=most, least=least, warm_up=0, budget=share)
         except Exception as error:
             record(failures, backend, error)
             continue
-        for count, times in seconds.items():
-            pairs = zip(seconds[0], times, strict=True)
+        for count, timing in timings.items():
             found.append(
                 {
                     "backend": backend,
                     "processes": count,
-                    "texts_per_second": len(rows) / statistics.median(times),
-                    "ratio": statistics.median(alone / pooled for alone, pooled in pairs),
-                    "rounds": len(times),
+                    "texts_per_second": len(rows) / timing.median,
+                    "ratio": timing.speed_over(timings[0]).median,
+                    "rounds": len(timing.seconds),
                 }
             )
     return {"texts": len(rows), "rows": found, "failures": failures}
+
+
+def _encode(model: Any, rows: list[str], round_number: int) -> None:
+    model.encode(rows)

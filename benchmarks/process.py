@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import subprocess
 import time
@@ -15,6 +16,11 @@ from typing import Any, Self
 WORKER = Path(__file__).with_name("worker.py")
 #: Seconds for one command. The slowest of the usual peers takes five.
 DEADLINE = 120.0
+#: Seconds between two systems: runtimes let their threads spin for a moment after the work, and the
+#: next system should not pay.
+PAUSE = 0.25
+
+_TELLING = re.compile(r"(Error|Exception)\b|panicked|^slower than|^killed", re.IGNORECASE)
 
 
 class WorkerFailedError(RuntimeError):
@@ -94,6 +100,13 @@ class Worker:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def telling_line(message: str) -> str:
+    """The line of a process's last words that says why; others follow it in a backtrace."""
+    lines = message.strip().splitlines() or ["no message"]
+    telling = (line for line in reversed(lines) if _TELLING.search(line))
+    return next(telling, lines[-1]).strip()
 
 
 def environment() -> dict[str, str]:

@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.systems import ROOT
+from benchmarks.model_files import ROOT
 
 RESULTS = Path(__file__).resolve().with_name("results")
 _FORMAT = 2
 _RUNTIMES = ("torch", "transformers", "onnxruntime", "openvino", "numpy")
+#: What decides a figure: the library, and how it is measured.
+_MEASURED = ("core/**/*.py", "plugins/*/src/**/*.py", "benchmarks/*.py", "scripts/peers.py")
+#: Modules that only show figures.
+_SHOWING = (
+    "bars", "flowchart", "markdown", "plots", "report", "scaling_tables", "tables",
+    "variant_tables",
+)  # fmt: skip
 
 
-def describe_run(options: str, *, complete: bool) -> dict[str, Any]:
+def describe_run(options: str, *, plan: object, complete: bool) -> dict[str, Any]:
     """What every section of one run has in common.
 
     Args:
         options: What was asked to be other than it is by default.
+        plan: How much is measured. Runs of the same plan, code, libraries and machine have the
+            same key, and one goes on where another ended.
         complete: Whether the run has every section and every system at full size.
     """
+    found = {"machine": machine.describe(), "versions": _versions()}
     return {
+        "key": key_of({**found, "sources": sources(), "plan": repr(plan)}),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "commit": _commit(),
         "options": options,
         "complete": complete,
         "load_before": machine.load_average(),
-        "machine": machine.describe(),
-        "versions": _versions(),
+        **found,
     }
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """Equal for equal facts only."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def sources() -> str:
+    """A digest of the code that is measured and that measures, committed or not."""
+    digest = hashlib.sha256()
+    for pattern in _MEASURED:
+        for path in sorted(ROOT.glob(pattern)):
+            if path.parent.name != "benchmarks" or path.stem not in _SHOWING:
+                digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _commit() -> str:
@@ -79,19 +107,32 @@ class Results:
         self.run = run
         self.sections = read(folder)
 
+    def has(self, name: str) -> bool:
+        """Whether this run, or one with the same key, has measured a section."""
+        found = self.sections.get(name, {})
+        mine = found.get("run", {}).get("key") == self.run["key"]
+        return mine and bool(found.keys() - {"run", "failures"})
+
     def put(self, name: str, found: Mapping[str, Any], minutes: float) -> None:
         self.sections[name] = {"run": {**self.run, "minutes": minutes}, **found}
         content = {"format": _FORMAT, "sections": self.sections}
-        staging = self.folder / "benchmark.json.part"
-        staging.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        staging.replace(self.folder / "benchmark.json")
+        write_json(self.folder / "benchmark.json", content)
+
+
+def write_json(file: Path, content: object) -> None:
+    """Write a file that appears whole."""
+    staging = file.with_name(f"{file.name}.part")
+    staging.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    staging.replace(file)
 
 
 def runs(sections: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The different runs that the sections come from."""
-    return list(
-        {section["run"]["started"]: section["run"] for section in sections.values()}.values()
-    )
+    """The different runs that the sections come from; one that went on later counts once."""
+    found: dict[str, dict[str, Any]] = {}
+    for section in sections.values():
+        run = section["run"]
+        found.setdefault(run.get("key", run["started"]), run)
+    return list(found.values())
 
 
 def is_complete(sections: Mapping[str, Any], names: Sequence[str]) -> bool:

@@ -1,14 +1,15 @@
 """Measure every system on the same texts, interleaved, and write JSON, Markdown and plots.
 
-    python -m benchmarks.run              # about 35 minutes on 2 idle cores, at most 40
-    python -m benchmarks.run --quick      # at most 15
+    python -m benchmarks.run              # hours on 2 idle cores; goes on where it was ended
+    python -m benchmarks.run --quick      # under 15 minutes
+    python -m benchmarks.run --sections variants --sizes minilm base
     python -m benchmarks.run --only 'onnx|torch' --rounds 3
     python -m benchmarks.run --sections scaling
-    python -m benchmarks.run --scale 0.05 --rounds 1 --output DIR   # does everything work?
+    python -m benchmarks.run --scale 0.05 --rounds 1 --sizes minilm   # does everything work?
 
-The first run builds the peers' environments and the models' files, which takes longer. Only ratios
-within one run mean something. benchmark.json is written after each section: a run that is broken
-off leaves what it has.
+The first run builds the peers' environments, which takes longer. Only ratios within one run mean
+something. What was measured is on disk after each section, and after each cell of the variants: the
+next run of the same code, libraries, machine and plan measures what is missing.
 """
 
 from __future__ import annotations
@@ -23,12 +24,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accuracy, batching, comparison, lengths, pools, summary, texts, volume
-from benchmarks.plan import FULL, QUICK, SCALING, SECTIONS, Plan
-from benchmarks.report import update_page, write_report
-from benchmarks.results import RESULTS, Results, describe_run, is_complete
-from benchmarks.rounds import Budget, say
-from benchmarks.systems import System, all_systems
+from benchmarks import batching, comparison, lengths, machine, pools, summary, texts, volume
+from benchmarks.cells import Record, read_record
+from benchmarks.grid import Grid
+from benchmarks.libraries import all_systems
+from benchmarks.model_files import WORK
+from benchmarks.plan import FULL, QUICK, QUICK_SECTIONS, SCALING, SECTIONS, VARIANTS, Plan
+from benchmarks.progress import say
+from benchmarks.report import is_publishable, update_pages, write_report
+from benchmarks.results import RESULTS, Results, describe_run, write_json
+from benchmarks.sizes import SIZES
+from benchmarks.systems import System
+from benchmarks.variants import variants
+from core.tuning.measure import Budget
+from scripts.peers import build
 
 
 class Run:
@@ -51,7 +60,7 @@ class Run:
 
     @cached_property
     def systems(self) -> tuple[list[System], dict[str, str]]:
-        systems, unavailable = all_systems(self._only, peers=True)
+        systems, unavailable = all_systems(self._only)
         for name, why in unavailable.items():
             say(name, "cannot be measured:", why)
         return systems, unavailable
@@ -98,12 +107,6 @@ class Run:
         found = comparison.size(systems)
         return {**found, "failures": unavailable | found["failures"]}
 
-    def accuracy(self) -> dict[str, Any]:
-        own, unavailable = all_systems(self._only, peers=False)
-        chosen = [s for s in own if s.precision == "int8" or s.name == "core onnx fp32"]
-        found = accuracy.spearman_on_sick(chosen, self.plan.pairs)
-        return {**found, "failures": unavailable | found["failures"]}
-
     def batching(self) -> dict[str, Any]:
         plan = self.plan
         return batching.batching(
@@ -144,8 +147,14 @@ class Run:
 def measure(
     sections: Sequence[str], section: Callable[[str], dict[str, Any]], results: Results
 ) -> None:
-    """Each section, written down at once; the next begins even if it failed as a whole."""
+    """Each section, written down at once; the next begins even if it failed as a whole.
+
+    What a run of the same key has measured before is left as it is.
+    """
     for name in sections:
+        if results.has(name):
+            say("section", name, "was measured before: --again measures it anew")
+            continue
         start = time.monotonic()
         say("section", name)
         try:
@@ -158,10 +167,33 @@ def measure(
         say(f"section {name}: {minutes:.1f} minutes")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def measure_variants(plan: Plan, only: str, options: str, complete: bool, again: bool) -> Path:
+    """The file with every cell that is measured now or was before."""
+    # Which sizes and systems, and for how long, does not change a cell.
+    run = describe_run(options, plan=replace(plan.grid, sizes=()), complete=complete)
+    file = WORK / "records" / f"{run['key']}.json"
+    if again:
+        file.unlink(missing_ok=True)
+    record = Record(file, run)
+    # What this run asks for beyond the one that began the record; the busiest start counts.
+    record.content["run"] |= {"options": options, "complete": complete, "missing": True}
+    record.content["run"]["load_before"] = max(
+        run["load_before"], record.content["run"]["load_before"]
+    )
+    start = time.monotonic()
+    say("section", VARIANTS)
+    ended = Grid(record, plan.grid, only, Budget(plan.seconds[VARIANTS])).measure()
+    minutes = record.content["run"].get("minutes", 0.0) + (time.monotonic() - start) / 60
+    record.content["run"] |= {"missing": not ended, "minutes": minutes}
+    write_json(file, record.content)
+    say(f"section {VARIANTS}: {(time.monotonic() - start) / 60:.1f} minutes; {file}")
+    return file
+
+
+def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--quick", action="store_true", help=f"{QUICK.scale} of the texts, fewer points and rounds"
+        "--quick", action="store_true", help="fewer texts, sizes, rounds and sections"
     )
     parser.add_argument("--only", default="", help="regular expression on the systems' names")
     parser.add_argument("--rounds", type=int, help="exactly so many rounds of everything")
@@ -176,19 +208,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sections",
         nargs="+",
-        choices=[*SECTIONS, "scaling"],
-        default=list(SECTIONS),
-        help=f"scaling stands for {', '.join(SCALING)}",
+        choices=[VARIANTS, *SECTIONS, "scaling"],
+        help=f"all of them; with --quick {', '.join(QUICK_SECTIONS)}; scaling stands for "
+        f"{', '.join(SCALING)}",
     )
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), help="of the variants' models")
+    parser.add_argument("--again", action="store_true", help="also what was measured before")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help=f"folder for the results: {RESULTS.name}/ beside the program for complete runs, "
+        "otherwise one in .cache",
+    )
     parser.add_argument(
         "--write-docs",
         action="store_true",
-        help="put the report into docs/performance.md although the run is not a complete one",
+        help="put the report into the pages of docs/ although the run is not a complete one",
     )
     given = parser.parse_args(arguments)
     if given.stream_minutes is not None and not given.stream_minutes > 0:
         parser.error(f"--stream-minutes must be more than 0, not {given.stream_minutes}")
+    return given
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = read_arguments(arguments)
     plan = QUICK if given.quick else FULL
     if given.scale:
         plan = plan.shrunk(given.scale)
@@ -196,30 +240,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = plan.with_rounds(given.rounds)
     if given.minutes:
         plan = plan.within(given.minutes)
-    # Longer streams leave a run complete.
-    complete = plan == FULL and not given.only and given.sections == list(SECTIONS)
+    if given.sizes:
+        plan = replace(plan, grid=replace(plan.grid, sizes=tuple(given.sizes)))
+    whole = plan == replace(FULL, seconds=plan.seconds) and not given.only
     if given.stream_minutes:
         plan = replace(plan, stream_seconds=60 * given.stream_minutes)
-        complete = complete and plan.stream_seconds >= FULL.stream_seconds
-    named = [s for n in given.sections for s in (SCALING if n == "scaling" else (n,))]
+        whole = whole and plan.stream_seconds >= FULL.stream_seconds
+    chosen = given.sections or (QUICK_SECTIONS if given.quick else [VARIANTS, *SECTIONS])
+    named = [s for n in chosen for s in (SCALING if n == "scaling" else (n,))]
     sections = [name for name in SECTIONS if name in named]
-    chosen = {k: v for k, v in vars(given).items() if k not in ("sections", "output", "write_docs")}
+    output = given.output or (RESULTS if whole else WORK / "results")
+    ignored = ("sections", "output", "write_docs", "again")
+    kept = {k: v for k, v in vars(given).items() if k not in ignored}
     options = ", ".join(
-        name if value is True else f"{name} {value}" for name, value in chosen.items() if value
+        f"{name} {' '.join(value) if isinstance(value, list) else value}"
+        if value is not True
+        else name
+        for name, value in kept.items()
+        if value
     )
-    results = Results(given.output, describe_run(options, complete=complete))
-    if results.run["load_before"] > 0.3:
-        say(f"the machine is busy (load {results.run['load_before']:.2f}): speeds do not hold")
     started = time.monotonic()
-    with ExitStack() as stack:
-        run = Run(plan, given.only, stack)
-        measure(sections, run.section, results)
-    write_report(results.sections, given.output)
-    whole = given.output.resolve() == RESULTS and is_complete(results.sections, SECTIONS)
-    if whole or given.write_docs:
-        update_page(results.sections, given.output)
-    say(f"{(time.monotonic() - started) / 60:.1f} minutes; {given.output}/benchmark.md")
-    return 1 if any(results.sections[name]["failures"] for name in sections) else 0
+    load = machine.load_average()
+    if load > 0.3:
+        say(f"the machine is busy (load {load:.2f}): speeds do not hold")
+    failed = False
+    if VARIANTS in named:
+        _build_environments()
+        file = measure_variants(plan, given.only, options, whole, given.again)
+        content = read_record(file)
+        failed = bool(content["failures"])  # what the time did not reach has not failed
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / f"variants-{machine.slug(content['run']['machine'])}.json", content)
+    if sections:
+        run = describe_run(
+            options,
+            plan=(given.only, replace(plan, seconds={}, grid=FULL.grid)),
+            complete=whole and sections == list(SECTIONS),
+        )
+        results = Results(output, run)
+        if given.again:
+            results.sections = {k: v for k, v in results.sections.items() if k not in sections}
+        with ExitStack() as stack:
+            measure(sections, Run(plan, given.only, stack).section, results)
+        failed = failed or any(results.sections[name]["failures"] for name in sections)
+    write_report(output)
+    if given.write_docs or (output.resolve() == RESULTS and is_publishable(output)):
+        update_pages(output)
+    say(f"{(time.monotonic() - started) / 60:.1f} minutes; {output}/benchmark.md")
+    return int(failed)
+
+
+def _build_environments() -> None:
+    """Those of sentence-transformers; what they take counts for no section."""
+    for name in sorted({v.recipe.environment for v in variants().values()} - {""}):
+        build(name)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -14,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import texts
+from benchmarks.checkpoints import bert, prepare_model
 from benchmarks.loaded import BACKENDS, load, record
+from benchmarks.model_files import ROOT, exported, int8_file
 from benchmarks.process import DEADLINE, environment
-from benchmarks.rounds import Budget, interleaved, say
-from benchmarks.small_models import bert
-from benchmarks.systems import ROOT, exported, int8_file, prepare_model
+from benchmarks.progress import say
+from core.tuning.measure import Budget, interleaved
 
 COUNTS = (1, 3, 10, 30, 100, 300, 1_000)
 #: After so many texts memory should no longer grow.
@@ -53,7 +53,7 @@ def volume(
     failures: dict[str, str] = {}
     streams: dict[str, Any] = {}
     found = {
-        "encode": _calls(chosen, Budget(budget.left / 3), most, least, failures),
+        "encode": _calls(chosen, budget.part(1 / 3), most, least, failures),
         "window": _WINDOW,
         "streams": streams,
         "failures": failures,
@@ -86,20 +86,28 @@ def _calls(
         for count in COUNTS:
             say(f"volume: {count:,} texts per call")
             rows = list(texts.stream(count))
-            acts = {name: partial(model.encode, rows) for name, model in models.items()}
+            acts = {name: partial(_encode, model, rows) for name, model in models.items()}
             few = max(20 // count, 1)  # single calls vary most and cost least
-            for name, seconds in interleaved(
-                acts, budget, most=max(most, few), least=max(least, few)
+            for name, timing in interleaved(
+                acts,
+                rounds=max(most, few),
+                least=max(least, few),
+                warm_up=0,
+                budget=budget,
             ).items():
                 found.append(
                     {
                         "system": name,
                         "texts": count,
-                        "seconds": statistics.median(seconds),
-                        "rounds": len(seconds),
+                        "seconds": timing.median,
+                        "rounds": len(timing.seconds),
                     }
                 )
     return found
+
+
+def _encode(model: Any, rows: list[str], round_number: int) -> None:
+    model.encode(rows)
 
 
 def _stream(name: str, chosen: tuple[Path, str, str], count: int, seconds: float) -> dict[str, Any]:

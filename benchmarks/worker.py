@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Encode = Callable[[list[str]], Any]
+#: Texts, and how many of them in a batch; None leaves that to the system.
+Encode = Callable[[list[str], "int | None"], Any]
 
 
 def open_core(spec: dict[str, Any]) -> Encode:
@@ -29,17 +30,24 @@ def open_core(spec: dict[str, Any]) -> Encode:
         export=False,
         model_kwargs=spec.get("model_kwargs"),
     )
-    return lambda texts: model.encode(texts)
+    return lambda texts, batch: model.encode(texts, batch_size=batch)
 
 
 def open_sentence_transformers(spec: dict[str, Any]) -> Encode:
     from sentence_transformers import SentenceTransformer
 
-    arguments: dict[str, Any] = {"backend": spec["backend"], "device": "cpu"}
+    arguments = {**spec.get("model_kwargs", {})}
     if spec.get("file_name"):
-        arguments["model_kwargs"] = {"file_name": spec["file_name"]}
-    model = SentenceTransformer(spec["path"], **arguments)
-    return lambda texts: model.encode(texts, show_progress_bar=False)
+        arguments["file_name"] = spec["file_name"]
+    model = SentenceTransformer(
+        spec["path"], backend=spec["backend"], device="cpu", model_kwargs=arguments
+    )
+
+    def encode(texts: list[str], batch: int | None) -> Any:
+        chosen = {} if batch is None else {"batch_size": batch}
+        return model.encode(texts, show_progress_bar=False, **chosen)
+
+    return encode
 
 
 def open_fastembed(spec: dict[str, Any]) -> Encode:
@@ -57,7 +65,7 @@ def open_fastembed(spec: dict[str, Any]) -> Encode:
     )
     model = TextEmbedding("benchmark/minilm", specific_model_path=spec["path"])
     # Its default of 256 texts per batch is slower here; 32 is what the others default to.
-    return lambda texts: np.array(list(model.embed(texts, batch_size=32)))
+    return lambda texts, batch: np.array(list(model.embed(texts, batch_size=batch or 32)))
 
 
 def open_embed_anything(spec: dict[str, Any]) -> Encode:
@@ -77,9 +85,9 @@ def open_embed_anything(spec: dict[str, Any]) -> Encode:
         )
     else:
         model = embed_anything.EmbeddingModel.from_pretrained_hf(model_id=spec["model_id"])
-    config = embed_anything.TextEmbedConfig(batch_size=32)
 
-    def encode(texts: list[str]) -> Any:
+    def encode(texts: list[str], batch: int | None) -> Any:
+        config = embed_anything.TextEmbedConfig(batch_size=batch or 32)
         found = embed_anything.embed_query(texts, embedder=model, config=config)
         if inspect.isawaitable(found):
 
@@ -134,7 +142,7 @@ def open_sgemm(spec: dict[str, Any]) -> Encode:
         lambda: session.run(None, {"a": a}),
     )
 
-    def measure(texts: list[str]) -> Any:
+    def measure(texts: list[str], batch: int | None) -> Any:
         best = 0.0
         for product in products:
             for _ in range(6):
@@ -194,11 +202,15 @@ def installed_size(requirements: list[str]) -> dict[str, Any]:
     return {"megabytes": sum(sizes.values()), "distributions": sizes}
 
 
+def read(file: str) -> Any:
+    return json.loads(Path(file).read_text())
+
+
 def latency(encode: Encode, texts: list[str]) -> list[float]:
     seconds = []
     for text in texts:
         start = time.perf_counter()
-        encode([text])
+        encode([text], None)
         seconds.append(time.perf_counter() - start)
     return seconds
 
@@ -207,17 +219,20 @@ def answer(command: dict[str, Any], encode: Encode, texts: dict[str, list[str]])
     kind = command["do"]
     if kind == "encode":
         rows = texts[command["workload"]]
+        if "rows" in command:
+            rows = [rows[i] for i in command["rows"]]
         start = time.perf_counter()
-        encode(rows)
+        encode(rows, command.get("batch"))
         return {"seconds": time.perf_counter() - start}
     if kind == "latency":
         return {"seconds": latency(encode, texts[command["workload"]][: command["count"]])}
     if kind == "value":
-        return {"value": encode([])}
+        return {"value": encode([], None)}
     if kind == "save":
         import numpy as np
 
-        np.save(command["file"], np.asarray(encode(texts[command["workload"]]), dtype=np.float32))
+        rows = texts[command["workload"]] if "workload" in command else read(command["texts"])
+        np.save(command["file"], np.asarray(encode(rows, None), dtype=np.float32))
         return {}
     return {"memory": memory()}
 
@@ -238,10 +253,10 @@ def main() -> None:
     encode = OPEN[spec["kind"]](spec)
     loaded = time.perf_counter() - start
     if spec.get("measure") == "cold":
-        encode(["The first text that this process embeds."])
+        encode(["The first text that this process embeds."], None)
         say({"loaded": loaded})
         return
-    texts = json.loads(Path(spec["texts"]).read_text())
+    texts = read(spec["texts"])
     say({"loaded": loaded, "memory": memory()})
     for line in sys.stdin:
         say(answer(json.loads(line), encode, texts))

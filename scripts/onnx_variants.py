@@ -14,10 +14,9 @@ import csv
 import json
 import logging
 import shutil
-import statistics
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import core
 from core.operations.verification import compare
+from core.tuning.fidelity import spearman
+from core.tuning.measure import interleaved
 from scripts.compare_with_optimum import bundled_model
 
 PLAIN = "onnx/model.onnx"
@@ -100,17 +101,6 @@ def accuracy(
     return rows
 
 
-def spearman(first: np.ndarray, second: np.ndarray) -> float:
-    return float(np.corrcoef(ranks(first), ranks(second))[0, 1])
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0; equal values share the mean of theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return (ends - (counts + 1) / 2)[inverse]
-
-
 def speeds(directory: Path, files: list[str], count: int) -> dict[str, dict[str, float]]:
     """Texts per second relative to the fp32 file: short texts, and texts of 150 words."""
     short = [f"a short text of a dozen words or so, with the number {i}" for i in range(count)]
@@ -118,20 +108,18 @@ def speeds(directory: Path, files: list[str], count: int) -> dict[str, dict[str,
     models = {n: core.load(directory, backend="onnx", file_name=n) for n in files}
     found: dict[str, dict[str, float]] = {name: {} for name in files}
     for what, texts in (("short", short), ("long", long)):
-        ratios: dict[str, list[float]] = {name: [] for name in files}
-        for _ in range(ROUNDS + 1):
-            seconds = {}
-            for name, model in models.items():
-                start = time.perf_counter()
-                model.encode(texts, show_progress_bar=False)
-                seconds[name] = time.perf_counter() - start
-            for name in files:
-                ratios[name].append(seconds[PLAIN] / seconds[name])
+        timings = interleaved(
+            {name: partial(_encode, model, texts) for name, model in models.items()}, rounds=ROUNDS
+        )
         for name in files:
-            found[name][f"speed_{what}"] = statistics.median(ratios[name][1:])
+            found[name][f"speed_{what}"] = timings[name].speed_over(timings[PLAIN]).median
     for model in models.values():
         model.close()
     return found
+
+
+def _encode(model: core.EmbeddingModel, texts: list[str], round_number: int) -> None:
+    model.encode(texts, show_progress_bar=False)
 
 
 def print_table(rows: dict[str, dict[str, Any]]) -> None:

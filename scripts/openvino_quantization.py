@@ -17,7 +17,6 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 import core
 from core.architecture.modules import unit_length
+from core.tuning.fidelity import spearman
 
 VARIANTS: dict[str, Any] = {
     "default": None,
@@ -109,23 +109,15 @@ def speed(fp32: core.EmbeddingModel, other: core.EmbeddingModel, rounds: int = 7
     return ratios
 
 
-def spearman(model: core.EmbeddingModel, path: Path | None, pairs: int | None) -> float:
+def spearman_on_sick(model: core.EmbeddingModel, path: Path | None, pairs: int | None) -> float:
     """Rank correlation with the scores of a file of score, sentence, sentence; NaN without one."""
     if path is None:
         return float("nan")
     lines = path.read_text(encoding="utf-8").splitlines()[1:]
     rows = [line.split("\t") for line in lines[:pairs]]
     first, second = (model.encode([row[i] for row in rows]) for i in (1, 2))
-    return 100 * float(
-        np.corrcoef(_ranks(cosines(first, second)), _ranks([float(row[0]) for row in rows]))[0, 1]
-    )
-
-
-def _ranks(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks: NDArray[np.float64] = (ends - (counts - 1) / 2)[inverse]
-    return ranks
+    scores = np.array([float(row[0]) for row in rows])
+    return 100 * spearman(cosines(first, second), scores)
 
 
 def main() -> None:
@@ -143,7 +135,7 @@ def main() -> None:
         load: dict[str, Any] = {"backend": "openvino", "export": False}
         full = core.load(folder, file_name="openvino_model.xml", **load)
         expected = full.encode(texts)
-        ranked = spearman(full, arguments.sick, arguments.pairs)
+        ranked = spearman_on_sick(full, arguments.sick, arguments.pairs)
         single = core.load(
             folder, file_name="openvino_model.xml", model_kwargs={"ov_config": THREAD}, **load
         )
@@ -156,7 +148,7 @@ def main() -> None:
             with artifact.load() as model:
                 drift = cosines(model.encode(texts), expected)
                 rank = (
-                    spearman(model, arguments.sick, arguments.pairs)
+                    spearman_on_sick(model, arguments.sick, arguments.pairs)
                     if arguments.sick
                     else float("nan")
                 )

@@ -51,9 +51,13 @@ RECIPES: Mapping[str, Recipe] = {
         )
     ),
     "st-6.2": Recipe((TORCH, ("sentence-transformers==6.2.0",))),
-    # Its [openvino] extra caps transformers under 5.6 and huggingface_hub under 1.22.
+    # Its [openvino] extra caps transformers under 5.6 and huggingface_hub under 1.22, and requires
+    # torchvision, which brings another torch, with CUDA: 5 GB. datasets is for its static int8.
     "st-6.2-openvino": Recipe(
-        (TORCH, ("sentence-transformers==6.2.0", "optimum-intel[openvino]==2.2.0", "nncf"))
+        (
+            TORCH,
+            ("sentence-transformers==6.2.0", "optimum-intel[openvino]==2.2.0", "nncf", "datasets"),
+        )
     ),
     "fastembed": Recipe((("fastembed==0.9.1",),)),
     "embed-anything": Recipe((("embed-anything==0.7.1",),)),
