@@ -103,7 +103,9 @@ def as_token_vectors(value: Any, name: str) -> list[Float32]:
                 f"{name}[{number}] must have shape [tokens, dimension], not {[len(one)]}: pass a "
                 "list of arrays, one for each text."
             )
-        vectors.append(as_embeddings(one, f"{name}[{number}]"))
+        # An empty list has no dimension yet.
+        rows = np.empty((0, 0)) if isinstance(one, list | tuple) and not one else one
+        vectors.append(as_embeddings(rows, f"{name}[{number}]"))
     if len(dimensions := {one.shape[1] for one in vectors if len(one)}) > 1:
         found = ", ".join(map(str, sorted(dimensions)))
         raise OptionError(f"Vectors of {name} have different dimensions: {found}.")
