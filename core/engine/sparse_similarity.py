@@ -38,7 +38,7 @@ def sparse_similarity(
     """
     _check(a, b, function)
     if function == "cosine":
-        return _shared(_unit_length(a), _unit_length(b), np.multiply)
+        return _shared(unit_length_rows(a), unit_length_rows(b), np.multiply)
     if function == "dot":
         return _shared(a, b, np.multiply)
     if function == "euclidean":
@@ -62,7 +62,7 @@ def sparse_similarity_pairwise(
             f"similarity_pairwise compares row by row: {len(a)} and {len(b)} rows do not pair up."
         )
     if function == "cosine":
-        a, b, function = _unit_length(a), _unit_length(b), "dot"
+        a, b, function = unit_length_rows(a), unit_length_rows(b), "dot"
     rows, _, first, second = _in_both(a, b)
     if function == "dot":
         return _sum_by_row(first * second, rows, len(a))
@@ -130,8 +130,8 @@ def _row_sums(embeddings: SparseEmbeddings, of: Callable[[Float32], Float32]) ->
     return _sum_by_row(of(embeddings.values), _rows(embeddings), len(embeddings))
 
 
-def _unit_length(embeddings: SparseEmbeddings) -> SparseEmbeddings:
-    # Lengths under 1e-12 divide by 1e-12, as in `unit_length`.
+def unit_length_rows(embeddings: SparseEmbeddings) -> SparseEmbeddings:
+    """Every row scaled to length 1; lengths under 1e-12 divide by 1e-12, as in `unit_length`."""
     lengths = np.maximum(np.sqrt(_row_sums(embeddings, np.square)), np.float32(1e-12))
     values = np.divide(embeddings.values, lengths[_rows(embeddings)], dtype=np.float32)
     return SparseEmbeddings._trusted(
