@@ -256,7 +256,7 @@ def train_tokenizer(kind: str, also: Sequence[str] = ()) -> Tokenizer:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator([*CORPUS, *also * 500], trainer)
+        tokenizer.train_from_iterator([*CORPUS, *list(also) * 500], trainer)
     else:
         pieces = _unigram_pieces(special)
         unknown = [piece for piece, _ in pieces].index("<unk>")
