@@ -150,7 +150,7 @@ def rerank(path: Path, backend: str, save: Path | None) -> dict[str, NDArray[Any
     with core.load_reranker(path, backend=backend, device="cpu") as model:
         results = {
             "scores": model.predict(PAIRS),
-            "logits": model.predict(PAIRS, activation_fn="identity"),
+            "logits": model.predict(PAIRS, activation_fn="Identity"),
         }
         if results["scores"].ndim > 1:
             results["softmax"] = model.predict(PAIRS, apply_softmax=True)

@@ -38,14 +38,17 @@ def rerank(path: str, job: dict[str, Any]) -> tuple[Any, Results]:
     model = CrossEncoder(path, device="cpu")
     pairs = [tuple(pair) for pair in job["pairs"]]
     identity = torch.nn.Identity()
+    size = BATCH_SIZE
+    if model.tokenizer.padding_side == "left" and model[0].transformer_task != "text-generation":
+        size = 1  # these classifiers read the first position, which would be padding
     results = {
-        "scores": model.predict(pairs, batch_size=BATCH_SIZE),
-        "logits": model.predict(pairs, batch_size=BATCH_SIZE, activation_fn=identity),
+        "scores": model.predict(pairs, batch_size=size),
+        "logits": model.predict(pairs, batch_size=size, activation_fn=identity),
     }
     if model.num_labels > 1:
-        results["softmax"] = model.predict(pairs, batch_size=BATCH_SIZE, apply_softmax=True)
+        results["softmax"] = model.predict(pairs, batch_size=size, apply_softmax=True)
     else:
-        found = model.rank(job["query"], job["texts"], batch_size=BATCH_SIZE)
+        found = model.rank(job["query"], job["texts"], batch_size=size)
         results["ranked"] = np.array([entry["corpus_id"] for entry in found])
         results["ranked_scores"] = np.array([entry["score"] for entry in found], np.float32)
     return model, results
