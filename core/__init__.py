@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from core.engine.encode import encode_texts
     from core.engine.postprocessing import quantize_embeddings
     from core.engine.runtime import Runtime
+    from core.engine.sparse import SparseEmbeddings
     from core.errors import (
         ArtifactNotFound,
         BackendLoadError,
@@ -93,6 +94,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "engine.encode": ("encode_texts",),
     "engine.postprocessing": ("quantize_embeddings",),
     "engine.runtime": ("Runtime",),
+    "engine.sparse": ("SparseEmbeddings",),
     "errors": (
         "ArtifactNotFound",
         "BackendLoadError",
@@ -164,6 +166,7 @@ __all__ = [
     "QuantizeOptions",
     "Runtime",
     "SaveOptions",
+    "SparseEmbeddings",
     "TokenBatch",
     "TuneReport",
     "TunedVariant",

@@ -28,7 +28,7 @@ from filelock import FileLock  # noqa: E402
 
 import core  # noqa: E402
 from core import EmbeddingModel, load  # noqa: E402
-from tests import tiny_models  # noqa: E402
+from tests import tiny_kinds, tiny_models  # noqa: E402
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -94,18 +94,33 @@ def copy_model(source: Path, target: Path) -> Path:
 
 def build_tiny_model(name: str) -> Path:
     """The directory of a tiny model, built once and kept between runs."""
+    return _build_once(str(tiny_models.VERSION), name, tiny_models.build)
+
+
+def build_tiny_kind(name: str) -> Path:
+    """The directory of one of `tiny_kinds.KINDS`, built once and kept between runs."""
+    version = f"kinds-{tiny_models.VERSION}-{tiny_kinds.VERSION}"
+    return _build_once(version, name, tiny_kinds.build)
+
+
+def _build_once(version: str, name: str, build: Callable[[str, Path], None]) -> Path:
     import transformers
 
-    version = f"{tiny_models.VERSION}-transformers-{transformers.__version__}"
-    folder = CACHE / "test-models" / version / name
+    folder = CACHE / "test-models" / f"{version}-transformers-{transformers.__version__}" / name
     if not (folder / "done").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / "done").exists():
                 shutil.rmtree(folder, ignore_errors=True)
-                tiny_models.build(name, folder / "model")
+                build(name, folder / "model")
                 (folder / "done").touch()
     return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_kind() -> Callable[[str], Path]:
+    """`tiny_kind(name)`: a read-only directory of one of `tiny_kinds.KINDS`."""
+    return build_tiny_kind
 
 
 @pytest.fixture(scope="session")

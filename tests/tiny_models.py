@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -233,11 +233,11 @@ _TEMPLATES = {
 }
 
 
-def train_tokenizer(kind: str) -> Tokenizer:
+def train_tokenizer(kind: str, also: Sequence[str] = ()) -> Tokenizer:
     """A small tokenizer of the same construction as the architecture's published ones.
 
     The trainers of WordPiece and Unigram break ties at random, so those vocabularies are counted
-    here.
+    here. A byte-level vocabulary knows the words `also` as a whole.
     """
     family = kind.split("-")[0]
     special = _SPECIAL[kind]
@@ -256,7 +256,7 @@ def train_tokenizer(kind: str) -> Tokenizer:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(CORPUS, trainer)
+        tokenizer.train_from_iterator([*CORPUS, *list(also) * 500], trainer)
     else:
         pieces = _unigram_pieces(special)
         unknown = [piece for piece, _ in pieces].index("<unk>")

@@ -9,8 +9,21 @@ from typing import Any
 import numpy as np
 
 from core.engine.similarity import similarity, similarity_pairwise
+from core.engine.sparse_similarity import sparse_similarity, sparse_similarity_pairwise
 from core.errors import OptionError
-from core.sentence_transformers.tensors import as_array, as_tensor, is_tensor
+from core.sentence_transformers.late_interaction import (
+    maxsim,
+    maxsim_pairwise,
+    mean_maxsim,
+    mean_maxsim_pairwise,
+)
+from core.sentence_transformers.tensors import (
+    as_array,
+    as_sparse,
+    as_tensor,
+    is_sparse,
+    is_tensor,
+)
 
 Comparison = Callable[[Any, Any], Any]
 
@@ -18,22 +31,38 @@ Comparison = Callable[[Any, Any], Any]
 def every_pair(a: Any, b: Any, function: str) -> Any:
     """Every row of `a` against every row of `b`: a float32 tensor [len(a), len(b)].
 
-    Without torch installed, an array of the same values.
+    Without torch installed, an array of the same values. Either side may be sparse.
     """
+    if is_sparse(a) or is_sparse(b):
+        return _beside(sparse_similarity(as_sparse(a), as_sparse(b), function), a)
     return _beside(similarity(a, b, function), a)
 
 
 def row_by_row(a: Any, b: Any, function: str) -> Any:
     """Each row of `a` against the same row of `b`: a float32 tensor [n].
 
-    One vector goes with every row of the other; of two vectors there is one value, [].
+    One vector goes with every row of the other; of two vectors there is one value, []. Either side
+    may be sparse.
     """
+    if is_sparse(a) or is_sparse(b):
+        return _sparse_row_by_row(a, b, function)
     first, second = as_array(a), as_array(b)
     if max(first.ndim, second.ndim) == 1:
         return _beside(similarity_pairwise(first, second, function)[0], a)
     if min(first.ndim, second.ndim) == 1 and first.shape[-1] == second.shape[-1]:
         first, second = np.broadcast_arrays(first, second)
     return _beside(similarity_pairwise(first, second, function), a)
+
+
+def _sparse_row_by_row(a: Any, b: Any, function: str) -> Any:
+    first, second = as_sparse(a), as_sparse(b)
+    single = [getattr(side, "ndim", 2) == 1 for side in (a, b)]
+    if single[0] and not single[1]:
+        first = first[np.zeros(len(second), dtype=np.int64)]
+    elif single[1] and not single[0]:
+        second = second[np.zeros(len(first), dtype=np.int64)]
+    result = sparse_similarity_pairwise(first, second, function)
+    return _beside(result[0] if all(single) else result, a)
 
 
 def _beside(result: Any, embeddings: Any) -> Any:
@@ -89,6 +118,8 @@ class SimilarityFunction(Enum):
     DOT = "dot"  # noqa: PIE796 - the reference has both names
     EUCLIDEAN = "euclidean"
     MANHATTAN = "manhattan"
+    MAXSIM = "maxsim"
+    MEAN_MAXSIM = "meanmaxsim"
 
     @staticmethod
     def possible_values() -> list[str]:
@@ -119,12 +150,16 @@ _EVERY_PAIR: dict[SimilarityFunction, Comparison] = {
     SimilarityFunction.DOT_PRODUCT: dot_score,
     SimilarityFunction.EUCLIDEAN: euclidean_sim,
     SimilarityFunction.MANHATTAN: manhattan_sim,
+    SimilarityFunction.MAXSIM: maxsim,
+    SimilarityFunction.MEAN_MAXSIM: mean_maxsim,
 }
 _ROW_BY_ROW: dict[SimilarityFunction, Comparison] = {
     SimilarityFunction.COSINE: pairwise_cos_sim,
     SimilarityFunction.DOT_PRODUCT: pairwise_dot_score,
     SimilarityFunction.EUCLIDEAN: pairwise_euclidean_sim,
     SimilarityFunction.MANHATTAN: pairwise_manhattan_sim,
+    SimilarityFunction.MAXSIM: maxsim_pairwise,
+    SimilarityFunction.MEAN_MAXSIM: mean_maxsim_pairwise,
 }
 
 

@@ -7,12 +7,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.engine.sparse import SparseEmbeddings
 from core.errors import OptionError
 
 
 def is_tensor(value: Any) -> bool:
     """Whether a value is a `torch.Tensor`, without importing torch."""
     return hasattr(value, "detach")
+
+
+def is_sparse(value: Any) -> bool:
+    """Whether it holds sparse rows: a tensor that is not strided, scipy's, or core's own."""
+    if is_tensor(value):
+        return str(value.layout) != "torch.strided"
+    return isinstance(value, SparseEmbeddings) or hasattr(value, "tocsr")
+
+
+def as_sparse(value: Any) -> SparseEmbeddings:
+    """The rows of what `is_sparse`, or of a tensor or an array; one vector is one row."""
+    if isinstance(value, SparseEmbeddings):
+        return value
+    if is_tensor(value):
+        return SparseEmbeddings.from_torch(value)
+    if is_sparse(value):
+        return SparseEmbeddings.from_scipy(value)
+    return SparseEmbeddings.from_dense(as_array(value))
 
 
 def as_tensor(value: Any, *, device: Any = None, dtype: str | None = None) -> Any:
@@ -33,7 +52,12 @@ def as_tensor(value: Any, *, device: Any = None, dtype: str | None = None) -> An
 
 
 def check_rows(name: str, value: Any) -> None:
-    """Raise `OptionError` unless it is an array, a tensor or a list with one dimension or more."""
+    """Raise `OptionError` unless it is an array, a tensor or a list with one dimension or more.
+
+    Sparse rows are fine too.
+    """
+    if is_sparse(value):
+        return
     rows = as_array(value) if isinstance(value, list | tuple) else value
     numbers = is_tensor(rows) or getattr(getattr(rows, "dtype", None), "kind", "") in "biuf"
     if not numbers or getattr(rows, "ndim", 0) < 1:

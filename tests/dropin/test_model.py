@@ -303,7 +303,8 @@ def test_every_model_has_the_prompts_query_and_document(tiny: Path) -> None:
 def test_similarity_gives_tensors(tiny: Path) -> None:
     model = SentenceTransformer(str(tiny), device="cpu")
     embeddings = model.encode(TEXTS)
-    for function in SimilarityFunction:
+    late = {SimilarityFunction.MAXSIM, SimilarityFunction.MEAN_MAXSIM}
+    for function in set(SimilarityFunction) - late:
         model.similarity_fn_name = function
         assert model.similarity_fn_name == function.value
         matrix = model.similarity(embeddings, torch.from_numpy(embeddings))
@@ -313,7 +314,11 @@ def test_similarity_gives_tensors(tiny: Path) -> None:
         torch.testing.assert_close(matrix.diagonal(), pairs, atol=1e-4, rtol=0)
     model.similarity_fn_name = None
     assert model.similarity_fn_name == "cosine"
-    assert SimilarityFunction.possible_values() == ["cosine", "dot", "euclidean", "manhattan"]
+    for function in late:  # of vectors of tokens
+        with pytest.raises(ValueError, match="similarity_fn_name"):
+            model.similarity_fn_name = function
+    names = ["cosine", "dot", "euclidean", "manhattan", "maxsim", "meanmaxsim"]
+    assert SimilarityFunction.possible_values() == names
 
 
 def test_truncation_for_a_while(model: SentenceTransformer) -> None:

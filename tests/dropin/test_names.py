@@ -28,8 +28,14 @@ PATHS = {
     "util": ["cos_sim", "dot_score", "pytorch_cos_sim", "semantic_search", "batch_to_device"],
     "util.quantization": ["quantize_embeddings"],
     "util.retrieval": ["semantic_search"],
-    "util.similarity": ["SimilarityFunction", "pairwise_cos_sim"],
-    "util.tensor": ["normalize_embeddings", "truncate_embeddings", "batch_to_device"],
+    "util.similarity": ["SimilarityFunction", "pairwise_cos_sim", "maxsim", "mean_maxsim_pairwise"],
+    "util.tensor": [
+        "normalize_embeddings",
+        "select_max_active_dims",
+        "to_scipy_coo",
+        "truncate_embeddings",
+        "batch_to_device",
+    ],
 }
 SUBMODULES = [
     "SentenceTransformer",
@@ -127,7 +133,7 @@ def test_similarities_are_the_reference_s(name: str) -> None:
     assert SimilarityFunction.to_similarity_fn(function) is every
     assert SimilarityFunction.to_similarity_pairwise_fn(SimilarityFunction(function)) is pairwise
     with pytest.raises(ValueError, match="'cosine', 'dot'"):
-        SimilarityFunction.to_similarity_fn("maxsim")
+        SimilarityFunction.to_similarity_fn("nonsense")
 
 
 def test_search_finds_what_the_reference_finds() -> None:

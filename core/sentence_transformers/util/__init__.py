@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from core.sentence_transformers.absent import refuse_import
+from core.sentence_transformers.late_interaction import (
+    maxsim,
+    maxsim_pairwise,
+    mean_maxsim,
+    mean_maxsim_pairwise,
+)
 from core.sentence_transformers.quantization import quantize_embeddings
 from core.sentence_transformers.similarity_functions import (
     SimilarityFunction,
@@ -21,6 +27,8 @@ from core.sentence_transformers.util.retrieval import semantic_search
 from core.sentence_transformers.util.tensor import (
     batch_to_device,
     normalize_embeddings,
+    select_max_active_dims,
+    to_scipy_coo,
     truncate_embeddings,
 )
 
@@ -31,6 +39,10 @@ __all__ = [
     "dot_score",
     "euclidean_sim",
     "manhattan_sim",
+    "maxsim",
+    "maxsim_pairwise",
+    "mean_maxsim",
+    "mean_maxsim_pairwise",
     "normalize_embeddings",
     "pairwise_cos_sim",
     "pairwise_dot_score",
@@ -38,7 +50,9 @@ __all__ = [
     "pairwise_manhattan_sim",
     "pytorch_cos_sim",
     "quantize_embeddings",
+    "select_max_active_dims",
     "semantic_search",
+    "to_scipy_coo",
     "truncate_embeddings",
 ]
 
@@ -51,8 +65,6 @@ _ELSEWHERE = {
     "http_get": "downloading",
     "information_retrieval": "mining",
     "is_sentence_transformer_model": "looking for models",
-    "maxsim": "late interaction",
-    "maxsim_pairwise": "late interaction",
     "mine_hard_negatives": "training",
     "pairwise_angle_sim": "training",
     "paraphrase_mining": "mining",

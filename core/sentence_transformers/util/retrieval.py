@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from core.errors import OptionError
 from core.options import check_positive
 from core.sentence_transformers.similarity_functions import cos_sim
-from core.sentence_transformers.tensors import as_array, check_rows
+from core.sentence_transformers.tensors import as_array, as_sparse, check_rows, is_sparse
 
 
 def semantic_search(
@@ -25,8 +25,8 @@ def semantic_search(
     """The most alike rows of a corpus for each query, best first.
 
     Args:
-        query_embeddings: [n, dimension], or one vector.
-        corpus_embeddings: [m, dimension].
+        query_embeddings: [n, dimension], or one vector; sparse rows too.
+        corpus_embeddings: [m, dimension]; sparse rows too.
         query_chunk_size, corpus_chunk_size: Rows compared at once.
         top_k: Results of a query, fewer where the corpus has fewer rows.
         score_function: Compares every pair of rows; larger is more alike.
@@ -48,7 +48,11 @@ def semantic_search(
             raise OptionError(f"{name} must be 1 or more, not None.")
     if not callable(score_function):
         raise OptionError(f"score_function must be a function, not {score_function!r}.")
-    if getattr(query_embeddings, "ndim", 2) == 1:
+    if is_sparse(query_embeddings) or is_sparse(corpus_embeddings):
+        # No layout of torch's can be cut into rows and compared alike.
+        query_embeddings = as_sparse(query_embeddings)
+        corpus_embeddings = as_sparse(corpus_embeddings)
+    elif getattr(query_embeddings, "ndim", 2) == 1:
         query_embeddings = query_embeddings[None]
     results: list[list[dict[str, Any]]] = []
     for start in range(0, len(query_embeddings), query_chunk_size):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from core.sentence_transformers.late_interaction import (
+    maxsim,
+    maxsim_pairwise,
+    mean_maxsim,
+    mean_maxsim_pairwise,
+)
 from core.sentence_transformers.similarity_functions import (
     SimilarityFunction,
     cos_sim,
@@ -20,6 +26,10 @@ __all__ = [
     "dot_score",
     "euclidean_sim",
     "manhattan_sim",
+    "maxsim",
+    "maxsim_pairwise",
+    "mean_maxsim",
+    "mean_maxsim_pairwise",
     "pairwise_cos_sim",
     "pairwise_dot_score",
     "pairwise_euclidean_sim",

@@ -1,0 +1,1 @@
+"""Rerankers, sparse encoders and multi-vector models."""
