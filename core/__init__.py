@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         backends,
         export,
         load,
+        load_reranker,
         optimize,
         plugins,
         quantize,
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     )
     from core.models.building import build_model
     from core.models.embedding import EmbeddingModel
+    from core.models.model import Model
+    from core.models.reranker import Reranker
     from core.operations.hooks import Hooks, hooks
     from core.options import (
         CardData,
@@ -76,6 +79,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "backends",
         "export",
         "load",
+        "load_reranker",
         "optimize",
         "plugins",
         "quantize",
@@ -110,6 +114,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "models.building": ("build_model",),
     "models.embedding": ("EmbeddingModel",),
+    "models.model": ("Model",),
+    "models.reranker": ("Reranker",),
     "operations.hooks": (
         "Hooks",
         "hooks",
@@ -155,6 +161,7 @@ __all__ = [
     "ExportOptions",
     "Hooks",
     "LoadOptions",
+    "Model",
     "ModelError",
     "ModelFormatError",
     "ModelNotFound",
@@ -164,6 +171,7 @@ __all__ = [
     "PluginStatus",
     "ProcessPool",
     "QuantizeOptions",
+    "Reranker",
     "Runtime",
     "SaveOptions",
     "SparseEmbeddings",
@@ -181,6 +189,7 @@ __all__ = [
     "hookimpl",
     "hooks",
     "load",
+    "load_reranker",
     "optimize",
     "plugins",
     "quantize",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from core.architecture.kinds import EMBEDDING, RERANKER
 from core.arguments import (
     check_flag,
     check_keywords,
@@ -23,14 +25,12 @@ from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import named_only, resolve
 from core.errors import BackendNotFound, OptionError
 from core.models.embedding import EmbeddingModel
+from core.models.model import Model
+from core.models.reranker import Reranker
 from core.operations.backend_choice import backend_with_a_file
 from core.operations.following import has_choice, load_if_tuned, load_tuned
 from core.operations.hooks import hooks
-from core.options import (
-    ExportOptions,
-    LoadOptions,
-    split_options,
-)
+from core.options import ExportOptions, LoadOptions, check_positive, split_options
 from core.plugin.known_backends import install_hint
 from core.plugin.plugin import BACKEND_GROUP, PLUGIN_GROUP
 from core.plugin.registry import BACKEND_VARIABLE, registry
@@ -89,6 +89,108 @@ def load(
         BackendNotFound, BackendLoadError: What is wrong with the backend.
         OptionError: What is wrong with the arguments.
     """
+    model: EmbeddingModel = _load(
+        EMBEDDING,
+        model_name_or_path,
+        backend=backend,
+        device=device,
+        revision=revision,
+        file_name=file_name,
+        export=export,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        trust_remote_code=trust_remote_code,
+        model_kwargs=model_kwargs,
+        config_kwargs=config_kwargs,
+    )
+    with _closed_on_error(model):
+        _apply_prompts(model, prompts, default_prompt_name)
+        if similarity_fn_name is not None:
+            model.similarity_fn_name = similarity_fn_name
+        if truncate_dim is not None:
+            model.truncate_dim = truncate_dim
+    return model
+
+
+@check_keywords
+def load_reranker(
+    model_name_or_path: str | os.PathLike[str],
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    revision: str | None = None,
+    file_name: str | None = None,
+    export: bool | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    trust_remote_code: bool = False,
+    prompts: Mapping[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    config_kwargs: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
+    activation_fn: Any = None,
+) -> Reranker:
+    """Load a reranker (a cross-encoder), which scores pairs of texts.
+
+    Args:
+        model_name_or_path: As for `load`, and so are the arguments that are not listed here.
+        prompts: Name to prompt, on top of the model's own; a prompt goes in front of a pair's first
+            text.
+        max_length: Tokens of a pair, special ones included; None for the model's own limit.
+        activation_fn: Applied to the scores: a name (`"Sigmoid"`, `"Identity"`, ...), a dotted path
+            of torch's, or a function of an array float32 [n, labels]. None for what the model's
+            files name, else sigmoid with one label and nothing with several.
+
+    Raises:
+        ModelNotFound, ArtifactNotFound, ModelFormatError: What is wrong with the files.
+        UnsupportedOperation: It is no reranker; the message says what loads it.
+        BackendNotFound, BackendLoadError: What is wrong with the backend.
+        OptionError: What is wrong with the arguments.
+    """
+    model: Reranker = _load(
+        RERANKER,
+        model_name_or_path,
+        backend=backend,
+        device=device,
+        revision=revision,
+        file_name=file_name,
+        export=export,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        trust_remote_code=trust_remote_code,
+        model_kwargs=model_kwargs,
+        config_kwargs=config_kwargs,
+    )
+    with _closed_on_error(model):
+        _apply_prompts(model, prompts, default_prompt_name)
+        if max_length is not None:
+            model.max_seq_length = check_positive("max_length", max_length)
+        if activation_fn is not None:
+            model.activation_fn = activation_fn
+    return model
+
+
+def _load(
+    kind: str,
+    model_name_or_path: str | os.PathLike[str],
+    *,
+    backend: str | None,
+    device: str | None,
+    revision: str | None,
+    file_name: str | None,
+    export: bool | None,
+    token: str | bool | None,
+    cache_dir: str | os.PathLike[str] | None,
+    local_files_only: bool,
+    trust_remote_code: bool,
+    model_kwargs: Mapping[str, Any] | None,
+    config_kwargs: Mapping[str, Any] | None,
+) -> Any:
+    """A model of this kind: what the functions that load one share."""
     named = _named_backend(backend)
     insists = named is not None and named.lower() == TUNED
     tuned = insists or (named is None and has_choice(model_name_or_path))
@@ -118,7 +220,7 @@ def load(
             token=token,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
-        )
+        ).read_as(kind)
 
     model = None
     if operations is None:
@@ -126,16 +228,21 @@ def load(
     if model is None:
         operations = operations or hooks(choose_backend(None))
         by_name = operations.capabilities.source == "name"
-        source = named_only(model_name_or_path) if by_name else find()
+        source = named_only(model_name_or_path).read_as(kind) if by_name else find()
         if named is None:
             operations = hooks(backend_with_a_file(operations, source, options))
         model = operations.load(source, options)
+    return model
+
+
+@contextmanager
+def _closed_on_error(model: Model) -> Iterator[None]:
+    """Close a model whose settings turn out to be wrong."""
     try:
-        _apply(model, truncate_dim, prompts, default_prompt_name, similarity_fn_name)
+        yield
     except OptionError:
         model.close()
         raise
-    return model
 
 
 def _one(name: str, value: Any, own: dict[str, Any]) -> Any:
@@ -148,12 +255,8 @@ def _one(name: str, value: Any, own: dict[str, Any]) -> Any:
     return inner if value is None else value
 
 
-def _apply(
-    model: EmbeddingModel,
-    truncate_dim: int | None,
-    prompts: Mapping[str, str] | None,
-    default_prompt_name: str | None,
-    similarity_fn_name: str | None,
+def _apply_prompts(
+    model: Model, prompts: Mapping[str, str] | None, default_prompt_name: str | None
 ) -> None:
     if prompts is not None:
         model.prompts.update(check_prompts(prompts))
@@ -166,15 +269,11 @@ def _apply(
                 f"{listed}. Add it with prompts={{...}}."
             )
         model.default_prompt_name = default_prompt_name
-    if similarity_fn_name is not None:
-        model.similarity_fn_name = similarity_fn_name
-    if truncate_dim is not None:
-        model.truncate_dim = truncate_dim
 
 
 @check_keywords
 def export(
-    model_name_or_path: str | os.PathLike[str] | EmbeddingModel,
+    model_name_or_path: str | os.PathLike[str] | Model,
     target: str | os.PathLike[str] | None = None,
     *,
     backend: str,
@@ -189,8 +288,8 @@ def export(
     """Write a checkpoint in a backend's format; the result is verified before it is published.
 
     Args:
-        model_name_or_path: As for `load`; or a loaded model, whose files are exported with the
-            options it was loaded with.
+        model_name_or_path: As for `load`, of any kind of model; or a loaded model, whose files are
+            exported with the options it was loaded with.
         target: A directory; None for the model's own, or the cache for a Hub repository.
         backend: Whose format.
         push_to_hub: True uploads the result to the model's repository, a string to that one.
@@ -201,7 +300,7 @@ def export(
     operations = hooks(choose_backend(backend))
     check_path_or_none("target", target)
     _check_source(revision, token, cache_dir, local_files_only)
-    if isinstance(model_name_or_path, EmbeddingModel):
+    if isinstance(model_name_or_path, Model):
         source = _source_of(model_name_or_path, revision, cache_dir)
         options = {**_loaded_with(model_name_or_path), **options}
     else:
@@ -218,7 +317,7 @@ def export(
     return pushed(artifact, source, push_to_hub, create_pr)
 
 
-def _source_of(model: EmbeddingModel, revision: Any, cache_dir: Any) -> Checkpoint:
+def _source_of(model: Model, revision: Any, cache_dir: Any) -> Checkpoint:
     for name, given in (("revision", revision), ("cache_dir", cache_dir)):
         if given is not None:
             raise OptionError(
@@ -230,7 +329,7 @@ def _source_of(model: EmbeddingModel, revision: Any, cache_dir: Any) -> Checkpoi
     return model.source
 
 
-def _loaded_with(model: EmbeddingModel) -> dict[str, Any]:
+def _loaded_with(model: Model) -> dict[str, Any]:
     """What a model was loaded with and an export must know too."""
     given: dict[str, Any] = {}
     if model.trusts_remote_code:
@@ -242,7 +341,7 @@ def _loaded_with(model: EmbeddingModel) -> dict[str, Any]:
 
 @check_keywords
 def optimize(
-    model: EmbeddingModel,
+    model: Model,
     config: Any = None,
     target: str | os.PathLike[str] | None = None,
     *,
@@ -254,7 +353,7 @@ def optimize(
     """Write a faster version of a model's file; verified before it is published.
 
     Args:
-        model: From `core.load`.
+        model: From `core.load`, or from `core.load_reranker`.
         config: A preset (`"O2"` for onnx, `"fp16"` for torch, ...) or the backend's configuration
             object; None for the backend's default.
         target: A directory; None for the model's own, or the cache for a Hub repository.
@@ -276,7 +375,7 @@ def optimize(
 
 @check_keywords
 def quantize(
-    model: EmbeddingModel,
+    model: Model,
     config: Any = None,
     target: str | os.PathLike[str] | None = None,
     *,
@@ -289,7 +388,7 @@ def quantize(
     """Write a version of a model with fewer bits; verified before it is published.
 
     Args:
-        model: From `core.load`.
+        model: From `core.load`, or from `core.load_reranker`.
         config: A preset's name or the backend's configuration object; None for its default.
         target: A directory; None for the model's own, or the cache for a Hub repository.
         calibration: Texts for static quantization: a sequence, a `.txt` or `.jsonl` file, or the
@@ -312,7 +411,7 @@ def quantize(
 
 
 @check_keywords
-def save(model: EmbeddingModel, path: str | os.PathLike[str]) -> Path:
+def save(model: Model, path: str | os.PathLike[str]) -> Path:
     """Write a model to a directory that this library and sentence-transformers load."""
     _check_model(model, "save")
     return model.save(path)
@@ -381,7 +480,7 @@ def _check_source(revision: Any, token: Any, cache_dir: Any, local_files_only: A
 
 
 def _check_model(model: Any, operation: str) -> None:
-    if not isinstance(model, EmbeddingModel):
+    if not isinstance(model, Model):
         raise OptionError(
             f"core.{operation} takes a model from core.load, not {type(model).__name__}: "
             f"core.{operation}(core.load(...), ...)."

@@ -82,6 +82,7 @@ class ExportOptions:
         config_kwargs: Overrides of the model's `config.json`.
         backend_kwargs: Options only this backend's exporter knows (`opset`, ...).
         min_cosine: Verification threshold; None for the precision's default.
+        max_score_difference: The same for a reranker's scores.
     """
 
     precision: str = "fp32"
@@ -93,13 +94,15 @@ class ExportOptions:
     config_kwargs: Mapping[str, Any] = field(default_factory=dict)
     backend_kwargs: Mapping[str, Any] = field(default_factory=dict)
     min_cosine: float | None = None
+    # Left out of its representation, which names exports in the cache.
+    max_score_difference: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _check_text(self, "precision", "exporter")
         _check_text_or_none(self, "file_name", "device")
         _check_flag(self, "trust_remote_code")
         _check_mapping(self, "model_kwargs", "config_kwargs", "backend_kwargs")
-        _check_cosine(self)
+        _check_thresholds(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,17 +115,20 @@ class OptimizeOptions:
         file_suffix: Replaces the part of the file's name that tells the configuration.
         backend_kwargs: Options only this backend's optimizer knows.
         min_cosine: Verification threshold; None for the precision's default.
+        max_score_difference: The same for a reranker's scores.
     """
 
     config: Any = None
     file_suffix: str | None = None
     backend_kwargs: Mapping[str, Any] = field(default_factory=dict)
     min_cosine: float | None = None
+    # Left out of its representation, which names exports in the cache.
+    max_score_difference: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _check_suffix(self)
         _check_mapping(self, "backend_kwargs")
-        _check_cosine(self)
+        _check_thresholds(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,35 +138,39 @@ class QuantizeOptions:
     Attributes:
         config: A preset's name, a mapping, the backend's configuration object, or None for the
             backend's default.
-        calibration: Texts for static quantization. `core` has read files and dropped nothing;
-            None where none were given.
+        calibration: Texts, or pairs of texts, for static quantization. `core` has read files and
+            dropped nothing; None where none were given.
         num_samples: How many of them to use at most; None for the backend's default.
         file_suffix: Replaces the part of the file's name that tells the configuration.
         backend_kwargs: Options only this backend's quantizer knows.
         min_cosine: Warn when the mean cosine to the source falls under this.
+        max_score_difference: Warn when a reranker's score differs from the source's by more.
     """
 
     config: Any = None
-    calibration: Sequence[str] | None = None
+    calibration: Sequence[Any] | None = None
     num_samples: int | None = None
     file_suffix: str | None = None
     backend_kwargs: Mapping[str, Any] = field(default_factory=dict)
     min_cosine: float | None = None
+    # Left out of its representation, which names exports in the cache.
+    max_score_difference: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _check_positive(self, "num_samples")
         _check_suffix(self)
         _check_mapping(self, "backend_kwargs")
-        _check_cosine(self)
+        _check_thresholds(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeOptions:
     """Options of the `encode` hook.
 
-    A hook computes plain float32 embeddings; `prompt` is already in front of each text it is
-    given, `core` has done what `truncation` asks for, and it applies `precision`,
-    `normalize_embeddings`, `truncate_dim` and `convert_to_tensor` to what the hook returns. A hook
+    A hook computes plain float32 embeddings (of a reranker, plain scores); `prompt` is already in
+    front of each text it is given, `core` has done what `truncation` asks for, and it applies
+    `precision`, `normalize_embeddings`, `truncate_dim`, `activation_fn`, `apply_softmax` and
+    `convert_to_tensor` to what the hook returns. A hook
     that does not run through the shared engine may therefore ignore everything but
     `output_value`.
 
@@ -179,6 +189,9 @@ class EncodeOptions:
         normalize_embeddings: Scale every embedding to length 1.
         truncate_dim: Keep this many leading dimensions; None for the model's own setting.
         convert_to_tensor: Return a `torch.Tensor` (on the model's device for the torch backend).
+        activation_fn: Of a reranker: applied to its scores, as a name, a dotted path or a function
+            of an array; None for the model's own.
+        apply_softmax: Of a reranker with several labels: scores that add up to 1.
         truncation: What happens to texts with more tokens than the model's `max_seq_length`:
             `"cut"` embeds what fits (as None does), `"warn"` does so and logs which they are,
             `"error"` refuses them before anything is computed.
@@ -196,11 +209,13 @@ class EncodeOptions:
     truncate_dim: int | None = None
     convert_to_tensor: bool = False
     truncation: Truncation | None = None
+    activation_fn: Any = None
+    apply_softmax: bool = False
 
     def __post_init__(self) -> None:
         _check_text_or_none(self, "prompt", "prompt_name")
         _check_positive(self, "batch_size", "batch_tokens", "workers", "truncate_dim")
-        _check_flag(self, "normalize_embeddings", "convert_to_tensor")
+        _check_flag(self, "normalize_embeddings", "convert_to_tensor", "apply_softmax")
         if self.show_progress_bar is not None:
             _check_flag(self, "show_progress_bar")
         _check_choice(self, "output_value", OUTPUT_VALUES)
@@ -269,6 +284,13 @@ def check_names(given: Mapping[str, Any], known: Sequence[str], what: str) -> No
             hint = suggestion(name, known)
             listed = ", ".join(sorted(known)) or "none"
             raise OptionError(f"{what} does not take {name!r}.{hint} It takes: {listed}.")
+
+
+def check_options(options: EncodeOptions, others: Sequence[str], what: str) -> None:
+    """Raise `OptionError` where one of the fields `others` has another value than its default."""
+    for name in others:
+        if getattr(options, name) is not getattr(_DEFAULT_ENCODING, name):
+            raise OptionError(f"{what} does not take {name!r}: it is for another kind of model.")
 
 
 def split_options(given: Mapping[str, Any], options: type) -> dict[str, Any]:
@@ -367,7 +389,15 @@ def _check_suffix(options: Any) -> None:
         )
 
 
-def _check_cosine(options: Any) -> None:
+def _check_thresholds(options: Any) -> None:
     value = options.min_cosine
     if value is not None and not (isinstance(value, int | float) and -1 <= value <= 1):
         raise OptionError(f"min_cosine must lie between -1 and 1, not {value!r}.")
+    most = options.max_score_difference
+    if most is not None and not (
+        isinstance(most, int | float) and not isinstance(most, bool) and most >= 0
+    ):
+        raise OptionError(f"max_score_difference must be 0 or more, not {most!r}.")
+
+
+_DEFAULT_ENCODING = EncodeOptions()

@@ -32,10 +32,13 @@ from core.engine.graphs import (
     TOKEN_OUTPUTS,
     GraphOutput,
     check_inputs,
+    check_labels,
     check_token_width,
     check_tokens_shape,
+    choose_logits,
     choose_outputs,
     modules_after,
+    scores_of,
 )
 from core.engine.runtime import as_numpy
 from core.files.held import HeldFiles
@@ -56,8 +59,9 @@ from core.machine.surroundings import (
     stderr_is_terminal,
     temporary_directory,
 )
+from core.operations.embedding_agreement import compare
 from core.operations.origin import open_source
-from core.operations.verification import compare, probe_texts
+from core.operations.probes import probe_texts
 from core.options import check_exporter, check_names, check_positive, suggestion
 from core.texts.calibration import DATASET_ARGUMENTS, choose_samples
 from core.tokenizer.tokenizer import Tokenizer
@@ -98,12 +102,14 @@ __all__ = [
     "check_exporter",
     "check_fetched",
     "check_inputs",
+    "check_labels",
     "check_names",
     "check_positive",
     "check_relative",
     "check_safetensors",
     "check_token_width",
     "check_tokens_shape",
+    "choose_logits",
     "choose_outputs",
     "choose_samples",
     "clean_configuration",
@@ -129,6 +135,7 @@ __all__ = [
     "read_onnx_file",
     "read_weights",
     "run_modules",
+    "scores_of",
     "stderr_is_terminal",
     "suggestion",
     "temporary_directory",

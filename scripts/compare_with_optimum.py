@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import core
 from core.engine.batching import pad
-from core.operations.verification import compare, probe_texts
+from core.operations.embedding_agreement import compare
+from core.operations.probes import probe_texts
 from scripts.peers import build
 
 LEVELS = ("O1", "O2", "O3")

@@ -87,18 +87,10 @@ def test_only_the_files_of_other_backends_are_left_out(everywhere: Path, tmp_pat
     assert {"config.json", "modules.json", "tokenizer.json", "1_Pooling/config.json"} <= names
 
 
-class _Prompted:
-    """A model whose texts all get a prompt, recording what is tokenized."""
-
-    def __init__(self, model: core.EmbeddingModel) -> None:
-        self.prompts = {"p": "query: "}
-        self.default_prompt_name: str | None = "p"
-        self.tokenizer = model.tokenizer
-
-
 def test_calibration_sees_the_default_prompt(everywhere: Path) -> None:
     with core.load(everywhere, backend="onnx") as model:
-        (batch,) = calibration_batches(_Prompted(model), ["fox"])
+        model.prompts, model.default_prompt_name = {"p": "query: "}, "p"
+        (batch,) = calibration_batches(model, ["fox"])
         ids = model.tokenize(["query: fox"])["input_ids"]
     np.testing.assert_array_equal(batch.input_ids, ids)
 

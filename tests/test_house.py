@@ -139,12 +139,14 @@ def test_backends_have_one_shape() -> None:
     shared = {"plugin", "device", "session", "files", "export", "optimize", "quantize"}
     optional = {"graph", "modules", "presets", "calibration", "optimum"}
     own = {
-        # What PyTorch needs to read weights, know an encoder, run `torch.compile` and be traced.
+        # What PyTorch needs to read weights, know encoders and heads, run `torch.compile` and be
+        # traced.
         "torch_backend": {
             "weights",
             "compiled",
             "configuration",
             "encoders",
+            "heads",
             "traceable",
             "masks",
             "kernels",
@@ -166,13 +168,14 @@ ACTIVATIONS DATASET_ARGUMENTS DTYPE_PRECISIONS Dense Elementwise GRAPH_INPUTS Gr
 GraphBuilder GraphOutput HeldFiles INT8_INSTRUCTIONS LEADING_ELSEWHERE LayerNorm Module Normalize
 OnnxFile POOLING_MODES Pooling QUANTIZED_OPERATORS Reduction SENTENCE_OUTPUTS SIDECAR_SUFFIX
 THREADS_VARIABLE TOKEN_OUTPUTS Tokenizer abandon_in_forks announce append_modules artifact_name
-as_numpy available_cpus calibration_batches check_exporter check_fetched check_inputs check_names
-check_positive check_relative check_safetensors check_token_width check_tokens_shape
-choose_outputs choose_samples clean_configuration compare copy_file cpu_batch_tokens cut_batches
+as_numpy available_cpus calibration_batches check_exporter check_fetched check_inputs check_labels
+check_names check_positive check_relative check_safetensors check_token_width check_tokens_shape
+choose_logits choose_outputs choose_samples clean_configuration compare copy_file
+cpu_batch_tokens cut_batches
 derived_name expand_home explain_surroundings external_files installed_versions modules_after
 open_source pad plain_folder pools_prompt probe_texts process_wide processor_flags
-processor_vendor quiet_transformers read_onnx_file read_weights run_modules stderr_is_terminal
-suggestion temporary_directory unit_length write_safetensors
+processor_vendor quiet_transformers read_onnx_file read_weights run_modules scores_of
+stderr_is_terminal suggestion temporary_directory unit_length write_safetensors
 """
 
 

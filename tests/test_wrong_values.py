@@ -20,6 +20,7 @@ from core.sentence_transformers.backend import (
     export_optimized_onnx_model,
 )
 from tests.conftest import Exports, kept
+from tests.tiny_kinds import build
 
 WRONG: dict[str, Any] = {
     "None": None,
@@ -39,16 +40,21 @@ WRONG: dict[str, Any] = {
 class Subjects:
     """What the calls are made on. Nothing is written: a call that begins to work is a mistake."""
 
-    def __init__(self, path: Path, model: EmbeddingModel, dropin: SentenceTransformer) -> None:
-        self.path, self.model, self.dropin = path, model, dropin
+    def __init__(
+        self, path: Path, model: EmbeddingModel, dropin: SentenceTransformer, reranker: Path
+    ) -> None:
+        self.path, self.model, self.dropin, self.reranker = path, model, dropin, reranker
         self.rows = np.eye(4, 32, dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
-def subjects(exports: Exports) -> Iterator[Subjects]:
+def subjects(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subjects]:
+    reranker = tmp_path_factory.mktemp("reranker")
+    build("reranker-bert", reranker)
     path = exports("bert-mean", "onnx")
     with core.load(path, backend="onnx", device="cpu") as model, kept(model):
-        yield Subjects(path, model, SentenceTransformer(str(path), backend="onnx", device="cpu"))
+        dropin = SentenceTransformer(str(path), backend="onnx", device="cpu")
+        yield Subjects(path, model, dropin, reranker)
 
 
 class Row(NamedTuple):
@@ -77,6 +83,14 @@ def load(argument: str, right: str = "None", says: str = "") -> Row:
         return core.load(**{**given, argument: wrong})
 
     return row(f"load {argument}", call, right, says)
+
+
+def load_reranker(argument: str, right: str = "None", says: str = "") -> Row:
+    def call(s: Subjects, wrong: Any) -> Any:
+        given = {"model_name_or_path": s.reranker, "backend": "torch", "device": "cpu"}
+        return core.load_reranker(**{**given, argument: wrong})
+
+    return row(f"load_reranker {argument}", call, right, says)
 
 
 def export(argument: str, right: str = "None", says: str = "") -> Row:
@@ -163,6 +177,11 @@ ROWS = [
     load("similarity_fn_name"),
     load("model_kwargs", right="None mapping"),
     load("config_kwargs", right="None mapping"),
+    load_reranker("model_name_or_path", says="A model is named|no directory|not the name"),
+    load_reranker("prompts", right="None mapping"),
+    load_reranker("default_prompt_name"),
+    load_reranker("max_length", right=POSITIVE, says="max_length|max_seq_length"),
+    load_reranker("activation_fn"),
     export("model_name_or_path", right="", says="A model is named|no directory|not the name"),
     export("target", right=PATHS),
     export("backend", right="None", says="backend|text"),
@@ -179,6 +198,7 @@ ROWS = [
     export("model_kwargs", right="None mapping"),
     export("config_kwargs", right="None mapping"),
     export("min_cosine", right="None flag number"),
+    export("max_score_difference", right="None number"),
     *(
         change(operation, argument, right, says)
         for operation in ("optimize", "quantize")
@@ -289,10 +309,10 @@ ROWS = [
     push("card"),
     hook("load", "source", says="A model is named|no directory|not the name"),
     hook("export", "source", says="A model is named|no directory|not the name"),
-    hook("optimize", "model", says="takes an EmbeddingModel"),
-    hook("quantize", "model", says="takes an EmbeddingModel"),
-    hook("encode", "model", says="takes an EmbeddingModel"),
-    hook("save", "model", says="takes an EmbeddingModel"),
+    hook("optimize", "model", says="takes a model"),
+    hook("quantize", "model", says="takes a model"),
+    hook("encode", "model", says="takes a model"),
+    hook("save", "model", says="takes a model"),
     hook("encode", "texts", "list", "encode takes"),
     *(hook(operation, "target", PATHS) for operation in ("export", "optimize", "quantize")),
     hook("save", "target", "path"),
@@ -422,7 +442,9 @@ def test_every_public_function_is_tried() -> None:
     } <= tried
     methods = {n for n, v in vars(EmbeddingModel).items() if inspect.isfunction(v) and n[0] != "_"}
     known = {name.removeprefix("model.") for name in tried}
-    assert methods - {"state", "restore"} <= known
+    # What the operations ask of a model.
+    methods -= {"state", "restore", "checked", "check_options", "finish", "join", "note_result"}
+    assert methods <= known
 
 
 @pytest.mark.parametrize(

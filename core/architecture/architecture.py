@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.architecture.chat_template import ChatTemplate
+from core.architecture.heads import Head, Scoring
 from core.architecture.modules import Module
 
 #: Older names of sentence_bert_config.json, all of the same content.
@@ -34,7 +36,8 @@ class Architecture:
         modules: What follows the transformer, in order.
         config: The transformer's config.json, its `text_config` in its place if it has one.
         hidden_size: Width of a token embedding; 0 if no file states it.
-        dimension: Width of a sentence embedding; 0 if no file states it.
+        dimension: Width of a sentence embedding, or how many scores a pair has; 0 if no file states
+            it.
         max_seq_length: In tokens, special ones included; None for no limit.
         max_positions: Tokens that it has absolute positions for; None where that sets no limit.
         do_lower_case: Lower-case every text before tokenizing.
@@ -45,6 +48,9 @@ class Architecture:
         default_prompt_name: Which of them to use unless told otherwise.
         similarity_fn_name: Of `SIMILARITIES`.
         truncate_dim: Leading dimensions to keep, or None.
+        kind: Of `core.architecture.kinds.KINDS`.
+        head: What the transformer is loaded with besides its layers; None for nothing.
+        chat_template: Makes one text of a pair; None where a pair is given to the tokenizer.
     """
 
     path: str
@@ -64,6 +70,9 @@ class Architecture:
     default_prompt_name: str | None = None
     similarity_fn_name: str = "cosine"
     truncate_dim: int | None = None
+    kind: str = "embedding"
+    head: Head | None = None
+    chat_template: ChatTemplate | None = None
 
     def file(self, name: str) -> str:
         """The checkpoint-relative name of a file beside the transformer."""
@@ -73,3 +82,8 @@ class Architecture:
     def model_type(self) -> str:
         """transformers' name of the architecture ("bert", "modernbert", ...), or ""."""
         return str(self.config.get("model_type", ""))
+
+    @property
+    def activation(self) -> str | None:
+        """What is applied to a reranker's scores, as its files state it; None if they do not."""
+        return self.head.activation if isinstance(self.head, Scoring) else None

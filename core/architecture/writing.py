@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from core.architecture.architecture import TRANSFORMER_CONFIGS, Architecture
+from core.architecture.kinds import RERANKER
 from core.architecture.module_files import POOLING_FLAGS
 from core.architecture.modules import POOLING_MODES, Dense, LayerNorm, Module, Pooling
+from core.architecture.reranker_writing import write_reranker
 from core.architecture.table import is_plain_table, read_table
 from core.files.source import Source
 from core.files.weights import WEIGHT_FILES, write_safetensors
@@ -38,12 +40,13 @@ class ModelSettings:
     default_prompt_name: str | None = None
     similarity_fn_name: str = "cosine"
     truncate_dim: int | None = None
+    activation: str | None = None
 
     @classmethod
     def of(cls, stated: Any) -> ModelSettings:
-        """Those of a model or of an architecture."""
+        """Those of a model or of an architecture, as far as its kind has them."""
         names = cls.__dataclass_fields__
-        return cls(**{name: getattr(stated, name) for name in names})
+        return cls(**{name: getattr(stated, name) for name in names if hasattr(stated, name)})
 
 
 def write_configuration(
@@ -62,6 +65,10 @@ def write_configuration(
     """
     if architecture.path and not architecture.is_static:
         _flatten(tree, architecture.path)
+    if architecture.kind == RERANKER:
+        write_reranker(tree, architecture, settings)
+        _write_tokenizer_class(tree)
+        return
     if architecture.is_static:
         _write_table(tree, source, architecture, ignored_token)
     folders = module_folders(architecture)

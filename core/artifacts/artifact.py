@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from core import EmbeddingModel
+from typing import Any
 
 #: Appended to an artifact's file name: `onnx/model_O3.onnx.json`.
 SIDECAR_SUFFIX = ".json"
@@ -51,6 +48,35 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreVerification:
+    """How a reranker artifact's scores of probe pairs compare with its source's.
+
+    Scores are those before the activation function.
+
+    Attributes:
+        texts: How many probe pairs were scored, in how many batch shapes they were seen.
+        spread: Standard deviation of the source's scores over the pairs, the labels' mean.
+        mean_score_difference: Mean absolute difference of the scores.
+        max_score_difference: Maximum of it.
+        rank_correlation: Spearman's, of the order in which both rank the pairs; with several
+            labels the lowest of theirs.
+    """
+
+    texts: int
+    spread: float
+    mean_score_difference: float
+    max_score_difference: float
+    rank_correlation: float
+
+    def __str__(self) -> str:
+        return (
+            f"score difference mean {self.mean_score_difference:.6f}, maximum "
+            f"{self.max_score_difference:.6f} (scores spread by {self.spread:.3f}), rank "
+            f"correlation {self.rank_correlation:.4f} over {self.texts} pairs"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A file a backend can load, made by export, optimize or quantize.
 
@@ -68,7 +94,9 @@ class Artifact:
         versions: Libraries that made it, name to version.
         backend: Its backend's name.
         operation: `"export"`, `"optimize"` or `"quantize"`.
-        verification: Drift against the source.
+        verification: Drift against the source, in the measure of its kind of model:
+            `Verification`, or `ScoreVerification` of a reranker.
+        kind: Of the model: `"embedding"`, `"reranker"`, ...
         url: Of the commit or pull request, when pushed.
     """
 
@@ -82,8 +110,9 @@ class Artifact:
 
     backend: str = ""
     operation: str = ""
-    verification: Verification | None = None
+    verification: Any = None
     url: str | None = None
+    kind: str = "embedding"
 
     @property
     def path(self) -> Path:
@@ -95,13 +124,13 @@ class Artifact:
         """`file_name` and every file it needs, each once."""
         return tuple(dict.fromkeys((self.file_name, *self.files)))
 
-    def load(self, **arguments: Any) -> EmbeddingModel:
-        """`core.load` of this artifact; takes `core.load`'s arguments."""
+    def load(self, **arguments: Any) -> Any:
+        """The artifact as a model; takes the arguments of `core.load`, or of the function that
+        loads its kind of model."""
         import core
 
-        return core.load(
-            str(self.root), backend=self.backend, file_name=self.file_name, **arguments
-        )
+        load = core.load_reranker if self.kind == "reranker" else core.load
+        return load(str(self.root), backend=self.backend, file_name=self.file_name, **arguments)
 
     def sidecar(self, source: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON document written beside the artifact."""
@@ -114,5 +143,6 @@ class Artifact:
             "versions": dict(self.versions),
             "files": list(self.all_files),
             "source": dict(source),
+            **({} if self.kind == "embedding" else {"kind": self.kind}),
             "verification": None if self.verification is None else asdict(self.verification),
         }

@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from core.architecture.kinds import EMBEDDING
 from core.artifacts.tuned import LOCK_NAME
 from core.checkpoint.checkpoint import Checkpoint, source_identity
 from core.files.staging import explained_writes
@@ -38,7 +39,9 @@ def artifact_folder(source: Checkpoint) -> Path:
 
 def export_folder(source: Checkpoint, backend: str, distribution: str, options: Any) -> Path:
     """Where the export of a checkpoint by a backend's version with these options is kept."""
-    document = json.dumps([_state(source), backend, distribution, repr(options)])
+    kind = source.architecture.kind
+    also = [] if kind == EMBEDDING else [kind]
+    document = json.dumps([_state(source), backend, distribution, repr(options), *also])
     digest = hashlib.sha256(document.encode()).hexdigest()[:16]
     readable = source.readable_name.replace("/", "--")
     return cache_directory() / "exports" / backend / f"{readable}-{digest}"

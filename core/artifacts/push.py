@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 
+from core.architecture.kinds import EMBEDDING, KINDS, RERANKER
 from core.arguments import check_flag, check_text_or_flag
-from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact
+from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact, Verification
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import CoreError, OptionError
 from core.files.files import Files
@@ -101,19 +103,29 @@ def artifact_text(artifact: Artifact, repo_id: str, pull_request: int | None) ->
     ]
     found = artifact.verification
     if found is not None:
+        largest = ""
+        if isinstance(found, Verification):
+            largest = f"; largest difference of a component {found.max_abs_difference:.2e}"
         lines.append(
             "Verified against the model it was made from, on probe texts of many lengths: "
-            f"{found}; largest difference of a component {found.max_abs_difference:.2e}."
+            f"{found}{largest}."
         )
     if pull_request is None:
         lines.append("N is the number of this pull request.")
     lines.append(
         "Try it:\n```python\nimport core\n\n"
-        f'model = core.load("{repo_id}", backend="{artifact.backend}", '
+        f'model = {KINDS[artifact.kind].loader}("{repo_id}", backend="{artifact.backend}", '
         f'file_name="{artifact.file_name}"{revision})\n'
-        'print(model.encode(["one text", "another"]).shape)\n```'
+        f"print({_EXAMPLES[artifact.kind]})\n```"
     )
     return "\n\n".join(lines)
+
+
+#: A first use of each kind of model.
+_EXAMPLES: Mapping[str, str] = {
+    EMBEDDING: 'model.encode(["one text", "another"]).shape',
+    RERANKER: 'model.predict([("a question", "an answer")])',
+}
 
 
 def _title(artifact: Artifact) -> str:

@@ -29,6 +29,7 @@ class Checkpoint(Source):
         repo_id: The Hub repository, or None for a directory.
         commit: The commit all files come from, or None for a directory.
         arguments: What is needed to resolve the same checkpoint again (token excluded).
+        kind: What to read it as, of `core.architecture.kinds.KINDS`; None for its own kind.
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class Checkpoint(Source):
         repo_id: str | None = None,
         commit: str | None = None,
         arguments: dict[str, Any] | None = None,
+        kind: str | None = None,
     ) -> None:
         super().__init__(name, files)
+        self.kind = kind
         self.repo_id = repo_id
         self.commit = commit
         self.arguments = arguments or {}
@@ -54,7 +57,20 @@ class Checkpoint(Source):
     @cached_property
     def architecture(self) -> Architecture:
         """What the checkpoint computes, read once from its configuration files."""
-        return read_architecture(self)
+        return read_architecture(self, kind=self.kind)
+
+    def read_as(self, kind: str | None) -> Checkpoint:
+        """The same files as a model of this kind; None for their own."""
+        if kind == self.kind:
+            return self
+        return Checkpoint(
+            self.name,
+            self.files,
+            repo_id=self.repo_id,
+            commit=self.commit,
+            arguments=self.arguments,
+            kind=kind,
+        )
 
     @property
     def directory(self) -> Path | None:
@@ -88,6 +104,7 @@ class Checkpoint(Source):
             repo_id=self.repo_id,
             commit=self.commit,
             arguments=self.arguments,
+            kind=self.kind,
         )
 
     @property

@@ -250,7 +250,7 @@ def _report(parsed: argparse.Namespace, artifact: Any, source: Any) -> None:
 
 def _speed_ratio(artifact: Any, source: Any) -> Ratio:
     """How many times as fast as its source an artifact is, in interleaved rounds."""
-    from core.operations.verification import probe_texts
+    from core.operations.probes import probe_texts
 
     announce("measuring the speed of both")
     texts = probe_texts()[::2]  # every length, in seconds rather than half a minute

@@ -30,19 +30,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
 from core.arguments import check_keywords, check_kind
 from core.distributed.worker import receive_bytes, send
 from core.engine.encode import find_duplicates
-from core.engine.postprocessing import postprocess
 from core.errors import OptionError, PluginError, UnsupportedOperation
 from core.machine.cpus import THREADS_VARIABLE, available_cpus
 from core.machine.surroundings import is_frozen
-from core.models.embedding import EmbeddingModel, check_truncate_dim
+from core.models.model import Model
 from core.models.truncation import check_truncation
-from core.options import EncodeOptions, check_names, check_positive, field_names
-from core.texts.inputs import check_stream, check_texts, choose_prompt, take_window
+from core.options import EncodeOptions, check_positive
+from core.texts.inputs import check_stream, choose_prompt, take_window
+from core.texts.pairs import is_one_pair
 
 #: Texts given to a process at once.
 CHUNK_TEXTS = 1_024
@@ -56,7 +54,7 @@ _LAST_WORDS_SECONDS = 2.0
 
 @dataclass
 class _Task:
-    texts: Sequence[str]
+    texts: Sequence[Any]
     start: int
     options: EncodeOptions
     future: Future[Any] = field(default_factory=Future)
@@ -68,13 +66,13 @@ class _ProcessDiedError(Exception):
 
 
 class ProcessPool:
-    """Processes that each hold a copy of a model. Safe to use from several threads.
+    """Processes that each hold a copy of a model, of any kind. Safe to use from several threads.
 
     Prompts and truncation are those of `model` at the time of a call. Its `max_seq_length` is
     that of the time the pool was made.
 
     Args:
-        model: From `core.load`.
+        model: From `core.load`, or another function that loads one.
         processes: How many; None for the processors this process may use.
         threads: Each process's own; None shares the processors out.
         devices: One process for each of these instead, its model loaded there.
@@ -86,13 +84,13 @@ class ProcessPool:
     @check_keywords
     def __init__(
         self,
-        model: EmbeddingModel,
+        model: Model,
         processes: int | None = None,
         *,
         threads: int | None = None,
         devices: Sequence[str] | None = None,
     ) -> None:
-        check_kind("model", model, EmbeddingModel)
+        check_kind("model", model, Model)
         if devices is not None:
             if not isinstance(devices, list | tuple) or not all(
                 isinstance(device, str) for device in devices
@@ -118,7 +116,7 @@ class ProcessPool:
                 "run: they find installed backends only. Install it (`core new-backend` writes the "
                 "package)."
             )
-        self.model = model
+        self.model: Any = model
         self.processes = processes or available_cpus()
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closed = False
@@ -151,22 +149,30 @@ class ProcessPool:
         An exception in a process is raised here, as it was, with a note that tells which texts
         the process had; the pool stays usable.
         """
-        parsed = self._parse(options)
+        self._check_method("encode")
         if isinstance(texts, str):
             return self.encode([texts], **options)[0]
-        rows = check_texts(texts)
+        return self._all(texts, self._parse(options))
+
+    def predict(self, pairs: Any, **options: Any) -> Any:
+        """As `Reranker.predict`, the pairs spread over the processes; see `encode`."""
+        self._check_method("predict")
+        if is_one_pair(pairs):
+            return self.predict([pairs], **options)[0]
+        return self._all(pairs, self._parse(options))
+
+    def _all(self, inputs: Any, parsed: EncodeOptions) -> Any:
+        rows = self.model.checked(inputs)
         if not rows:
-            return self.model.encode(rows, **options)
+            return self.model.hooks.encode(model=self.model, texts=rows, options=parsed)
         check_truncation(self.model, rows, parsed)
         parsed = replace(parsed, truncation=None)
         firsts, duplicates, originals = find_duplicates(rows)
         if parsed.output_value == "token_embeddings" or firsts is None:
-            return self._finish(self._gather(rows, parsed), parsed)
+            return self.model.finish(self._gather(rows, parsed), parsed)
         unique = self._gather([rows[i] for i in firsts], parsed)
-        result = np.empty((len(rows), unique.shape[1]), dtype=unique.dtype)
-        result[firsts] = unique
-        result[duplicates] = result[originals]
-        return self._finish(result, parsed)
+        result = self.model.spread(unique, len(rows), firsts, duplicates, originals)
+        return self.model.finish(result, parsed)
 
     def encode_stream(
         self, texts: Iterable[str], *, window: int = CHUNK_TEXTS, **options: Any
@@ -175,11 +181,23 @@ class ProcessPool:
 
         Takes a few windows ahead of the one it yields, no more.
         """
-        parsed = self._parse(options)
-        check_stream(texts, window, parsed)
-        source = iter(texts)
+        self._check_method("encode")
+        return self._stream(texts, window, options)
+
+    def predict_stream(
+        self, pairs: Iterable[Any], *, window: int = CHUNK_TEXTS, **options: Any
+    ) -> Iterator[Any]:
+        """As `Reranker.predict_stream`; see `encode_stream`."""
+        self._check_method("predict")
+        return self._stream(pairs, window, options)
+
+    def _stream(self, inputs: Iterable[Any], window: int, given: dict[str, Any]) -> Iterator[Any]:
+        parsed = self._parse(given)
+        check_stream(inputs, window, parsed, self.model.method)
+        source = iter(inputs)
         chunks = iter(lambda: take_window(source, window), [])
-        return (self._finish(block, parsed) for block in self._run(chunks, parsed))
+        # What the model does after the backend happens here: int8's ranges come from all rows.
+        return (self.model.finish(block, parsed) for block in self._run(chunks, parsed))
 
     def close(self) -> None:
         """End the processes. Work in progress fails; closing twice does nothing."""
@@ -211,26 +229,34 @@ class ProcessPool:
     def _parse(self, options: dict[str, Any]) -> EncodeOptions:
         if self._closed:
             raise OptionError("The pool is closed. Make a new one.")
-        check_names(options, field_names(EncodeOptions), "encode")
-        parsed = EncodeOptions(**options)
-        check_truncate_dim(parsed.truncate_dim, self.model)
+        parsed: EncodeOptions = self.model.parse_options(options)
+        self.model.check_options(parsed)
         return parsed
 
-    def _gather(self, rows: Sequence[str], options: EncodeOptions) -> Any:
+    def _check_method(self, name: str) -> None:
+        own = self.model.method
+        if name != own:
+            raise OptionError(
+                f"{name} is not what {self.model!r} does: call pool.{own}, or pool.{own}_stream."
+            )
+
+    def _gather(self, rows: Sequence[Any], options: EncodeOptions) -> Any:
         # Several chunks for each process, so that all end at about the same time.
         size = min(max(-(-len(rows) // (4 * self.processes)), 16), CHUNK_TEXTS)
         chunks = (rows[i : i + size] for i in range(0, len(rows), size))
-        blocks = list(self._run(chunks, options))
-        if options.output_value == "token_embeddings":
-            return [row for block in blocks for row in block]
-        return np.concatenate(blocks)
+        return self.model.join(list(self._run(chunks, options)))
 
-    def _run(self, chunks: Iterable[Sequence[str]], options: EncodeOptions) -> Iterator[Any]:
+    def _run(self, chunks: Iterable[Sequence[Any]], options: EncodeOptions) -> Iterator[Any]:
         """Results of the chunks in order; a bounded number of them is under way at once."""
         # The copies are as the model was when they were made; it may have other prompts by now.
         prompt = choose_prompt(options, self.model.prompts, self.model.default_prompt_name)
         inner = replace(
-            options, prompt=prompt, prompt_name=None, show_progress_bar=False, truncation=None
+            options,
+            prompt=prompt,
+            prompt_name=None,
+            show_progress_bar=False,
+            truncation=None,
+            activation_fn=None,  # which happens here, and may not be for another process
         )
         waiting: deque[_Task] = deque()
         failure: Exception | None = None
@@ -238,7 +264,7 @@ class ProcessPool:
         try:
             while True:
                 try:
-                    chunk = check_texts(next(source), start)
+                    chunk = self.model.checked(next(source), start)
                     check_truncation(self.model, chunk, options, start)
                 except StopIteration:
                     break
@@ -258,10 +284,6 @@ class ProcessPool:
                 task.future.cancel()
         if failure is not None:
             raise failure
-
-    def _finish(self, result: Any, options: EncodeOptions) -> Any:
-        """What `model.encode` does after the backend, here: int8's ranges come from all rows."""
-        return postprocess(result, options, self.model.truncate_dim, self.model.tensor_device)
 
     def _serve(self, worker: _Process) -> None:
         """A thread's life: give one process one task after the other."""
@@ -315,7 +337,7 @@ class ProcessPool:
 class _OnDevice:
     """Pickles as a model that loads on another device; None for the model's own."""
 
-    def __init__(self, model: EmbeddingModel, device: str | None) -> None:
+    def __init__(self, model: Model, device: str | None) -> None:
         self._model, self._device = model, device
 
     def __reduce__(self) -> Any:

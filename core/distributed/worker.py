@@ -68,7 +68,7 @@ def main() -> None:
         while True:
             texts, options = pickle.loads(receive_bytes(incoming))
             try:
-                rows = [options.prompt + text for text in texts] if options.prompt else texts
+                rows = model.with_prompt(texts, options.prompt or "")
                 result = model.hooks.raw_encode(model, rows, options)
             except Exception as error:
                 result = portable(error)

@@ -78,8 +78,10 @@ class Batches:
         ends = np.cumsum(self.tokenized.lengths)
         for first, last in self.bounds:
             lengths = self.tokenized.lengths[first:last]
-            ids = self.tokenized.ids[int(ends[first] - lengths[0]) : int(ends[last - 1])]
-            batch = pad(ids, lengths, self.pad_id, self.padding_side, self.prompt_tokens)
+            part = slice(int(ends[first] - lengths[0]), int(ends[last - 1]))
+            ids, types = self.tokenized.ids[part], self.tokenized.type_ids
+            types = None if types is None else types[part]
+            batch = pad(ids, lengths, self.pad_id, self.padding_side, self.prompt_tokens, types)
             yield self.order[first:last], batch
 
 
@@ -199,13 +201,16 @@ def pad(
     pad_id: int,
     padding_side: str,
     prompt_tokens: int = 0,
+    type_ids: NDArray[np.int32] | None = None,
 ) -> TokenBatch:
-    """One batch of the texts whose token ids lie end to end in `ids`."""
+    """One batch of the texts whose token ids (and token types) lie end to end in `ids`."""
     width = max(int(lengths.max()), 1)
     if len(ids) == width * len(lengths):
         input_ids = ids.reshape(len(lengths), width).astype(np.int64)
-        ones, zeros = np.ones_like(input_ids), np.zeros_like(input_ids)
-        return TokenBatch(input_ids, ones, zeros, prompt_tokens)
+        types = np.zeros_like(input_ids)
+        if type_ids is not None:
+            types[:] = type_ids.reshape(types.shape)
+        return TokenBatch(input_ids, np.ones_like(input_ids), types, prompt_tokens)
     columns = np.arange(width)
     if padding_side == "left":
         real = columns >= (width - lengths)[:, None]
@@ -213,9 +218,12 @@ def pad(
         real = columns < lengths[:, None]
     input_ids = np.full((len(lengths), width), pad_id, dtype=np.int64)
     input_ids[real] = ids
+    types = np.zeros_like(input_ids)
+    if type_ids is not None:
+        types[real] = type_ids
     return TokenBatch(
         input_ids=input_ids,
         attention_mask=real.astype(np.int64),
-        token_type_ids=np.zeros_like(input_ids),
+        token_type_ids=types,
         prompt_tokens=prompt_tokens,
     )

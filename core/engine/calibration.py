@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from core.architecture.batch import TokenBatch
 from core.engine.batching import cut_batches
@@ -25,8 +25,12 @@ class Prompted(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
+    def as_inputs(self, texts: Sequence[Any]) -> Sequence[Any]: ...
 
-def calibration_batches(model: Prompted, texts: Sequence[str]) -> list[TokenBatch]:
+    def with_prompt(self, rows: Sequence[Any], prompt: str) -> Sequence[Any]: ...
+
+
+def calibration_batches(model: Prompted, texts: Sequence[Any]) -> list[TokenBatch]:
     """The texts, with the model's default prompt in front, as padded batches.
 
     Raises:
@@ -35,7 +39,7 @@ def calibration_batches(model: Prompted, texts: Sequence[str]) -> list[TokenBatc
     """
     tokenizer, prompts = model.tokenizer, model.prompts
     prompt = _prompt(prompts, model.default_prompt_name)
-    tokenized = tokenizer.encode([prompt + text for text in texts])
+    tokenized = tokenizer.encode(model.with_prompt(model.as_inputs(texts), prompt))
     if not tokenized.lengths.sum():
         raise OptionError("The calibration texts are empty: give a few hundred real ones.")
     runtime, pad_id, equal_lengths = getattr(model, "runtime", None), tokenizer.pad_id, False

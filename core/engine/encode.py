@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.architecture.architecture import Architecture
 from core.architecture.batch import TokenBatch
+from core.architecture.kinds import RERANKER
 from core.architecture.modules import pools_prompt
 from core.engine.batching import ACCELERATOR_BATCH_TOKENS, Batches, cpu_batch_tokens, cut_batches
 from core.engine.limits import check_tokens, padding_id
@@ -29,7 +30,7 @@ from core.engine.runtime import Runtime
 from core.errors import CoreError, ModelFormatError, OptionError, PluginError
 from core.machine.forks import check_fork
 from core.options import EncodeOptions
-from core.tokenizer.tokenizer import Tokenizer
+from core.tokenizer.tokenizer import Text, Tokenizer
 
 logger = logging.getLogger("core")
 
@@ -53,16 +54,14 @@ class Encodable(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
-    @property
-    def full_dimension(self) -> int: ...
 
-
-def encode_texts(model: Encodable, texts: Sequence[str], options: EncodeOptions) -> Any:
-    """Embed `texts` with the model's tokenizer and runtime.
+def encode_texts(model: Encodable, texts: Sequence[Text], options: EncodeOptions) -> Any:
+    """Run `texts`, or pairs of texts, with the model's tokenizer and runtime.
 
     Returns:
-        float32 [len(texts), dimension], or for `output_value="token_embeddings"` a list of
-        float32 [tokens, hidden], padding removed.
+        Of an embedding model float32 [len(texts), dimension], or for
+        `output_value="token_embeddings"` a list of float32 [tokens, hidden], padding removed. Of a
+        reranker float32 [len(texts), labels], before any activation function.
 
     Raises:
         PluginError: A batch failed; the message names positions of its texts.
@@ -76,15 +75,31 @@ def encode_texts(model: Encodable, texts: Sequence[str], options: EncodeOptions)
             f"{type(runtime).__name__}."
         )
     check_fork(runtime)
+    if runtime.architecture.kind == RERANKER:
+        width = runtime.architecture.dimension
+        return _rows(model, runtime, texts, options, runtime.scores, lambda: width)
     if options.output_value == "token_embeddings":
         return _token_embeddings(model, runtime, texts, options)
+    compute, any_model = runtime.sentence_embeddings, cast("Any", model)
+    return _rows(model, runtime, texts, options, compute, lambda: any_model.full_dimension)
+
+
+def _rows(
+    model: Encodable,
+    runtime: Runtime,
+    texts: Sequence[Text],
+    options: EncodeOptions,
+    compute: Callable[..., NDArray[np.float32]],
+    width: Callable[[], int],
+) -> NDArray[np.float32]:
+    """One row of numbers for each text."""
     if not texts:
-        return np.empty((0, model.full_dimension), dtype=np.float32)
+        return np.empty((0, width()), dtype=np.float32)
     firsts, duplicates, originals = find_duplicates(texts)
     batches = _prepare(model, runtime, texts, options, firsts)
     result: NDArray[np.float32] | None = None
     with _progress(options, len(batches.order)) as advance:
-        for positions, rows in _run(runtime, batches, runtime.sentence_embeddings, options):
+        for positions, rows in _run(runtime, batches, compute, options):
             if result is None:
                 _check_rows(runtime.architecture, rows, len(positions))
                 result = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
@@ -97,12 +112,19 @@ def encode_texts(model: Encodable, texts: Sequence[str], options: EncodeOptions)
 
 
 def _check_rows(architecture: Architecture, rows: Any, count: int) -> None:
-    """Refuse embeddings of another model's width, as the first batch shows it."""
+    """Refuse rows of another model's width, as the first batch shows it."""
     expected = architecture.dimension
+    scores = architecture.kind == RERANKER
     if rows.ndim != 2 or len(rows) != count:
         raise ModelFormatError(
             f"The model gives an array of shape {list(rows.shape)} for {count} texts, which is not "
-            "one embedding for each. Its file and its modules do not fit together."
+            f"one {'row of scores' if scores else 'embedding'} for each. Its file and its modules "
+            "do not fit together."
+        )
+    if scores and rows.shape[1] != expected:
+        raise ModelFormatError(
+            f"The model gives {rows.shape[1]} scores for a pair, and config.json names {expected} "
+            "labels (id2label). File and configuration belong to different models."
         )
     # The model's own code may give what no configuration file states.
     if expected and rows.shape[1] != expected and "auto_map" not in architecture.config:
@@ -113,7 +135,7 @@ def _check_rows(architecture: Architecture, rows: Any, count: int) -> None:
 
 
 def _token_embeddings(
-    model: Encodable, runtime: Runtime, texts: Sequence[str], options: EncodeOptions
+    model: Encodable, runtime: Runtime, texts: Sequence[Text], options: EncodeOptions
 ) -> list[NDArray[np.float32]]:
     if not texts:
         return []
@@ -139,7 +161,7 @@ def _token_embeddings(
 
 
 def find_duplicates(
-    texts: Sequence[str],
+    texts: Sequence[Text],
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64], NDArray[np.int64]]:
     """(position of each distinct text, positions of repeats, where each was first).
 
@@ -148,7 +170,7 @@ def find_duplicates(
     nothing = np.empty(0, dtype=np.int64)
     if len(texts) == 1:
         return None, nothing, nothing
-    seen: dict[str, int] = {}
+    seen: dict[Text, int] = {}
     owner = np.fromiter(
         map(seen.setdefault, texts, itertools.count()), dtype=np.int64, count=len(texts)
     )
@@ -161,7 +183,7 @@ def find_duplicates(
 def _prepare(
     model: Encodable,
     runtime: Runtime,
-    texts: Sequence[str],
+    texts: Sequence[Text],
     options: EncodeOptions,
     chosen: NDArray[np.int64] | None = None,
 ) -> Batches:

@@ -9,8 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from core.architecture.architecture import Architecture
 from core.architecture.batch import TokenBatch
+from core.architecture.heads import LogitScore
 from core.architecture.limits import mixes_padding
 from core.architecture.modules import Dense, Module, Normalize, Pooling
 from core.errors import ModelFormatError
@@ -23,6 +27,8 @@ TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings", "hidden_states", "outp
 #: a graph that gives token embeddings as well.
 SENTENCE_OUTPUTS = ("sentence_embedding", "sentence_embeddings", "embeddings", "text_embeds")
 _ALWAYS_SENTENCE = SENTENCE_OUTPUTS[:2]
+#: Names of what a head gives, most usual first.
+LOGIT_OUTPUTS = ("logits", "scores", "output_0")
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,70 @@ def choose_outputs(outputs: Sequence[GraphOutput]) -> tuple[int | None, int | No
         tokens = deep[0] if len(deep) == 1 else None
     names = SENTENCE_OUTPUTS if tokens is None else _ALWAYS_SENTENCE
     return tokens, _by_name(outputs, names, rank=2)
+
+
+def choose_logits(outputs: Sequence[GraphOutput]) -> int | None:
+    """The position of what a head gives; None where nothing is called so.
+
+    Of a classification head that is [batch, labels]; of a language model's, whose score other
+    programs compute, [batch, tokens, vocabulary].
+    """
+    for rank in (2, 3):
+        found = _by_name(outputs, LOGIT_OUTPUTS, rank)
+        if found is not None:
+            return found
+    return 0 if len(outputs) == 1 and outputs[0].rank in (None, 2) else None
+
+
+def check_labels(architecture: Architecture, width: int | None, file_name: str) -> None:
+    """Refuse a graph with another number of scores than the configuration has labels.
+
+    Raises:
+        ModelFormatError: File and configuration belong to different models.
+    """
+    if width is not None and width != architecture.dimension:
+        raise ModelFormatError(
+            f"{file_name} gives {width} scores for a pair, and config.json names "
+            f"{architecture.dimension} labels (id2label). They belong to different models."
+        )
+
+
+def scores_of(
+    architecture: Architecture, logits: Any, batch: TokenBatch, file_name: str
+) -> NDArray[np.float32]:
+    """A reranker's scores, float32 [batch, labels], of what a graph's head gives for a batch.
+
+    A graph may give a language model's logits, [batch, tokens, vocabulary]: there the score is the
+    logit of one token after the last one, less that of another.
+
+    Raises:
+        ModelFormatError: It is neither.
+    """
+    array = np.asarray(logits)
+    head = architecture.head
+    if (
+        array.ndim == 3
+        and isinstance(head, LogitScore)
+        and array.shape[:2]
+        == (
+            batch.rows,
+            batch.width,
+        )
+    ):
+        # The running count is at its highest from the last token on.
+        last = np.cumsum(batch.attention_mask, axis=1).argmax(axis=1)
+        at_last = array[np.arange(batch.rows), last].astype(np.float32)
+        scores = at_last[:, head.true_token]
+        if head.false_token is not None:
+            scores = scores - at_last[:, head.false_token]
+        return np.ascontiguousarray(scores[:, None])
+    if array.shape != (batch.rows, architecture.dimension):
+        raise ModelFormatError(
+            f"{file_name} gives an array of shape {list(array.shape)} for {batch.rows} pairs, and "
+            f"config.json names {architecture.dimension} labels (id2label): not a score for each. "
+            "Export the model again with core."
+        )
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def _by_name(outputs: Sequence[GraphOutput], names: Sequence[str], rank: int) -> int | None:

@@ -31,7 +31,7 @@ def postprocess(
     """
     if options.output_value == "token_embeddings":
         if options.convert_to_tensor:
-            return [_to_tensor(tokens, tensor_device) for tokens in embeddings]
+            return [to_tensor(tokens, tensor_device) for tokens in embeddings]
         return embeddings
     dimension = options.truncate_dim or truncate_dim
     if dimension is not None and dimension < embeddings.shape[1]:
@@ -40,7 +40,7 @@ def postprocess(
         embeddings = unit_length(np, embeddings)
     if options.precision != "float32":
         embeddings = quantize_embeddings(embeddings, options.precision)
-    return _to_tensor(embeddings, tensor_device) if options.convert_to_tensor else embeddings
+    return to_tensor(embeddings, tensor_device) if options.convert_to_tensor else embeddings
 
 
 @check_keywords
@@ -133,7 +133,12 @@ def _ranges(
     return sample.min(axis=0), sample.max(axis=0)
 
 
-def _to_tensor(array: NDArray[Any], device: Any) -> Any:
+def to_tensor(array: NDArray[Any], device: Any) -> Any:
+    """The array as a `torch.Tensor` on a `torch.device`; None for the CPU.
+
+    Raises:
+        UnsupportedOperation: torch is not installed.
+    """
     try:
         import torch
     except ImportError as error:

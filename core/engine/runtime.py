@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from core.architecture.batch import TokenBatch
 from core.architecture.limits import mixes_padding
 from core.architecture.modules import run_modules
+from core.errors import UnsupportedOperation
 
 if TYPE_CHECKING:
     from core.architecture.architecture import Architecture
@@ -70,6 +71,13 @@ class Runtime(ABC):
         hidden = self.token_embeddings(batch, workers=workers)
         result: NDArray[np.float32] = run_modules(np, self.architecture.modules, hidden, batch)
         return result
+
+    def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        """A reranker's scores before any activation function, float32 [batch, labels].
+
+        A runtime whose backend states the kind "reranker" overrides it.
+        """
+        raise UnsupportedOperation(f"{type(self).__name__} does not score pairs of texts.")
 
     def preferred_workers(self, batches: int) -> int:
         """How many batches to run at once when there are `batches` of them."""

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+from core.architecture.heads import Scoring
+from core.architecture.kinds import EMBEDDING, RERANKER
 from core.checkpoint.checkpoint import Checkpoint
 from core.engine.limits import check_tokenizer
-from core.engine.runtime import RuntimeFactory
+from core.engine.runtime import Runtime, RuntimeFactory
+from core.engine.scores import stated_activation
 from core.engine.static import StaticRuntime
 from core.models.embedding import EmbeddingModel
+from core.models.model import Model
+from core.models.reranker import Reranker
 from core.options import LoadOptions
+from core.tokenizer.chat import read_template
 from core.tokenizer.reading import read_tokenizer
 
 
-def build_model(
-    source: Checkpoint, options: LoadOptions, open_runtime: RuntimeFactory
-) -> EmbeddingModel:
+def build_model(source: Checkpoint, options: LoadOptions, open_runtime: RuntimeFactory) -> Model:
     """The body of a `load` hook that runs checkpoints through the shared engine.
 
     Reads the architecture and the tokenizer and calls `open_runtime(source, architecture,
     options)` for the rest. Static embeddings need no runtime of a backend and get the shared one.
+
+    Returns:
+        The model, of the class that belongs to the architecture's kind: `EmbeddingModel`,
+        `Reranker`.
     """
+    architecture = source.architecture
+    return _BUILDERS[architecture.kind](source, options, open_runtime)
+
+
+def _embedding_model(
+    source: Checkpoint, options: LoadOptions, open_runtime: RuntimeFactory
+) -> EmbeddingModel:
     architecture = source.architecture
     tokenizer = read_tokenizer(source, architecture)
     if architecture.is_static:
@@ -36,3 +53,33 @@ def build_model(
         similarity_fn_name=architecture.similarity_fn_name,
         truncate_dim=architecture.truncate_dim,
     )
+
+
+def _reranker(source: Checkpoint, options: LoadOptions, open_runtime: RuntimeFactory) -> Reranker:
+    architecture = source.architecture
+    head = architecture.head
+    assert isinstance(head, Scoring)
+    activation = stated_activation(
+        head.activation, len(head.labels), options.trust_remote_code, str(source)
+    )
+    template = read_template(source, architecture)
+    tokenizer = read_tokenizer(source, architecture, template)
+    runtime: Runtime = open_runtime(source, architecture, options)
+    check_tokenizer(str(source), runtime, tokenizer)
+    return Reranker(
+        source,
+        runtime,
+        labels=head.labels,
+        tokenizer=tokenizer,
+        prompts=architecture.prompts,
+        default_prompt_name=architecture.default_prompt_name,
+        activation=activation,
+        template=template,
+    )
+
+
+#: Each kind's builder of a model.
+_BUILDERS: Mapping[str, Callable[[Checkpoint, LoadOptions, RuntimeFactory], Model]] = {
+    EMBEDDING: _embedding_model,
+    RERANKER: _reranker,
+}

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.architecture.architecture import SIMILARITIES
-from core.arguments import check_prompts, check_text_or_none
+from core.architecture.kinds import EMBEDDING
 from core.checkpoint.checkpoint import Checkpoint
-from core.engine.batching import pad
+from core.engine.postprocessing import postprocess
 from core.engine.runtime import Runtime
 from core.engine.similarity import similarity, similarity_pairwise
 from core.errors import OptionError
 from core.models.model import Model
-from core.models.truncation import check_truncation
-from core.options import EncodeOptions, check_names, check_positive, field_names
-from core.texts.inputs import STREAM_WINDOW, check_stream, check_texts, take_window
+from core.options import EncodeOptions, check_positive
+from core.texts.inputs import STREAM_WINDOW, check_texts
 from core.tokenizer.tokenizer import Tokenizer
-
-_DEFAULT_OPTIONS = EncodeOptions()
 
 _QUERY_PROMPTS = ("query",)
 
@@ -46,7 +42,9 @@ class EmbeddingModel(Model):
             (no prompts, cosine).
     """
 
-    kind = "sentence embedding model"
+    kind = EMBEDDING
+    noun = "sentence embedding model"
+    other_options = ("activation_fn", "apply_softmax")
 
     def __init__(
         self,
@@ -70,9 +68,9 @@ class EmbeddingModel(Model):
             max_seq_length=max_seq_length,
             device=device,
             dtype=dtype,
+            prompts=prompts,
+            default_prompt_name=default_prompt_name,
         )
-        self._prompts: dict[str, str] = dict(prompts or {})
-        self._default_prompt_name = default_prompt_name
         self._truncate_dim = truncate_dim
         self._dimension = dimension
         self._similarity = similarity_fn_name or "cosine"
@@ -89,25 +87,6 @@ class EmbeddingModel(Model):
         return min(full, self.truncate_dim) if self.truncate_dim else full
 
     @property
-    def prompts(self) -> dict[str, str]:
-        """Name to prompt."""
-        return self._prompts
-
-    @prompts.setter
-    def prompts(self, value: Mapping[str, str]) -> None:
-        self._prompts = check_prompts(value)
-
-    @property
-    def default_prompt_name(self) -> str | None:
-        """Which of `prompts` to use unless told otherwise; None for none."""
-        return self._default_prompt_name
-
-    @default_prompt_name.setter
-    def default_prompt_name(self, value: str | None) -> None:
-        check_text_or_none("default_prompt_name", value)
-        self._default_prompt_name = value
-
-    @property
     def truncate_dim(self) -> int | None:
         """Leading dimensions that `encode` keeps by default; None for all."""
         return self._truncate_dim
@@ -122,10 +101,6 @@ class EmbeddingModel(Model):
     def known_dimension(self) -> int | None:
         """`full_dimension`, where it is known without embedding a text."""
         return self._dimension
-
-    @known_dimension.setter
-    def known_dimension(self, value: int) -> None:
-        self._dimension = value
 
     @property
     def full_dimension(self) -> int:
@@ -154,11 +129,6 @@ class EmbeddingModel(Model):
             )
         self._similarity = value
 
-    @property
-    def tensor_device(self) -> Any:
-        """The `torch.device` of the tensors it returns; None for the CPU."""
-        return getattr(self.runtime, "tensor_device", None)
-
     def tokenize(self, texts: str | Sequence[str]) -> dict[str, NDArray[np.int64]]:
         """A padded batch of the texts: `input_ids`, `attention_mask`, `token_type_ids`.
 
@@ -166,18 +136,7 @@ class EmbeddingModel(Model):
         right, which no embedding depends on. Prompts are not added, and texts are cut after
         `max_seq_length` tokens; `count_tokens` counts them all.
         """
-        rows = check_texts([texts] if isinstance(texts, str) else texts)
-        tokenizer = self.tokenizer
-        if not rows:
-            empty = np.empty((0, 0), dtype=np.int64)
-            return dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), empty)
-        tokens = tokenizer.encode(rows)
-        batch = pad(tokens.ids, tokens.lengths, tokenizer.pad_id, tokenizer.padding_side)
-        return {
-            "input_ids": batch.input_ids,
-            "attention_mask": batch.attention_mask,
-            "token_type_ids": batch.token_type_ids,
-        }
+        return self._token_batch(check_texts([texts] if isinstance(texts, str) else texts))
 
     def count_tokens(self, texts: str | Sequence[str]) -> NDArray[np.int64]:
         """How many tokens each text has, special ones included and nothing cut: int64 [texts].
@@ -223,20 +182,16 @@ class EmbeddingModel(Model):
             PluginError: The backend failed.
         """
         single = isinstance(texts, str)
-        result = self.hooks.encode(
-            model=self,
-            texts=cast("Sequence[str]", [texts] if single else texts),
-            options=self._encode_options(options),
-        )
+        result = self._run([texts] if single else texts, self.parse_options(options))
         return result[0] if single else result
 
     def encode_query(self, texts: str | Sequence[str], **options: Any) -> Any:
         """`encode` with the prompt named `query`, if the model has one and none is given."""
-        return self.encode(texts, **self._with_prompt(options, _QUERY_PROMPTS))
+        return self.encode(texts, **self._with_prompt_of(options, _QUERY_PROMPTS))
 
     def encode_document(self, texts: str | Sequence[str], **options: Any) -> Any:
         """`encode` with the prompt named `document`, `passage` or `corpus`, the first there is."""
-        return self.encode(texts, **self._with_prompt(options, _DOCUMENT_PROMPTS))
+        return self.encode(texts, **self._with_prompt_of(options, _DOCUMENT_PROMPTS))
 
     def encode_stream(
         self, texts: Iterable[str], *, window: int = STREAM_WINDOW, **options: Any
@@ -251,30 +206,7 @@ class EmbeddingModel(Model):
             OptionError: As `encode`; also for `precision="int8"` and `"uint8"`, whose ranges come
                 from all embeddings: stream float32 and use `core.quantize_embeddings` with ranges.
         """
-        parsed = self._encode_options(options)
-        check_stream(texts, window, parsed)
-        return self._stream(iter(texts), window, parsed)
-
-    def _stream(self, source: Iterator[str], window: int, options: EncodeOptions) -> Iterator[Any]:
-        start = 0
-        checked = replace(options, truncation=None)
-        while rows := take_window(source, window):
-            check_texts(rows, start)
-            check_truncation(self, rows, options, start)
-            yield self.hooks.encode(model=self, texts=rows, options=checked)
-            start += len(rows)
-
-    def _encode_options(self, options: Mapping[str, Any]) -> EncodeOptions:
-        if not options:
-            return _DEFAULT_OPTIONS
-        check_names(options, field_names(EncodeOptions), "encode")
-        return EncodeOptions(**options)
-
-    def _with_prompt(self, options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-        given = dict(options)
-        if given.get("prompt") is None and given.get("prompt_name") is None:
-            given["prompt_name"] = next((name for name in names if name in self.prompts), None)
-        return given
+        return self._stream(texts, window, options)
 
     def similarity(self, a: Any, b: Any) -> NDArray[np.float32]:
         """Every row of `a` against every row of `b`: float32 [len(a), len(b)]."""
@@ -287,8 +219,6 @@ class EmbeddingModel(Model):
     def state(self) -> dict[str, Any]:
         return {
             **super().state(),
-            "prompts": self.prompts,
-            "default_prompt_name": self.default_prompt_name,
             "truncate_dim": self.truncate_dim,
             "similarity_fn_name": self.similarity_fn_name,
         }
@@ -298,6 +228,29 @@ class EmbeddingModel(Model):
         if "truncate_dim" in given:
             self._truncate_dim = given.pop("truncate_dim")
         super().restore(given)
+
+    # What the operations ask of it
+
+    def check_options(self, options: EncodeOptions) -> None:
+        super().check_options(options)
+        check_truncate_dim(options.truncate_dim, self)
+
+    def checked(self, inputs: Any, start: int = 0) -> Sequence[str]:
+        if isinstance(inputs, str):
+            raise OptionError("encode takes a sequence of texts here, not one string.")
+        return check_texts(inputs, start)
+
+    def finish(self, raw: Any, options: EncodeOptions) -> Any:
+        return postprocess(raw, options, self.truncate_dim, self.tensor_device)
+
+    def note_result(self, raw: Any, options: EncodeOptions) -> None:
+        if self._dimension is None and options.output_value != "token_embeddings":
+            self._dimension = int(raw.shape[1])
+
+    def join(self, blocks: Sequence[Any]) -> Any:
+        if blocks and isinstance(blocks[0], list):  # token embeddings
+            return [row for block in blocks for row in block]
+        return super().join(blocks)
 
 
 def check_truncate_dim(value: int | None, model: EmbeddingModel) -> None:

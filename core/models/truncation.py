@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from core.errors import OptionError, UnsupportedOperation
 from core.options import EncodeOptions
@@ -28,9 +28,11 @@ class Tokenizing(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
+    def with_prompt(self, rows: Sequence[Any], prompt: str) -> Sequence[Any]: ...
+
 
 def check_truncation(
-    model: Tokenizing, texts: Sequence[str], options: EncodeOptions, start: int = 0
+    model: Tokenizing, texts: Sequence[Any], options: EncodeOptions, start: int = 0
 ) -> None:
     """Do what `options.truncation` asks for with the texts that `encode` would cut.
 
@@ -51,7 +53,7 @@ def check_truncation(
         )
     prompt = choose_prompt(options, model.prompts, model.default_prompt_name)
     tokenizer = model.tokenizer
-    positions, counts = tokenizer.find_cut([prompt + text for text in texts] if prompt else texts)
+    positions, counts = tokenizer.find_cut(model.with_prompt(texts, prompt))
     if not len(positions):
         return
     shown = ", ".join(

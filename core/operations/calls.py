@@ -100,7 +100,9 @@ class BackendCalls:
     def check_model(self, hook: str, model: Model) -> None:
         """Raise `OptionError` for a model that a hook of this backend cannot take."""
         if not isinstance(model, Model):
-            raise OptionError(f"{hook} takes an EmbeddingModel, not {type(model).__name__}.")
+            raise OptionError(
+                f"{hook} takes a model, as core.load returns it, not {type(model).__name__}."
+            )
         if model.closed:
             raise OptionError(f"{model!r} is closed. Load it again to use it.")
         owner = model.owner

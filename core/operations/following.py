@@ -12,7 +12,7 @@ from core.artifacts.tuned import LOCK_NAME, TUNED
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import CoreError, OptionError
 from core.machine.surroundings import expand_home
-from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 from core.operations.backend_choice import say_once
 from core.operations.hooks import hooks
 from core.operations.tuned import check_choice, is_on, read_choice, stated_options
@@ -34,7 +34,7 @@ def has_choice(name: Any) -> bool:
         return False
 
 
-def load_tuned(source: Checkpoint, options: LoadOptions) -> EmbeddingModel:
+def load_tuned(source: Checkpoint, options: LoadOptions) -> Model:
     """The model as the document says, or an error that tells why not: `backend="tuned"`.
 
     The caller's `model_kwargs` count more than the document's.
@@ -65,7 +65,7 @@ def load_tuned(source: Checkpoint, options: LoadOptions) -> EmbeddingModel:
     return model
 
 
-def load_if_tuned(source: Checkpoint, options: LoadOptions) -> EmbeddingModel | None:
+def load_if_tuned(source: Checkpoint, options: LoadOptions) -> Model | None:
     """The model as the document says; None where it does not hold here, which is said once.
 
     None without a word where the caller chooses a file or another device.
@@ -82,7 +82,7 @@ def load_if_tuned(source: Checkpoint, options: LoadOptions) -> EmbeddingModel | 
         return None
 
 
-def _load(source: Checkpoint, options: LoadOptions) -> EmbeddingModel | None:
+def _load(source: Checkpoint, options: LoadOptions) -> Model | None:
     """The model; None where the caller wants another device."""
     choice = read_choice(source)
     if options.device is not None and not is_on(choice, options.device):
@@ -97,7 +97,8 @@ def _load(source: Checkpoint, options: LoadOptions) -> EmbeddingModel | None:
         export=False,
         model_kwargs={**stated_options(choice), **options.model_kwargs},
     )
-    return hooks(choice.backend).load(source, tuned)
+    model: Model = hooks(choice.backend).load(source, tuned)
+    return model
 
 
 def _advice(source: Checkpoint) -> str:

@@ -15,25 +15,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.arguments import check_keywords, check_kind, check_path, in_any_case
+from core.arguments import check_keywords, check_path, in_any_case
+from core.arguments import check_kind as check_type
 from core.artifacts.artifact import Artifact
 from core.artifacts.tuned import LOCK_NAME, TUNED
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import resolve
-from core.engine.postprocessing import postprocess
 from core.errors import BackendNotFound, OptionError
-from core.models.embedding import EmbeddingModel, check_truncate_dim
-from core.models.truncation import check_truncation
+from core.models.model import Model
 from core.operations.backend_choice import check_exportable
 from core.operations.calls import BackendCalls
+from core.operations.judging import Thresholds
 from core.operations.loading import find_or_export, warn_of_precision
-from core.operations.opening import as_checkpoint, check_load, open_file, portable
-from core.operations.production import Production, produce
-from core.operations.results import (
-    check_embeddings,
-    check_saved,
-    check_token_embeddings,
+from core.operations.opening import (
+    as_checkpoint,
+    check_kind,
+    check_load,
+    open_file,
+    portable,
 )
+from core.operations.production import Production, produce
+from core.operations.results import check_encoded, check_saved
 from core.operations.saving import save_model
 from core.options import (
     EncodeOptions,
@@ -44,7 +46,6 @@ from core.options import (
     SaveOptions,
 )
 from core.plugin.registry import registry
-from core.texts.inputs import check_texts, choose_prompt
 
 _Options = TypeVar("_Options")
 
@@ -74,8 +75,11 @@ class Hooks(BackendCalls):
         self,
         source: Checkpoint | str | os.PathLike[str],
         options: LoadOptions | None = None,
-    ) -> EmbeddingModel:
+    ) -> Any:
         """Open a checkpoint.
+
+        Returns:
+            The model, of the class of its kind: `EmbeddingModel`, `Reranker`.
 
         Raises:
             ArtifactNotFound: The file asked for, or any this backend can load, is missing.
@@ -84,15 +88,17 @@ class Hooks(BackendCalls):
         parsed = _parsed(options, LoadOptions)
         return self._load(as_checkpoint(self, source), parsed, exported=False)
 
-    def _load(
-        self, checkpoint: Checkpoint, options: LoadOptions, *, exported: bool
-    ) -> EmbeddingModel:
+    def _load(self, checkpoint: Checkpoint, options: LoadOptions, *, exported: bool) -> Model:
         """`load`; with `exported` only what an export put into the cache counts."""
         check_load(self, options)
+        check_kind(self, checkpoint)
         files, found = find_or_export(self, checkpoint, options, self.export, look=not exported)
         model = open_file(self, files, found)
         name, arguments = checkpoint.location
-        reload = Reload(self.name, name, arguments, portable(found), checkpoint.used(), exported)
+        used = checkpoint.used()
+        reload = Reload(
+            self.name, name, arguments, portable(found), used, exported, checkpoint.kind
+        )
         if files is not checkpoint:  # what was exported to the cache is found there again
             again = dataclasses.replace(reload.options, file_name=None, export=None)
             reload = dataclasses.replace(reload, options=again, exported=True)
@@ -126,12 +132,13 @@ class Hooks(BackendCalls):
                 f"The {self.name} backend exports {', '.join(known)}, not {options.precision!r}."
             )
         checkpoint = as_checkpoint(self, source)
+        check_kind(self, checkpoint)
         origin = self.capabilities.exports_from
         check_exportable(self, checkpoint)
 
-        def reference() -> EmbeddingModel:
+        def reference() -> Model:
             assert origin is not None
-            return hooks(origin).load(
+            model: Model = hooks(origin).load(
                 checkpoint,
                 LoadOptions(
                     device=options.device,
@@ -140,6 +147,7 @@ class Hooks(BackendCalls):
                     config_kwargs=options.config_kwargs,
                 ),
             )
+            return model
 
         production = Production(
             "export",
@@ -147,14 +155,14 @@ class Hooks(BackendCalls):
             lambda staging: {"source": checkpoint, "target": staging, "options": options},
             self.load,
             None if origin is None else reference,
-            options.min_cosine,
+            Thresholds.of(options),
             options.trust_remote_code,
         )
         return produce(self, production, target)
 
     def optimize(
         self,
-        model: EmbeddingModel,
+        model: Model,
         target: str | os.PathLike[str] | None = None,
         options: OptimizeOptions | None = None,
     ) -> Artifact:
@@ -166,7 +174,7 @@ class Hooks(BackendCalls):
 
     def quantize(
         self,
-        model: EmbeddingModel,
+        model: Model,
         target: str | os.PathLike[str] | None = None,
         options: QuantizeOptions | None = None,
     ) -> Artifact:
@@ -178,34 +186,24 @@ class Hooks(BackendCalls):
 
     def encode(
         self,
-        model: EmbeddingModel,
-        texts: Sequence[str],
+        model: Model,
+        texts: Sequence[Any],
         options: EncodeOptions | None = None,
     ) -> Any:
-        """Embed texts: float32 [len(texts), dimension], or as `options` ask.
+        """What `model.encode` or `model.predict` gives for texts, or for pairs of texts.
 
         Raises:
-            OptionError: An input is not a string, or the prompt's name is unknown.
+            OptionError: An input is not what the model takes, or the prompt's name is unknown.
             PluginError: The backend returned something other than what was asked for.
         """
         options = _parsed(options, EncodeOptions)
-        if isinstance(texts, str):
-            raise OptionError("encode takes a sequence of texts here, not one string.")
         self.check_model("encode", model)
-        rows = check_texts(texts)
-        prompt = choose_prompt(options, model.prompts, model.default_prompt_name)
-        check_truncate_dim(options.truncate_dim, model)
-        check_truncation(model, rows, options)
-        if prompt:
-            rows = [prompt + text for text in rows]
-        if prompt != (options.prompt or ""):
-            options = dataclasses.replace(options, prompt=prompt, prompt_name=None)
-        embeddings = self.raw_encode(model, rows, options)
-        return postprocess(embeddings, options, model.truncate_dim, model.tensor_device)
+        rows, options = model.prepare(texts, options)
+        return model.finish(self.raw_encode(model, rows, options), options)
 
     def save(
         self,
-        model: EmbeddingModel,
+        model: Model,
         target: str | os.PathLike[str],
         options: SaveOptions | None = None,
     ) -> Path:
@@ -220,31 +218,24 @@ class Hooks(BackendCalls):
 
         return save_model(model, directory, options, write)
 
-    def raw_encode(
-        self, model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions
-    ) -> Any:
-        """The checked result of the `encode` hook: float32 [len(texts), full_dimension].
+    def raw_encode(self, model: Model, texts: Sequence[Any], options: EncodeOptions) -> Any:
+        """The checked result of the `encode` hook: float32 [len(texts), full_dimension], or a
+        reranker's scores.
 
-        `texts` have their prompts in front already, and truncation, normalization and precision
-        are not applied: what a plugin calls (on `hooks.unwrapped`) that answers a part of a call
-        itself and leaves the other texts to the backend.
+        `texts` have their prompts in front already, and truncation, normalization, precision and
+        activation functions are not applied: what a plugin calls (on `hooks.unwrapped`) that
+        answers a part of a call itself and leaves the other texts to the backend.
         """
         self.check_model("encode", model)
-        if options.output_value == "token_embeddings":
-            check = functools.partial(check_token_embeddings, count=len(texts))
-        else:
-            check = functools.partial(
-                check_embeddings, count=len(texts), dimension=model.known_dimension
-            )
+        check = check_encoded(model, len(texts), options)
         result = self.call("encode", check, model=model, texts=texts, options=options)
-        if model.known_dimension is None and options.output_value != "token_embeddings":
-            model.known_dimension = int(result.shape[1])
+        model.note_result(result, options)
         return result
 
     def _rewrite(
         self,
         operation: str,
-        model: EmbeddingModel,
+        model: Model,
         target: str | os.PathLike[str] | None,
         options: OptimizeOptions | QuantizeOptions,
     ) -> Artifact:
@@ -257,7 +248,7 @@ class Hooks(BackendCalls):
             lambda staging: {"model": model, "target": staging, "options": options},
             self.load,
             lambda: nullcontext(model),
-            options.min_cosine,
+            Thresholds.of(options),
             model.trusts_remote_code,
         )
         return produce(self, production, target)
@@ -274,6 +265,7 @@ class Reload:
         options: As the `load` hook got them.
         used: Files of a directory that were read, with size and time.
         exported: Whether the backend's file was exported to the cache and is read from there.
+        kind: What the files are read as.
     """
 
     backend: str
@@ -282,6 +274,7 @@ class Reload:
     options: LoadOptions
     used: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     exported: bool = False
+    kind: str | None = None
 
     def changed(self, **options: Any) -> Reload:
         """The same with other values for these fields of `options`."""
@@ -294,10 +287,10 @@ class Reload:
             self, used={n: now.get(n, stamp) for n, stamp in self.used.items()}
         )
 
-    def __call__(self, state: Mapping[str, Any]) -> EmbeddingModel:
+    def __call__(self, state: Mapping[str, Any]) -> Model:
         operations = hooks(self.backend)
         if operations.capabilities.source == "checkpoint":
-            source = resolve(self.source, **self.arguments)
+            source = resolve(self.source, **self.arguments).read_as(self.kind)
             source.check_unchanged(self.used)
         else:
             source = as_checkpoint(operations, self.source)
@@ -314,7 +307,7 @@ def _parsed(options: Any, kind: type[_Options]) -> _Options:
     """
     if options is None:
         return kind()
-    check_kind("options", options, kind)
+    check_type("options", options, kind)
     checked: _Options = options
     return checked
 

@@ -12,7 +12,7 @@ from core.artifacts.artifact import Artifact
 from core.artifacts.cache import export_folder, finished, locked, record_finished
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import ArtifactNotFound, CoreError, PluginError
-from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 from core.operations.backend_choice import elsewhere, use_fallback
 from core.operations.calls import BackendCalls
 from core.operations.file_choice import (
@@ -171,7 +171,7 @@ def _tell(checkpoint: Checkpoint, lacks: str, artifact: Artifact, seconds: float
 
 
 def warn_of_precision(
-    checkpoint: Checkpoint, options: LoadOptions, name: str | None, model: EmbeddingModel
+    checkpoint: Checkpoint, options: LoadOptions, name: str | None, model: Model
 ) -> None:
     """Say so where a file that nobody named, and no name gave away, turns out to be reduced."""
     capabilities = model.hooks.capabilities

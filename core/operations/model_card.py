@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from core.architecture.kinds import EMBEDDING, RERANKER
 from core.models.embedding import EmbeddingModel
+from core.models.model import Model
+from core.models.reranker import Reranker
 from core.options import CardData
 from core.plugin.known_backends import INSTALL_COMMANDS
 
@@ -56,8 +62,71 @@ embeddings = model.encode(["one text", "another"])
 """
 
 
-def model_card(model: EmbeddingModel, data: CardData) -> str:
+_RERANKER_CARD = """\
+---
+{header}
+---
+
+# {title}
+
+Scores pairs of texts, a query and a document, for {task}.
+
+| | |
+| --- | --- |
+| labels | {labels} |
+| longest pair | {length} |
+| activation function | {activation} |
+{prompts}
+## Use it with core
+
+```python
+import core
+
+model = core.load_reranker("{name}", backend="{backend}")
+scores = model.predict([("a question", "an answer"), ("a question", "another answer")])
+```
+
+`{install}` installs what this needs.
+{reference}"""
+
+_RERANKER_REFERENCE = """
+## Use it with sentence-transformers
+
+```python
+from sentence_transformers import CrossEncoder
+
+model = CrossEncoder("{name}"{option})
+scores = model.predict([("a question", "an answer"), ("a question", "another answer")])
+```
+"""
+
+
+@dataclass(frozen=True)
+class _Template:
+    """A kind of model's card."""
+
+    card: str
+    reference: str
+    task: str
+    pipeline_tag: str
+    tags: tuple[str, ...]
+
+
+_TEMPLATES: Mapping[str, _Template] = {
+    EMBEDDING: _Template(_CARD, _REFERENCE, _TASK, "feature-extraction", _TAGS),
+    RERANKER: _Template(
+        _RERANKER_CARD,
+        _RERANKER_REFERENCE,
+        "ordering search results",
+        "text-ranking",
+        ("sentence-transformers", "cross-encoder", "reranker"),
+    ),
+}
+
+
+def model_card(model: Model, data: CardData) -> str:
     """The text of a README.md: what the model is, and how to load it as `data.name`."""
+    template = _TEMPLATES[model.kind]
     name = data.name or model.source.name
     length = model.max_seq_length
     option = "" if model.backend == "torch" else f', backend="{model.backend}"'
@@ -69,29 +138,38 @@ def model_card(model: EmbeddingModel, data: CardData) -> str:
         for key, text in model.prompts.items()
         if text
     )
-    return _CARD.format(
-        header=_header(model, data),
+    return template.card.format(
+        header=_header(model, data, template),
         title=data.title or name.rpartition("/")[2],
-        task=data.task or _TASK,
+        task=data.task or template.task,
         name=name,
-        dimension=model.dimension,
+        **_facts(model),
         length=f"{length} tokens" if length else "no limit",
-        similarity=model.similarity_fn_name,
         modules=", ".join(kind for kind, _ in model.source.architecture.entries),
         prompts=prompts,
         backend=model.backend,
         install=install,
-        reference=_REFERENCE.format(name=name, option=option) if shared else "",
+        reference=template.reference.format(name=name, option=option) if shared else "",
     )
 
 
-def _header(model: EmbeddingModel, data: CardData) -> str:
+def _facts(model: Model) -> dict[str, Any]:
+    """What only this kind of model has to say of itself."""
+    if isinstance(model, EmbeddingModel):
+        return {"dimension": model.dimension, "similarity": model.similarity_fn_name}
+    if isinstance(model, Reranker):
+        function = model.activation.rpartition(".")[2]
+        return {"labels": ", ".join(model.labels), "activation": function}
+    return {}
+
+
+def _header(model: Model, data: CardData, template: _Template) -> str:
     from huggingface_hub import ModelCardData
 
     given = {name: value for name, value in data.header.items() if value is not None}
     entries = {
-        "pipeline_tag": "feature-extraction",
-        "tags": list(_TAGS),
+        "pipeline_tag": template.pipeline_tag,
+        "tags": list(template.tags),
         "base_model": model.source.repo_id,
         **given,
     }

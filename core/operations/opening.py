@@ -7,14 +7,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+from core.architecture.kinds import EMBEDDING, KINDS
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import named_only, resolve
-from core.errors import OptionError
-from core.models.embedding import EmbeddingModel
+from core.errors import CoreError, OptionError, UnsupportedOperation
+from core.models.classes import MODEL_CLASSES
+from core.models.model import Model
 from core.operations.calls import BackendCalls
 from core.operations.file_choice import choose_artifact
 from core.operations.results import check_instance
 from core.options import LoadOptions, check_names
+from core.plugin.registry import registry
 
 
 def as_checkpoint(calls: BackendCalls, source: Checkpoint | str | os.PathLike[str]) -> Checkpoint:
@@ -44,6 +47,41 @@ def check_load(calls: BackendCalls, options: LoadOptions) -> None:
     check_names(options.model_kwargs, known, f"model_kwargs of the {calls.name} backend")
 
 
+def kind_of(checkpoint: Checkpoint) -> str:
+    """The kind of model a checkpoint is read as; what has no files is what was asked for."""
+    if checkpoint.names:
+        return checkpoint.architecture.kind
+    return checkpoint.kind or EMBEDDING
+
+
+def check_kind(calls: BackendCalls, checkpoint: Checkpoint) -> None:
+    """Refuse a kind of model that the backend does not run.
+
+    Raises:
+        UnsupportedOperation: The message says which backends do.
+    """
+    kind, known = kind_of(checkpoint), calls.capabilities.kinds
+    if kind in known:
+        return
+    noun, loader = KINDS[kind].noun, KINDS[kind].loader
+    runs = ", ".join(name.replace("_", "-") for name in known)
+    others = [name for name in registry.names() if name != calls.name and _runs(name, kind)]
+    advice = "No installed backend runs it."
+    if others:
+        advice = f"Use {loader}(..., backend={others[0]!r})."
+    raise UnsupportedOperation(
+        f"{checkpoint} is {noun}, and the {calls.name} backend runs models of the kind {runs} only "
+        f"(its KINDS). {advice}"
+    )
+
+
+def _runs(name: str, kind: str) -> bool:
+    try:
+        return kind in registry.backend(name).capabilities.kinds
+    except CoreError:
+        return False  # a broken one has its own message when it is named
+
+
 def find_file(calls: BackendCalls, checkpoint: Checkpoint, options: LoadOptions) -> str | None:
     """The file to load; None if the checkpoint has none, or another must be made.
 
@@ -67,11 +105,11 @@ def find_file(calls: BackendCalls, checkpoint: Checkpoint, options: LoadOptions)
     return None
 
 
-def open_file(calls: BackendCalls, files: Checkpoint, options: LoadOptions) -> EmbeddingModel:
+def open_file(calls: BackendCalls, files: Checkpoint, options: LoadOptions) -> Model:
     """The model in `options.file_name`, as the `load` hook returns it."""
-    model: EmbeddingModel = calls.call(
-        "load", check_instance(EmbeddingModel), source=files, options=options
-    )
+    kind = kind_of(files)
+    expected = MODEL_CLASSES[kind]
+    model: Model = calls.call("load", check_instance(expected), source=files, options=options)
     return model
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import PluginError, UnsupportedOperation
 from core.machine.stages import announce
-from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 from core.operations.hooks import hooks
 from core.options import ExportOptions, LoadOptions
 
 
-def open_source(
-    source: Checkpoint, options: ExportOptions, wanted: str, backend: str
-) -> EmbeddingModel:
+def open_source(source: Checkpoint, options: ExportOptions, wanted: str, backend: str) -> Model:
     """The model on `backend`, one that runs torch modules, to be exported as `wanted` ("ONNX").
 
     Raises:
@@ -40,7 +38,7 @@ def open_source(
         config_kwargs=options.config_kwargs,
     )
     announce(f"loading {source} with the {backend} backend")
-    model = origin.load(source, load)
+    model: Model = origin.load(source, load)
     if not (hasattr(model.runtime, "traceable") and hasattr(model.runtime, "input_names")):
         model.close()
         why = f"the {backend} backend opens a runtime without `traceable` and `input_names`."

@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact, Verification
+from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact
 from core.artifacts.publish import check_destination, destination_of, publish_artifact
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import OptionError
 from core.files.paths import is_same_file
 from core.files.staging import copy_file, staging_directory
 from core.machine.stages import announce
-from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 from core.operations.calls import BackendCalls
 from core.operations.file_choice import is_file_of
+from core.operations.judging import Thresholds
 from core.operations.model_files import stage_configuration
+from core.operations.opening import kind_of
 from core.operations.results import check_artifact
 from core.operations.verification import check, verify
 from core.options import LoadOptions
@@ -48,16 +50,16 @@ class Production:
         arguments: The hook's, given the staging directory.
         load: Opens the result, from a checkpoint with it in front.
         reference: Opens the model it must agree with; None leaves verification out.
-        min_cosine: As the operation's options have it.
+        thresholds: As the operation's options have them.
         trust_remote_code: As the operation's options have it.
     """
 
     operation: str
     source: Checkpoint
     arguments: Callable[[Path], dict[str, Any]]
-    load: Callable[[Checkpoint, LoadOptions], EmbeddingModel]
-    reference: Callable[[], AbstractContextManager[EmbeddingModel]] | None
-    min_cosine: float | None
+    load: Callable[[Checkpoint, LoadOptions], Model]
+    reference: Callable[[], AbstractContextManager[Model]] | None
+    thresholds: Thresholds
     trust_remote_code: bool
 
 
@@ -115,7 +117,11 @@ def _written(calls: BackendCalls, production: Production, staging: Path) -> Arti
         **production.arguments(staging),
     )
     return dataclasses.replace(
-        artifact, root=staging, backend=calls.name, operation=production.operation
+        artifact,
+        root=staging,
+        backend=calls.name,
+        operation=production.operation,
+        kind=kind_of(production.source),
     )
 
 
@@ -143,14 +149,14 @@ def _is_at(destination: Path, source: Checkpoint) -> bool:
 
 
 def _verified(
-    artifact: Artifact, production: Production, reference: EmbeddingModel, files: Checkpoint
-) -> Verification:
+    artifact: Artifact, production: Production, reference: Model, files: Checkpoint
+) -> Any:
     options = LoadOptions(
         file_name=artifact.file_name, trust_remote_code=production.trust_remote_code
     )
     with production.load(files, options) as loaded:
         verification = verify(reference, loaded)
-    warning = check(artifact, verification, production.min_cosine)
+    warning = check(artifact, verification, production.thresholds)
     if warning:
         logger.warning("%s", warning)
     return verification

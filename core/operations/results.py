@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from core.architecture.kinds import EMBEDDING, RERANKER
 from core.artifacts.artifact import Artifact
 from core.errors import ModelFormatError
 from core.files.files import LocalFiles
 from core.files.paths import check_relative
-from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 from core.operations.file_choice import find_artifacts
+from core.options import EncodeOptions
 
 Check = Callable[[Any], str | None]
 
@@ -46,7 +49,7 @@ def check_artifact(result: Any, staging: Path) -> str | None:
     return f"did not write {', '.join(missing)}" if missing else None
 
 
-def check_saved(result: Any, model: EmbeddingModel, staging: Path) -> str | None:
+def check_saved(result: Any, model: Model, staging: Path) -> str | None:
     """The staging directory's path, and in it the weights: writing those is the hook's part."""
     wrong = check_instance(Path)(result)
     capabilities = model.hooks.capabilities
@@ -70,14 +73,42 @@ def check_saved(result: Any, model: EmbeddingModel, staging: Path) -> str | None
     )
 
 
-def check_embeddings(result: Any, count: int, dimension: int | None) -> str | None:
+def check_encoded(model: Model, count: int, options: EncodeOptions) -> Check:
+    """What the `encode` hook may return for `count` inputs of this model."""
+    return _ENCODED[model.kind](model, count, options)
+
+
+def _check_embedding(model: Any, count: int, options: EncodeOptions) -> Check:
+    if options.output_value == "token_embeddings":
+        return functools.partial(check_token_embeddings, count=count)
+    return functools.partial(check_embeddings, count=count, dimension=model.known_dimension)
+
+
+def _check_scores(model: Any, count: int, options: EncodeOptions) -> Check:
+    return functools.partial(
+        check_embeddings, count=count, dimension=len(model.labels), what="scores"
+    )
+
+
+#: Kind of model to the check of what its `encode` hook returns.
+_ENCODED: Mapping[str, Callable[[Any, int, EncodeOptions], Check]] = {
+    EMBEDDING: _check_embedding,
+    RERANKER: _check_scores,
+}
+
+
+def check_embeddings(
+    result: Any, count: int, dimension: int | None, what: str = "embeddings"
+) -> str | None:
     """A writable, finite float32 array [count, dimension]; None for any dimension."""
     if not isinstance(result, np.ndarray):
         return f"returned {type(result).__name__}, not a numpy array"
     if result.ndim != 2 or len(result) != count:
         return f"returned shape {list(result.shape)} for {count} texts, not [{count}, d]"
     if dimension is not None and result.shape[1] != dimension:
-        return f"returned embeddings of {result.shape[1]} dimensions; the model has {dimension}"
+        width = f"{result.shape[1]} dimensions" if what == "embeddings" else result.shape[1]
+        of = f"{what} of {width}" if what == "embeddings" else f"{width} {what} for each pair"
+        return f"returned {of}; the model has {dimension}"
     if result.dtype != np.float32:
         return f"returned {result.dtype}, not float32"
     if not result.flags.writeable:

@@ -25,7 +25,7 @@ from core.files.staging import (
     recover,
     staging_directory,
 )
-from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 from core.operations.model_card import model_card
 from core.operations.model_files import (
     belongs_to_model,
@@ -40,7 +40,7 @@ logger = logging.getLogger("core")
 
 
 def save_model(
-    model: EmbeddingModel,
+    model: Model,
     directory: Path,
     options: SaveOptions,
     write: Callable[[Path], None],
@@ -68,7 +68,7 @@ def save_model(
 
 
 def stage_model(
-    model: EmbeddingModel,
+    model: Model,
     tree: Path,
     name: str,
     options: SaveOptions,
@@ -115,7 +115,7 @@ def _names_to_keep(source: Checkpoint, options: SaveOptions) -> list[str]:
     return [name for name in source.names if not is_foreign(name)]
 
 
-def _copy_sidecar(model: EmbeddingModel, tree: Path) -> None:
+def _copy_sidecar(model: Model, tree: Path) -> None:
     """The record of what the model's file was made from stays with the file."""
     name = f"{model.file_name}{SIDECAR_SUFFIX}"
     written = model.file_name is not None and (tree / model.file_name).is_file()
@@ -123,7 +123,7 @@ def _copy_sidecar(model: EmbeddingModel, tree: Path) -> None:
         copy_file(model.source.path(name), tree / name)
 
 
-def _write_tokenizer(tree: Path, model: EmbeddingModel) -> None:
+def _write_tokenizer(tree: Path, model: Model) -> None:
     """Older models have vocabulary files only; with tokenizer.json they load without torch."""
     place = tree / "tokenizer.json"
     architecture = model.source.architecture

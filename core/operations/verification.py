@@ -1,79 +1,97 @@
-"""How far an artifact drifts from what it was made from."""
+"""How far an artifact drifts from what it was made from, in the measure of its kind of model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.architecture.batch import TokenBatch
-from core.architecture.limits import position_limit
-from core.architecture.modules import unit_length
-from core.artifacts.artifact import FULL_PRECISIONS, Artifact, Verification
-from core.engine.batching import pad
-from core.engine.limits import known_vocabulary, padding_id
+from core.architecture.kinds import EMBEDDING, RERANKER
+from core.artifacts.artifact import Artifact
 from core.engine.runtime import Runtime
-from core.engine.similarity import row_cosines
 from core.errors import CoreError, PluginError, VerificationError
-from core.models.embedding import EmbeddingModel
-from core.options import FULL_PRECISION_MIN_COSINE, EncodeOptions
-
-#: Words of the probe texts' lengths: single tokens, batches around sizes that kernels round to.
-_PROBE_WORDS = (1, 2, 3, 5, 8, 13, 16, 21, 31, 33, 48, 64, 90, 127, 200, 350)
-
-_MAX_PROBE_TOKENS = 512
-
-# Public-domain prose (Jane Austen, Herman Melville) and what tokenizers stumble over.
-_PROBE_PROSE = (  # noqa: SIM905 - prose reads better than a list of its words
-    "It is a truth universally acknowledged, that a single man in possession of a good fortune, "
-    "must be in want of a wife. However little known the feelings or views of such a man may be "
-    "on his first entering a neighbourhood, this truth is so well fixed in the minds of the "
-    "surrounding families, that he is considered the rightful property of some one or other of "
-    "their daughters. Call me Ishmael. Some years ago, never mind how long precisely, having "
-    "little or no money in my purse, and nothing particular to interest me on shore, I thought I "
-    "would sail about a little and see the watery part of the world."
-).split()
-
-_PROBE_ODDITIES = (
-    "",
-    "42",
-    "C++ & Rust: 3.14 != pi?",
-    "naïve café, Łódź",
-    "机器学习 模型",
-    "🙂 ok 🚀",
-)
+from core.models.model import Model
+from core.operations.embedding_agreement import check_embeddings, compare
+from core.operations.judging import Thresholds
+from core.operations.probes import probe_batches, probe_pairs, probe_texts
+from core.operations.score_agreement import check_scores, compare_scores
+from core.options import EncodeOptions
 
 
-def probe_texts() -> list[str]:
-    """Texts of many lengths, the same on every call."""
-    texts = list(_PROBE_ODDITIES)
-    for number, count in enumerate(_PROBE_WORDS):
-        # Each starts elsewhere, so that none is the beginning of another.
-        start = number * 7 % len(_PROBE_PROSE)
-        words = _PROBE_PROSE[start:] + _PROBE_PROSE * (count // len(_PROBE_PROSE) + 1)
-        texts.append(" ".join(words[:count]))
-    return texts
+@dataclass(frozen=True)
+class _Measure:
+    """How a kind of model is compared with its source.
+
+    Attributes:
+        inputs: What both are given.
+        compute: A runtime's result for a batch, one row for each input.
+        compare: The verification of both results.
+        check: None when it is good, else the warning to give.
+        both_sides: Whether rows padded on the left are compared, too.
+    """
+
+    inputs: Callable[[], Sequence[Any]]
+    compute: Callable[[Runtime, TokenBatch], NDArray[np.float32]]
+    compare: Callable[[Any, Any], Any]
+    check: Callable[[Artifact, Any, Thresholds], str | None]
+    both_sides: bool = True
 
 
-def verify(source: EmbeddingModel, result: EmbeddingModel) -> Verification:
-    """Embed the probe texts with both, in the same batches, and compare.
+_MEASURES: Mapping[str, _Measure] = {
+    EMBEDDING: _Measure(
+        probe_texts,
+        lambda runtime, batch: runtime.sentence_embeddings(batch),
+        compare,
+        check_embeddings,
+    ),
+    RERANKER: _Measure(
+        probe_pairs,
+        lambda runtime, batch: runtime.scores(batch),
+        compare_scores,
+        check_scores,
+        both_sides=False,
+    ),
+}
+
+
+def check(artifact: Artifact, verification: Any, thresholds: Thresholds) -> str | None:
+    """Judge a verification by the measure of its kind: None when it is good, else the warning.
+
+    Raises:
+        VerificationError: A full-precision artifact drifts too far.
+        OptionError: A threshold is for another kind of model.
+    """
+    return _MEASURES[artifact.kind].check(artifact, verification, thresholds)
+
+
+def verify(source: Model, result: Model) -> Any:
+    """Give the probes to both, in the same batches, and compare.
+
+    Returns:
+        `Verification`, or `ScoreVerification` of a reranker.
 
     Raises:
         VerificationError: The result fails on a batch that its source runs.
         PluginError: The source itself fails.
     """
+    measure = _MEASURES[source.kind]
     expected, actual = [], []
     if isinstance(source.runtime, Runtime) and isinstance(result.runtime, Runtime):
-        for batch in _probe_batches(source, result.runtime):
+        for batch in probe_batches(
+            source, result.runtime, measure.inputs(), both_sides=measure.both_sides
+        ):
             try:
-                expected.append(source.runtime.sentence_embeddings(batch))
+                expected.append(measure.compute(source.runtime, batch))
             except CoreError:
                 raise
             except Exception as error:
                 raise _failed(f"{source!r}, the source to compare with,", batch, error) from error
             try:
-                actual.append(result.runtime.sentence_embeddings(batch))
+                actual.append(measure.compute(result.runtime, batch))
             except Exception as error:
                 failed = _failed("The artifact", batch, error)
                 raise VerificationError(
@@ -82,10 +100,11 @@ def verify(source: EmbeddingModel, result: EmbeddingModel) -> Verification:
                     "export cannot keep."
                 ) from error
     else:
-        texts, options = probe_texts(), EncodeOptions(prompt="")
-        expected.append(source.hooks.encode(model=source, texts=texts, options=options))
-        actual.append(result.hooks.encode(model=result, texts=texts, options=options))
-    return compare(np.concatenate(expected), np.concatenate(actual))
+        options = EncodeOptions(prompt="")
+        for model, results in ((source, expected), (result, actual)):
+            rows, given = model.prepare(measure.inputs(), options)
+            results.append(model.hooks.raw_encode(model, rows, given))
+    return measure.compare(np.concatenate(expected), np.concatenate(actual))
 
 
 def _failed(what: str, batch: TokenBatch, error: Exception) -> PluginError:
@@ -94,96 +113,3 @@ def _failed(what: str, batch: TokenBatch, error: Exception) -> PluginError:
         f"{what} fails on {batch.rows} texts of up to {batch.width} tokens: "
         f"{type(error).__name__}: {reason}."
     )
-
-
-def compare(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> Verification:
-    """Drift of `actual` from `expected`, both float32 [n, dimension], row by row."""
-    if expected.shape != actual.shape:
-        raise VerificationError(
-            f"The artifact gives embeddings of shape {list(actual.shape)}, its source "
-            f"{list(expected.shape)}."
-        )
-    if not np.isfinite(actual).all():
-        raise VerificationError(
-            "The artifact gives embeddings that are not finite numbers; it is not published."
-        )
-    first = unit_length(np, expected.astype(np.float64))
-    second = unit_length(np, actual.astype(np.float64))
-    cosines = row_cosines(expected, actual)
-    return Verification(
-        texts=len(cosines),
-        mean_cosine=float(cosines.mean()),
-        p1_cosine=float(np.percentile(cosines, 1)),
-        min_cosine=float(cosines.min()),
-        max_abs_difference=float(np.abs(first - second).max()),
-    )
-
-
-def check(artifact: Artifact, verification: Verification, min_cosine: float | None) -> str | None:
-    """Judge a verification: None when it is good, else the warning to give.
-
-    Full-precision artifacts are judged by their minimum cosine and fail; others by their mean
-    cosine, and only when the caller set a threshold.
-
-    Raises:
-        VerificationError: A full-precision artifact drifts too far.
-    """
-    if artifact.precision in FULL_PRECISIONS:
-        threshold = FULL_PRECISION_MIN_COSINE if min_cosine is None else min_cosine
-        if verification.min_cosine < threshold:
-            raise VerificationError(
-                f"{artifact.file_name} is {artifact.precision} and must agree with its source to a "
-                f"minimum cosine of {threshold}; it reaches {verification.min_cosine:.6f} "
-                f"({verification}). Nothing was published."
-            )
-        return None
-    threshold = _REDUCED_MEAN_COSINE if min_cosine is None else min_cosine
-    if verification.mean_cosine < threshold:
-        whose = "usually reached" if min_cosine is None else "asked for (min_cosine)"
-        return (
-            f"{artifact.file_name} drifts from its source: {verification}, under the mean of "
-            f"{threshold} {whose}. It was written anyway: fewer bits always drift. Check it "
-            "on your own data before using it."
-        )
-    return None
-
-
-_REDUCED_MEAN_COSINE = 0.97
-
-
-def _probe_batches(model: EmbeddingModel, result: Runtime) -> Iterator[TokenBatch]:
-    """Mixed and single-text batches, padded as `encode` pads them and on the other side.
-
-    Raises:
-        VerificationError: The model has no embedding for a token of each probe text.
-    """
-    tokenizer, runtime = model.tokenizer, model.runtime
-    tokenized = tokenizer.encode(probe_texts())
-    limit = min(
-        tokenizer.max_length or _MAX_PROBE_TOKENS,
-        position_limit(runtime.architecture.config) or _MAX_PROBE_TOKENS,
-        _MAX_PROBE_TOKENS,
-    )
-    rows = []
-    for ids in np.split(tokenized.ids, np.cumsum(tokenized.lengths)[:-1]):
-        # Cutting keeps the closing special token, as truncation would.
-        rows.append(ids if len(ids) <= limit else np.concatenate([ids[: limit - 1], ids[-1:]]))
-    vocabulary = known_vocabulary(runtime)
-    rows = [row for row in rows if len(row) and (vocabulary is None or row.max() < vocabulary)]
-    if not rows:
-        raise VerificationError(
-            f"{model.source}: its tokenizer makes nothing of a text that the model has embeddings "
-            "for, so there is nothing to compare. Restore the tokenizer files that belong to the "
-            "weights."
-        )
-    pad_id = padding_id(runtime, tokenizer)
-    if runtime.equal_lengths or result.equal_lengths:
-        shapes = [([row, row], "right") for row in rows]
-    else:
-        other = "left" if result.any_padding_side else "right"
-        shapes = [(rows[i : i + 5], "right") for i in range(0, len(rows), 5)]
-        shapes += [(rows[i::4], other) for i in range(min(4, len(rows)))]
-    shapes += [([row], "right") for row in (rows[0], rows[-1])]
-    for group, side in shapes:
-        lengths = np.array([len(row) for row in group], dtype=np.int64)
-        yield pad(np.concatenate(group), lengths, pad_id, side)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from core.architecture.kinds import EMBEDDING, KINDS
+
 #: Values of `SOURCE`.
 SOURCES = ("checkpoint", "name")
 
@@ -46,6 +48,8 @@ class Capabilities:
         needs: Name of a configuration of any kind, to what a machine must have for it to pay: any
             one of these flags of the processor or of `devices`. One that is not named pays
             anywhere.
+        kinds: Which kinds of model it runs: `"embedding"`, `"reranker"`, `"sparse"`,
+            `"multi_vector"`.
         source: `"checkpoint"`, or `"name"` for backends whose models are not files (a server's).
     """
 
@@ -65,6 +69,7 @@ class Capabilities:
     calibrated_configs: tuple[str, ...] = ()
     load_configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kinds: tuple[str, ...] = (EMBEDDING,)
     source: str = "checkpoint"
 
 
@@ -87,6 +92,9 @@ def read_capabilities(implementation: Any) -> Capabilities:
     capabilities = Capabilities(**stated)
     if capabilities.source not in SOURCES:
         raise ValueError(f"its SOURCE must be 'checkpoint' or 'name', not {capabilities.source!r}")
+    unknown = [kind for kind in capabilities.kinds if kind not in KINDS]
+    if unknown or not capabilities.kinds:
+        raise ValueError(f"its KINDS must be some of {', '.join(KINDS)}, not {unknown!r}")
     return capabilities
 
 

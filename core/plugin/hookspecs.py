@@ -46,7 +46,7 @@ from core.options import (
 if TYPE_CHECKING:
     from core.artifacts.artifact import Artifact
     from core.checkpoint.checkpoint import Checkpoint
-    from core.models.embedding import EmbeddingModel
+    from core.models.model import Model
 
 PROJECT = "core"
 
@@ -67,7 +67,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec(firstresult=True)
-def load(source: Checkpoint, options: LoadOptions) -> EmbeddingModel:  # type: ignore[empty-body]
+def load(source: Checkpoint, options: LoadOptions) -> Model:  # type: ignore[empty-body]
     """Open a checkpoint for inference. Since version 1.
 
     `source.path(name)` gives a file of the checkpoint, downloading it if necessary. Import the
@@ -85,27 +85,33 @@ def export(source: Checkpoint, target: Path, options: ExportOptions) -> Artifact
 
 
 @hookspec(firstresult=True)
-def optimize(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:  # type: ignore[empty-body]
+def optimize(model: Model, target: Path, options: OptimizeOptions) -> Artifact:  # type: ignore[empty-body]
     """Write a faster version of `model`'s file under the staging directory. Since version 1."""
 
 
 @hookspec(firstresult=True)
-def quantize(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> Artifact:  # type: ignore[empty-body]
+def quantize(model: Model, target: Path, options: QuantizeOptions) -> Artifact:  # type: ignore[empty-body]
     """Write a version with fewer bits under the staging directory. Since version 1."""
 
 
 @hookspec(firstresult=True)
-def encode(model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) -> Any:
-    """Embed `texts` (prompt already in front), in their order. Since version 1.
+def encode(model: Model, texts: Sequence[Any], options: EncodeOptions) -> Any:
+    """Compute what the model gives for `texts` (prompt already in front), in their order. Since
+    version 1.
 
-    Returns float32 [len(texts), model.full_dimension]: `core` applies truncation, normalization
-    on request and embedding quantization to it. Or, for
-    `options.output_value == "token_embeddings"`, a list of float32 [tokens, hidden].
+    What it takes and returns depends on `model.kind`:
+
+    - `"embedding"`: strings; float32 [len(texts), model.full_dimension], to which `core` applies
+      truncation, normalization on request and embedding quantization. Or, for
+      `options.output_value == "token_embeddings"`, a list of float32 [tokens, hidden].
+    - `"reranker"`: pairs of strings, as tuples (or strings, where the model's chat template made
+      one text of each pair); float32 [len(texts), len(model.labels)], the scores before the
+      activation function, which `core` applies.
     """
 
 
 @hookspec(firstresult=True)
-def save(model: EmbeddingModel, target: Path, options: SaveOptions) -> Path:  # type: ignore[empty-body]
+def save(model: Model, target: Path, options: SaveOptions) -> Path:  # type: ignore[empty-body]
     """Write this backend's own files under the staging directory and return it. Since version 1.
 
     `core` has put the configuration, the tokenizer and the source's other files there.

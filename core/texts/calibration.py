@@ -116,7 +116,7 @@ def default_texts(count: int) -> list[str]:
     return texts
 
 
-def choose_samples(given: Sequence[str] | None, count: int) -> list[str]:
+def choose_samples(given: Sequence[Any] | None, count: int) -> list[Any]:
     """At most `count` of the texts given, evenly spread over them; or the default ones.
 
     Files are often sorted by source or length: the first ones would stand for a part only.

@@ -23,9 +23,9 @@ _SHOWN_COLUMNS = 5
 _ENCODE_TAKES = "encode takes a string or a sequence of strings"
 
 
-def take_window(source: Iterator[str], window: int) -> list[str]:
-    """The next `window` texts, or fewer once they hold `_STREAM_CHARACTERS`."""
-    rows: list[str] = []
+def take_window(source: Iterator[Any], window: int) -> list[Any]:
+    """The next `window` texts or pairs, or fewer once they hold `_STREAM_CHARACTERS`."""
+    rows: list[Any] = []
     characters = 0
     while len(rows) < window and characters < _STREAM_CHARACTERS:
         # In steps: counting each text as it comes would cost more than reading them.
@@ -33,13 +33,24 @@ def take_window(source: Iterator[str], window: int) -> list[str]:
         if not step:
             break
         rows += step
-        characters += sum(len(text) for text in step if isinstance(text, str))
+        characters += sum(map(_characters, step))
     return rows
 
 
-def check_stream(texts: Iterable[str], window: int, options: EncodeOptions) -> None:
-    """Raise `OptionError` for what `encode_stream` cannot take."""
-    takes = "encode_stream takes an iterable of texts"
+def _characters(row: Any) -> int:
+    if isinstance(row, str):
+        return len(row)
+    if isinstance(row, list | tuple):
+        return sum(len(text) for text in row if isinstance(text, str))
+    return 0
+
+
+def check_stream(
+    texts: Iterable[Any], window: int, options: EncodeOptions, method: str = "encode"
+) -> None:
+    """Raise `OptionError` for what `encode_stream` or `predict_stream` cannot take."""
+    what = "texts" if method == "encode" else "pairs of texts"
+    takes = f"{method}_stream takes an iterable of {what}"
     if isinstance(texts, str):
         raise OptionError(f"{takes}, not one string.")
     refuse_containers(texts, takes)

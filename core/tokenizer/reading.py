@@ -17,6 +17,7 @@ from core.files.pointers import check_fetched
 from core.files.source import Source
 from core.machine.cpus import limit_tokenizer_threads
 from core.tokenizer.added_tokens import add_tokens, set_ends
+from core.tokenizer.chat import PairTemplate
 from core.tokenizer.settings import GENERIC_CLASSES, read_settings, tokenizer_class
 from core.tokenizer.tokenizer import Tokenizer
 from core.tokenizer.vocabulary import convert, knows_words
@@ -24,8 +25,13 @@ from core.tokenizer.vocabulary import convert, knows_words
 _MAX_TOKENIZER_BYTES = 500_000_000
 
 
-def read_tokenizer(source: Source, architecture: Architecture) -> Tokenizer:
+def read_tokenizer(
+    source: Source, architecture: Architecture, template: PairTemplate | None = None
+) -> Tokenizer:
     """The tokenizer of a checkpoint.
+
+    Args:
+        template: What its pairs are put into, which has the special tokens already.
 
     Raises:
         ModelFormatError: tokenizer.json is missing or unreadable, or holds no vocabulary.
@@ -60,8 +66,19 @@ def read_tokenizer(source: Source, architecture: Architecture) -> Tokenizer:
         pad_id=_pad_id(tokenizer, settings, architecture),
         padding_side=padding_side,
         truncation_side=truncation_side,
-        add_special_tokens=not architecture.is_static,
+        add_special_tokens=not architecture.is_static and template is None,
+        endings=template.probes if template is not None and template.keeps_end else None,
+        types_pairs=_types_pairs(settings, architecture),
     )
+
+
+def _types_pairs(settings: Mapping[str, Any], architecture: Architecture) -> bool:
+    """Whether the model has a token type for the second text of a pair."""
+    listed = settings.get("model_input_names")
+    if isinstance(listed, list) and "token_type_ids" not in listed:
+        return False
+    types = positive_number(architecture.config, "type_vocab_size") or 0
+    return types > 1 or architecture.model_type == "xlnet"
 
 
 def _complete(

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar, cast
 
 import numpy as np
 import tokenizers
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 
 from core.machine.forks import note_tokenizer_threads
 from core.tokenizer.prefix import safe_cut
+
+#: A text, or a pair of texts.
+Text = str | tuple[str, str]
 
 # Encodings carry strings and masks, many times a text's size; a bounded number lives at once.
 _CHUNK_TEXTS = 1_024
@@ -30,6 +34,14 @@ _CHUNK_CHARACTERS = 500_000
 _CHARACTERS_PER_TOKEN = 6
 
 
+T = TypeVar("T", bound=Text)
+
+
+def characters(text: Text) -> int:
+    """The length of a text, or of both texts of a pair."""
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+
+
 @dataclass(frozen=True)
 class TokenizedTexts:
     """Token ids of many texts, end to end.
@@ -37,10 +49,12 @@ class TokenizedTexts:
     Attributes:
         ids: int32 [sum of lengths].
         lengths: int64 [texts].
+        type_ids: int32 [sum of lengths], which text of a pair each token is of; None for zeros.
     """
 
     ids: NDArray[np.int32]
     lengths: NDArray[np.int64]
+    type_ids: NDArray[np.int32] | None = None
 
     def reorder(self, order: NDArray[np.int64]) -> TokenizedTexts:
         """The same texts in another order."""
@@ -51,7 +65,8 @@ class TokenizedTexts:
         # Position inside its text, plus where that text starts.
         source = np.arange(total) - np.repeat(ends - lengths, lengths)
         source += np.repeat(starts[order], lengths)
-        return TokenizedTexts(self.ids[source], lengths)
+        types = None if self.type_ids is None else self.type_ids[source]
+        return TokenizedTexts(self.ids[source], lengths, types)
 
 
 class Tokenizer:
@@ -61,6 +76,11 @@ class Tokenizer:
         max_length: In tokens, or None for no limit.
         pad_id: The padding token's id.
         padding_side: "right" or "left".
+
+    Args:
+        types_pairs: Whether the model tells the texts of a pair apart by token types.
+        endings: Texts that end alike: the tokens of that end stay when a text is cut. None where
+            cutting takes away what comes last.
     """
 
     def __init__(
@@ -72,6 +92,8 @@ class Tokenizer:
         padding_side: str = "right",
         truncation_side: str = "right",
         add_special_tokens: bool = True,
+        types_pairs: bool = False,
+        endings: Sequence[str] | None = None,
     ) -> None:
         tokenizer.no_padding()
         self._window = 0
@@ -83,6 +105,8 @@ class Tokenizer:
             tokenizer.enable_truncation(self._window, direction=truncation_side)
         self._tokenizer = tokenizer
         self._special = add_special_tokens
+        self._types_pairs = types_pairs
+        self._endings = endings
         self._truncation_side = truncation_side
         self.max_length = max_length
         self.pad_id = pad_id
@@ -97,14 +121,23 @@ class Tokenizer:
             padding_side=self.padding_side,
             truncation_side=self._truncation_side,
             add_special_tokens=self._special,
+            types_pairs=self._types_pairs,
+            endings=self._endings,
         )
 
-    def encode(self, texts: Sequence[str]) -> TokenizedTexts:
-        """Token ids of `texts`, in their order.
+    def encode(self, texts: Sequence[Text]) -> TokenizedTexts:
+        """Token ids of `texts`, or of pairs of texts, in their order.
+
+        Of a pair with too many tokens, the longer text is cut first.
 
         Of texts far longer than `max_length` only a prefix is tokenized, where that provably
         gives the same ids (core/prefix.py).
         """
+        if texts and isinstance(texts[0], tuple):
+            return self._encode_pairs(texts)
+        return self._encode_texts(cast("Sequence[str]", texts))
+
+    def _encode_texts(self, texts: Sequence[str]) -> TokenizedTexts:
         if len(texts) == 1:  # a query: no time to lose on counting
             (row,) = self._rows(texts)
             return TokenizedTexts(np.array(row, np.int32), np.array([len(row)], np.int64))
@@ -119,8 +152,41 @@ class Tokenizer:
             np.asarray(lengths, dtype=np.int64),
         )
 
-    def count(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """How many tokens each text has before it is cut, special ones included: int64 [texts]."""
+    def _encode_pairs(self, pairs: Sequence[Text]) -> TokenizedTexts:
+        ids: list[NDArray[np.int32]] = []
+        types: list[NDArray[np.int32]] = []
+        lengths: list[int] = []
+        for chunk in self._chunks(pairs, whole=True):
+            encodings = self._tokenize_pairs(chunk)
+            lengths += map(len, encodings)
+            rows = itertools.chain.from_iterable(e.ids for e in encodings)
+            ids.append(np.fromiter(rows, dtype=np.int32))
+            if self._types_pairs:
+                rows = itertools.chain.from_iterable(e.type_ids for e in encodings)
+                types.append(np.fromiter(rows, dtype=np.int32))
+        return TokenizedTexts(
+            np.concatenate(ids),
+            np.asarray(lengths, dtype=np.int64),
+            np.concatenate(types) if types else None,
+        )
+
+    def _tokenize_pairs(self, pairs: Sequence[Text]) -> list[tokenizers.Encoding]:
+        note_tokenizer_threads()
+        return self._for_pairs.encode_batch_fast(list(pairs), add_special_tokens=self._special)
+
+    @cached_property
+    def _for_pairs(self) -> tokenizers.Tokenizer:
+        """The tokenizer, or a copy with room for what goes around a pair."""
+        around = self._tokenizer.num_special_tokens_to_add(True) if self._special else 0
+        if not self._window or around <= self._window:
+            return self._tokenizer
+        copy = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        copy.enable_truncation(around, direction=self._truncation_side)
+        return copy
+
+    def count(self, texts: Sequence[Text]) -> NDArray[np.int64]:
+        """How many tokens each text or pair has before it is cut, special ones included: int64
+        [texts]."""
         lengths: list[int] = []
         for chunk in self._chunks(texts, whole=True):
             note_tokenizer_threads()
@@ -128,7 +194,7 @@ class Tokenizer:
             lengths += map(len, encodings)
         return np.asarray(lengths, dtype=np.int64)
 
-    def find_cut(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def find_cut(self, texts: Sequence[Text]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Positions of the texts that `encode` cuts, and how many tokens each of them has."""
         nothing = np.empty(0, dtype=np.int64)
         if not self._window or not texts:
@@ -146,8 +212,8 @@ class Tokenizer:
         copy.no_truncation()
         return copy
 
-    def _chunks(self, texts: Sequence[str], whole: bool = False) -> Iterator[Sequence[str]]:
-        sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    def _chunks(self, texts: Sequence[T], whole: bool = False) -> Iterator[Sequence[T]]:
+        sizes = np.fromiter(map(characters, texts), dtype=np.int64, count=len(texts))
         if self._window and not whole:
             np.minimum(sizes, 2 * self._prefix_length, out=sizes)
         ends = np.cumsum(sizes)
@@ -203,7 +269,27 @@ class Tokenizer:
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         note_tokenizer_threads()
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._special)
-        return [encoding.ids for encoding in encodings]
+        rows = [encoding.ids for encoding in encodings]
+        if self._endings is not None and self._window:
+            end = self._kept_end
+            if not end:
+                return rows
+            return [[*row[: -len(end)], *end] if len(row) >= self._window else row for row in rows]
+        return rows
+
+    @cached_property
+    def _kept_end(self) -> list[int]:
+        """The tokens that the texts in `endings` end with, as many as fit."""
+        first, second = (
+            self._uncut.encode(text, add_special_tokens=self._special).ids
+            for text in self._endings or ("", "")
+        )
+        count = 0
+        for left, right in zip(reversed(first), reversed(second), strict=False):
+            if left != right:
+                break
+            count += 1
+        return list(first[-min(count, self._window) :]) if count else []
 
     @cached_property
     def around(self) -> list[int]:

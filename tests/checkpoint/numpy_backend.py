@@ -17,17 +17,17 @@ SPEC_VERSION = 1
 
 
 @core.hookimpl
-def load(source: core.Checkpoint, options: core.LoadOptions) -> core.EmbeddingModel:
+def load(source: core.Checkpoint, options: core.LoadOptions) -> core.Model:
     return core.build_model(source, options, StaticRuntime.open)
 
 
 @core.hookimpl
-def encode(model: core.EmbeddingModel, texts: Sequence[str], options: core.EncodeOptions) -> Any:
+def encode(model: core.Model, texts: Sequence[str], options: core.EncodeOptions) -> Any:
     return core.encode_texts(model, texts, options)
 
 
 @core.hookimpl
-def save(model: core.EmbeddingModel, target: Path, options: core.SaveOptions) -> Path:
+def save(model: core.Model, target: Path, options: core.SaveOptions) -> Path:
     return target
 
 

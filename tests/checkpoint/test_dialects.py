@@ -294,10 +294,17 @@ def test_a_module_that_is_not_run_is_named(tiny: Path, name: str) -> None:
         embed(tiny)
 
 
-@pytest.mark.parametrize("kind", ["SparseEncoder", "CrossEncoder"])
-def test_another_kind_of_model_is_named(tiny: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("SparseEncoder", "is a sparse encoder, not an embedding model: load it with core.load_sp"),
+        ("CrossEncoder", "is a reranker, not an embedding model: load it with core.load_reranker"),
+        ("AudioEncoder", "is a AudioEncoder; core runs the kinds SentenceTransformer"),
+    ],
+)
+def test_another_kind_of_model_is_named(tiny: Path, kind: str, named: str) -> None:
     write(tiny, "config_sentence_transformers.json", {"model_type": kind})
-    with pytest.raises(UnsupportedOperation, match=f"is a {kind}"):
+    with pytest.raises(UnsupportedOperation, match=named):
         embed(tiny)
 
 
@@ -316,7 +323,7 @@ def test_a_cross_encoder_of_before_modules_json_is_named(tiny: Path) -> None:
     (tiny / "modules.json").unlink()
     config = {**read(tiny, "config.json"), "architectures": ["BertForSequenceClassification"]}
     write(tiny, "config.json", {**config, "sentence_transformers": {"version": "4.1.0"}})
-    with pytest.raises(UnsupportedOperation, match="cross encoder"):
+    with pytest.raises(UnsupportedOperation, match=r"is a reranker.* core\.load_reranker"):
         core.load(str(tiny), backend="torch")
 
 

@@ -25,7 +25,7 @@ from core import EmbeddingModel
 from core.architecture.batch import TokenBatch
 from core.engine.batching import pad
 from core.errors import OptionError, UnsupportedOperation
-from core.operations.verification import compare
+from core.operations.embedding_agreement import compare
 from core.toolkit import read_onnx_file
 from tests.tiny_models import SPECS
 

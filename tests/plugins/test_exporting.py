@@ -38,11 +38,11 @@ def plugin(runtime: type[core.Runtime], **attributes: Any) -> ModuleType:
     """A backend that computes with a runtime."""
 
     @core.hookimpl
-    def load(source: core.Checkpoint, options: core.LoadOptions) -> core.EmbeddingModel:
+    def load(source: core.Checkpoint, options: core.LoadOptions) -> core.Model:
         return core.build_model(source, options, lambda s, architecture, o: runtime(architecture))
 
     @core.hookimpl
-    def encode(model: core.EmbeddingModel, texts: list[str], options: core.EncodeOptions) -> Any:
+    def encode(model: core.Model, texts: list[str], options: core.EncodeOptions) -> Any:
         return core.encode_texts(model, texts, options)
 
     made = ModuleType("made_here")

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from core import (
         Artifact,
         Checkpoint,
-        EmbeddingModel,
         EncodeOptions,
         ExportOptions,
         LoadOptions,
+        Model,
         SaveOptions,
     )
 
@@ -31,14 +31,14 @@ ARTIFACT_FOLDER = "ctranslate2"
 
 
 @core.hookimpl
-def load(source: Checkpoint, options: LoadOptions) -> EmbeddingModel:
+def load(source: Checkpoint, options: LoadOptions) -> Model:
     from ctranslate2_backend.session import EncoderRuntime
 
     return core.build_model(source, options, EncoderRuntime.open)
 
 
 @core.hookimpl
-def encode(model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) -> Any:
+def encode(model: Model, texts: Sequence[str], options: EncodeOptions) -> Any:
     return core.encode_texts(model, texts, options)
 
 
@@ -50,7 +50,7 @@ def export(source: Checkpoint, target: Path, options: ExportOptions) -> Artifact
 
 
 @core.hookimpl
-def save(model: EmbeddingModel, target: Path, options: SaveOptions) -> Path:
+def save(model: Model, target: Path, options: SaveOptions) -> Path:
     from ctranslate2_backend.session import save_files
 
     return save_files(model, target)

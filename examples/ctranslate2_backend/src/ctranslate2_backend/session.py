@@ -9,7 +9,7 @@ import ctranslate2
 import numpy as np
 from numpy.typing import NDArray
 
-from core import Architecture, Checkpoint, EmbeddingModel, LoadOptions, Runtime, TokenBatch
+from core import Architecture, Checkpoint, LoadOptions, Model, Runtime, TokenBatch
 from core.errors import ModelFormatError, OptionError
 from core.toolkit import available_cpus
 
@@ -94,7 +94,7 @@ def _aligned(
     return result
 
 
-def save_files(model: EmbeddingModel, target: Path) -> Path:
+def save_files(model: Model, target: Path) -> Path:
     """Put the loaded file and its companions where they were; static models do not have any."""
     if model.file_name is not None:
         folder = PurePosixPath(model.file_name).parent

@@ -17,7 +17,7 @@ import core
 from embedding_cache.store import Counts, Store
 
 if TYPE_CHECKING:
-    from core import EmbeddingModel, EncodeOptions
+    from core import EncodeOptions, Model
 
 logger = logging.getLogger("core.embedding_cache")
 
@@ -60,7 +60,7 @@ class EmbeddingCache:
         return self.store.counts()
 
     @core.hookimpl(tryfirst=True)
-    def encode(self, model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) -> Any:
+    def encode(self, model: Model, texts: Sequence[str], options: EncodeOptions) -> Any:
         # None leaves the call to the backend.
         if options.output_value != "sentence_embedding" or not texts:
             return None

@@ -70,24 +70,32 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions, origi
 def trace(
     source: Checkpoint, scratch: Path, options: ExportOptions, opset: int, origin: str
 ) -> tuple[Path, Mapping[str, str]]:
-    """An ONNX file in `scratch` that gives `last_hidden_state`, and what made it."""
+    """An ONNX file in `scratch` that gives `last_hidden_state`, or the `logits` of a head, and what
+    made it."""
     path = scratch / "model.onnx"
     with (
         open_source(source, options, "ONNX", origin) as model,
         model.runtime.traceable(source, "an ONNX graph") as (module, example),
     ):
         announce("tracing the model into an ONNX graph")
-        _export_module(module, example, model.runtime.input_names, path, opset)
+        _export_module(module, example, model.runtime, path, opset)
     return path, installed_versions("torch", "transformers")
 
 
 def _export_module(
-    module: Any, example: tuple[Any, ...], names: Sequence[str], path: Path, opset: int
+    module: Any, example: tuple[Any, ...], runtime: Any, path: Path, opset: int
 ) -> None:
-    """Trace a module that takes `names` in this order; the graph takes any batch and length."""
+    """Trace a module that takes the runtime's `input_names`; the graph takes any batch and length.
+
+    Args:
+        runtime: The source's, which says what the module takes and gives.
+    """
     import torch
 
+    names: Sequence[str] = runtime.input_names
+    output = getattr(runtime, "output_name", "last_hidden_state")
     axes = {0: "batch", 1: "tokens"}
+    varying = dict(enumerate(getattr(runtime, "output_axes", ("batch", "tokens"))))
     with _quiet():
         torch.onnx.export(
             module,
@@ -97,8 +105,8 @@ def _export_module(
             opset_version=opset,
             do_constant_folding=True,
             input_names=list(names),
-            output_names=["last_hidden_state"],
-            dynamic_axes=dict.fromkeys((*names, "last_hidden_state"), axes),
+            output_names=[output],
+            dynamic_axes={**dict.fromkeys(names, axes), output: varying},
         )
 
 

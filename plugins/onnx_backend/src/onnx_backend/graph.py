@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from core import TokenBatch
 from core.errors import ModelFormatError
-from core.toolkit import GRAPH_INPUTS, GraphOutput, choose_outputs
+from core.toolkit import GRAPH_INPUTS, GraphOutput, choose_logits, choose_outputs
 
 _DTYPES: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
@@ -26,6 +26,8 @@ class Graph:
         sentence: The output that is a ready [batch, dimension], if there is one.
         width: Of the sentence output, where the graph states it.
         token_width: Of the token output, where the graph states it.
+        logits: The output of a head, where the graph was read as one with a head.
+        labels: Of that output, its last size, where it is [batch, labels] and the graph states it.
     """
 
     inputs: dict[str, type[np.integer[Any]]]
@@ -34,6 +36,8 @@ class Graph:
     sentence: str | None
     width: int | None
     token_width: int | None
+    logits: str | None = None
+    labels: int | None = None
 
     def feed(self, batch: TokenBatch) -> dict[str, NDArray[np.integer[Any]]]:
         """The arrays of a batch under the graph's names."""
@@ -43,8 +47,11 @@ class Graph:
         }
 
 
-def describe_graph(session: Any, name: str) -> Graph:
+def describe_graph(session: Any, name: str, *, head: bool = False) -> Graph:
     """Match a session's inputs and outputs; `name` is its file's in messages.
+
+    Args:
+        head: Whether what a head gives is looked for, instead of embeddings.
 
     Raises:
         ModelFormatError: It takes or gives something an encoder does not, or only one shape.
@@ -66,6 +73,8 @@ def describe_graph(session: Any, name: str) -> Graph:
     found = [
         GraphOutput((name,), len(shape) or None, _last(shape)) for name, shape in outputs.items()
     ]
+    if head:
+        return _with_head(inputs, found, name)
     tokens, sentence = choose_outputs(found)
     if "input_ids" not in inputs or (tokens is None and sentence is None):
         raise ModelFormatError(
@@ -82,6 +91,22 @@ def describe_graph(session: Any, name: str) -> Graph:
         None if sentence is None else found[sentence].width,
         None if tokens is None else found[tokens].width,
     )
+
+
+def _with_head(
+    inputs: dict[str, type[np.integer[Any]]], outputs: list[GraphOutput], name: str
+) -> Graph:
+    names = tuple(output.names[0] for output in outputs)
+    position = choose_logits(outputs)
+    if "input_ids" not in inputs or position is None:
+        raise ModelFormatError(
+            f"{name} takes {', '.join(inputs)} and gives {', '.join(names)}, and not the logits "
+            "[batch, labels] of pairs of texts. It was exported without the reranker's head: "
+            "export the model again with core."
+        )
+    found = outputs[position]
+    labels = found.width if found.rank == 2 else None
+    return Graph(inputs, names, None, None, None, None, found.names[0], labels)
 
 
 def _last(shape: list[Any]) -> int | None:

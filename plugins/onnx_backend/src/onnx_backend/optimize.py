@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import Artifact, EmbeddingModel, OptimizeOptions
+from core import Artifact, Model, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import DTYPE_PRECISIONS, check_names, derived_name, installed_versions
 from onnx_backend.device import CPU, CUDA, available_providers, import_runtime
@@ -73,7 +73,7 @@ _NAMED = {
 }
 
 
-def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
+def optimize_model(model: Model, target: Path, options: OptimizeOptions) -> Artifact:
     """Write the optimized graph beside the name of the file it was made from."""
     runtime = onnx_file(model, "optimize")
     check_names(options.backend_kwargs, OPTIMIZE_OPTIONS, "optimize of the onnx backend")

@@ -37,7 +37,7 @@ def export_with_optimum(
         main_export(
             str(_copied(source, beside, scratch.with_name(".checkpoint"))),
             output=scratch,
-            task="feature-extraction",
+            task=_task(source),
             library_name="transformers",
             opset=opset,
             trust_remote_code=options.trust_remote_code,
@@ -53,6 +53,19 @@ def export_with_optimum(
     _check_inputs(source, scratch / "model.onnx")
     return scratch / "model.onnx", installed_versions(
         "optimum-onnx", "optimum", "transformers", "torch"
+    )
+
+
+def _task(source: Checkpoint) -> str:
+    """What Optimum calls the graph to make."""
+    head = source.architecture.head
+    if head is None:
+        return "feature-extraction"
+    if head.task == "sequence-classification":
+        return "text-classification"
+    raise UnsupportedOperation(
+        f"optimum-onnx exports {source} with the cache of a text generator, which scoring does "
+        "without. exporter='direct' exports its score."
     )
 
 

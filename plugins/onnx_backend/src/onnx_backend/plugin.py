@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from core import (
         Artifact,
         Checkpoint,
-        EmbeddingModel,
         EncodeOptions,
         ExportOptions,
         LoadOptions,
+        Model,
         OptimizeOptions,
         QuantizeOptions,
         SaveOptions,
@@ -35,12 +35,13 @@ FILES = {
 }
 MODEL_KWARGS = ("provider", "provider_options", "session_options")
 EXPORTS_FROM = "torch"
+KINDS = ("embedding", "reranker")
 AUTO_EXPORT = True
 ARTIFACT_FOLDER = "onnx"
 
 
 @core.hookimpl
-def load(source: Checkpoint, options: LoadOptions) -> EmbeddingModel:
+def load(source: Checkpoint, options: LoadOptions) -> Model:
     from onnx_backend.session import OnnxRuntime
 
     return core.build_model(source, options, OnnxRuntime.open)
@@ -54,24 +55,24 @@ def export(source: Checkpoint, target: Path, options: ExportOptions) -> Artifact
 
 
 @core.hookimpl
-def optimize(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
+def optimize(model: Model, target: Path, options: OptimizeOptions) -> Artifact:
     from onnx_backend.optimize import optimize_model
 
     return optimize_model(model, target, options)
 
 
 @core.hookimpl
-def quantize(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> Artifact:
+def quantize(model: Model, target: Path, options: QuantizeOptions) -> Artifact:
     from onnx_backend.quantize import quantize_model
 
     return quantize_model(model, target, options)
 
 
 @core.hookimpl
-def encode(model: EmbeddingModel, texts: Sequence[str], options: EncodeOptions) -> Any:
+def encode(model: Model, texts: Sequence[Any], options: EncodeOptions) -> Any:
     return core.encode_texts(model, texts, options)
 
 
 @core.hookimpl
-def save(model: EmbeddingModel, target: Path, options: SaveOptions) -> Path:
+def save(model: Model, target: Path, options: SaveOptions) -> Path:
     return model.copy_weights(target)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core import Artifact, EmbeddingModel, OptimizeOptions, QuantizeOptions
+from core import Artifact, Model, OptimizeOptions, QuantizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import (
     QUANTIZED_OPERATORS,
@@ -73,7 +73,7 @@ class Settings:
         return f"{self.weights.lower()}_{self.name}"
 
 
-def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> Artifact:
+def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Artifact:
     """Write the quantized graph beside the name of the file it was made from."""
     runtime = onnx_file(model, "quantize")
     extra = options.backend_kwargs

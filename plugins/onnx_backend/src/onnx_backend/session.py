@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from core import (
     Architecture,
     Checkpoint,
-    EmbeddingModel,
     LoadOptions,
+    Model,
     Runtime,
     TokenBatch,
 )
@@ -28,12 +28,14 @@ from core.toolkit import (
     as_numpy,
     available_cpus,
     check_inputs,
+    check_labels,
     check_token_width,
     check_tokens_shape,
     external_files,
     modules_after,
     read_onnx_file,
     run_modules,
+    scores_of,
 )
 from onnx_backend.device import CPU, Provider, choose_provider, import_runtime
 from onnx_backend.graph import Graph, describe_graph
@@ -79,7 +81,9 @@ class OnnxRuntime(Runtime):
         self._sessions = sessions
         session = sessions.any()
         self.providers: tuple[str, ...] = tuple(session.get_providers())
-        self.graph: Graph = describe_graph(session, files[0])
+        head = architecture.head is not None
+        self.graph: Graph = describe_graph(session, files[0], head=head)
+        check_labels(architecture, self.graph.labels, files[0])
         check_inputs(architecture, self.graph.inputs, files[0])
         self.equal_lengths = self.equal_lengths or "attention_mask" not in self.graph.inputs
         # Positions that are fed come from the mask, which is not how PyTorch counts from the left.
@@ -156,6 +160,11 @@ class OnnxRuntime(Runtime):
             return self._pooled_on_device(batch)
         return super().sentence_embeddings(batch, workers=workers)
 
+    def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        assert self.graph.logits is not None
+        logits = self._run(self.graph.logits, batch, workers)
+        return scores_of(self.architecture, logits, batch, self.files[0])
+
     def preferred_workers(self, batches: int) -> int:
         return min(self._sessions.preferred_workers, batches)
 
@@ -189,7 +198,7 @@ class OnnxRuntime(Runtime):
         return result
 
 
-def onnx_file(model: EmbeddingModel, operation: str) -> OnnxRuntime:
+def onnx_file(model: Model, operation: str) -> OnnxRuntime:
     """The runtime of a model whose file can be rewritten.
 
     Raises:

@@ -65,18 +65,23 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions, origi
 def convert(
     source: Checkpoint, options: ExportOptions, origin: str
 ) -> tuple[Any, Mapping[str, str]]:
-    """The graph of last_hidden_state with dynamic batch and length, and what made it."""
+    """The graph of last_hidden_state, or of logits, for batches of any shape, and what made it."""
     with (
         open_source(source, options, "OpenVINO", origin) as model,
         model.runtime.traceable(source, "an OpenVINO graph") as (module, example),
     ):
         announce("tracing the model into an OpenVINO graph")
-        graph = trace(module, example, model.runtime.input_names)
+        graph = trace(module, example, model.runtime)
     return graph, installed_versions("torch", "transformers")
 
 
-def trace(module: Any, example: tuple[Any, ...], names: Sequence[str]) -> Any:
-    """Trace a module that takes `names` in this order; the result takes any batch and length."""
+def trace(module: Any, example: tuple[Any, ...], runtime: Any) -> Any:
+    """Trace a module that takes the runtime's `input_names`; the graph takes any batch and length.
+
+    Args:
+        runtime: The source's, which says what the module takes and gives.
+    """
+    names: Sequence[str] = runtime.input_names
     with unreported():
         graph = openvino.convert_model(module, example_input=example)
     for name, port in zip(names, graph.inputs, strict=True):
@@ -84,6 +89,6 @@ def trace(module: Any, example: tuple[Any, ...], names: Sequence[str]) -> Any:
         port.get_node().set_friendly_name(name)
         port.get_node().set_partial_shape(openvino.PartialShape([-1, -1]))
         port.get_node().set_element_type(openvino.Type.i64)
-    graph.outputs[0].get_tensor().set_names({"last_hidden_state"})
+    graph.outputs[0].get_tensor().set_names({getattr(runtime, "output_name", "last_hidden_state")})
     graph.validate_nodes_and_infer_types()
     return graph

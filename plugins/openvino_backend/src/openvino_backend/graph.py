@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.errors import UnsupportedOperation
-from core.toolkit import GRAPH_INPUTS, SENTENCE_OUTPUTS, GraphOutput, choose_outputs
+from core.errors import ModelFormatError, UnsupportedOperation
+from core.toolkit import (
+    GRAPH_INPUTS,
+    SENTENCE_OUTPUTS,
+    GraphOutput,
+    choose_logits,
+    choose_outputs,
+)
 from openvino_backend.imports import openvino
 
 SENTENCE_OUTPUT = SENTENCE_OUTPUTS[0]
@@ -40,6 +46,28 @@ def outputs(graph: openvino.Model) -> tuple[Any | None, Any | None]:
         None if tokens is None else graph.outputs[tokens],
         None if sentence is None else graph.outputs[sentence],
     )
+
+
+def logits_output(graph: openvino.Model, file_name: str) -> Any:
+    """The output of a head.
+
+    Raises:
+        ModelFormatError: There is none.
+    """
+    position = choose_logits([_describe(port) for port in graph.outputs])
+    if position is None:
+        names = ", ".join(sorted(n for port in graph.outputs for n in port.get_names()))
+        raise ModelFormatError(
+            f"{file_name} gives {names or 'outputs without names'}, and not the logits [batch, "
+            "labels] of pairs of texts. It was exported without the reranker's head: export the "
+            "model again with core."
+        )
+    return graph.outputs[position]
+
+
+def rank(port: Any) -> int | None:
+    """How many sizes an output has, where the graph states it."""
+    return _describe(port).rank
 
 
 def width(port: Any) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core import Artifact, EmbeddingModel, OptimizeOptions
+from core import Artifact, Model, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import check_names, derived_name
 from openvino_backend.files import graph_names, read_graph, write_graph
@@ -14,7 +14,7 @@ from openvino_backend.modules import append_modules
 from openvino_backend.presets import DEFAULT_NAME, OPTIMIZE_CONFIGS
 
 
-def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
+def optimize_model(model: Model, target: Path, options: OptimizeOptions) -> Artifact:
     """Write what `options.config` names.
 
     `"fp16"` (the default) halves the file; a CPU widens the weights again when it loads them.
@@ -49,7 +49,11 @@ def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions
     )
 
 
-def _fused(graph: openvino.Model, model: EmbeddingModel) -> openvino.Model:
+def _fused(graph: openvino.Model, model: Model) -> openvino.Model:
+    if model.source.architecture.head is not None:
+        raise UnsupportedOperation(
+            f"{model.file_name} holds its head already: 'fused' is for embedding models."
+        )
     tokens, _ = outputs(graph)
     modules = model.source.architecture.modules
     fused = None if tokens is None else append_modules(only(graph, tokens), modules)

@@ -26,7 +26,7 @@ def convert_with_optimum(
         # It imports nncf, some of it only when it exports.
         with contextlib.suppress(ImportError):
             import_quietly("nncf")
-        exporter = import_quietly("optimum.intel").OVModelForFeatureExtraction
+        exporter = import_quietly("optimum.intel")
     except ImportError as error:
         raise UnsupportedOperation(
             f"exporter='optimum' needs optimum-intel, which cannot be imported ({error}). Install "
@@ -37,9 +37,16 @@ def convert_with_optimum(
     prefix = f"{architecture.path}/" if architecture.path else ""
     beside = [n for n in source.names if n.startswith(prefix) and "/" not in n[len(prefix) :]]
     folder = source.folder(beside) / architecture.path
+    head = architecture.head
+    if head is not None and head.task != "sequence-classification":
+        raise UnsupportedOperation(
+            f"optimum-intel exports {source} with the cache of a text generator, which scoring "
+            "does without. exporter='direct' exports its score."
+        )
+    kind = "OVModelForFeatureExtraction" if head is None else "OVModelForSequenceClassification"
     try:
         with unreported():
-            model = exporter.from_pretrained(
+            model = getattr(exporter, kind).from_pretrained(
                 str(folder),
                 export=True,
                 compile=False,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core import Artifact, EmbeddingModel, QuantizeOptions, TokenBatch
+from core import Artifact, Model, QuantizeOptions, TokenBatch
 from core.errors import OptionError, UnsupportedOperation, VerificationError
 from core.toolkit import (
     DATASET_ARGUMENTS,
@@ -39,7 +39,7 @@ logger = logging.getLogger("core")
 _VALIDATION_SHARE = 4
 
 
-def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> Artifact:
+def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Artifact:
     """Write `openvino/openvino_model_qint8_quantized.xml`, or weights alone in int8 or int4."""
     if model.file_name is None:
         raise UnsupportedOperation(f"{model!r} is a table of static embeddings: no graph.")
@@ -80,7 +80,7 @@ def _warn_of_slow_int8() -> None:
         )
 
 
-def _source_graph(model: EmbeddingModel) -> Any:
+def _source_graph(model: Model) -> Any:
     assert model.file_name is not None
     graph = read_graph(openvino.Core(), model.source, model.file_name).model
     stored = graph_precision(graph)
@@ -93,7 +93,7 @@ def _source_graph(model: EmbeddingModel) -> Any:
 
 
 def _compress(
-    model: EmbeddingModel, target: Path, options: QuantizeOptions, given: Mapping[str, Any]
+    model: Model, target: Path, options: QuantizeOptions, given: Mapping[str, Any]
 ) -> Artifact:
     if options.calibration is not None or options.num_samples is not None:
         raise OptionError(
@@ -126,7 +126,7 @@ def _write(
 
 
 def _quantize(
-    nncf: Any, graph: Any, model: EmbeddingModel, texts: Sequence[str], static: StaticConfig
+    nncf: Any, graph: Any, model: Model, texts: Sequence[str], static: StaticConfig
 ) -> Any:
     names = model.runtime.input_names
     batches = calibration_batches(model, texts)
@@ -166,7 +166,7 @@ def _arguments(nncf: Any, static: StaticConfig) -> dict[str, Any]:
 def _with_accuracy_control(
     nncf: Any,
     graph: Any,
-    model: EmbeddingModel,
+    model: Model,
     batches: Sequence[TokenBatch],
     max_drop: float,
     arguments: dict[str, Any],
@@ -176,7 +176,7 @@ def _with_accuracy_control(
     Raises:
         VerificationError: nncf could not keep the drop within `max_drop`.
     """
-    if outputs(graph)[0] is None:
+    if model.source.architecture.head is not None or outputs(graph)[0] is None:
         raise UnsupportedOperation(
             f"max_drop needs token embeddings, which {model.file_name} does not give."
         )
@@ -214,7 +214,7 @@ def _with_accuracy_control(
 
 def _agreement(
     compiled: Any,
-    model: EmbeddingModel,
+    model: Model,
     batch: TokenBatch,
     expected: NDArray[np.float32],
     names: Sequence[str],

@@ -17,10 +17,12 @@ from core.toolkit import (
     as_numpy,
     available_cpus,
     check_inputs,
+    check_labels,
     check_token_width,
     check_tokens_shape,
     modules_after,
     run_modules,
+    scores_of,
 )
 from openvino_backend.device import (
     PRECISION_HINT,
@@ -34,9 +36,11 @@ from openvino_backend.device import (
 from openvino_backend.files import ReadGraph, read_graph, reason
 from openvino_backend.graph import (
     input_names,
+    logits_output,
     only,
     outputs,
     quantizes_activations,
+    rank,
     vocabulary,
     width,
 )
@@ -54,6 +58,14 @@ class Graphs(NamedTuple):
     whole: openvino.Model
     tokens: openvino.Model | None
     sentences: openvino.Model | None
+    scores: openvino.Model | None = None
+
+    @property
+    def first(self) -> str:
+        """The part that is compiled when the model is opened."""
+        if self.scores is not None:
+            return "scores"
+        return "tokens" if self.sentences is None else "sentences"
 
 
 class OpenVINORuntime(Runtime):
@@ -96,7 +108,7 @@ class OpenVINORuntime(Runtime):
         if self._pools and graphs.sentences is not None:
             modules_after(architecture, width(graphs.sentences.outputs[0]), file_name)
         self._scheduled = any(name in self.settings for name in SCHEDULING)
-        self._shape = _fixed_shape(graph, exact=self.equal_lengths)
+        self._shape = _fixed_shape(graph, architecture, exact=self.equal_lengths)
         if self.equal_lengths and self._shape.width is not None:
             raise ModelFormatError(
                 f"{file_name} takes exactly {self._shape.width} tokens, and padding would change "
@@ -105,7 +117,7 @@ class OpenVINORuntime(Runtime):
         self._compiled: dict[tuple[str, str], Compiled] = {}
         self._lock = threading.Lock()
         abandon_in_forks(self, OpenVINORuntime._abandon)
-        first = self._executable("tokens" if graphs.sentences is None else "sentences", workers=1)
+        first = self._executable(graphs.first, workers=1)
         self.device = first.device
         self.dtype = "int8" if quantizes_activations(graph) else first.dtype
         self.max_workers = first.streams if self._scheduled else self._streams()
@@ -153,6 +165,10 @@ class OpenVINORuntime(Runtime):
         hidden = self.token_embeddings(batch, workers=workers)
         result: NDArray[np.float32] = run_modules(np, self.architecture.modules, hidden, batch)
         return result
+
+    def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        logits = self._run("scores", batch, workers)
+        return scores_of(self.architecture, logits, batch, self.file_name)
 
     def preferred_workers(self, batches: int) -> int:
         # A few batches leave most streams of one thread idle: better one after the other with all.
@@ -211,7 +227,7 @@ class OpenVINORuntime(Runtime):
         settings = {**self._schedule(mode), **self.settings}
         graphs = self._opened()
         self._held.check()  # the weights are mapped: what is written over them is compiled
-        graph = graphs.sentences if kind == "sentences" else graphs.tokens
+        graph = getattr(graphs, kind)
         try:
             compiled = compile_bounded(self._runtime, graph, self._target, settings)
         except (RuntimeError, TypeError) as error:
@@ -315,6 +331,10 @@ def _graphs(graph: openvino.Model, architecture: Architecture, file_name: str) -
     Raises:
         ModelFormatError: The file gives neither.
     """
+    if architecture.head is not None:
+        logits = logits_output(graph, file_name)
+        check_labels(architecture, width(logits) if rank(logits) == 2 else None, file_name)
+        return Graphs(graph, None, None, only(graph, logits))
     tokens, sentences = outputs(graph)
     if tokens is None and sentences is None:
         names = ", ".join(sorted(n for port in graph.outputs for n in port.get_names()))
@@ -330,12 +350,16 @@ def _graphs(graph: openvino.Model, architecture: Architecture, file_name: str) -
     return Graphs(graph, token_graph, append_modules(token_graph, architecture.modules))
 
 
-def _fixed_shape(graph: openvino.Model, *, exact: bool) -> Shape:
+def _fixed_shape(graph: openvino.Model, architecture: Architecture, *, exact: bool) -> Shape:
     rows, width = graph.inputs[0].get_partial_shape()
+    padding = architecture.config.get("pad_token_id")
+    # Language models with a classification head look for the last token that is no padding.
+    fill = padding if architecture.head is not None and isinstance(padding, int) else None
     return Shape(
         rows.get_length() if rows.is_static else None,
         width.get_length() if width.is_static else None,
         exact,
+        fill if fill is not None and fill >= 0 else None,
     )
 
 

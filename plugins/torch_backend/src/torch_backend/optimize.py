@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from core import Artifact, EmbeddingModel, OptimizeOptions
+from core import Artifact, Model, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import DTYPE_PRECISIONS, check_names
 from torch_backend.compiled import COMPILE_OPTIONS, CompiledConfig, check_compile_options
@@ -17,7 +17,7 @@ from torch_backend.presets import OPTIMIZE_CONFIGS
 from torch_backend.session import TorchRuntime
 
 
-def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions) -> Artifact:
+def optimize_model(model: Model, target: Path, options: OptimizeOptions) -> Artifact:
     """Write what `options.config` names: `"compile"` (the default), `"fp16"` or `"bf16"`."""
     level = next(iter(OPTIMIZE_CONFIGS)) if options.config is None else options.config
     if level not in OPTIMIZE_CONFIGS:
@@ -46,7 +46,7 @@ def optimize_model(model: EmbeddingModel, target: Path, options: OptimizeOptions
 
 
 def _compile(
-    model: EmbeddingModel,
+    model: Model,
     runtime: TorchRuntime,
     target: Path,
     suffix: str,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from core import Artifact, EmbeddingModel, QuantizeOptions
+from core import Artifact, Model, QuantizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import check_names
 from torch_backend.files import write_module
@@ -16,7 +16,7 @@ from torch_backend.presets import QUANTIZE_CONFIGS
 from torch_backend.session import TorchRuntime
 
 
-def quantize_model(model: EmbeddingModel, target: Path, options: QuantizeOptions) -> Artifact:
+def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Artifact:
     """Write `model_qint8.safetensors`: every linear layer's weights in int8."""
     if options.config is not None and options.config not in (*QUANTIZE_CONFIGS, SCHEME):
         raise OptionError(

@@ -18,9 +18,10 @@ from core.toolkit import check_tokens_shape, run_modules
 from torch_backend.configuration import stored_options
 from torch_backend.device import choose_device, choose_dtype
 from torch_backend.encoders import check_encoder
+from torch_backend.heads import check_head, head_scores
 from torch_backend.kernels.blocked_weights import use_blocked_weights
 from torch_backend.kernels.threads import limit_threads, single_threaded
-from torch_backend.traceable import hidden_state, last_hidden_state, tracing
+from torch_backend.traceable import hidden_state, traceable_module, traced_head, tracing
 from torch_backend.weights import open_transformer
 
 
@@ -30,7 +31,8 @@ class TorchRuntime(Runtime):
     Attributes:
         module: The transformer, in evaluation mode. Its forward takes `input_names` as keywords,
             int64 [batch, tokens] each, and returns an output whose `last_hidden_state` is
-            [batch, tokens, hidden]. With `traceable`, the contract other backends export from.
+            [batch, tokens, hidden], or whose `logits` are what a head gives. With `traceable`, the
+            contract other backends export from.
         input_names: Of `input_ids`, `attention_mask`, `token_type_ids`, those it takes, in the
             order of its forward.
         compile_options: Of `torch.compile`, or None where the module runs as it is.
@@ -87,7 +89,9 @@ class TorchRuntime(Runtime):
         opened = open_transformer(
             source, architecture, options, kwargs, dtype, on_cpu=device.type == "cpu"
         )
-        check_encoder(source, opened.module)
+        if architecture.head is None:
+            check_encoder(source, opened.module)
+        check_head(source, opened.module, architecture)
         if opened.dtype == "int8" and device.type != "cpu":
             raise OptionError(
                 f"{options.file_name} is int8 for CPUs and cannot run on {device}: pass "
@@ -106,16 +110,21 @@ class TorchRuntime(Runtime):
         tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
         return tensor if self._device.type == "cpu" else tensor.to(self._device)
 
-    def _forward(self, batch: TokenBatch) -> torch.Tensor:
+    def _opened(self) -> Any:
         run = self._run
         if run is None:  # by another thread
             raise UnsupportedOperation("This model is closed. Load it again.")
-        inputs = {}
-        for name in self.input_names:
-            inputs[name] = torch.from_numpy(getattr(batch, name)).to(
-                self._device, non_blocking=True
-            )
-        hidden: torch.Tensor = hidden_state(run(**inputs))
+        return run
+
+    def _inputs(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
+        return {
+            name: torch.from_numpy(getattr(batch, name)).to(self._device, non_blocking=True)
+            for name in self.input_names
+        }
+
+    def _forward(self, batch: TokenBatch) -> torch.Tensor:
+        run = self._opened()
+        hidden: torch.Tensor = hidden_state(run(**self._inputs(batch)))
         check_tokens_shape(self.architecture, hidden, batch, self._shown)
         return hidden.float()
 
@@ -132,6 +141,13 @@ class TorchRuntime(Runtime):
             result: NDArray[np.float32] = pooled.cpu().numpy()
         return result
 
+    def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        run = self._opened()
+        with self._threads(workers), torch.inference_mode():
+            scores: torch.Tensor = head_scores(run, self.module, self._inputs(batch))
+            result: NDArray[np.float32] = scores.float().cpu().numpy()
+        return result
+
     @contextmanager
     def traceable(
         self, source: Checkpoint, wanted: str
@@ -139,14 +155,28 @@ class TorchRuntime(Runtime):
         """The transformer in a form an exporter can trace into `wanted`, and example inputs.
 
         The module takes int64 [batch, tokens] tensors in the order of `input_names` and returns
-        the last hidden state. While the context lasts, masks are built so that a tracer sees them.
+        the last hidden state, or what its head gives: `output_name` and `output_axes` tell which.
+        While the context lasts, masks are built so that a tracer sees them.
 
         Raises:
             UnsupportedOperation: The tracer failed; the message names `source`.
         """
         with tracing(source, wanted):
             longest = self.architecture.max_seq_length
-            yield last_hidden_state(self.module, self.input_names, longest)
+            with traced_head(self.module, self.architecture):
+                yield traceable_module(
+                    self.module, self.input_names, longest, head=self.architecture.head is not None
+                )
+
+    @property
+    def output_name(self) -> str:
+        """What `traceable` returns, as graphs call it."""
+        return "last_hidden_state" if self.architecture.head is None else "logits"
+
+    @property
+    def output_axes(self) -> tuple[str, ...]:
+        """The axes of that output whose sizes differ from batch to batch, from the first on."""
+        return ("batch", "tokens") if self.architecture.head is None else ("batch",)
 
     def preferred_workers(self, batches: int) -> int:
         # A few batches would leave most threads idle: better one after the other with all.

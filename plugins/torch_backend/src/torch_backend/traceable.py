@@ -5,14 +5,16 @@ torch and transformers are imported inside: `core` runs without them.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from core import Checkpoint
+from core import Architecture, Checkpoint
 from core.errors import CoreError, UnsupportedOperation
 from core.toolkit import quiet_transformers
+from torch_backend.heads import head_scores, scored_tokens
 from torch_backend.masks import traceable_masks
 
 
@@ -28,14 +30,24 @@ def hidden_state(output: Any) -> Any:
 _EXAMPLE_TOKENS = 16
 
 
-def last_hidden_state(
-    module: Any, names: Sequence[str], max_length: int | None = None
+@contextmanager
+def traced_head(module: Any, architecture: Architecture) -> Iterator[None]:
+    """Around the tracing of a module with a head: in float32, what it reads as constants."""
+    module.float()
+    scored = scored_tokens(module) if architecture.head is not None else None
+    with nullcontext() if scored is None else scored.as_constants():
+        yield
+
+
+def traceable_module(
+    module: Any, names: Sequence[str], max_length: int | None = None, *, head: bool = False
 ) -> tuple[Any, tuple[Any, ...]]:
     """A torch module that takes int64 [batch, tokens] tensors in the order of `names` and returns
     the last hidden state [batch, tokens, hidden], and example inputs for it.
 
     Args:
         max_length: The maximum number of tokens in a text; None for any number.
+        head: Return the scores of the module's head, [batch, labels], instead.
     """
     import torch
 
@@ -43,14 +55,17 @@ def last_hidden_state(
         {"use_cache": False} if "use_cache" in inspect.signature(module.forward).parameters else {}
     )
 
-    class LastHiddenState(torch.nn.Module):
+    class Traceable(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.module = module
 
         def forward(self, *tensors: torch.Tensor) -> Any:
             inputs = dict(zip(names, tensors, strict=True))
-            return hidden_state(self.module(**inputs, **extra))
+            run = functools.partial(self.module, **extra)
+            if head:
+                return head_scores(run, self.module, inputs)
+            return hidden_state(run(**inputs))
 
     module.float()
     config = getattr(module, "config", None)
@@ -64,7 +79,7 @@ def last_hidden_state(
         last = max(3 * width // 4, 1)
         example["attention_mask"][0, :last] = 1
         example["attention_mask"][1, min(2, width - 1) :] = 1
-    return LastHiddenState().eval(), tuple(example.values())
+    return Traceable().eval(), tuple(example.values())
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from torch_backend.files import (
     stored_dtype,
     weight_files,
 )
+from torch_backend.heads import auto_class
 from torch_backend.kernels.int8 import open_quantized
 
 #: Encoder-decoder architectures of which only the encoder embeds.
@@ -94,7 +95,7 @@ def open_transformer(
                 f"{file_name} holds int8 weights; dtype={dtype} cannot be applied to it."
             )
         with quiet_transformers(), explained(source, file_name, options.trust_remote_code):
-            empty = _model_from_config(config, options.trust_remote_code)
+            empty = _model_from_config(config, architecture, options.trust_remote_code)
         return OpenedTransformer(open_quantized(source, file_name, empty), files, dtype="int8")
     is_default = file_name.rpartition("/")[2] in DEFAULT_NAMES
     if dtype is None:
@@ -113,12 +114,16 @@ def open_transformer(
         arguments["attn_implementation"] = kwargs["attn_implementation"]
     trusted = options.trust_remote_code and own_code(source)
     if is_default and (trusted or _is_found_by_transformers(source, architecture, file_name)):
-        return OpenedTransformer(_from_pretrained(source, file_name, folder, arguments), files)
+        return OpenedTransformer(
+            _from_pretrained(source, architecture, file_name, folder, arguments), files
+        )
     with temporary_directory("core-torch-") as place:
         # transformers decides by itself which weights of a folder it loads: there are no others
         # here, and they have the name it looks for.
         _link(source, files, Path(place))
-        module = _from_pretrained(source, file_name, Path(place), arguments)
+        if architecture.head is not None:  # which a language model looks for, and fails without
+            (Path(place) / "generation_config.json").write_text("{}", encoding="utf-8")
+        module = _from_pretrained(source, architecture, file_name, Path(place), arguments)
         return OpenedTransformer(module, files)
 
 
@@ -164,9 +169,13 @@ def _gather(
 
 
 def _from_pretrained(
-    source: Checkpoint, file_name: str, folder: Path, arguments: dict[str, Any]
+    source: Checkpoint,
+    architecture: Architecture,
+    file_name: str,
+    folder: Path,
+    arguments: dict[str, Any],
 ) -> torch.nn.Module:
-    model_class = _model_class(arguments["config"])
+    model_class = _model_class(arguments["config"], architecture)
     trusted = bool(arguments["trust_remote_code"])
     with quiet_transformers(), explained(source, file_name, trusted):
         model, info = model_class.from_pretrained(
@@ -182,15 +191,18 @@ def _from_pretrained(
     return module
 
 
-def _model_class(config: Any) -> Any:
+def _model_class(config: Any, architecture: Architecture) -> Any:
     import transformers
 
-    return getattr(transformers, _ENCODERS.get(config.model_type, "AutoModel"))
+    usual = _ENCODERS.get(config.model_type, "AutoModel")
+    return getattr(transformers, auto_class(architecture) or usual)
 
 
-def _model_from_config(config: Any, trust_remote_code: bool) -> torch.nn.Module:
-    model_class = _model_class(config)
-    if model_class.__name__ == "AutoModel":
+def _model_from_config(
+    config: Any, architecture: Architecture, trust_remote_code: bool
+) -> torch.nn.Module:
+    model_class = _model_class(config, architecture)
+    if model_class.__name__.startswith("AutoModel"):
         built = model_class.from_config(config, trust_remote_code=trust_remote_code)
     else:
         built = model_class(config)

@@ -29,11 +29,13 @@ class Shape:
 
     Attributes:
         exact: Whether a row must have no padding at all.
+        fill: The token that tokens added to a row are; None for any.
     """
 
     rows: int | None = None
     width: int | None = None
     exact: bool = False
+    fill: int | None = None
 
     def padded(self, batch: TokenBatch) -> TokenBatch:
         """The batch with rows and tokens filled up to the grid, or to what is fixed.
@@ -46,7 +48,7 @@ class Shape:
         if (rows, width) == (batch.rows, batch.width):
             return batch
         return TokenBatch(
-            input_ids=_fill(batch.input_ids, rows, width, None),
+            input_ids=_fill(batch.input_ids, rows, width, self.fill),
             attention_mask=_fill(batch.attention_mask, rows, width, 0),
             token_type_ids=_fill(batch.token_type_ids, rows, width, 0),
             prompt_tokens=batch.prompt_tokens,

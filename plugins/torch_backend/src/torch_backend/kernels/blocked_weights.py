@@ -34,7 +34,9 @@ def use_blocked_weights(module: torch.nn.Module) -> None:
     layers = [
         layer
         for layer in module.modules()
-        if type(layer) is torch.nn.Linear and layer.weight.dtype is torch.float32
+        if type(layer) is torch.nn.Linear
+        and layer.weight.dtype is torch.float32
+        and "forward" not in vars(layer)  # replaced for a head of its own
     ]
     if sum(layer.weight.nbytes for layer in layers) > MOST_BYTES:
         return

@@ -26,6 +26,8 @@ _SCALE = "weight_scale"
 _WEIGHT_LEVELS = 63
 _ACTIVATION_LEVELS = 255
 _FEW_ROWS = 64
+#: A pooler serves heads and is small; of a language model's output layer a few rows are read.
+_KEPT = ("pooler", "lm_head")
 
 
 class Int8Linear(torch.nn.Module):
@@ -115,13 +117,15 @@ def check_supported() -> None:
 
 
 def quantize_linears(module: torch.nn.Module) -> int:
-    """Replace every linear layer but the unused pooler; returns how many there were."""
+    """Replace every linear layer but those that do without; returns how many there were."""
     count = 0
     for name, child in module.named_children():
+        if name in _KEPT:
+            continue
         if isinstance(child, torch.nn.Linear):
             setattr(module, name, Int8Linear.quantize(child))
             count += 1
-        elif name != "pooler":
+        else:
             count += quantize_linears(child)
     return count
 

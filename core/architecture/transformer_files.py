@@ -1,0 +1,197 @@
+"""The transformer's own files, as every kind of model has them: config.json, the dialects of
+sentence_bert_config.json, and what config_sentence_transformers.json says of the whole model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.architecture.architecture import SIMILARITIES, TRANSFORMER_CONFIGS
+from core.architecture.limits import position_limit
+from core.architecture.settings import flag, stated_size
+from core.errors import ModelFormatError, UnsupportedOperation
+from core.files.source import Source
+from core.files.weights import WEIGHT_FILES
+
+logger = logging.getLogger("core")
+
+
+def read_settings(source: Source) -> dict[str, Any]:
+    """What config_sentence_transformers.json says, as fields of `Architecture`."""
+    name = "config_sentence_transformers.json"
+    content = source.read_json(name) if source.has(name) else {}
+    prompts = content.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(
+        isinstance(v, str) or v is None for v in prompts.values()
+    ):
+        raise ModelFormatError(f"{source}: prompts in {name} must map names to strings.")
+    prompts = {key: value or "" for key, value in prompts.items()}
+    default = content.get("default_prompt_name")
+    if default is not None and not isinstance(default, str):
+        raise ModelFormatError(
+            f"{source}: default_prompt_name in {name} is {default!r}; it must be a text or null."
+        )
+    if default is not None and default not in prompts:
+        raise ModelFormatError(
+            f"{source}: {name} names the default prompt {default!r}, which is not among its "
+            f"prompts ({', '.join(sorted(prompts)) or 'none'})."
+        )
+    return {
+        "prompts": prompts,
+        "default_prompt_name": default,
+        "similarity_fn_name": _similarity(source, content.get("similarity_fn_name")),
+        "truncate_dim": stated_size(content, f"{source}: {name}", "truncate_dim"),
+    }
+
+
+def _similarity(source: Source, stated: Any) -> str:
+    """As sentence-transformers: what it has no name for (`cos_sim`, `maxsim`) means cosine."""
+    if isinstance(stated, str) and stated in SIMILARITIES:
+        return stated
+    if stated:
+        logger.warning(
+            "%s: similarity_fn_name is %r, which is not one of %s: cosine is used, as "
+            "sentence-transformers does. Set model.similarity_fn_name to choose another.",
+            source,
+            stated,
+            ", ".join(SIMILARITIES),
+        )
+    return "cosine"
+
+
+def check_adapter(source: Source, prefix: str) -> None:
+    """Raise `UnsupportedOperation` for a PEFT adapter without its base model."""
+    name = f"{prefix}adapter_config.json"
+    whole = {
+        f"{prefix}{weights}{index}" for weights in WEIGHT_FILES for index in ("", ".index.json")
+    }
+    if not source.has(name) or whole & set(source.names):
+        return
+    base = source.read_json(name).get("base_model_name_or_path")
+    raise UnsupportedOperation(
+        f"{source} is a PEFT adapter for {base!r}, not a whole model. Merge them where peft is "
+        "installed (model.merge_and_unload(), then save_pretrained) and load the result."
+    )
+
+
+def read_config(source: Source, prefix: str) -> dict[str, Any]:
+    """config.json, its `text_config` in its place if it has one; empty where there is none."""
+    name = f"{prefix}config.json"
+    if not source.has(name):
+        return {}
+    config: dict[str, Any] = source.read_json(name)
+    nested = config.get("text_config")
+    if "hidden_size" not in config and isinstance(nested, dict):
+        config = {**nested, "architectures": config.get("architectures"), "outer": config}
+    return config
+
+
+def transformer_config(source: Source, prefix: str) -> tuple[str, dict[str, Any]]:
+    """The name of sentence_bert_config.json in its dialect, and what is in it."""
+    for name in TRANSFORMER_CONFIGS:
+        if source.has(prefix + name):
+            content: dict[str, Any] = source.read_json(prefix + name)
+            return name, content
+    return TRANSFORMER_CONFIGS[0], {}
+
+
+def transformer_task(source: Source, prefix: str) -> str:
+    """What the transformer is built for, sentence-transformers' `transformer_task`."""
+    _, content = transformer_config(source, prefix)
+    return str(content.get("transformer_task") or "feature-extraction")
+
+
+def read_transformer(
+    source: Source, prefix: str, outputs: Sequence[str] = ("token_embeddings",)
+) -> dict[str, Any]:
+    """What sentence_bert_config.json says, checked.
+
+    Args:
+        outputs: What the transformer may give (`module_output_name`), the usual one first.
+
+    Raises:
+        UnsupportedOperation: It asks for what is not done here.
+    """
+    name, content = transformer_config(source, prefix)
+    modalities = content.get("modality_config")
+    if isinstance(modalities, dict) and "text" not in modalities:
+        raise UnsupportedOperation(
+            f"{source} embeds {', '.join(map(str, modalities))}; core embeds text."
+        )
+    if content.get("tokenizer_name_or_path"):
+        raise UnsupportedOperation(
+            f"{source}: {prefix}{name} takes its tokenizer from "
+            f"{content['tokenizer_name_or_path']!r}; core reads only files of the model itself. "
+            "Copy that tokenizer's files beside its config.json and remove the setting."
+        )
+    processing = content.get("processing_kwargs")
+    if isinstance(processing, dict) and (processing.get("text") or processing.get("common")):
+        raise UnsupportedOperation(
+            f"{source}: processing_kwargs in {prefix}{name} change how texts become tokens "
+            f"({processing!r}), which core does not apply. Set max_seq_length there for another "
+            "length, and remove the others."
+        )
+    output = content.get("module_output_name") or outputs[0]
+    if output not in outputs:
+        raise UnsupportedOperation(
+            f"{source}: its transformer outputs {output!r}; core runs transformers that output "
+            f"{' or '.join(outputs)}."
+        )
+    return content
+
+
+def max_seq_length(
+    source: Source,
+    prefix: str,
+    transformer: Mapping[str, Any],
+    config: Mapping[str, Any],
+    static: bool,
+    tokenizer_kwargs: Mapping[str, Any],
+) -> int | None:
+    """How many tokens a text may have by its files, special ones included; None for any number."""
+    stated = stated_size(transformer, str(source), "max_seq_length")
+    if static:
+        return _model2vec_length(source) if is_model2vec(source) else None
+    own = tokenizer_kwargs.get("model_max_length")
+    if isinstance(own, int) and own > 0:
+        stated = own  # what the model's author gives the tokenizer itself comes first
+    limits = [stated] if stated is not None else []
+    if stated is None and source.has(f"{prefix}tokenizer_config.json"):
+        tokenizer = source.read_json(f"{prefix}tokenizer_config.json")
+        length = tokenizer.get("model_max_length", tokenizer.get("max_len"))
+        if isinstance(length, int | float) and 0 < length < 1e9:  # 1e30 means "unknown"
+            limits.append(int(length))
+    positions = position_limit(config, hard=False)
+    if positions:
+        limits.append(positions)
+    return min(limits, default=None)
+
+
+def is_model2vec(source: Source) -> bool:
+    """Whether a checkpoint is a table in model2vec's layout."""
+    if source.has("modules.json") or not source.has("config.json"):
+        return False
+    config = source.read_json("config.json")
+    named = config.get("model_type") == "model2vec"
+    return bool(named or config.get("architectures") == ["StaticModel"])
+
+
+def model2vec_normalize(source: Source) -> list[tuple[str, str]]:
+    """The module that model2vec's `normalize` stands for, if it is on."""
+    config = source.read_json("config.json")
+    on = flag(config, f"{source}: config.json", "normalize", False)
+    return [("Normalize", "")] if on else []
+
+
+def _model2vec_length(source: Source) -> int | None:
+    length = source.read_json("config.json").get("max_length", 512)  # model2vec's default
+    return length if isinstance(length, int) and length > 0 else None
+
+
+def is_first(config: Mapping[str, Any], ending: str) -> bool:
+    """Whether the first of the architectures is named with this ending."""
+    architectures = config.get("architectures")
+    return bool(
+        isinstance(architectures, list) and architectures and str(architectures[0]).endswith(ending)
+    )

@@ -1,0 +1,16 @@
+"""Which class of model belongs to each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from core.architecture.kinds import EMBEDDING, RERANKER
+from core.models.embedding import EmbeddingModel
+from core.models.model import Model
+from core.models.reranker import Reranker
+
+#: Kind to the class of its models, which a `load` hook returns.
+MODEL_CLASSES: Mapping[str, type[Model]] = {
+    EMBEDDING: EmbeddingModel,
+    RERANKER: Reranker,
+}

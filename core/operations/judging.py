@@ -1,0 +1,31 @@
+"""What an operation's caller asks of an artifact's agreement with its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The caller's; None for the default of each.
+
+    Attributes:
+        min_cosine: Of embeddings.
+        max_score_difference: Of a reranker's scores.
+    """
+
+    min_cosine: float | None = None
+    max_score_difference: float | None = None
+
+    @classmethod
+    def of(cls, options: Any) -> Thresholds:
+        """Those in the options of an export, an optimization or a quantization."""
+        return cls(options.min_cosine, options.max_score_difference)
+
+    def refuse(self, name: str, why: str) -> None:
+        """Raise `OptionError` where a threshold is given that another kind of model has."""
+        if getattr(self, name) is not None:
+            raise OptionError(f"{name} is for another kind of model: {why}. Leave it out.")
