@@ -53,7 +53,7 @@ def _run(words: list[str], name: str) -> None:
     parsed, unknown = parser.parse_known_args(words[:end])
     literal = words[end + 1 :]
     wrong = [*unknown, *literal]
-    if parsed.name == "encode":
+    if parsed.name in ("encode", "rerank"):
         # Texts after options: argparse gave the positional list its share before them.
         found = [*parsed.texts, *unknown]
         wrong = [word for word in found if _like_an_option(word)]
@@ -116,7 +116,7 @@ def _refuse(parsed: argparse.Namespace, words: list[str]) -> None:
     close = [difflib.get_close_matches(word, options, n=1) for word in words]
     hints = sorted({match for matches in close for match in matches})
     hint = f" (did you mean {' or '.join(hints)}?)" if hints else ""
-    if parsed.name == "encode" and "-" in words:
+    if parsed.name in ("encode", "rerank") and "-" in words:
         hint = " (texts from standard input: --input -)"
     parser.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
@@ -141,7 +141,7 @@ def build_parser(named: str = "") -> argparse.ArgumentParser:
     Of the commands that distributions add, only the one `named` is imported.
     """
     from core import __version__
-    from core.cli import artifacts, cache, demo, encode, models, scaffold, tune
+    from core.cli import artifacts, cache, demo, encode, models, rerank, scaffold, tune
 
     parser = _Parser(
         prog="core",
@@ -151,7 +151,7 @@ def build_parser(named: str = "") -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="name", metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser
     )
-    for module in (models, encode, artifacts, tune, cache, demo, scaffold):
+    for module in (models, encode, rerank, artifacts, tune, cache, demo, scaffold):
         module.add_commands(commands)
     own = tuple(commands.choices)
     for name, distribution in registry.commands().items():

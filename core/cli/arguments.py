@@ -47,12 +47,17 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
 
 
-def load_model(parsed: argparse.Namespace) -> Any:
-    """`core.load` with the arguments of `add_model`."""
+def load_model(parsed: argparse.Namespace, kind: str | None = "embedding") -> Any:
+    """The function that loads this kind of model, with the arguments of `add_model`.
+
+    Args:
+        kind: None for the one the model's files tell.
+    """
     import core
 
     announce(f"loading {parsed.model}")
-    return core.load(
+    load = core.load_reranker if (kind or _kind_of(parsed)) == "reranker" else core.load
+    return load(
         parsed.model,
         backend=parsed.backend,
         device=parsed.device,
@@ -61,6 +66,24 @@ def load_model(parsed: argparse.Namespace) -> Any:
         local_files_only=parsed.local_files_only,
         trust_remote_code=parsed.trust_remote_code,
     )
+
+
+def _kind_of(parsed: argparse.Namespace) -> str | None:
+    """The kind that a model's files tell; None for a backend whose models are not files."""
+    from core.checkpoint.resolve import resolve
+    from core.errors import PluginError
+    from core.plugin.registry import registry
+
+    try:
+        named = parsed.backend is not None and registry.backend(parsed.backend)
+        if named and named.capabilities.source == "name":
+            return None
+    except PluginError:  # which loading explains
+        return None
+    source = resolve(
+        parsed.model, revision=parsed.revision, local_files_only=parsed.local_files_only
+    )
+    return source.architecture.kind
 
 
 def print_json(value: Any) -> None:

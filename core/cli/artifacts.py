@@ -144,7 +144,7 @@ def run_optimize(parsed: argparse.Namespace) -> None:
     import core
 
     options = _checked_options(parsed, "optimize", core.OptimizeOptions)
-    with load_model(parsed) as model:
+    with load_model(parsed, None) as model:
         artifact = model.optimize(
             parsed.config,
             parsed.target,
@@ -164,7 +164,7 @@ def run_quantize(parsed: argparse.Namespace) -> None:
     options = _checked_options(parsed, "quantize", core.QuantizeOptions)
     if parsed.calibration is not None:
         check_calibration(parsed.calibration, options)
-    with load_model(parsed) as model:
+    with load_model(parsed, None) as model:
         artifact = model.quantize(
             parsed.config,
             parsed.target,

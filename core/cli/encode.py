@@ -71,7 +71,13 @@ def run(parsed: argparse.Namespace) -> None:
         raise OptionError(f"--output {str(output)!r}: the directory {str(output.parent)!r} {why}.")
     if output is None and parsed.json:
         raise OptionError("--json prints a summary on standard output: give --output FILE too.")
-    _check_input(parsed)
+    EncodeOptions(
+        batch_size=parsed.batch_size,
+        batch_tokens=parsed.batch_tokens,
+        workers=parsed.workers,
+        truncate_dim=parsed.truncate_dim,
+    )
+    check_input(parsed)
     with load_model(parsed) as model:
         texts = read_texts(parsed)
         count = _write(output, _embed(model, texts, parsed))
@@ -114,14 +120,8 @@ def _embed(
         yield list(itertools.islice(texts, len(embeddings))), embeddings
 
 
-def _check_input(parsed: argparse.Namespace) -> None:
-    """Refuse an input that cannot be read, and options that cannot be, before a model is loaded."""
-    EncodeOptions(
-        batch_size=parsed.batch_size,
-        batch_tokens=parsed.batch_tokens,
-        workers=parsed.workers,
-        truncate_dim=parsed.truncate_dim,
-    )
+def check_input(parsed: argparse.Namespace) -> None:
+    """Refuse an input that cannot be read before a model is loaded."""
     if parsed.texts:
         return
     name = str(parsed.input)

@@ -111,10 +111,13 @@ def render(info: ModelInfo) -> str:
     rows: list[tuple[str, Any]] = [
         ("model", info.model),
         ("commit", info.commit),
+        ("kind", _kind(info.kind)),
         ("modules", " > ".join(info.modules)),
         ("dimension", info.dimension),
         ("longest text", f"{info.max_seq_length} tokens" if info.max_seq_length else "no limit"),
-        ("similarity", info.similarity),
+        ("labels", None if info.labels is None else ", ".join(info.labels)),
+        ("activation", info.activation),
+        ("similarity", info.similarity if info.labels is None else None),
         ("truncated to", info.truncate_dim),
     ]
     for name, prompt in info.prompts.items():
@@ -159,6 +162,14 @@ def render_choice(choice: FoundChoice) -> str:
     return "\n".join(lines)
 
 
+def _kind(kind: str) -> str:
+    """What it is, and which function loads it."""
+    from core.architecture.kinds import KINDS
+
+    _, _, noun = KINDS[kind].noun.partition(" ")
+    return f"{noun} ({KINDS[kind].loader})"
+
+
 def artifact_rows(info: ModelInfo) -> list[tuple[str, ...]]:
     """A table of the artifacts, its header first; the default of each backend has a star."""
     rows: list[tuple[str, ...]] = [("BACKEND", "FILE", "SIZE", "PRECISION", "DRIFT")]
@@ -178,6 +189,9 @@ def artifact_rows(info: ModelInfo) -> list[tuple[str, ...]]:
 def _drift(verification: dict[str, Any] | None) -> str:
     if verification is None:
         return "-"
+    differs, ranks = (verification.get(n) for n in ("max_score_difference", "rank_correlation"))
+    if isinstance(differs, float | int) and isinstance(ranks, float | int):
+        return f"score difference at most {differs:.6f}, rank correlation {ranks:.4f}"
     mean, least = verification.get("mean_cosine"), verification.get("min_cosine")
     if not isinstance(mean, float | int) or not isinstance(least, float | int):
         return "-"

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from core.architecture.architecture import Architecture
+from core.architecture.heads import Head, LogitScore, Scoring
+from core.architecture.kinds import EMBEDDING
 from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
 from core.architecture.reading import read_architecture
 from core.artifacts.artifact import DTYPE_PRECISIONS
@@ -85,6 +87,9 @@ class ModelInfo:
     truncate_dim: int | None
     prompts: dict[str, str]
     default_prompt_name: str | None
+    kind: str = EMBEDDING
+    labels: list[str] | None = None
+    activation: str | None = None
     artifacts: list[FoundArtifact] = field(default_factory=list)
     tuned: FoundChoice | None = None
 
@@ -95,18 +100,23 @@ class ModelInfo:
 
 def inspect_model(source: Checkpoint) -> ModelInfo:
     """Read configuration files and sidecars of a checkpoint, and nothing larger."""
-    architecture = read_architecture(source, weights=False)
+    architecture = read_architecture(source, kind=source.kind, weights=False)
+    head = architecture.head
+    labels = list(head.labels) if isinstance(head, Scoring) else None
     return ModelInfo(
         model=source.repo_id or source.name,
         commit=source.commit,
         architecture=architecture.model_type or None,
         modules=describe_modules(architecture),
-        dimension=architecture.dimension or None,
+        dimension=(architecture.dimension or None) if head is None else None,
         max_seq_length=architecture.max_seq_length,
         similarity=architecture.similarity_fn_name,
         truncate_dim=architecture.truncate_dim,
         prompts=dict(architecture.prompts),
         default_prompt_name=architecture.default_prompt_name,
+        kind=architecture.kind,
+        labels=labels,
+        activation=architecture.activation,
         artifacts=list_artifacts(source, architecture),
         tuned=inspect_choice(source),
     )
@@ -144,7 +154,18 @@ def describe_modules(architecture: Architecture) -> list[str]:
         first = "StaticEmbedding"
     else:
         first = f"Transformer ({architecture.model_type or 'unknown'})"
-    return [first, *map(_describe, architecture.modules)]
+    heads = [] if architecture.head is None else [_describe_head(architecture.head)]
+    return [first, *heads, *map(_describe, architecture.modules)]
+
+
+def _describe_head(head: Head) -> str:
+    if isinstance(head, LogitScore):
+        less = "" if head.false_token is None else f" - {head.false_token}"
+        return f"LogitScore (token {head.true_token}{less})"
+    if isinstance(head, Scoring):
+        count = len(head.labels)
+        return f"classification head ({count} {'label' if count == 1 else 'labels'})"
+    return type(head).__name__
 
 
 def _describe(module: Module) -> str:

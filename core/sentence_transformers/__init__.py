@@ -20,12 +20,14 @@ from core.sentence_transformers.backend import (
     export_optimized_onnx_model,
     export_static_quantized_openvino_model,
 )
+from core.sentence_transformers.cross_encoder import CrossEncoder
 from core.sentence_transformers.model import SentenceTransformer
 from core.sentence_transformers.model_card import SentenceTransformerModelCardData
 from core.sentence_transformers.quantization import quantize_embeddings
 from core.sentence_transformers.similarity_functions import SimilarityFunction
 
 __all__ = [
+    "CrossEncoder",
     "SentenceTransformer",
     "SentenceTransformerModelCardData",
     "SimilarityFunction",

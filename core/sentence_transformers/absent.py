@@ -22,10 +22,10 @@ class NotImportable(UnsupportedOperation, ImportError):  # noqa: N818
     """A name of the reference that is not here; the message says where it is."""
 
 
-_PAIRS = "scoring pairs of texts"
+_PAIRS = "training rerankers"
 _SPARSE = "sparse embeddings"
 _LATE = "late interaction"
-_FAMILIES = {"CrossEncoder": _PAIRS, "SparseEncoder": _SPARSE, "MultiVectorEncoder": _LATE}
+_FAMILIES = {"SparseEncoder": _SPARSE, "MultiVectorEncoder": _LATE}
 _PARTS = ("", "Trainer", "TrainingArguments", "ModelCardData")
 _FOR_TRAINING = (
     "DefaultBatchSampler",
@@ -51,9 +51,9 @@ _FOR_TRAINING = (
 ELSEWHERE = {
     **{family + part: use for family, use in _FAMILIES.items() for part in _PARTS},
     **dict.fromkeys(_FOR_TRAINING, "training"),
+    **{f"CrossEncoder{part}": _PAIRS for part in ("Trainer", "TrainingArguments", "ModelCardData")},
     "LoggingHandler": "a handler of log records",
     "base": "putting a model together from torch modules",
-    "cross_encoder": _PAIRS,
     "evaluation": "evaluation",
     "models": "putting a model together from torch modules",
     "multi_vector_encoder": _LATE,

@@ -470,8 +470,8 @@ def test_training_and_modules_say_so(model: SentenceTransformer, onnx: SentenceT
         model.tokenizer = None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         model.nonsense  # type: ignore[attr-defined]  # noqa: B018
-    with pytest.raises(ImportError, match="CrossEncoder from sentence_transformers"):
-        from core.sentence_transformers import CrossEncoder  # noqa: F401
+    with pytest.raises(ImportError, match="CrossEncoderTrainer from sentence_transformers"):
+        from core.sentence_transformers import CrossEncoderTrainer  # noqa: F401
     with pytest.raises(OptionError, match="loaded from files"):
         SentenceTransformer(modules=[])
     assert isinstance(model.transformers_model, torch.nn.Module)

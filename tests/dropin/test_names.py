@@ -40,7 +40,6 @@ PATHS = {
 SUBMODULES = [
     "SentenceTransformer",
     "base",
-    "cross_encoder",
     "datasets",
     "evaluation",
     "losses",
@@ -53,7 +52,6 @@ SUBMODULES = [
 ]
 #: `__all__` of sentence-transformers 6.2, without what core.sentence_transformers has.
 NAMES = [
-    "CrossEncoder",
     "CrossEncoderModelCardData",
     "CrossEncoderTrainer",
     "CrossEncoderTrainingArguments",

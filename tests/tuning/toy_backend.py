@@ -85,16 +85,12 @@ def load(source: core.Checkpoint, options: core.LoadOptions) -> core.Model:
 
 
 @core.hookimpl
-def optimize(
-    model: core.Model, target: Path, options: core.OptimizeOptions
-) -> core.Artifact:
+def optimize(model: core.Model, target: Path, options: core.OptimizeOptions) -> core.Artifact:
     return _write(model, target, options.config or "swift")
 
 
 @core.hookimpl
-def quantize(
-    model: core.Model, target: Path, options: core.QuantizeOptions
-) -> core.Artifact:
+def quantize(model: core.Model, target: Path, options: core.QuantizeOptions) -> core.Artifact:
     return _write(model, target, options.config or "coarse")
 
 

@@ -1,0 +1,93 @@
+"""`core rerank`: a query and documents in, the documents by their scores out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from core.cli.arguments import add_model, load_model
+from core.cli.encode import check_input, read_texts
+from core.errors import OptionError
+from core.machine.surroundings import stderr_is_terminal
+from core.options import TRUNCATIONS, EncodeOptions, check_positive
+
+
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser(
+        "rerank",
+        help="order documents by how well they answer a query",
+        description="Order documents given as arguments, from a file or from standard input, by "
+        "how well they answer a query.",
+    )
+    add_model(parser)
+    parser.add_argument("query", metavar="QUERY")
+    parser.add_argument("texts", nargs="*", metavar="DOCUMENT")
+    parser.add_argument(
+        "-i",
+        "--input",
+        metavar="FILE",
+        help=".txt (one document a line), .jsonl, or - for standard input",
+    )
+    parser.add_argument(
+        "--field",
+        help="which field of each .jsonl line (text); with --input - it says that lines are .jsonl",
+    )
+    parser.add_argument("-k", "--top-k", type=int, help="how many documents to print (all)")
+    parser.add_argument("--max-length", type=int, help="tokens of a pair (the model's limit)")
+    parser.add_argument("--prompt", help="put in front of the query")
+    parser.add_argument("--prompt-name", help="one of the model's prompts")
+    parser.add_argument("--batch-size", type=int, help="most pairs in a batch")
+    parser.add_argument("--batch-tokens", type=int, help="most tokens in a batch")
+    parser.add_argument("--workers", type=int, help="batches at once")
+    parser.add_argument(
+        "--truncation",
+        choices=TRUNCATIONS,
+        help="pairs longer than the model reads: cut them (the default), or warn, or fail",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+    parser.set_defaults(command=run)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Score and print."""
+    if bool(parsed.texts) == bool(parsed.input):
+        raise OptionError("give documents as arguments or --input FILE (- for standard input).")
+    if parsed.prompt is not None and parsed.prompt_name is not None:
+        raise OptionError("give --prompt or --prompt-name, not both.")
+    check_positive("top_k", parsed.top_k)
+    check_positive("max_length", parsed.max_length)
+    options = {
+        "prompt": parsed.prompt,
+        "prompt_name": parsed.prompt_name,
+        "batch_size": parsed.batch_size,
+        "batch_tokens": parsed.batch_tokens,
+        "workers": parsed.workers,
+        "truncation": parsed.truncation,
+    }
+    EncodeOptions(**options)
+    check_input(parsed)
+    with load_model(parsed, "reranker") as model:
+        if parsed.max_length is not None:
+            model.max_seq_length = parsed.max_length
+        ranked = model.rank(
+            parsed.query,
+            list(read_texts(parsed)),
+            top_k=parsed.top_k,
+            return_documents=True,
+            show_progress_bar=stderr_is_terminal(),
+            **options,
+        )
+        if parsed.json:
+            found = {"backend": model.backend, "device": model.device, "results": ranked}
+            print(json.dumps(found, ensure_ascii=_escapes()))
+            return
+    for entry in ranked:
+        text = " ".join(entry["text"].split())
+        print(f"{entry['score']:10.6f}  {entry['corpus_id']:5}  {text}")
+
+
+def _escapes() -> bool:
+    """JSON has escapes of its own for what the encoding of standard output may lack."""
+    return (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")

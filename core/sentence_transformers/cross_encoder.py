@@ -1,0 +1,407 @@
+"""`CrossEncoder`, on `core.load_reranker`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.api import load_reranker
+from core.arguments import check_keywords, check_mapping_or_none
+from core.distributed.pool import ProcessPool
+from core.engine.scores import chosen_activation
+from core.errors import OptionError, UnsupportedOperation
+from core.models.reranker import Reranker
+from core.options import check_positive
+from core.sentence_transformers.arguments import (
+    plain,
+    read_model_kwargs,
+    read_tokenizer_kwargs,
+    renamed,
+)
+from core.texts.pairs import is_one_pair
+
+#: The Hub cache, as older releases name it.
+_CACHE_VARIABLE = "SENTENCE_TRANSFORMERS_HOME"
+#: The organization of a name without one.
+_ORGANIZATION = "cross-encoder"
+
+
+class CrossEncoder:
+    """A reranker with sentence-transformers' interface.
+
+    Args:
+        model_name_or_path: A directory, `owner/name`, or `name` for `cross-encoder/name`;
+            `model_name` is its older name.
+        modules: Not here; a model is loaded from files.
+        device, cache_folder, trust_remote_code, revision, local_files_only, token, model_kwargs,
+            processor_kwargs, config_kwargs, backend, prompts, default_prompt_name: As for
+            `SentenceTransformer`.
+        num_labels: How many scores the model gives; it must be what its files say.
+        max_length: Tokens of a pair, special ones included.
+        activation_fn: Applied to the scores: a torch module, a function, or a name.
+        automodel_args, tokenizer_args, config_args, cache_dir, default_activation_function: Older
+            names of model_kwargs, processor_kwargs, config_kwargs, cache_folder, activation_fn.
+
+    Raises:
+        CoreError: As `core.load_reranker`; what is wrong with an argument is a ValueError too.
+
+    Attributes:
+        reranker: The `core.Reranker` underneath.
+    """
+
+    @check_keywords
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        modules: Any = None,
+        device: Any = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        cache_folder: str | os.PathLike[str] | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: bool | str | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        model_card_data: Any = None,
+        backend: str = "torch",
+        num_labels: int | None = None,
+        max_length: int | None = None,
+        activation_fn: Any = None,
+        model_name: str | os.PathLike[str] | None = None,
+        automodel_args: Mapping[str, Any] | None = None,
+        tokenizer_args: Mapping[str, Any] | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
+        config_args: Mapping[str, Any] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        default_activation_function: Any = None,
+    ) -> None:
+        name = renamed("model_name", "model_name_or_path", model_name, model_name_or_path)
+        if modules is not None or name is None:
+            raise OptionError(
+                "A model is loaded from files: pass its directory or its name on the Hub. To put "
+                "one together from modules, do so with sentence_transformers, save it, and load it."
+            )
+        tokenizer_kwargs = renamed(
+            "tokenizer_args", "tokenizer_kwargs", tokenizer_args, tokenizer_kwargs
+        )
+        processor_kwargs = renamed(
+            "tokenizer_kwargs", "processor_kwargs", tokenizer_kwargs, processor_kwargs
+        )
+        model_kwargs = renamed("automodel_args", "model_kwargs", automodel_args, model_kwargs)
+        config_kwargs = renamed("config_args", "config_kwargs", config_args, config_kwargs)
+        for argument, given in (
+            ("prompts", prompts),
+            ("model_kwargs", model_kwargs),
+            ("processor_kwargs", processor_kwargs),
+            ("config_kwargs", config_kwargs),
+        ):
+            check_mapping_or_none(argument, given)
+        own, also = read_model_kwargs(model_kwargs, backend)
+        length = read_tokenizer_kwargs(processor_kwargs)["model_max_length"]
+        arguments = {
+            "device": plain(device),
+            "revision": revision,
+            "token": token,
+            "cache_dir": renamed("cache_dir", "cache_folder", cache_dir, cache_folder)
+            or os.environ.get(_CACHE_VARIABLE),
+            "local_files_only": bool(local_files_only),
+            "trust_remote_code": trust_remote_code,
+            **also,
+        }
+        self.reranker: Reranker = load_reranker(
+            _with_organization(name),
+            backend=backend,
+            prompts=prompts,
+            default_prompt_name=default_prompt_name,
+            activation_fn=renamed(
+                "default_activation_function",
+                "activation_fn",
+                default_activation_function,
+                activation_fn,
+            ),
+            model_kwargs=own,
+            config_kwargs=config_kwargs,
+            **arguments,
+        )
+        self.model_card_data = model_card_data
+        with _closing(self.reranker):
+            self._check_labels(check_positive("num_labels", num_labels))
+            most = check_positive("max_length", max_length) or length
+            if most is not None:
+                # More than the model has positions for is accepted, as in the reference.
+                self.reranker.restore({"max_seq_length": most})
+
+    def _check_labels(self, asked: int | None) -> None:
+        found = len(self.reranker.labels)
+        if asked is not None and asked != found:
+            raise OptionError(
+                f"num_labels={asked}: the model gives {found} scores for a pair. Another number "
+                "needs a new classification head, which is made by training: do so with "
+                "sentence_transformers."
+            )
+
+    # What it is
+
+    @property
+    def embedding_model(self) -> Reranker:
+        """The model underneath, under the name that the `export_*` functions look for."""
+        return self.reranker
+
+    @property
+    def num_labels(self) -> int:
+        """How many scores it gives for a pair."""
+        return len(self.reranker.labels)
+
+    @property
+    def activation_fn(self) -> Any:
+        """What is applied to the scores unless `predict` is told otherwise; it can be set."""
+        return self.reranker.activation_fn
+
+    @activation_fn.setter
+    def activation_fn(self, value: Any) -> None:
+        self.reranker.activation_fn = value
+
+    default_activation_function = activation_fn
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Tokens of a pair, special ones included; it can be set."""
+        return self.reranker.max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        self.reranker.max_seq_length = value
+
+    max_length = max_seq_length
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Name to prompt."""
+        return self.reranker.prompts
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """Which of `prompts` is used unless told otherwise."""
+        return self.reranker.default_prompt_name
+
+    @property
+    def device(self) -> Any:
+        """The `torch.device` it computes on where torch does; else its name."""
+        return self.reranker.tensor_device or self.reranker.device
+
+    @property
+    def backend(self) -> str:
+        """Its backend's name."""
+        return self.reranker.backend
+
+    def get_backend(self) -> str:
+        """Its backend's name."""
+        return self.reranker.backend
+
+    def eval(self) -> CrossEncoder:
+        """Does nothing: models here only compute."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"CrossEncoder({self.reranker!r})"
+
+    # Scores
+
+    @check_keywords
+    def predict(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Any = None,
+        apply_softmax: bool | None = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: Any = None,
+        pool: ProcessPool | None = None,
+        chunk_size: int | None = None,
+        *,
+        sentences: Any = None,
+        activation_fct: Any = None,
+        num_workers: int | None = None,
+    ) -> Any:
+        """Scores of a pair of texts, or of pairs.
+
+        Args:
+            inputs: A list or tuple of two texts, or a sequence of those; `sentences` is its older
+                name.
+            activation_fn: Instead of the model's own; `activation_fct` is its older name.
+            apply_softmax: With several labels, scores of each pair that add up to 1.
+            convert_to_numpy: Whether to return an array, else a list of tensors.
+            convert_to_tensor: Return one tensor.
+            device: A list of devices spreads the pairs over a process each; else the model's own.
+            pool: Of `start_multi_process_pool`.
+            chunk_size, num_workers: Have no effect.
+
+        Returns:
+            [n] with one label, else [n, labels]; for a single pair one row of that.
+        """
+        inputs = renamed("sentences", "inputs", sentences, inputs)
+        if inputs is None:
+            raise OptionError("predict takes pairs of texts: predict([(query, document), ...]).")
+        given = renamed("activation_fct", "activation_fn", activation_fct, activation_fn)
+        options = {
+            "prompt_name": prompt_name,
+            "prompt": prompt,
+            "batch_size": check_positive("batch_size", batch_size),
+            "show_progress_bar": show_progress_bar,
+            "activation_fn": None if given is None else chosen_activation(given),
+            "apply_softmax": bool(apply_softmax),
+        }
+        single = is_one_pair(inputs)
+        rows = [inputs] if single else inputs
+        with self._runner(device, pool) as runner:
+            scores = runner.predict(rows, **options)
+        if convert_to_tensor or not convert_to_numpy:
+            scores = self._tensor(scores)
+        result = scores if convert_to_tensor or convert_to_numpy else list(scores)
+        return result[0] if single else result
+
+    @check_keywords
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Any = None,
+        device: Any = None,
+        pool: ProcessPool | None = None,
+        chunk_size: int | None = None,
+        *,
+        activation_fct: Any = None,
+        apply_softmax: Any = None,
+        num_workers: Any = None,
+        convert_to_numpy: Any = None,
+        convert_to_tensor: Any = None,
+    ) -> list[dict[str, Any]]:
+        """Documents by their scores with a query, best first.
+
+        Args:
+            top_k: How many to return; None for all.
+            return_documents: Whether to return the texts, too.
+            apply_softmax, num_workers, convert_to_numpy, convert_to_tensor: Of older releases;
+                they have no effect.
+
+        Returns:
+            `{"corpus_id": position, "score": number}` for each, and its `"text"` on request.
+        """
+        if device is not None or pool is not None:
+            raise UnsupportedOperation(
+                "rank scores in this process. Call predict with the pairs and a pool, and order "
+                "what it returns."
+            )
+        return self.reranker.rank(
+            query,
+            documents,
+            top_k=top_k,
+            return_documents=return_documents,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=check_positive("batch_size", batch_size),
+            show_progress_bar=show_progress_bar,
+            activation_fn=renamed("activation_fct", "activation_fn", activation_fct, activation_fn),
+        )
+
+    @contextlib.contextmanager
+    def _runner(self, device: Any, pool: ProcessPool | None) -> Any:
+        if pool is not None:
+            yield pool
+        elif isinstance(device, list | tuple) and device:
+            with self.start_multi_process_pool(list(device)) as started:
+                yield started
+        else:
+            yield self.reranker
+
+    def _tensor(self, scores: Any) -> Any:
+        import torch
+
+        tensor = torch.from_numpy(np.ascontiguousarray(scores))
+        place = self.reranker.tensor_device
+        return tensor if place is None else tensor.to(place)
+
+    def start_multi_process_pool(self, target_devices: Any = None) -> ProcessPool:
+        """Processes with a copy of the model each, for `predict(..., pool=...)`."""
+        if target_devices is None:
+            return ProcessPool(self.reranker)
+        return ProcessPool(self.reranker, devices=[str(plain(d)) for d in target_devices])
+
+    @staticmethod
+    def stop_multi_process_pool(pool: ProcessPool) -> None:
+        """End the processes."""
+        pool.close()
+
+    # Files
+
+    def save(
+        self, path: str | os.PathLike[str], *, safe_serialization: bool = True, **ignored: Any
+    ) -> None:
+        """Write the model to a directory that core and sentence-transformers load."""
+        _check_safe(safe_serialization)
+        self.reranker.save(path)
+
+    save_pretrained = save
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        token: str | None = None,
+        private: bool | None = None,
+        safe_serialization: bool = True,
+        commit_message: str | None = None,
+        exist_ok: bool = False,
+        revision: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Upload the model; returns the URL of the commit or pull request."""
+        _check_safe(safe_serialization)
+        return self.reranker.push_to_hub(
+            repo_id,
+            token=token,
+            private=private,
+            commit_message=commit_message,
+            exist_ok=exist_ok,
+            revision=revision,
+            create_pr=create_pr,
+        )
+
+
+def _with_organization(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    alone = isinstance(name, str) and name != "" and not set(name) & set("/\\.~")
+    return f"{_ORGANIZATION}/{name}" if alone and not Path(name).exists() else name
+
+
+def _check_safe(safe_serialization: bool) -> None:
+    if not safe_serialization:
+        raise OptionError("safe_serialization=False pickles weights; core writes safetensors.")
+
+
+@contextlib.contextmanager
+def _closing(model: Reranker) -> Any:
+    """Close a model whose settings turn out to be wrong."""
+    try:
+        yield
+    except OptionError:
+        model.close()
+        raise
