@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from core.architecture.architecture import Architecture
     from core.architecture.batch import TokenBatch
-    from core.artifacts.artifact import Artifact, Verification
+    from core.artifacts.artifact import Artifact, ScoreVerification, Verification
     from core.checkpoint.checkpoint import Checkpoint
     from core.distributed.pool import ProcessPool
     from core.engine.encode import encode_texts
@@ -91,6 +91,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "architecture.batch": ("TokenBatch",),
     "artifacts.artifact": (
         "Artifact",
+        "ScoreVerification",
         "Verification",
     ),
     "checkpoint.checkpoint": ("Checkpoint",),
@@ -174,6 +175,7 @@ __all__ = [
     "Reranker",
     "Runtime",
     "SaveOptions",
+    "ScoreVerification",
     "SparseEmbeddings",
     "TokenBatch",
     "TuneReport",

@@ -8,7 +8,9 @@ class TestMine(BackendConformance):
     model = "name or directory of a small model"
     reference = {"a text": [0.12, ...]}
 
-`tiny_model()` is such a model, a directory of files, and `tiny_reference()` its reference.
+`tiny_model()` is such a model, a directory of files, and `tiny_reference()` its reference. A
+backend that states the kind "reranker" subclasses `RerankerConformance` as well, for which there
+are `tiny_reranker()` and `tiny_reranker_reference()`.
 """
 
 from __future__ import annotations
@@ -20,11 +22,32 @@ except ImportError as error:
         error
     )
 
-for _module in ("encoding", "loading", "saving", "sharing", "subject", "wrapping"):
+for _module in (
+    "encoding",
+    "loading",
+    "reranking",
+    "saving",
+    "sharing",
+    "subject",
+    "wrapping",
+):
     # So that a failed assertion shows its values, as in test files.
     pytest.register_assert_rewrite(f"core.testing.{_module}")
 
 from core.testing.conformance import BackendConformance  # noqa: E402
-from core.testing.tiny import tiny_model, tiny_reference  # noqa: E402
+from core.testing.reranking import RerankerConformance  # noqa: E402
+from core.testing.tiny import (  # noqa: E402
+    tiny_model,
+    tiny_reference,
+    tiny_reranker,
+    tiny_reranker_reference,
+)
 
-__all__ = ["BackendConformance", "tiny_model", "tiny_reference"]
+__all__ = [
+    "BackendConformance",
+    "RerankerConformance",
+    "tiny_model",
+    "tiny_reference",
+    "tiny_reranker",
+    "tiny_reranker_reference",
+]

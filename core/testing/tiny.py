@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,29 @@ def tiny_model(directory: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         OptionError: The directory is not empty.
     """
+    return _written(directory, "tiny-bert", _write)
+
+
+def tiny_reranker(directory: str | os.PathLike[str] | None = None) -> Path:
+    """Write a BERT with random weights that scores pairs of texts; returns its directory.
+
+    As `tiny_model`, with a classification head of one label.
+    """
+    return _written(directory, "tiny-reranker", _write_reranker)
+
+
+def _written(
+    directory: str | os.PathLike[str] | None, name: str, write: Callable[[Path], None]
+) -> Path:
     target = Path(os.fspath(directory)) if directory is not None else None
     if target is None:
-        target = cache_directory() / "testing" / f"tiny-bert-{_VERSION}"
-        if (target / "modules.json").is_file():
+        target = cache_directory() / "testing" / f"{name}-{_VERSION}"
+        if (target / "model.safetensors").is_file():
             return target
     elif target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OptionError(f"{str(target)!r} exists and is not empty. Choose another directory.")
     with staging_directory(target) as tree:
-        _write(tree)
+        write(tree)
         put_in_place(tree, target)
     return target
 
@@ -74,9 +88,16 @@ def tiny_reference() -> dict[str, list[float]]:
     return found
 
 
+def tiny_reranker_reference() -> dict[tuple[str, str], float]:
+    """A few pairs and their scores by `tiny_reranker()` before the activation function, as
+    sentence-transformers computes them: what `RerankerConformance.reference` takes."""
+    place = files("core.testing").joinpath("tiny_reranker_reference.json")
+    found = json.loads(place.read_text(encoding="utf-8"))
+    return {(query, document): score for query, document, score in found}
+
+
 def _write(tree: Path) -> None:
-    tokenizer = _tokenizer()
-    config = {**_CONFIG, "vocab_size": tokenizer.get_vocab_size()}
+    config = _write_tokenizer(tree)
     for name, content in {
         "config.json": config,
         "modules.json": [
@@ -94,18 +115,44 @@ def _write(tree: Path) -> None:
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
         },
-        "tokenizer_config.json": {
+    }.items():
+        _write_json(tree / name, content)
+    write_safetensors(tree / "model.safetensors", dict(_weights(config)))
+
+
+def _write_reranker(tree: Path) -> None:
+    config = _write_tokenizer(tree)
+    labels = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    architecture = {"architectures": ["BertForSequenceClassification"]}
+    _write_json(tree / "config.json", {**config, **architecture, **labels})
+    weights = {f"bert.{name}": tensor for name, tensor in _weights(config)}
+    random = np.random.RandomState(21)
+    # Large enough that scores of both signs come out.
+    head = random.standard_normal((1, config["hidden_size"])).astype(np.float32)
+    bias = np.array([0.1], dtype=np.float32)
+    weights |= {"classifier.weight": head, "classifier.bias": bias}
+    write_safetensors(tree / "model.safetensors", weights)
+
+
+def _write_tokenizer(tree: Path) -> dict[str, Any]:
+    """The tokenizer's files; returns the configuration with the size of its vocabulary."""
+    tokenizer = _tokenizer()
+    tokenizer.save(str(tree / "tokenizer.json"))
+    _write_json(
+        tree / "tokenizer_config.json",
+        {
             "tokenizer_class": "BertTokenizer",
             "do_lower_case": True,
             "model_max_length": _MAX_TOKENS,
             **{f"{name[1:-1].lower()}_token": name for name in _SPECIAL},
         },
-    }.items():
-        place = tree / name
-        place.parent.mkdir(exist_ok=True)
-        place.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    tokenizer.save(str(tree / "tokenizer.json"))
-    write_safetensors(tree / "model.safetensors", dict(_weights(config)))
+    )
+    return {**_CONFIG, "vocab_size": tokenizer.get_vocab_size()}
+
+
+def _write_json(place: Path, content: Any) -> None:
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _module(number: int, path: str, name: str) -> dict[str, Any]:

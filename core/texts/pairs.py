@@ -15,7 +15,7 @@ _EXAMPLE = "[(query, document), ...]"
 def is_one_pair(inputs: Any) -> bool:
     """Whether the input is a single pair: a list or tuple of strings, or a 1-D array of them."""
     if isinstance(inputs, list | tuple):
-        return bool(inputs) and not isinstance(inputs[0], list | tuple) and not _is_row(inputs[0])
+        return bool(inputs) and isinstance(inputs[0], str)
     shape = getattr(inputs, "shape", None)
     kind = getattr(getattr(inputs, "dtype", None), "kind", "")
     return isinstance(shape, tuple) and len(shape) == 1 and shape[0] > 0 and kind in ("U", "O", "T")

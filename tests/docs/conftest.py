@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from core.testing import tiny_reranker
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import TOKEN, LoopbackHub
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+#: A tiny one takes its place.
+RERANKER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +25,7 @@ def published(
     folder = tmp_path_factory.mktemp("published")
     with LoopbackHub(folder / "hub") as hub:
         hub.create(MINILM).add(folder_files(minilm))
+        hub.create(RERANKER).add(folder_files(tiny_reranker(folder / "reranker")))
         yield hub, folder
 
 

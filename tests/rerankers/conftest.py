@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
 import core
+from core.plugin.plugin import BACKEND_GROUP
+from core.plugin.registry import registry
 from tests import tiny_kinds
 
 #: Backends that run rerankers.
@@ -49,6 +53,16 @@ def reranker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return folder
 
     return make
+
+
+@contextmanager
+def registered(name: str, plugin: Any) -> Iterator[None]:
+    """A backend registered in code for a while."""
+    core.register_backend(name, plugin)
+    try:
+        yield
+    finally:
+        registry.unregister(BACKEND_GROUP, name)
 
 
 @pytest.fixture

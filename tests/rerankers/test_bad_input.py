@@ -11,6 +11,7 @@ import pytest
 
 import core
 from core import CoreError, OptionError, UnsupportedOperation
+from tests.rerankers.conftest import registered
 
 Make = Callable[[str], Path]
 
@@ -119,8 +120,10 @@ def test_a_backend_that_runs_no_rerankers_says_so(reranker: Make) -> None:
         def encode(self, model: Any, texts: Any, options: Any) -> Any:
             raise AssertionError("not reached")
 
-    core.register_backend("plain", Plain(), replace=True)
-    with pytest.raises(UnsupportedOperation, match=r"plain backend runs .* embedding only.*Use "):
+    with (
+        registered("plain", Plain()),
+        pytest.raises(UnsupportedOperation, match=r"plain backend runs .* embedding only.*Use "),
+    ):
         core.load_reranker(reranker("reranker-bert"), backend="plain")
 
 
@@ -134,6 +137,5 @@ def test_kinds_must_be_known() -> None:
         @core.hookimpl
         def encode(self, model: Any, texts: Any, options: Any) -> Any: ...
 
-    core.register_backend("odd", Odd(), replace=True)
-    with pytest.raises(CoreError, match="KINDS must be some of"):
+    with registered("odd", Odd()), pytest.raises(CoreError, match="KINDS must be some of"):
         core.hooks("odd")

@@ -1,0 +1,138 @@
+"""The drop-in `CrossEncoder`: parameters, older names and results of sentence-transformers 6.2."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import core
+from core import OptionError, UnsupportedOperation
+from core.sentence_transformers import CrossEncoder, export_dynamic_quantized_onnx_model
+from tests.rerankers.conftest import PAIRS
+
+Make = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def model(reranker: Make) -> Iterator[CrossEncoder]:
+    loaded = CrossEncoder(str(reranker("reranker-bert")), backend="onnx")
+    yield loaded
+    loaded.reranker.close()
+
+
+def test_parameters_stand_in_the_reference_s_order_with_its_defaults() -> None:
+    predict = [
+        ("inputs", None), ("prompt_name", None), ("prompt", None), ("batch_size", 32),
+        ("show_progress_bar", None), ("activation_fn", None), ("apply_softmax", False),
+        ("convert_to_numpy", True), ("convert_to_tensor", False), ("device", None),
+        ("pool", None), ("chunk_size", None),
+    ]  # fmt: skip
+    rank = [
+        ("top_k", None), ("return_documents", False), ("prompt_name", None), ("prompt", None),
+        ("batch_size", 32), ("show_progress_bar", None), ("activation_fn", None),
+        ("device", None), ("pool", None), ("chunk_size", None),
+    ]  # fmt: skip
+    for method, expected, first in (
+        (CrossEncoder.predict, predict, 1),
+        (CrossEncoder.rank, rank, 3),
+    ):
+        parameters = list(inspect.signature(method).parameters.values())[first:]
+        positional = [(p.name, p.default) for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        assert positional == expected
+    names = set(inspect.signature(CrossEncoder.__init__).parameters)
+    assert {
+        "model_name_or_path", "device", "prompts", "default_prompt_name", "cache_folder",
+        "trust_remote_code", "revision", "local_files_only", "token", "model_kwargs",
+        "processor_kwargs", "config_kwargs", "backend", "num_labels", "max_length", "activation_fn",
+    } <= names  # fmt: skip
+
+
+def test_scores_come_in_the_reference_s_forms(model: CrossEncoder, reranker: Make) -> None:
+    scores = model.predict(PAIRS)
+    assert isinstance(scores, np.ndarray)
+    assert (scores.shape, scores.dtype) == ((len(PAIRS),), np.float32)
+    tensor = model.predict(PAIRS, convert_to_tensor=True)
+    assert isinstance(tensor, torch.Tensor)
+    assert tensor.tolist() == scores.tolist()
+    rows = model.predict(PAIRS, convert_to_numpy=False)
+    assert isinstance(rows, list)
+    assert all(isinstance(row, torch.Tensor) for row in rows)
+    assert model.predict(PAIRS[0]) == pytest.approx(scores[0], abs=1e-6)
+    assert model.predict(list(PAIRS[0]), convert_to_tensor=True).ndim == 0
+    several = CrossEncoder(str(reranker("reranker-labels")), backend="onnx", num_labels=3)
+    assert several.num_labels == 3
+    shares = several.predict(PAIRS, apply_softmax=True)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
+    several.reranker.close()
+
+
+def test_older_names_are_understood(reranker: Make) -> None:
+    old = CrossEncoder(
+        model_name=str(reranker("reranker-bert")), max_length=24, automodel_args={},
+        tokenizer_args={}, config_args={}, default_activation_function=torch.nn.Identity(),
+    )  # fmt: skip
+    assert old.max_length == old.max_seq_length == 24
+    assert old.default_activation_function.name.endswith("Identity")
+    raw = old.predict(sentences=PAIRS, num_workers=2)
+    halved = old.predict(PAIRS, activation_fct=lambda scores: scores / 2)
+    np.testing.assert_allclose(halved, raw / 2)
+    new = CrossEncoder(
+        str(reranker("reranker-bert")),
+        processor_kwargs={"model_max_length": 24},
+        activation_fn=torch.nn.Identity(),
+    )
+    np.testing.assert_array_equal(new.predict(PAIRS), raw)
+    for each in (old, new):
+        each.reranker.close()
+
+
+def test_ranking_is_the_reference_s(model: CrossEncoder) -> None:
+    documents = [text for _, text in PAIRS]
+    scores = model.predict([(PAIRS[0][0], text) for text in documents])
+    ranked = model.rank(PAIRS[0][0], documents, 2, True)
+    best = np.argsort(-scores, kind="stable")[:2].tolist()
+    assert [entry["corpus_id"] for entry in ranked] == best
+    assert [entry["text"] for entry in ranked] == [documents[i] for i in best]
+    assert ranked == model.rank(PAIRS[0][0], documents, top_k=2, return_documents=True)
+
+
+def test_files_of_a_cross_encoder(model: CrossEncoder, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "saved")
+    export_dynamic_quantized_onnx_model(model, "avx2", str(tmp_path / "saved"))
+    again = CrossEncoder(
+        str(tmp_path / "saved"),
+        backend="onnx",
+        model_kwargs={"file_name": "onnx/model_quint8_avx2.onnx"},
+    )
+    np.testing.assert_allclose(again.predict(PAIRS), model.predict(PAIRS), atol=0.1)
+    again.reranker.close()
+
+
+def test_what_is_not_here_says_so(model: CrossEncoder, reranker: Make) -> None:
+    path = str(reranker("reranker-bert"))
+    calls: list[tuple[Callable[[], Any], type[Exception], str]] = [
+        (lambda: CrossEncoder(path, num_labels=3), OptionError, "num_labels=3.*training"),
+        (lambda: CrossEncoder(modules=[]), OptionError, "loaded from files"),
+        (lambda: CrossEncoder(path, keep_in_fp32_modules=["x"]), OptionError, "does not take"),  # type: ignore[call-arg]
+        (lambda: model.predict(), OptionError, "predict takes pairs"),
+        (lambda: model.predict([{"image": "a"}]), OptionError, "not a pair of texts"),
+        (lambda: model.rank("a", ["b"], device="cpu"), UnsupportedOperation, "Call predict"),
+        (lambda: model.save("x", safe_serialization=False), OptionError, "safetensors"),
+    ]
+    for call, kind, says in calls:
+        with pytest.raises(kind, match=says):
+            call()
+
+
+def test_a_name_alone_belongs_to_the_reference_s_organization(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(core.ModelNotFound, match="cross-encoder/some-model"):
+        CrossEncoder("some-model")
