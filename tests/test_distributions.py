@@ -26,13 +26,16 @@ from pathlib import Path
 
 import core
 
-model_folder, backend, target, steps, texts = sys.argv[1:]
+model_folder, small_folder, backend, target, steps, texts = sys.argv[1:]
 present = [n for n in ("torch", "transformers", "sklearn") if importlib.util.find_spec(n)]
-model = core.load(model_folder, backend=backend, export=False)
 written = {}
-for operation, config in json.loads(steps):
-    artifact = getattr(model, operation)(config, target)
-    written[f"{operation} {config}"] = [artifact.file_name, artifact.verification.mean_cosine]
+with core.load(small_folder, backend=backend, export=False) as small:
+    for operation, config in json.loads(steps):
+        artifact = getattr(small, operation)(config, target + "/made")
+        written[f"{operation} {config}"] = [
+            artifact.file_name, artifact.verification.mean_cosine
+        ]
+model = core.load(model_folder, backend=backend, export=False)
 model.save(target + "/saved")
 saved = core.load(target + "/saved", backend=backend, export=False)
 imported = sorted({"torch", "transformers", "sklearn"} & set(sys.modules))
@@ -104,8 +107,10 @@ def test_a_backend_from_the_wheels_serves_without_torch(
     tmp_path: Path,
 ) -> None:
     model = copy_model(exports("minilm", backend), tmp_path / "all-MiniLM-L6-v2")
+    small = copy_model(exports("bert-mean", backend), tmp_path / "small")
     python = make_environment(tmp_path / "environment", f"core[{backend}]", wheels=wheels)
-    arguments = [str(model), backend, str(tmp_path), json.dumps(steps), json.dumps(TEXTS)]
+    folders = [str(model), str(small), backend, str(tmp_path)]
+    arguments = [*folders, json.dumps(steps), json.dumps(TEXTS)]
     done = subprocess.run(
         [str(python), "-c", SERVE, *arguments],
         capture_output=True, text=True, check=False, cwd=tmp_path,
@@ -115,13 +120,12 @@ def test_a_backend_from_the_wheels_serves_without_torch(
     assert found["present"] == found["imported"] == []
     assert len(found["written"]) == len(steps)
     for step, (file_name, cosine) in found["written"].items():
-        assert (tmp_path / file_name).is_file(), step
+        assert (tmp_path / "made" / file_name).is_file(), step
         assert cosine >= (0.98 if step.startswith("quantize") else 0.9999), step
     expected = minilm_torch.encode(TEXTS)
     for name in ("embeddings", "saved"):
         assert (np.sum(np.array(found[name]) * expected, axis=1) > 0.99999).all(), name
     assert installed_megabytes(python) < most_megabytes
-    small = copy_model(exports("bert-mean", backend), tmp_path / "small")
     (small / "model.safetensors").unlink()
     check_tunes(python, small, tmp_path)
 

@@ -19,6 +19,7 @@ import tokenizers
 import tokenizers.normalizers
 from numpy.typing import NDArray
 
+from core.errors import ModelFormatError
 from core.machine.forks import note_tokenizer_threads
 from core.tokenizer.prefix import safe_cut
 
@@ -190,7 +191,13 @@ class Tokenizer:
         lengths: list[int] = []
         for chunk in self._chunks(texts, whole=True):
             note_tokenizer_threads()
-            encodings = self._uncut.encode_batch_fast(list(chunk), add_special_tokens=self._special)
+            try:
+                encodings = self._uncut.encode_batch_fast(
+                    list(chunk), add_special_tokens=self._special
+                )
+            except Exception as error:
+                _explain(error)
+                raise
             lengths += map(len, encodings)
         return np.asarray(lengths, dtype=np.int64)
 
@@ -268,7 +275,13 @@ class Tokenizer:
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         note_tokenizer_threads()
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=self._special)
+        try:
+            encodings = self._tokenizer.encode_batch_fast(
+                list(texts), add_special_tokens=self._special
+            )
+        except Exception as error:
+            _explain(error)
+            raise
         rows = [encoding.ids for encoding in encodings]
         if self._endings is not None and self._window:
             end = self._kept_end
@@ -304,7 +317,11 @@ class Tokenizer:
         """
         if not prompt:
             return 0
-        encoding = self._tokenizer.encode(prompt, add_special_tokens=self._special)
+        try:
+            encoding = self._tokenizer.encode(prompt, add_special_tokens=self._special)
+        except Exception as error:
+            _explain(error)
+            raise
         closing = bool(encoding.special_tokens_mask) and encoding.special_tokens_mask[-1] == 1
         return len(encoding.ids) - int(closing)
 
@@ -312,3 +329,12 @@ class Tokenizer:
     def backend(self) -> tokenizers.Tokenizer:
         """The underlying tokenizer. Do not change it: other threads use it."""
         return self._tokenizer
+
+
+def _explain(error: Exception) -> None:
+    """Name what is broken: tokenizers raises plain exceptions for what a vocabulary lacks."""
+    if type(error) is Exception:
+        raise ModelFormatError(
+            f"The model's tokenizer cannot encode a text: {str(error).rstrip('.')}. Restore or "
+            "download the tokenizer's files again."
+        ) from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,13 +20,16 @@ import tokenizers.pre_tokenizers
 import tokenizers.processors
 
 from core.architecture.architecture import Architecture
-from core.errors import ModelError, ModelFormatError, UnsupportedOperation
+from core.architecture.settings import positive_number
+from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.pointers import check_fetched
 from core.files.source import Source
 from core.files.staging import copy_file
 from core.machine.quiet import quiet_transformers
 from core.tokenizer.added_tokens import add_tokens
 from core.tokenizer.settings import GENERIC_CLASSES, harmless, names_own_code, tokenizer_class
+
+logger = logging.getLogger("core")
 
 #: Classes of transformers that are BERT's WordPiece, and the types of models that use it.
 _WORDPIECE_CLASSES = (
@@ -42,6 +47,8 @@ _ROLES = {
     "cls_token": "[CLS]",
     "mask_token": "[MASK]",
 }
+#: Tables of embeddings may have more rows than there are tokens, up to a multiple of this.
+_FILLED_UP_TO = 128
 #: Files that hold vocabularies, by their names or endings.
 _VOCABULARIES = ("vocab.json", "tekken.json", "entity_vocab.json", "bpe.codes")
 _VOCABULARY_ENDINGS = (".txt", ".model", ".vocab")
@@ -84,6 +91,7 @@ def convert(
     ):
         tokenizer = _wordpiece(source, vocabulary, settings)
         add_tokens(source, architecture, tokenizer, settings)
+        _warn_of_missing_words(source, architecture, vocabulary, tokenizer)
         return tokenizer
     return _convert_with_transformers(source, architecture, settings, kind)
 
@@ -112,7 +120,9 @@ def _wordpiece(source: Source, name: str, settings: Mapping[str, Any]) -> tokeni
     try:
         vocabulary = tokenizers.models.WordPiece.read_file(str(source.path(name)))
     except Exception as error:  # tokenizers raises plain ones
-        raise ModelFormatError(f"{source}: {name} is not readable ({error}).") from error
+        raise ModelFormatError(
+            f"{source}: {name} is not a vocabulary ({error}). Restore or download it again."
+        ) from error
     missing = [t for r, t in tokens.items() if r in ("cls_token", "sep_token", "unk_token")]
     missing = [token for token in missing if token not in vocabulary]
     if missing:
@@ -140,6 +150,22 @@ def _wordpiece(source: Source, name: str, settings: Mapping[str, Any]) -> tokeni
         special_tokens=[(first, vocabulary[first]), (last, vocabulary[last])],
     )
     return tokenizer
+
+
+def _warn_of_missing_words(
+    source: Source, architecture: Architecture, name: str, tokenizer: tokenizers.Tokenizer
+) -> None:
+    """A file that was cut off loads, and its missing words become other tokens."""
+    known, rows = tokenizer.get_vocab_size(), positive_number(architecture.config, "vocab_size")
+    if rows is not None and rows - known >= _FILLED_UP_TO:
+        logger.warning(
+            "%s: %s holds %d tokens, and the model has embeddings for %d. If the file was cut off, "
+            "embeddings are wrong: restore or download it again.",
+            source,
+            name,
+            known,
+            rows,
+        )
 
 
 def _content(token: Any) -> str | None:
@@ -179,21 +205,43 @@ def _convert_with_transformers(
             kind = type(converted).__name__
             if isinstance(backend, tokenizers.Tokenizer):
                 made = tokenizers.Tokenizer.from_str(backend.to_str())
+                lacking = _unknown_token_that_is_none(made)
+                if lacking is not None:
+                    raise ValueError(f"the vocabulary lacks the unknown token {lacking!r}.")
                 if knows_words(made):
                     return made
-    except Exception as error:
-        hint = ""
-        if any(n.endswith(".model") for n in names) and not _is_installed("sentencepiece"):
-            hint = " Reading its sentencepiece vocabulary needs `pip install sentencepiece`."
-        raise ModelError(
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic in Rust is no Exception
+        reason, hint = str(error).strip()[:300], "Restore or download them again."
+        sentencepiece = [n for n in names if n.endswith(".model") and not _is_tiktoken(source, n)]
+        if sentencepiece and not _is_installed("sentencepiece"):
+            hint = "Reading its sentencepiece vocabulary needs `pip install sentencepiece`."
+        elif sentencepiece and "tiktoken" in reason:  # tried last, after the right one failed
+            reason = f"{', '.join(sentencepiece)} is not a vocabulary of sentencepiece."
+        raise ModelFormatError(
             f"{source} has no {name}, and none could be made from {', '.join(names)} for the class "
-            f"{kind or 'of its model type'}: {str(error).strip()[:300]}{hint}"
+            f"{kind or 'of its model type'}: {reason.rstrip('.')}. {hint}"
         ) from error
     raise ModelFormatError(
         f"{source} has no {name}, and what transformers makes of {', '.join(names)} ({kind}) "
         f"knows no words or cannot be run by core: class and files may not belong together. "
-        f"{_ADVICE}"
+        f"Restore or download them again. {_ADVICE}"
     )
+
+
+def _unknown_token_that_is_none(tokenizer: tokenizers.Tokenizer) -> str | None:
+    """The token for unknown words, if the vocabulary lacks it: the first such word would fail."""
+    model = json.loads(tokenizer.to_str())["model"]
+    token = model.get("unk_token")
+    needed = model["type"] in ("WordPiece", "WordLevel") and isinstance(token, str)
+    return token if needed and token not in model["vocab"] else None
+
+
+def _is_tiktoken(source: Source, name: str) -> bool:
+    """Whether it is tiktoken's format: a token in base64 and its rank on each line."""
+    with source.path(name).open("rb") as file:
+        return re.match(rb"[A-Za-z0-9+/]+=* \d+\n", file.read(300)) is not None
 
 
 def knows_words(tokenizer: tokenizers.Tokenizer) -> bool:

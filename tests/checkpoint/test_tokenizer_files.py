@@ -15,6 +15,7 @@ from core.checkpoint.resolve import resolve
 from core.tokenizer.reading import read_tokenizer
 from core.tokenizer.tokenizer import Tokenizer
 from tests.checkpoint.dialects import read, write
+from tests.conftest import Exports, copy_model
 
 
 @pytest.fixture
@@ -343,6 +344,81 @@ def test_a_vocabulary_without_bert_s_tokens_is_refused(tiny: Path) -> None:
 
 
 # A model without a vocabulary: every text of a length would embed alike
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "not UTF-8": lambda data: data + "café".encode("latin-1"),
+    "binary": lambda data: bytes(range(256)),
+    "another file": lambda data: b"<html><body>404</body></html>",
+    "one byte": lambda data: data[:1],
+    "nothing": lambda data: b"",
+}
+
+
+#: Model, class, file and damage. Fewer merges are another tokenizer, and no error.
+DAMAGED = [
+    *(("bert-mean", "BertTokenizer", "vocab.txt", damage) for damage in DAMAGE),
+    *(("bert-mean", "FunnelTokenizer", "vocab.txt", damage) for damage in DAMAGE),
+    *(("mpnet", "MPNetTokenizer", "vocab.txt", damage) for damage in DAMAGE),
+    *(("roberta", "RobertaTokenizer", "vocab.json", damage) for damage in DAMAGE),
+    *(("roberta", "RobertaTokenizer", "merges.txt", what) for what in ("not UTF-8", "binary")),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "file", "damage"), DAMAGED)
+def test_a_damaged_vocabulary_is_named(
+    tiny_model: Callable[[str], Path], tmp_path: Path, name: str, kind: str, file: str, damage: str
+) -> None:
+    folder = older_vocabulary(Path(shutil.copytree(tiny_model(name), tmp_path / "older")), kind)
+    with core.load(folder, backend="torch") as model:
+        assert len(set(model.encode(["a fox", "шелл"])[:, 0])) == 2
+    path = folder / file
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    with pytest.raises(core.ModelFormatError, match=rf"older.*{file}.*Restore or download"):
+        core.load(folder, backend="torch")
+
+
+def test_a_vocabulary_that_was_cut_off_is_reported(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = older_vocabulary(tiny, "BertTokenizer") / "vocab.txt"
+    tokenizer_of(tiny)
+    assert not caplog.records
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 4])
+    tokenizer_of(tiny)
+    assert "vocab.txt holds" in caplog.text
+    assert "cut off" in caplog.text
+
+
+def older_vocabulary(folder: Path, kind: str) -> Path:
+    """The model with its vocabulary in the files that the class `kind` had earlier."""
+    model = read(folder, "tokenizer.json")["model"]
+    (folder / "tokenizer.json").unlink()
+    if "merges" in model:
+        write(folder, "vocab.json", model["vocab"])
+        merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]), encoding="utf-8")
+    else:
+        words = sorted(model["vocab"], key=model["vocab"].__getitem__)
+        (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    settings = read(folder, "tokenizer_config.json")
+    write(folder, "tokenizer_config.json", {**settings, "tokenizer_class": kind})
+    return folder
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
+def test_an_unknown_token_that_the_vocabulary_lacks_is_named(
+    exports: Exports, tmp_path: Path, backend: str
+) -> None:
+    folder = copy_model(exports("bert-mean", backend), tmp_path / "model")
+    content = read(folder, "tokenizer.json")
+    content["model"]["unk_token"] = "<unknown>"
+    write(folder, "tokenizer.json", content)
+    with core.load(folder, backend=backend, device="cpu") as model:
+        assert model.encode("the fox").shape == (32,)
+        for texts in ("\U0001f600", ["the fox", "\U0001f600"], ["the fox"] * 40 + ["\U0001f600"]):
+            with pytest.raises(core.ModelFormatError, match=r"tokenizer .*Missing .* vocabulary"):
+                model.encode(texts)
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from huggingface_hub import snapshot_download
 
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
@@ -93,7 +94,7 @@ def test_code_of_another_repository_is_fetched_only_when_trusted(
 def test_code_that_cannot_be_fetched_names_its_repository(
     published: LoopbackHub, tmp_path: Path
 ) -> None:
-    load(published, tmp_path / "home", "untrusted")
+    snapshot_download("acme/tiny", cache_dir=tmp_path / "home" / "hub")
     missing = load(published, tmp_path / "home", "trusted", HF_HUB_OFFLINE="1")
     assert missing.startswith("ModelFormatError")
     assert "acme/code" in missing

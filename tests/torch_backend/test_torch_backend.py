@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -119,6 +120,49 @@ def test_dtypes_at_load(tiny_model: Callable[[str], Path], spelling: str, value:
     embeddings = model.encode(TEXTS)
     assert embeddings.dtype == np.float32
     assert min_cosine(embeddings, exact.encode(TEXTS)) > 0.995
+
+
+NO_DTYPES: tuple[Any, ...] = (
+    "float31",
+    "Tensor",
+    "nn",
+    "",
+    "/etc/passwd",
+    16,
+    True,
+    ["float32"],
+    [[]],
+)
+
+
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("value", NO_DTYPES, ids=repr)
+def test_a_dtype_in_config_json_that_is_none(copy: Path, key: str, value: Any) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, key: value}))
+    message = rf"model: config\.json: {key} is {re.escape(repr(value))}; .*dtype.*'float32'"
+    with pytest.raises(core.ModelFormatError, match=message):
+        load(copy)
+
+
+@pytest.mark.parametrize("value", NO_DTYPES, ids=repr)
+def test_a_dtype_among_the_authors_arguments_that_is_none(copy: Path, value: Any) -> None:
+    place = copy / "sentence_bert_config.json"
+    stored = json.loads(place.read_text())
+    place.write_text(json.dumps({**stored, "model_args": {"dtype": value}}))
+    with pytest.raises(
+        core.ModelFormatError, match=r"model: model_args in sentence_bert_config\.json: dtype must"
+    ):
+        load(copy)
+    assert load(copy, model_kwargs={"dtype": "float32"}).dtype == "float32"
+
+
+@pytest.mark.parametrize("value", [5, ["bert"], {"a": 1}], ids=repr)
+def test_a_model_type_that_is_no_text(copy: Path, value: Any) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "model_type": value}))
+    with pytest.raises(core.ModelFormatError, match=r"config\.json: model_type is .*text"):
+        load(copy)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from core import Architecture, Checkpoint, LoadOptions
 from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
@@ -16,6 +18,7 @@ from core.toolkit import (
     explain_surroundings,
     quiet_transformers,
 )
+from torch_backend.device import choose_dtype
 
 logger = logging.getLogger("core")
 
@@ -38,7 +41,8 @@ _RETURNED = {
     "use_cache": False,
 }
 #: What a model's author may ask the loading itself for.
-_STORED_OPTIONS = ("dtype", "torch_dtype", "attn_implementation")
+_DTYPE_NAMES = ("dtype", "torch_dtype")
+_STORED_OPTIONS = (*_DTYPE_NAMES, "attn_implementation")
 #: What changes no embedding: the pooler serves other heads, and the rest is about loading.
 _WITHOUT_EFFECT = ("add_pooling_layer", "low_cpu_mem_usage", "use_cache")
 
@@ -56,6 +60,7 @@ def read_config(
         folder: Where config.json is.
         file_name: The weights that will be loaded.
     """
+    _check_names(source, architecture)
     trusted = options.trust_remote_code
     arguments: dict[str, Any] = {
         "trust_remote_code": trusted,
@@ -93,8 +98,17 @@ def read_config(
     return config
 
 
-def stored_options(source: Checkpoint, architecture: Architecture) -> dict[str, Any]:
-    """Those options of the model's author that this backend takes; others are named."""
+def stored_options(
+    source: Checkpoint, architecture: Architecture, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those options of the model's author that this backend takes; others are named.
+
+    Args:
+        given: The caller's own, which go before them.
+
+    Raises:
+        ModelFormatError: The dtype is none.
+    """
     stored = architecture.model_kwargs
     unknown = sorted(stored.keys() - {*_STORED_OPTIONS, *_WITHOUT_EFFECT})
     if unknown:
@@ -104,7 +118,40 @@ def stored_options(source: Checkpoint, architecture: Architecture) -> dict[str, 
             source,
             ", ".join(unknown),
         )
-    return {name: stored[name] for name in _STORED_OPTIONS if name in stored}
+    kept = {name: stored[name] for name in _STORED_OPTIONS if name in stored}
+    if any(given.get(name) is not None for name in _DTYPE_NAMES):
+        kept = {name: value for name, value in kept.items() if name not in _DTYPE_NAMES}
+    try:
+        choose_dtype(kept)
+    except OptionError as error:
+        raise ModelFormatError(
+            f"{source}: model_args in sentence_bert_config.json: {error} Mend it, or choose one "
+            "yourself: model_kwargs={'dtype': 'float32'}."
+        ) from error
+    return kept
+
+
+def _check_names(source: Checkpoint, architecture: Architecture) -> None:
+    """What transformers looks up by its name is the name of something of its kind."""
+    where = f"{source}: {architecture.file('config.json')}"
+    content = architecture.config.get("outer", architecture.config)
+    parts = {f"{n}: ": part for n, part in content.items() if n.endswith("_config")}
+    for name, part in {"": content, **parts}.items():
+        if not isinstance(part, Mapping):
+            continue
+        kind = part.get("model_type")
+        if kind is not None and not isinstance(kind, str):
+            raise ModelFormatError(f"{where}: {name}model_type is {kind!r}; it must be a text.")
+        for key in _DTYPE_NAMES:
+            value = part.get(key)
+            if value is None or isinstance(value, Mapping):  # a dtype for each part
+                continue
+            dtype = getattr(torch, value, None) if isinstance(value, str) else None
+            if not isinstance(dtype, torch.dtype):
+                raise ModelFormatError(
+                    f"{where}: {name}{key} is {value!r}; it must be the name of a dtype of "
+                    "PyTorch, such as 'float32'."
+                )
 
 
 def _from_pretrained(folder: Path, arguments: Mapping[str, Any]) -> Any:

@@ -84,7 +84,8 @@ class TorchRuntime(Runtime):
         keeps the dtype its file stores.
         """
         device = choose_device(options.device)
-        kwargs = {**stored_options(source, architecture), **options.model_kwargs}
+        given = options.model_kwargs
+        kwargs = {**stored_options(source, architecture, given), **given}
         dtype = choose_dtype(kwargs)
         opened = open_transformer(
             source, architecture, options, kwargs, dtype, on_cpu=device.type == "cpu"
