@@ -152,7 +152,12 @@ def _run(command: Sequence[str], where: Path, patience: float, what: str) -> str
     """The last line that it prints."""
     try:
         done = subprocess.run(
-            command, cwd=where, env=environment(), capture_output=True, text=True, timeout=patience
+            command,
+            cwd=where,
+            env=environment(command[0]),
+            capture_output=True,
+            text=True,
+            timeout=patience,
         )
     except subprocess.TimeoutExpired:
         raise FileFailedError(f"slower than {patience:.0f} seconds: {what}") from None

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 #: Texts that static int8 finds its ranges with: as many as its quantizer takes.
 _TEXTS = 300
@@ -18,6 +21,7 @@ _TEXTS = 300
 def main(backend: str, source: str, target: str, file: str, step: str) -> None:
     from sentence_transformers import SentenceTransformer
 
+    _keep_external_data()
     Path(target).mkdir(parents=True)
     if step == "export":
         model = SentenceTransformer(source, backend=backend, device="cpu")
@@ -42,6 +46,26 @@ def main(backend: str, source: str, target: str, file: str, step: str) -> None:
     made = sorted((Path(target) / backend).glob("*.onnx" if backend == "onnx" else "*.xml"))
     print(made[0].relative_to(target), flush=True)
     os._exit(0)  # runtimes take seconds to clean up, and some of them crash over it
+
+
+def _keep_external_data() -> None:
+    """Let weights of more than 2 GB come along with their graph.
+
+    sentence-transformers moves and copies the file of an optimized graph alone, out of a temporary
+    directory: the weights beside it would be lost, and the graph could not be loaded.
+    """
+    shutil.move = _with_weights(shutil.move)
+    shutil.copy = _with_weights(shutil.copy)
+
+
+def _with_weights(act: Callable[..., Any]) -> Any:
+    def both(source: Any, target: Any, **options: Any) -> Any:
+        weights = Path(f"{source}.data")
+        if weights.exists():
+            act(weights, f"{target}.data")
+        return act(source, target, **options)
+
+    return both
 
 
 def _static(model: object, target: str) -> None:

@@ -8,11 +8,13 @@ import os
 import re
 import select
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+_ROOT = Path(__file__).resolve().parents[1]
 WORKER = Path(__file__).with_name("worker.py")
 #: Seconds for one command. The slowest of the usual peers takes five.
 DEADLINE = 120.0
@@ -47,7 +49,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=environment(),
+                env=environment(interpreter),
                 cwd=log.parent,
             )
         self.ready = self._read("getting ready", deadline)
@@ -109,10 +111,17 @@ def telling_line(message: str) -> str:
     return next(telling, lines[-1]).strip()
 
 
-def environment() -> dict[str, str]:
-    """No network, no thread settings of the shell: every library decides for itself."""
+def environment(interpreter: Path | str) -> dict[str, str]:
+    """For a process of an interpreter, our own or a peer's.
+
+    No network, no thread settings of the shell: every library decides for itself. Our own imports
+    this checkout, whichever one is installed: that is what the record says was measured.
+    """
     dropped = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CORE_NUM_THREADS", "TOKENIZERS_PARALLELISM")
     kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("PYTHON")}
+    if str(interpreter) == sys.executable:
+        sources = [_ROOT, *sorted(_ROOT.glob("plugins/*/src"))]
+        kept["PYTHONPATH"] = os.pathsep.join(map(str, sources))
     return {**kept, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
 
 

@@ -81,12 +81,12 @@ SIZES = {
             0.44,
             _base,
             {"short": 160, "middle": 24, "long": 8},
-            pairs=1_000,
-            queries=40,
+            pairs=500,
+            queries=15,
         ),
-        Size("large", 1.34, _large, {"short": 128, "middle": 8, "long": 3}, keeps_files=False),
+        Size("large", 1.34, _large, {"short": 48, "middle": 6, "long": 3}, keeps_files=False),
         Size(
-            "xlm-r", 2.27, _multilingual, {"short": 128, "middle": 8, "long": 2}, keeps_files=False
+            "xlm-r", 2.27, _multilingual, {"short": 48, "middle": 6, "long": 1}, keeps_files=False
         ),
     )
 }

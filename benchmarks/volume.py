@@ -129,7 +129,7 @@ def _stream(name: str, chosen: tuple[Path, str, str], count: int, seconds: float
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=environment(),
+        env=environment(sys.executable),
         timeout=seconds + DEADLINE,
     )
     return summarize_stream(json.loads(done.stdout.splitlines()[-1]))

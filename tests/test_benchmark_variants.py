@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import grid, libraries, model_files, quality, report, run
+from benchmarks import grid, group, libraries, model_files, quality, report, run
 from benchmarks.cells import Record, is_whole, read_record
 from benchmarks.flowchart import answers, described
 from benchmarks.model_files import FileFailedError, Recipe
@@ -119,7 +119,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     )
     monkeypatch.setattr(grid, "variants", lambda: dict(systems))
     monkeypatch.setattr(grid, "SIZES", {"tiny": size})
-    monkeypatch.setattr(grid, "WORK", tmp_path)
+    monkeypatch.setattr(group, "WORK", tmp_path)
     monkeypatch.setattr(grid, "build", lambda environment: Path())
     monkeypatch.setattr(grid, "versions", lambda environment: {"sentence-transformers": "6.2.0"})
     monkeypatch.setattr(grid, "tasks", lambda pairs, queries: [task])
@@ -420,7 +420,7 @@ def test_the_whole_path_on_a_tiny_model(
     texts = [f"text {'word ' * n}" for n in range(6)]
     judged = np.triu(np.random.default_rng(0).random((6, 6)).round(2), 1)
     work = tmp_path / "work"
-    for module in (grid, run, model_files):
+    for module in (group, run, model_files):
         monkeypatch.setattr(module, "WORK", work)
     monkeypatch.setattr(grid, "variants", lambda: chosen)
     monkeypatch.setattr(run, "variants", dict)
