@@ -197,7 +197,7 @@ def _load(
     operations = None if tuned else hooks(choose_backend(backend))
     check_mapping_or_none("model_kwargs", model_kwargs)
     check_mapping_or_none("config_kwargs", config_kwargs)
-    _check_source(revision, token, cache_dir, local_files_only)
+    check_source(revision, token, cache_dir, local_files_only)
     own = dict(model_kwargs or {})
     file_name = _one("file_name", file_name, own)
     export = _one("export", export, own)
@@ -299,7 +299,7 @@ def export(
     """
     operations = hooks(choose_backend(backend))
     check_path_or_none("target", target)
-    _check_source(revision, token, cache_dir, local_files_only)
+    check_source(revision, token, cache_dir, local_files_only)
     if isinstance(model_name_or_path, Model):
         source = _source_of(model_name_or_path, revision, cache_dir)
         options = {**_loaded_with(model_name_or_path), **options}
@@ -472,7 +472,8 @@ def _named_backend(backend: Any) -> str | None:
     return backend or os.environ.get(BACKEND_VARIABLE) or None
 
 
-def _check_source(revision: Any, token: Any, cache_dir: Any, local_files_only: Any) -> None:
+def check_source(revision: Any, token: Any, cache_dir: Any, local_files_only: Any) -> None:
+    """Raise `OptionError` for what cannot say where a model is from."""
     check_text_or_none("revision", revision)
     check_text_or_flag("token", token)
     check_path_or_none("cache_dir", cache_dir)

@@ -404,7 +404,16 @@ IMPORTED_BY = {
     ),
 }
 #: Imported where they are installed: in `try`, or behind an option that says what to install.
-OPTIONAL = {"torch", "transformers", "datasets", "optimum", "nncf", "pytest", "openvino_telemetry"}
+OPTIONAL = {
+    "torch",
+    "transformers",
+    "datasets",
+    "optimum",
+    "nncf",
+    "pytest",
+    "openvino_telemetry",
+    "scipy",
+}
 
 
 @pytest.mark.parametrize("package", IMPORTED_BY)

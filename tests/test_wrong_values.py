@@ -107,6 +107,15 @@ def change(operation: str, argument: str, right: str = "None", says: str = "") -
     return row(f"{operation} {argument}", call, right, says)
 
 
+def tune(argument: str, right: str = "None", says: str = "") -> Row:
+    def call(s: Subjects, wrong: Any) -> Any:
+        texts = [f"text {number}" for number in range(30)]
+        given = {"model_name_or_path": s.path, "texts": texts, "write": False}
+        return core.tune(**{**given, argument: wrong})
+
+    return row(f"tune {argument}", call, right, says)
+
+
 def encode(argument: str, right: str = "None") -> Row:
     return row(
         f"encode {argument}", lambda s, wrong: s.model.encode(["a"], **{argument: wrong}), right
@@ -213,6 +222,29 @@ ROWS = [
             ("backend_kwargs", "None mapping", "backend_kwargs"),
         )
     ),
+    tune("model_name_or_path", "", "A model is named|no directory|not the name"),
+    tune("texts", "", "texts|holds|encode takes|Texts are read"),
+    tune("backends"),
+    tune("minutes", "number"),
+    tune("objective", ""),
+    tune("min_recall"),
+    tune("min_cosine"),
+    tune("max_quality_loss"),
+    tune("pairs", says="pair|file that ends"),
+    tune("corpus", says="corpus"),
+    tune("queries", says="queries"),
+    tune("qrels", says="qrels"),
+    tune("target", PATHS),
+    tune("field"),
+    tune("device"),
+    tune("revision"),
+    tune("token", "None flag"),
+    tune("cache_dir", PATHS),
+    tune("local_files_only", "flag"),
+    tune("trust_remote_code", "flag"),
+    tune("write", "flag"),
+    tune("fresh", "flag"),
+    tune("on_progress"),
     change(
         "quantize", "calibration", "None", "calibration|encode takes|Cannot read|Texts are read"
     ),

@@ -56,14 +56,12 @@ def choose_backends(given: Iterable[str] | None) -> list[str]:
         BackendNotFound: One is not installed, or none is.
     """
     if given is not None:
-        if isinstance(given, str) or not isinstance(given, Iterable):
-            raise OptionError(f"backends must be a list of names, not {given!r}.")
-        names = list(dict.fromkeys(given))
+        names = list(given) if isinstance(given, list | tuple | set | frozenset) else []
         if not names or not all(isinstance(name, str) for name in names):
             raise OptionError(f"backends must be a list of names, not {given!r}.")
         for name in names:
             registry.backend(name)  # its own error says what is wrong
-        return names
+        return list(dict.fromkeys(names))
     found = []
     for name in registry.names():
         try:

@@ -319,9 +319,10 @@ def _json_of(line: str, path: Path, number: int) -> Any:
 
 
 def _listed(name: str, value: Any) -> list[Any]:
-    if not isinstance(value, Iterable):
-        raise OptionError(f"{name} must be a file or a sequence, not {_short(value)}.")
-    return list(value)
+    try:
+        return list(value)
+    except TypeError as error:  # an array of no dimension has an iterator, too
+        raise OptionError(f"{name} must be a file or a sequence, not {_short(value)}.") from error
 
 
 def _number(value: Any, place: str) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from core.api import check_source
 from core.arguments import check_flag, check_keywords, check_path_or_none, check_text_or_none
 from core.artifacts.artifact import SIDECAR_SUFFIX
 from core.artifacts.cache import cache_directory, locked
@@ -125,6 +126,9 @@ def tune(
         check_flag(name, flag)
     if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes > 0:
         raise OptionError(f"minutes must be a positive number, not {minutes!r}.")
+    check_source(revision, token, cache_dir, local_files_only)
+    if on_progress is not None and not callable(on_progress):
+        raise OptionError(f"on_progress must be a function or None, not {on_progress!r}.")
     labels = read_labels(pairs, corpus, queries, qrels)
     goal = Goal.of(objective, min_recall, min_cosine, max_quality_loss, bool(labels))
     parts = read_tuning_texts(texts, field)

@@ -62,7 +62,7 @@ class Toy(core.Runtime):
         return rows
 
 
-def _write(model: core.Model, target: Path, config: str) -> core.Artifact:
+def _write(model: core.EmbeddingModel, target: Path, config: str) -> core.Artifact:
     if config == "broken":
         raise core.UnsupportedOperation("This configuration is broken on purpose.")
     runtime: Any = model.runtime
@@ -80,27 +80,31 @@ def _write(model: core.Model, target: Path, config: str) -> core.Artifact:
 
 
 @core.hookimpl
-def load(source: core.Checkpoint, options: core.LoadOptions) -> core.Model:
+def load(source: core.Checkpoint, options: core.LoadOptions) -> Any:
     return core.build_model(source, options, Toy.open)
 
 
 @core.hookimpl
-def optimize(model: core.Model, target: Path, options: core.OptimizeOptions) -> core.Artifact:
+def optimize(
+    model: core.EmbeddingModel, target: Path, options: core.OptimizeOptions
+) -> core.Artifact:
     return _write(model, target, options.config or "swift")
 
 
 @core.hookimpl
-def quantize(model: core.Model, target: Path, options: core.QuantizeOptions) -> core.Artifact:
+def quantize(
+    model: core.EmbeddingModel, target: Path, options: core.QuantizeOptions
+) -> core.Artifact:
     return _write(model, target, options.config or "coarse")
 
 
 @core.hookimpl
-def encode(model: core.Model, texts: Sequence[str], options: core.EncodeOptions) -> Any:
+def encode(model: core.EmbeddingModel, texts: Sequence[str], options: core.EncodeOptions) -> Any:
     return core.encode_texts(model, texts, options)
 
 
 @core.hookimpl
-def save(model: core.Model, target: Path, options: core.SaveOptions) -> Path:
+def save(model: core.EmbeddingModel, target: Path, options: core.SaveOptions) -> Path:
     return model.copy_weights(target)
 
 
