@@ -413,6 +413,7 @@ OPTIONAL = {
     "pytest",
     "openvino_telemetry",
     "scipy",
+    "jinja2",
 }
 
 
