@@ -9,6 +9,7 @@ from __future__ import annotations
 from core.architecture.activations import ACTIVATIONS
 from core.architecture.configuration import LEADING_ELSEWHERE, clean_configuration
 from core.architecture.graph import Elementwise, GraphArray, GraphBuilder, Reduction
+from core.architecture.limits import check_sizes
 from core.architecture.modules import (
     POOLING_MODES,
     Dense,
@@ -107,6 +108,7 @@ __all__ = [
     "check_positive",
     "check_relative",
     "check_safetensors",
+    "check_sizes",
     "check_token_width",
     "check_tokens_shape",
     "choose_logits",

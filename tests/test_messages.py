@@ -383,6 +383,20 @@ def test_messages_name_the_options_of_the_command(
     assert not_says not in error
 
 
+@pytest.mark.parametrize(
+    ("words", "not_says"),
+    [
+        (("info", "{}/config.json"), "file_name"),
+        (("encode", "{}", "a", "--truncate-dim", "99"), "None"),
+    ],
+)
+def test_messages_speak_of_no_python(
+    tiny: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], not_says: str
+) -> None:
+    assert main([word.format(tiny) for word in words]) in (1, 2)
+    assert not_says not in capsys.readouterr().err
+
+
 def test_warnings_name_the_options_of_the_command(
     exports: Exports, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,4 +1,4 @@
-"""config.json for transformers: without what would send it to other files."""
+"""config.json for transformers: without what would send it to other files, or only stop it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,30 @@ LEADING_ELSEWHERE = (
     "use_timm_backbone",
 )
 
+#: Settings of other heads and of training. They change no embedding, and some values stop a load:
+#: a name is made up for each of `num_labels`.
+_WITHOUT_EFFECT = (
+    "id2label",
+    "label2id",
+    "num_labels",
+    "problem_type",
+    "task_specific_params",
+    "finetuning_task",
+    "chunk_size_feed_forward",
+)
+_LEFT_OUT = frozenset({*LEADING_ELSEWHERE, *_WITHOUT_EFFECT})
+
 
 @contextmanager
 def clean_configuration(source: Source, name: str, folder: Path) -> Iterator[Path]:
-    """A folder with a config.json that names no other files.
+    """A folder with a config.json that names no other files and holds nothing of other heads.
 
     Args:
         name: Of the checkpoint's config.json.
         folder: Where it lies; the result where nothing needs to be left out.
     """
     content = source.read_json(name)
-    kept = {key: value for key, value in content.items() if key not in LEADING_ELSEWHERE}
+    kept = {key: value for key, value in content.items() if key not in _LEFT_OUT}
     if len(kept) == len(content):
         yield folder
         return

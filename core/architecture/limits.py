@@ -7,9 +7,10 @@ text it takes, and whether padding beside a text changes it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from core.architecture.settings import positive_number
+from core.errors import ModelFormatError
 
 # These place the first token at position padding_idx + 1 (transformers'
 # create_position_ids_from_input_ids); the number is the padding_idx where config.json has none.
@@ -94,6 +95,23 @@ _MIXES_PADDING = (
     "yoso",
 )
 
+#: Numbers of layers by their names, and more of them than any model has: each is built before its
+#: weights are looked for.
+_LAYERS = (
+    "num_hidden_layers",
+    "num_layers",
+    "n_layer",
+    "n_layers",
+    "encoder_layers",
+    "decoder_layers",
+    "num_decoder_layers",
+)
+_MOST_LAYERS = 1000
+#: Rows of tables that are as wide as a token embedding, or wider, and narrower widths of those.
+_TABLES = ("vocab_size", "type_vocab_size", "intermediate_size", "d_ff", "ffn_dim", "n_inner")
+_WIDTHS = ("embedding_size", "input_embedding_size", "emb_dim", "word_embed_proj_dim")
+_SMALL_TABLE = 1_000_000
+
 
 def hidden_size(config: Mapping[str, Any]) -> int:
     """Width of a token embedding; 0 if the configuration does not say."""
@@ -142,3 +160,43 @@ def position_limit(config: Mapping[str, Any], *, hard: bool = True) -> int | Non
 def mixes_padding(config: Mapping[str, Any]) -> bool:
     """Whether padding changes the embeddings of the texts beside it, whatever the mask says."""
     return config.get("model_type") in _MIXES_PADDING
+
+
+def check_sizes(where: str, config: Mapping[str, Any], file_name: str, stored: int) -> None:
+    """No layers without end and no table that the weights cannot hold: a library makes them first.
+
+    Args:
+        where: Model and configuration file, for the message.
+        file_name: Of the weights.
+        stored: Their bytes.
+
+    Raises:
+        ModelFormatError: A size is too large for the weights, or the padding token has no row.
+    """
+
+    def refuse(name: str, value: int) -> NoReturn:
+        raise ModelFormatError(
+            f"{where}: {name} is {value}, too large for {file_name} ({stored:,} bytes). One of the "
+            "two files is damaged or belongs to another model: download or copy both again."
+        )
+
+    outer = config.get("outer", config)
+    parts = {f"{name}: ": part for name, part in outer.items() if name.endswith("_config")}
+    for prefix, part in {"": config, **parts}.items():
+        for name in _LAYERS if isinstance(part, Mapping) else ():
+            layers = positive_number(part, name)
+            if layers is not None and layers > _MOST_LAYERS:
+                refuse(prefix + name, layers)
+    widths = [positive_number(config, name) for name in _WIDTHS]
+    width = min((w for w in (*widths, hidden_size(config)) if w), default=1)
+    tables = _TABLES if position_limit(config) is None else (*_TABLES, "max_position_embeddings")
+    for name in tables:
+        rows = positive_number(config, name)
+        # Four bits a number are the fewest that are stored.
+        if rows is not None and rows * width > 2 * stored + _SMALL_TABLE:
+            refuse(name, rows)
+    vocabulary, padding = vocabulary_size(config), config.get("pad_token_id")
+    if vocabulary is not None and isinstance(padding, int) and padding >= vocabulary:
+        raise ModelFormatError(
+            f"{where}: pad_token_id is {padding}, and there are {vocabulary} tokens, from 0."
+        )

@@ -17,6 +17,7 @@ _PHRASES = (
     (r"pass a token \(token=\.\.\.\), or", "log in with `hf auth login`, or"),
     (r"pass token=\.\.\., |token=\.\.\., ", ""),
     (r"cache_dir \(or \$HF_HOME\)", "$HF_HOME"),
+    (r", or None for all\.", ", or leave it out for all."),
     (r"None leaves it to core", "leave it out for core's own choice"),
     (r"model\.max_seq_length", "max_seq_length in sentence_bert_config.json"),
     (r"model\.save\(path\)", "`core export --target DIRECTORY`"),
@@ -49,6 +50,10 @@ def in_shell_words(message: str, parser: argparse.ArgumentParser | None) -> str:
         )
         if "_" in name:
             message = re.sub(rf"(?<![\w.'\"/-]){name}(?![\w=./'\"])", option, message)
+    if "file_name" not in options:  # such a command takes a directory alone
+        message = re.sub(
+            r"(Give the model's directory, '[^']*'), and file_name='[^']*'", r"\1", message
+        )
     if "set" in options:
         message = re.sub(r"(?<![\w.'\"-])(min_cosine|external_data)=", r"--set \1=", message)
     return message

@@ -95,6 +95,69 @@ def test_a_pipe_in_the_place_of_a_file_does_not_hang(tiny: Path) -> None:
         load(tiny)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
+        ({"max_position_embeddings": 10**9}, "max_position_embeddings is 1000000000"),
+        ({"vocab_size": 10**9}, "vocab_size is 1000000000"),
+        ({"type_vocab_size": 10**9}, "type_vocab_size is 1000000000"),
+        ({"intermediate_size": 10**9}, "intermediate_size is 1000000000"),
+        ({"vision_config": {"num_hidden_layers": 10**9}}, "vision_config: num_hidden_layers is 10"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_sizes_that_the_weights_cannot_have_are_refused(
+    tiny: Path, changes: dict[str, Any], says: str
+) -> None:
+    """A few bytes would make tables of any size, or layers without end."""
+    write(tiny, "config.json", {**read(tiny, "config.json"), **changes})
+    with pytest.raises(ModelFormatError, match=rf"model: config\.json: {says}.*model\.safetensors"):
+        load(tiny)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_labels": 10**9},
+        {"id2label": {"a": "b"}, "label2id": [1], "problem_type": "x"},
+        {"chunk_size_feed_forward": 1000},
+        {"task_specific_params": {"a": {"b": [1]}}},
+    ],
+    ids=str,
+)
+def test_settings_that_change_no_embedding_stop_none(tiny: Path, changes: dict[str, Any]) -> None:
+    with load(tiny) as model:
+        expected = model.encode(["a fox", "the lazy dog sleeps"])
+    write(tiny, "config.json", {**read(tiny, "config.json"), **changes})
+    with load(tiny) as model:
+        np.testing.assert_allclose(model.encode(["a fox", "the lazy dog sleeps"]), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"layer_norm_eps": "1e-12"}, "layer_norm_eps.*float"),
+        ({"hidden_act": "__import__"}, "transformers knows no '__import__'"),
+        ({"pad_token_id": 10**6}, "pad_token_id is 1000000, and there are 2.. tokens"),
+    ],
+    ids=str,
+)
+def test_what_transformers_refuses_is_said(tiny: Path, changes: dict[str, Any], says: str) -> None:
+    write(tiny, "config.json", {**read(tiny, "config.json"), **changes})
+    with pytest.raises(ModelFormatError, match=says):
+        load(tiny)
+
+
+def test_no_file_is_recommended_that_cannot_be_loaded(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tiny, "config.json", {**read(tiny, "config.json"), "transformers_weights": "/etc/passwd"})
+    load(tiny).close()
+    assert "config.json names the weights '/etc/passwd'" in caplog.text
+    assert "file_name" not in caplog.text
+
+
 class Evil:
     """Its pickle runs a command when it is opened."""
 

@@ -14,11 +14,13 @@ from core import Architecture, Checkpoint, LoadOptions
 from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
     LEADING_ELSEWHERE,
+    check_sizes,
     clean_configuration,
     explain_surroundings,
     quiet_transformers,
 )
 from torch_backend.device import choose_dtype
+from torch_backend.files import weight_files
 
 logger = logging.getLogger("core")
 
@@ -61,6 +63,9 @@ def read_config(
         file_name: The weights that will be loaded.
     """
     _check_names(source, architecture)
+    size = sum(source.path(name).stat().st_size for name in weight_files(source, file_name))
+    where = f"{source}: {architecture.file('config.json')}"
+    check_sizes(where, architecture.config, file_name, size)
     trusted = options.trust_remote_code
     arguments: dict[str, Any] = {
         "trust_remote_code": trusted,
@@ -179,13 +184,13 @@ def _check_weights(source: Checkpoint, file_name: str) -> None:
     content = source.architecture.config
     named = content.get("outer", content).get("transformers_weights")
     if named is not None and named != file_name.removeprefix(source.architecture.file("")):
+        there = isinstance(named, str) and source.has(source.architecture.file(named))
         logger.warning(
-            "%s: config.json names the weights %r, and %s is loaded. To load those, pass "
-            "file_name=%r.",
+            "%s: config.json names the weights %r, and %s is loaded.%s",
             source,
             named,
             file_name,
-            named,
+            f" To load those, pass file_name={named!r}." if there else "",
         )
 
 
@@ -249,7 +254,12 @@ def explained(source: Checkpoint, file_name: str, trusted: bool) -> Iterator[Non
             raise lacking from error
         if isinstance(error, CoreError) and (trusted or not own_code(source)):
             raise
-        text = str(error).strip().split("\n")[0].split(" For details look at")[0]
+        first, *rest = str(error).strip().split("\n")
+        if rest and first.endswith(":"):  # what is wrong stands below
+            first = f"{first} {rest[0].strip()}"
+        text = first.split(" For details look at")[0]
+        if isinstance(error, KeyError):
+            text = f"transformers knows no {text}"
         code = own_code(source)
         hint = ""
         if code and not trusted:
