@@ -7,7 +7,11 @@ The second public face: a backend, and any other package that computes with mode
 from __future__ import annotations
 
 from core.architecture.activations import ACTIVATIONS
-from core.architecture.configuration import LEADING_ELSEWHERE, clean_configuration
+from core.architecture.configuration import (
+    LEADING_ELSEWHERE,
+    SETTINGS_WITHOUT_EFFECT,
+    clean_configuration,
+)
 from core.architecture.graph import Elementwise, GraphArray, GraphBuilder, Reduction
 from core.architecture.limits import check_sizes
 from core.architecture.modules import (
@@ -77,6 +81,7 @@ __all__ = [
     "POOLING_MODES",
     "QUANTIZED_OPERATORS",
     "SENTENCE_OUTPUTS",
+    "SETTINGS_WITHOUT_EFFECT",
     "SIDECAR_SUFFIX",
     "THREADS_VARIABLE",
     "TOKEN_OUTPUTS",

@@ -167,7 +167,8 @@ TOOLKIT = """
 ACTIVATIONS DATASET_ARGUMENTS DTYPE_PRECISIONS Dense Elementwise GRAPH_INPUTS GraphArray
 GraphBuilder GraphOutput HeldFiles INT8_INSTRUCTIONS LEADING_ELSEWHERE LayerNorm Module Normalize
 OnnxFile POOLING_MODES Pooling QUANTIZED_OPERATORS Reduction SENTENCE_OUTPUTS SIDECAR_SUFFIX
-THREADS_VARIABLE TOKEN_OUTPUTS Tokenizer abandon_in_forks announce append_modules artifact_name
+SETTINGS_WITHOUT_EFFECT THREADS_VARIABLE TOKEN_OUTPUTS Tokenizer abandon_in_forks announce
+append_modules artifact_name
 as_numpy available_cpus calibration_batches check_exporter check_fetched check_inputs check_labels
 check_names check_positive check_relative check_safetensors check_sizes check_token_width
 check_tokens_shape choose_logits choose_outputs choose_samples clean_configuration compare copy_file

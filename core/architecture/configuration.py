@@ -22,7 +22,7 @@ LEADING_ELSEWHERE = (
 
 #: Settings of other heads and of training. They change no embedding, and some values stop a load:
 #: a name is made up for each of `num_labels`.
-_WITHOUT_EFFECT = (
+SETTINGS_WITHOUT_EFFECT = (
     "id2label",
     "label2id",
     "num_labels",
@@ -31,7 +31,7 @@ _WITHOUT_EFFECT = (
     "finetuning_task",
     "chunk_size_feed_forward",
 )
-_LEFT_OUT = frozenset({*LEADING_ELSEWHERE, *_WITHOUT_EFFECT})
+_LEFT_OUT = frozenset({*LEADING_ELSEWHERE, *SETTINGS_WITHOUT_EFFECT})
 
 
 @contextmanager

@@ -117,6 +117,24 @@ def test_sizes_that_the_weights_cannot_have_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("stored", "says"),
+    [
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
+        ({"dtype": "float31"}, "dtype is 'float31'"),
+        ({"pad_token_id": 10**6}, "pad_token_id is 1000000"),
+    ],
+    ids=str,
+)
+def test_what_config_args_change_is_checked_too(
+    tiny: Path, stored: dict[str, Any], says: str
+) -> None:
+    settings = read(tiny, "sentence_bert_config.json")
+    write(tiny, "sentence_bert_config.json", {**settings, "config_args": stored})
+    with pytest.raises(ModelFormatError, match=says):
+        load(tiny)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"num_labels": 10**9},

@@ -14,6 +14,7 @@ from core import Architecture, Checkpoint, LoadOptions
 from core.errors import CoreError, ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
     LEADING_ELSEWHERE,
+    SETTINGS_WITHOUT_EFFECT,
     check_sizes,
     clean_configuration,
     explain_surroundings,
@@ -46,7 +47,7 @@ _RETURNED = {
 _DTYPE_NAMES = ("dtype", "torch_dtype")
 _STORED_OPTIONS = (*_DTYPE_NAMES, "attn_implementation")
 #: What changes no embedding: the pooler serves other heads, and the rest is about loading.
-_WITHOUT_EFFECT = ("add_pooling_layer", "low_cpu_mem_usage", "use_cache")
+_IGNORED_OPTIONS = ("add_pooling_layer", "low_cpu_mem_usage", "use_cache")
 
 
 def read_config(
@@ -62,17 +63,20 @@ def read_config(
         folder: Where config.json is.
         file_name: The weights that will be loaded.
     """
-    _check_names(source, architecture)
+    stored = {
+        k: v for k, v in architecture.config_kwargs.items() if k not in SETTINGS_WITHOUT_EFFECT
+    }
+    _check_names(source, architecture, stored)
     size = sum(source.path(name).stat().st_size for name in weight_files(source, file_name))
     where = f"{source}: {architecture.file('config.json')}"
-    check_sizes(where, architecture.config, file_name, size)
+    check_sizes(where, {**architecture.config, **stored}, file_name, size)
     trusted = options.trust_remote_code
     arguments: dict[str, Any] = {
         "trust_remote_code": trusted,
         **code_source(source, trusted),
         **options.config_kwargs,
     }
-    stored = {k: v for k, v in architecture.config_kwargs.items() if k not in arguments}
+    stored = {name: value for name, value in stored.items() if name not in arguments}
     with (
         quiet_transformers(),
         explained(source, "config.json", trusted),
@@ -115,7 +119,7 @@ def stored_options(
         ModelFormatError: The dtype is none.
     """
     stored = architecture.model_kwargs
-    unknown = sorted(stored.keys() - {*_STORED_OPTIONS, *_WITHOUT_EFFECT})
+    unknown = sorted(stored.keys() - {*_STORED_OPTIONS, *_IGNORED_OPTIONS})
     if unknown:
         logger.warning(
             "%s: model_args in sentence_bert_config.json holds %s, which core does not pass on; "
@@ -136,10 +140,14 @@ def stored_options(
     return kept
 
 
-def _check_names(source: Checkpoint, architecture: Architecture) -> None:
-    """What transformers looks up by its name is the name of something of its kind."""
+def _check_names(source: Checkpoint, architecture: Architecture, stored: Mapping[str, Any]) -> None:
+    """What transformers looks up by its name is the name of something of its kind.
+
+    Args:
+        stored: What the model's author changes of config.json.
+    """
     where = f"{source}: {architecture.file('config.json')}"
-    content = architecture.config.get("outer", architecture.config)
+    content = {**architecture.config.get("outer", architecture.config), **stored}
     parts = {f"{n}: ": part for n, part in content.items() if n.endswith("_config")}
     for name, part in {"": content, **parts}.items():
         if not isinstance(part, Mapping):
@@ -168,7 +176,7 @@ def _from_pretrained(folder: Path, arguments: Mapping[str, Any]) -> Any:
 def _is_setting(config: Any, name: str) -> bool:
     """Whether a model's author may change it: an attribute of the configuration, not a method."""
     # Names that `from_pretrained` itself takes for the configuration's.
-    if name in ("num_labels", "attn_implementation", "torch_dtype", "dtype", "output_attentions"):
+    if name in ("attn_implementation", "torch_dtype", "dtype", "output_attentions"):
         return True
     return hasattr(config, name) and not callable(getattr(config, name))
 
