@@ -355,6 +355,17 @@ def test_the_command_line_checks_before_it_loads(
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_cache_that_cannot_be_written_names_its_variable(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("CORE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(core.CoreError, match=r"Cannot write .*file.*\$CORE_CACHE"):
+        core.load(tiny, backend=backend)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 # The command line's own words
 
 

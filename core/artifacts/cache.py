@@ -63,7 +63,7 @@ def _state(source: Checkpoint) -> Any:
 def locked(folder: Path) -> Iterator[None]:
     """Let one process at a time fill a cache folder."""
     with ExitStack() as stack:
-        with explained_writes(folder):
+        with explained_writes(folder, f"The cache of exports is where ${CACHE_VARIABLE} says."):
             folder.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(lock_of(folder)))
             folder.mkdir(exist_ok=True)

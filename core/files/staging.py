@@ -211,8 +211,12 @@ def locked_directory(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def explained_writes(target: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into errors that say what to do."""
+def explained_writes(target: Path, advice: str = "") -> Iterator[None]:
+    """Turn the operating system's refusals into errors that say what to do.
+
+    Args:
+        advice: A sentence on how to write elsewhere, where that is not the caller's argument.
+    """
     try:
         yield
     except (OSError, CoreError) as error:
@@ -228,7 +232,7 @@ def explained_writes(target: Path) -> Iterator[None]:
             if isinstance(error, CoreError):
                 raise
             raise CoreError(f"Cannot write {target}: {error}. Nothing was changed.") from error
-        reason = _REASONS[cause.errno].format(place=target.parent)
+        reason = " ".join((_REASONS[cause.errno].format(place=target.parent), advice)).strip()
         raise CoreError(f"Cannot write {target}: {reason} Nothing was changed.") from error
 
 
