@@ -1,17 +1,32 @@
 """`python -m core` and the `core` command."""
 
+import signal
 import sys
 
 
 def main() -> int:
-    """Run the command line; what is interrupted while it is imported ends without a traceback."""
+    """Run the command line; what is interrupted while it is imported ends without a traceback.
+
+    What ends processes politely (SIGTERM: `timeout`, a container that is stopped) ends a command as
+    Ctrl-C does, so that unfinished files are put away.
+    """
+    ended: list[int] = []
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # the second one needs no manners
+        ended.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, end)
     try:
         from core.cli import main as run
 
-        return run()
+        code = run()
     except KeyboardInterrupt:
         print("core: interrupted.", file=sys.stderr)
-        return 130
+        code = 130
+    return 128 + ended[0] if ended else code
 
 
 if __name__ == "__main__":

@@ -315,13 +315,13 @@ def test_stages_are_shown_on_a_terminal_only(
     assert "quantizing" in terminal.getvalue()
 
 
-#: Runs the command line and presses Ctrl-C when it imports a module.
+#: Runs the command line and sends it a signal, as Ctrl-C does, when it imports a module.
 INTERRUPTED = """
 import os, runpy, signal, sys
-module, *words = sys.argv[1:]
+module, name, *words = sys.argv[1:]
 def press(event, arguments):
     if event == "import" and arguments[0] == module:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.Signals[name])
 sys.addaudithook(press)
 sys.argv = ["core", *words]
 runpy.run_module("core", run_name="__main__")
@@ -333,12 +333,25 @@ runpy.run_module("core", run_name="__main__")
 )
 def test_ctrl_c_while_the_command_line_is_imported_ends_without_a_traceback(module: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, module, "backends"],
+        [sys.executable, "-c", INTERRUPTED, module, "SIGINT", "backends"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     assert done.stderr.endswith("interrupted.\n")
     assert done.returncode == 130
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_command_that_is_stopped_leaves_nothing_behind(
+    tiny: str, tmp_path: Path, name: str, code: int
+) -> None:
+    command = ("export", tiny, "--backend", "torch", "--target", str(tmp_path / "made"))
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, "torch_backend.export", name, *command],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, "core export: interrupted.\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_installed_command_is_guarded_too() -> None:
