@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,8 @@ LEADING_ELSEWHERE = (
     "use_timm_backbone",
 )
 
-#: Settings of other heads and of training. They change no embedding, and some values stop a load:
-#: a name is made up for each of `num_labels`.
+#: Settings of classification heads and of training. They change no embedding, and some values stop
+#: a load: a name is made up for each of `num_labels`.
 SETTINGS_WITHOUT_EFFECT = (
     "id2label",
     "label2id",
@@ -31,19 +31,22 @@ SETTINGS_WITHOUT_EFFECT = (
     "finetuning_task",
     "chunk_size_feed_forward",
 )
-_LEFT_OUT = frozenset({*LEADING_ELSEWHERE, *SETTINGS_WITHOUT_EFFECT})
 
 
 @contextmanager
-def clean_configuration(source: Source, name: str, folder: Path) -> Iterator[Path]:
-    """A folder with a config.json that names no other files and holds nothing of other heads.
+def clean_configuration(
+    source: Source, name: str, folder: Path, without: Collection[str] = ()
+) -> Iterator[Path]:
+    """A folder with a config.json that names no other files.
 
     Args:
         name: Of the checkpoint's config.json.
         folder: Where it lies; the result where nothing needs to be left out.
+        without: What is left out besides.
     """
     content = source.read_json(name)
-    kept = {key: value for key, value in content.items() if key not in _LEFT_OUT}
+    left_out = {*LEADING_ELSEWHERE, *without}
+    kept = {key: value for key, value in content.items() if key not in left_out}
     if len(kept) == len(content):
         yield folder
         return

@@ -108,7 +108,15 @@ _LAYERS = (
 )
 _MOST_LAYERS = 1000
 #: Rows of tables that are as wide as a token embedding, or wider, and narrower widths of those.
-_TABLES = ("vocab_size", "type_vocab_size", "intermediate_size", "d_ff", "ffn_dim", "n_inner")
+_TABLES = (
+    "vocab_size",
+    "type_vocab_size",
+    "intermediate_size",
+    "d_ff",
+    "ffn_dim",
+    "n_inner",
+    "num_labels",
+)
 _WIDTHS = ("embedding_size", "input_embedding_size", "emb_dim", "word_embed_proj_dim")
 _SMALL_TABLE = 1_000_000
 

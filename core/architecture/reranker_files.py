@@ -29,6 +29,8 @@ MODULE_CLASSES = ("Transformer", "LogitScore", "Dropout")
 _OUTPUTS = ("scores", "causal_logits")
 #: What transformers takes for a configuration that does not say how many labels there are.
 _USUAL_LABELS = 2
+#: A name is made for each.
+_MOST_LABELS = 1_000_000
 
 
 def read_reranker(source: Source, weights: bool) -> Architecture:
@@ -121,7 +123,13 @@ def _read_labels(source: Source, prefix: str, config: Mapping[str, Any]) -> tupl
     outer = config.get("outer", config)
     names = outer.get("id2label", config.get("id2label"))
     if names is None:
-        return _labels(positive_number(config, "num_labels") or _USUAL_LABELS)
+        count = positive_number(config, "num_labels") or _USUAL_LABELS
+        if count > _MOST_LABELS:
+            raise ModelFormatError(
+                f"{source}: num_labels in {prefix}config.json is {count}; no model gives so many "
+                "scores. Restore or download the file again."
+            )
+        return _labels(count)
     where = f"{source}: id2label in {prefix}config.json"
     if not isinstance(names, Mapping) or not names:
         raise ModelFormatError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 import core
 from core import CoreError, OptionError, UnsupportedOperation
+from tests.conftest import copy_model
 from tests.rerankers.conftest import registered
 
 Make = Callable[[str], Path]
@@ -139,3 +141,14 @@ def test_kinds_must_be_known() -> None:
 
     with registered("odd", Odd()), pytest.raises(CoreError, match="KINDS must be some of"):
         core.hooks("odd")
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
+def test_labels_without_end_are_refused(reranker: Make, tmp_path: Path, backend: str) -> None:
+    folder = copy_model(reranker("reranker-bert"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("id2label", None)
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(json.dumps({**config, "num_labels": 10**9}))
+    with pytest.raises(core.ModelFormatError, match=r"num_labels in config\.json is 1000000000"):
+        core.load_reranker(folder, backend=backend)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -63,13 +63,14 @@ def read_config(
         folder: Where config.json is.
         file_name: The weights that will be loaded.
     """
-    stored = {
-        k: v for k, v in architecture.config_kwargs.items() if k not in SETTINGS_WITHOUT_EFFECT
-    }
+    # A head has labels.
+    ignored = SETTINGS_WITHOUT_EFFECT if architecture.head is None else ()
+    stored = {k: v for k, v in architecture.config_kwargs.items() if k not in ignored}
     _check_names(source, architecture, stored)
     size = sum(source.path(name).stat().st_size for name in weight_files(source, file_name))
     where = f"{source}: {architecture.file('config.json')}"
-    check_sizes(where, {**architecture.config, **stored}, file_name, size)
+    sizes = {k: v for k, v in architecture.config.items() if k not in ignored}
+    check_sizes(where, {**sizes, **stored}, file_name, size)
     trusted = options.trust_remote_code
     arguments: dict[str, Any] = {
         "trust_remote_code": trusted,
@@ -80,7 +81,7 @@ def read_config(
     with (
         quiet_transformers(),
         explained(source, "config.json", trusted),
-        _clean(source, folder, trusted) as clean,
+        _clean(source, folder, trusted, ignored) as clean,
     ):
         config = _from_pretrained(clean, arguments)
         known = {name: value for name, value in stored.items() if _is_setting(config, name)}
@@ -176,15 +177,17 @@ def _from_pretrained(folder: Path, arguments: Mapping[str, Any]) -> Any:
 def _is_setting(config: Any, name: str) -> bool:
     """Whether a model's author may change it: an attribute of the configuration, not a method."""
     # Names that `from_pretrained` itself takes for the configuration's.
-    if name in ("attn_implementation", "torch_dtype", "dtype", "output_attentions"):
+    if name in ("num_labels", "attn_implementation", "torch_dtype", "dtype", "output_attentions"):
         return True
     return hasattr(config, name) and not callable(getattr(config, name))
 
 
-def _clean(source: Checkpoint, folder: Path, trusted: bool) -> AbstractContextManager[Path]:
+def _clean(
+    source: Checkpoint, folder: Path, trusted: bool, without: Collection[str]
+) -> AbstractContextManager[Path]:
     if trusted and own_code(source):  # which reads what it likes, and lies beside config.json
         return nullcontext(folder)
-    return clean_configuration(source, source.architecture.file("config.json"), folder)
+    return clean_configuration(source, source.architecture.file("config.json"), folder, without)
 
 
 def _check_weights(source: Checkpoint, file_name: str) -> None:
