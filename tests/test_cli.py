@@ -319,6 +319,7 @@ def test_stages_are_shown_on_a_terminal_only(
 INTERRUPTED = """
 import os, runpy, signal, sys
 module, name, *words = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process ignores it
 def press(event, arguments):
     if event == "import" and arguments[0] == module:
         signal.raise_signal(signal.Signals[name])
