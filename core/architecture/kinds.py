@@ -23,7 +23,7 @@ class Kind:
 
     Attributes:
         noun: With its article, as messages say it.
-        loader: The function that loads one.
+        loader: The function that loads one; "" for a kind that core knows and does not run.
         reference: sentence-transformers' class of it, which config_sentence_transformers.json
             names as `model_type`.
     """
@@ -36,8 +36,8 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     EMBEDDING: Kind("an embedding model", "core.load", "SentenceTransformer"),
     RERANKER: Kind("a reranker", "core.load_reranker", "CrossEncoder"),
-    SPARSE: Kind("a sparse encoder", "core.load_sparse", "SparseEncoder"),
-    MULTI_VECTOR: Kind("a multi-vector model", "core.load_multi_vector", "MultiVectorEncoder"),
+    SPARSE: Kind("a sparse encoder", "", "SparseEncoder"),
+    MULTI_VECTOR: Kind("a multi-vector model", "", "MultiVectorEncoder"),
 }
 
 #: Classes in modules.json that only one kind of model has.
@@ -57,6 +57,8 @@ _PACKAGES = {
     "multi_vector_encoder": MULTI_VECTOR,
     "pylate": MULTI_VECTOR,
 }
+#: What Stanford's ColBERT writes beside a model.
+_COLBERT = "artifact.metadata"
 _TASKS = {
     "sequence-classification": RERANKER,
     "text-generation": RERANKER,
@@ -76,9 +78,13 @@ def kinds_of(source: Source) -> tuple[str, ...]:
     stated = _stated(source)
     if stated is not None:
         return (stated,)
+    if source.has(_COLBERT):
+        return (MULTI_VECTOR,)
     if source.has("modules.json"):
         return (_by_modules(source),)
     config = read_config(source, "")
+    if is_first(config, "HF_ColBERT"):
+        return (MULTI_VECTOR,)
     if is_first(config, "ForSequenceClassification"):
         return (RERANKER,)
     if is_first(config, "ForMaskedLM"):
@@ -92,13 +98,20 @@ def choose_kind(source: Source, asked: str | None) -> str:
     """The kind to read a checkpoint as: the one asked for, or its own.
 
     Raises:
-        UnsupportedOperation: It is none of that kind; the message says what loads it.
+        UnsupportedOperation: It is none of that kind, and the message says what loads it; or of
+            one that core does not run.
     """
     kinds = kinds_of(source)
+    found = KINDS[kinds[0]]
+    if not found.loader:
+        raise UnsupportedOperation(
+            f"{source} is {found.noun}, which core does not run: {found.reference} of "
+            "sentence-transformers does."
+        )
     if asked is None:
         return kinds[0]
     if asked not in kinds:
-        found, wanted = KINDS[kinds[0]], KINDS[asked]
+        wanted = KINDS[asked]
         raise UnsupportedOperation(
             f"{source} is {found.noun}, not {wanted.noun}: load it with {found.loader}."
             f"{_why_not(asked)}"
@@ -121,10 +134,12 @@ def _stated(source: Source) -> str | None:
     stated = content.get("model_type")
     if stated is None or stated == KINDS[EMBEDDING].reference:
         return None
+    if stated == "ColBERT":  # PyLate's name
+        return MULTI_VECTOR
     for name, kind in KINDS.items():
         if kind.reference == stated:
             return name
-    listed = ", ".join(kind.reference for kind in KINDS.values())
+    listed = ", ".join(kind.reference for kind in KINDS.values() if kind.loader)
     raise UnsupportedOperation(f"{source} is a {stated}; core runs the kinds {listed}.")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from core.api import check_source
 from core.arguments import check_flag, check_keywords, check_path_or_none, check_text_or_none
+from core.architecture.kinds import EMBEDDING
 from core.artifacts.artifact import SIDECAR_SUFFIX
 from core.artifacts.cache import cache_directory, locked
 from core.artifacts.publish import check_destination, destination_of
@@ -138,7 +139,7 @@ def tune(
         "cache_dir": cache_dir,
         "local_files_only": local_files_only,
     }
-    source = resolve(model_name_or_path, **where)  # type: ignore[arg-type]
+    source = resolve(model_name_or_path, **where).read_as(EMBEDDING)  # type: ignore[arg-type]
     chosen = choose_backends(backends)
     if write:
         check_destination(destination_of(source, target), "")
