@@ -25,8 +25,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import core
+from core.engine.ranks import spearman
 from core.operations.embedding_agreement import compare
-from core.tuning.fidelity import spearman
 from core.tuning.measure import interleaved
 from scripts.compare_with_optimum import bundled_model
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import core
 from core.architecture.modules import unit_length
-from core.tuning.fidelity import spearman
+from core.engine.ranks import spearman
 
 VARIANTS: dict[str, Any] = {
     "default": None,

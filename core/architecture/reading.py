@@ -10,23 +10,21 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from core.architecture.architecture import TRANSFORMER_CONFIGS, Architecture
+from core.architecture.architecture import Architecture
 from core.architecture.chain import Chain
 from core.architecture.entries import read_entries, unknown_module
 from core.architecture.kinds import EMBEDDING, RERANKER, choose_kind
-from core.architecture.limits import hidden_size, position_limit
+from core.architecture.limits import hidden_size
 from core.architecture.module_files import read_module
 from core.architecture.modules import Pooling
 from core.architecture.reranker_files import read_reranker
-from core.architecture.settings import flag
-from core.architecture.stored import stored_arguments
 from core.architecture.transformer_files import (
     check_adapter,
     is_first,
     is_model2vec,
-    max_seq_length,
     model2vec_normalize,
     read_config,
+    read_limits,
     read_settings,
     read_transformer,
 )
@@ -81,7 +79,6 @@ def _read_embedding(source: Source, weights: bool) -> Architecture:
     config = {} if static else read_config(source, prefix)
     transformer = {} if static else read_transformer(source, prefix)
     chain = Chain(source, hidden_size(config), static, "auto_map" in config)
-    stored = stored_arguments(source, transformer)
     for name, path in entries[1:]:
         module = read_module(source, name, path, weights)
         if module is not None:
@@ -99,16 +96,7 @@ def _read_embedding(source: Source, weights: bool) -> Architecture:
         config=config,
         hidden_size=hidden,
         dimension=dimension,
-        max_seq_length=max_seq_length(
-            source, prefix, transformer, config, static, stored["tokenizer_kwargs"]
-        ),
-        max_positions=position_limit(config),
-        do_lower_case=flag(
-            transformer, f"{source}: {prefix}{TRANSFORMER_CONFIGS[0]}", "do_lower_case", False
-        ),
-        model_kwargs=stored["model_kwargs"],
-        config_kwargs=stored["config_kwargs"],
-        tokenizer_kwargs=stored["tokenizer_kwargs"],
+        **read_limits(source, prefix, transformer, config, static=static),
         **settings,
     )
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.architecture.architecture import TRANSFORMER_CONFIGS, Architecture
+from core.architecture.architecture import Architecture
 from core.architecture.chat_template import read_chat_template
 from core.architecture.entries import read_entries
 from core.architecture.heads import ClassificationHead, LogitScore, Scoring
-from core.architecture.limits import hidden_size, position_limit
-from core.architecture.settings import flag, positive_number, text
-from core.architecture.stored import stored_arguments
+from core.architecture.limits import hidden_size
+from core.architecture.settings import positive_number, text
 from core.architecture.transformer_files import (
     check_adapter,
     is_first,
-    max_seq_length,
     read_config,
+    read_limits,
     read_settings,
     read_transformer,
 )
@@ -52,7 +51,6 @@ def read_reranker(source: Source, weights: bool) -> Architecture:
     check_adapter(source, prefix)
     config = read_config(source, prefix)
     transformer = read_transformer(source, prefix, _OUTPUTS)
-    stored = stored_arguments(source, transformer)
     head = _read_head(source, entries, config, prefix, listed)
     return Architecture(
         path=path,
@@ -65,16 +63,7 @@ def read_reranker(source: Source, weights: bool) -> Architecture:
         kind="reranker",
         head=head,
         chat_template=read_chat_template(source, prefix, transformer, config, listed),
-        max_seq_length=max_seq_length(
-            source, prefix, transformer, config, False, stored["tokenizer_kwargs"]
-        ),
-        max_positions=position_limit(config),
-        do_lower_case=flag(
-            transformer, f"{source}: {prefix}{TRANSFORMER_CONFIGS[0]}", "do_lower_case", False
-        ),
-        model_kwargs=stored["model_kwargs"],
-        config_kwargs=stored["config_kwargs"],
-        tokenizer_kwargs=stored["tokenizer_kwargs"],
+        **read_limits(source, prefix, transformer, config),
         **read_settings(source),
     )
 

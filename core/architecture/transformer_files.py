@@ -10,6 +10,7 @@ from typing import Any
 from core.architecture.architecture import SIMILARITIES, TRANSFORMER_CONFIGS
 from core.architecture.limits import position_limit
 from core.architecture.settings import flag, stated_size
+from core.architecture.stored import stored_arguments
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.source import Source
 from core.files.weights import WEIGHT_FILES
@@ -141,7 +142,28 @@ def read_transformer(
     return content
 
 
-def max_seq_length(
+def read_limits(
+    source: Source,
+    prefix: str,
+    transformer: Mapping[str, Any],
+    config: Mapping[str, Any],
+    *,
+    static: bool = False,
+) -> dict[str, Any]:
+    """How texts are read, and what is handed to libraries, as fields of `Architecture`."""
+    stored = stored_arguments(source, transformer)
+    named = f"{source}: {prefix}{TRANSFORMER_CONFIGS[0]}"
+    return {
+        "max_seq_length": _max_seq_length(
+            source, prefix, transformer, config, static, stored["tokenizer_kwargs"]
+        ),
+        "max_positions": position_limit(config),
+        "do_lower_case": flag(transformer, named, "do_lower_case", False),
+        **stored,
+    }
+
+
+def _max_seq_length(
     source: Source,
     prefix: str,
     transformer: Mapping[str, Any],

@@ -9,6 +9,7 @@ from typing import Any
 
 from core.errors import OptionError
 from core.machine.stages import announce
+from core.options import TRUNCATIONS
 
 
 def add_model(
@@ -40,6 +41,37 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     """Where the model's files come from."""
     parser.add_argument("--revision", help="branch, tag, commit or refs/pr/N on the Hub")
     parser.add_argument("--local-files-only", action="store_true", help="open no connection")
+
+
+def add_batching(parser: argparse.ArgumentParser, inputs: str, *, prompted: str) -> None:
+    """The prompt, how inputs are cut into batches, and what happens to long ones.
+
+    Args:
+        inputs: What the model takes: "texts" or "pairs".
+        prompted: What the prompt goes in front of.
+    """
+    parser.add_argument("--prompt", help=f"put in front of {prompted}")
+    parser.add_argument("--prompt-name", help="one of the model's prompts")
+    parser.add_argument("--batch-size", type=int, help=f"most {inputs} in a batch")
+    parser.add_argument("--batch-tokens", type=int, help="most tokens in a batch")
+    parser.add_argument("--workers", type=int, help="batches at once")
+    parser.add_argument(
+        "--truncation",
+        choices=TRUNCATIONS,
+        help=f"{inputs} longer than the model reads: cut them (the default), or warn, or fail",
+    )
+
+
+def batching_of(parsed: argparse.Namespace) -> dict[str, Any]:
+    """What `add_batching` added, as options of `encode`.
+
+    Raises:
+        OptionError: A prompt and the name of one.
+    """
+    if parsed.prompt is not None and parsed.prompt_name is not None:
+        raise OptionError("give --prompt or --prompt-name, not both.")
+    names = ("prompt", "prompt_name", "batch_size", "batch_tokens", "workers", "truncation")
+    return {name: getattr(parsed, name) for name in names}
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

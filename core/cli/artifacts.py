@@ -17,7 +17,7 @@ from core.cli.arguments import (
     print_json,
     size_of,
 )
-from core.errors import CoreError, OptionError
+from core.errors import OptionError
 from core.machine.stages import announce
 from core.plugin.registry import registry
 from core.tuning.measure import Ratio, interleaved
@@ -91,12 +91,8 @@ class _WithConfigs(argparse.RawDescriptionHelpFormatter):
 def list_configs(operation: str) -> str:
     """The configurations that each installed backend takes for an operation, with a line each."""
     lines = []
-    for name in registry.names():
-        try:
-            capabilities = registry.backend(name).capabilities
-        except CoreError:
-            continue  # `core backends` tells what is wrong with it
-        configs = getattr(capabilities, f"{operation}_configs")
+    for name, backend in registry.working():
+        configs = getattr(backend.capabilities, f"{operation}_configs")
         if configs:
             lines.append(f"configurations of {name}:")
             lines += [f"  {config:14} {explanation}" for config, explanation in configs.items()]

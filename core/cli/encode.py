@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from core.cli.arguments import add_model, load_model
+from core.cli.arguments import add_batching, add_model, batching_of, load_model
 from core.errors import CoreError, OptionError
 from core.machine.surroundings import stderr_is_terminal
-from core.options import EMBEDDING_PRECISIONS, TRUNCATIONS, EncodeOptions
+from core.options import EMBEDDING_PRECISIONS, EncodeOptions
 from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
 
 
@@ -40,19 +40,10 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help=".npy or .jsonl; absent: .jsonl on stdout"
     )
-    parser.add_argument("--prompt", help="put in front of every text")
-    parser.add_argument("--prompt-name", help="one of the model's prompts")
-    parser.add_argument("--batch-size", type=int, help="most texts in a batch")
-    parser.add_argument("--batch-tokens", type=int, help="most tokens in a batch")
-    parser.add_argument("--workers", type=int, help="batches at once")
+    add_batching(parser, "texts", prompted="every text")
     parser.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
     parser.add_argument("--truncate-dim", type=int, help="leading dimensions to keep")
     parser.add_argument("--precision", default="float32", choices=EMBEDDING_PRECISIONS)
-    parser.add_argument(
-        "--truncation",
-        choices=TRUNCATIONS,
-        help="texts longer than the model reads: cut them (the default), or warn, or fail",
-    )
     parser.add_argument("--json", action="store_true", help="print a JSON summary for machines")
     parser.set_defaults(command=run)
 
@@ -61,8 +52,7 @@ def run(parsed: argparse.Namespace) -> None:
     """Embed and write."""
     if bool(parsed.texts) == bool(parsed.input):
         raise OptionError("give texts as arguments or --input FILE (- for standard input).")
-    if parsed.prompt is not None and parsed.prompt_name is not None:
-        raise OptionError("give --prompt or --prompt-name, not both.")
+    batching = batching_of(parsed)
     output = Path(parsed.output) if parsed.output else None
     if output is not None and output.suffix not in (".npy", ".jsonl"):
         raise OptionError(f"--output must end in .npy or .jsonl, not {output.name!r}.")
@@ -71,12 +61,7 @@ def run(parsed: argparse.Namespace) -> None:
         raise OptionError(f"--output {str(output)!r}: the directory {str(output.parent)!r} {why}.")
     if output is None and parsed.json:
         raise OptionError("--json prints a summary on standard output: give --output FILE too.")
-    EncodeOptions(
-        batch_size=parsed.batch_size,
-        batch_tokens=parsed.batch_tokens,
-        workers=parsed.workers,
-        truncate_dim=parsed.truncate_dim,
-    )
+    EncodeOptions(truncate_dim=parsed.truncate_dim, **batching)
     check_input(parsed)
     with load_model(parsed) as model:
         texts = read_texts(parsed)
@@ -100,15 +85,10 @@ def _embed(
     model: Any, texts: Iterator[str], parsed: argparse.Namespace
 ) -> Iterator[tuple[list[str], Any]]:
     options = {
-        "prompt": parsed.prompt,
-        "prompt_name": parsed.prompt_name,
-        "batch_size": parsed.batch_size,
-        "batch_tokens": parsed.batch_tokens,
-        "workers": parsed.workers,
+        **batching_of(parsed),
         "normalize_embeddings": parsed.normalize,
         "truncate_dim": parsed.truncate_dim,
         "precision": parsed.precision,
-        "truncation": parsed.truncation,
         "show_progress_bar": stderr_is_terminal(),
     }
     if parsed.precision in ("int8", "uint8"):  # they take their ranges from all embeddings

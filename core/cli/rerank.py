@@ -7,11 +7,11 @@ import json
 import sys
 from typing import Any
 
-from core.cli.arguments import add_model, load_model
+from core.cli.arguments import add_batching, add_model, batching_of, load_model
 from core.cli.encode import check_input, read_texts
 from core.errors import OptionError
 from core.machine.surroundings import stderr_is_terminal
-from core.options import TRUNCATIONS, EncodeOptions, check_positive
+from core.options import EncodeOptions, check_positive
 
 
 def add_commands(commands: Any) -> None:
@@ -36,16 +36,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("-k", "--top-k", type=int, help="how many documents to print (all)")
     parser.add_argument("--max-length", type=int, help="tokens of a pair (the model's limit)")
-    parser.add_argument("--prompt", help="put in front of the query")
-    parser.add_argument("--prompt-name", help="one of the model's prompts")
-    parser.add_argument("--batch-size", type=int, help="most pairs in a batch")
-    parser.add_argument("--batch-tokens", type=int, help="most tokens in a batch")
-    parser.add_argument("--workers", type=int, help="batches at once")
-    parser.add_argument(
-        "--truncation",
-        choices=TRUNCATIONS,
-        help="pairs longer than the model reads: cut them (the default), or warn, or fail",
-    )
+    add_batching(parser, "pairs", prompted="the query")
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
     parser.set_defaults(command=run)
 
@@ -54,18 +45,9 @@ def run(parsed: argparse.Namespace) -> None:
     """Score and print."""
     if bool(parsed.texts) == bool(parsed.input):
         raise OptionError("give documents as arguments or --input FILE (- for standard input).")
-    if parsed.prompt is not None and parsed.prompt_name is not None:
-        raise OptionError("give --prompt or --prompt-name, not both.")
     check_positive("top_k", parsed.top_k)
     check_positive("max_length", parsed.max_length)
-    options = {
-        "prompt": parsed.prompt,
-        "prompt_name": parsed.prompt_name,
-        "batch_size": parsed.batch_size,
-        "batch_tokens": parsed.batch_tokens,
-        "workers": parsed.workers,
-        "truncation": parsed.truncation,
-    }
+    options = batching_of(parsed)
     EncodeOptions(**options)
     check_input(parsed)
     with load_model(parsed, "reranker") as model:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 
 from core.checkpoint.checkpoint import Checkpoint
-from core.errors import ArtifactNotFound, CoreError, PluginError
+from core.errors import ArtifactNotFound, PluginError
 from core.operations.calls import BackendCalls
 from core.operations.file_choice import find_artifacts, is_exportable, is_file_of, shorten
 from core.options import LoadOptions
@@ -118,15 +118,9 @@ def use_fallback(calls: BackendCalls, checkpoint: Checkpoint) -> str | None:
 
 def _others(name: str) -> Iterator[tuple[str, Capabilities]]:
     """Every other installed backend that loads files."""
-    for other in registry.names():
-        if other == name:
-            continue
-        try:
-            capabilities = registry.backend(other).capabilities
-        except CoreError:
-            continue  # a broken one has its own message when it is named
-        if capabilities.source != "name":
-            yield other, capabilities
+    for other, backend in registry.working():
+        if other != name and backend.capabilities.source != "name":
+            yield other, backend.capabilities
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ from core.architecture.modules import unit_length
 from core.artifacts.artifact import FULL_PRECISIONS, Artifact, Verification
 from core.engine.similarity import row_cosines
 from core.errors import VerificationError
-from core.operations.judging import Thresholds
+from core.operations.judging import Thresholds, check_comparable
 from core.options import FULL_PRECISION_MIN_COSINE
 
 #: What fewer bits usually reach.
@@ -17,16 +17,12 @@ _REDUCED_MEAN_COSINE = 0.97
 
 
 def compare(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> Verification:
-    """Drift of `actual` from `expected`, both float32 [n, dimension], row by row."""
-    if expected.shape != actual.shape:
-        raise VerificationError(
-            f"The artifact gives embeddings of shape {list(actual.shape)}, its source "
-            f"{list(expected.shape)}."
-        )
-    if not np.isfinite(actual).all():
-        raise VerificationError(
-            "The artifact gives embeddings that are not finite numbers; it is not published."
-        )
+    """Drift of `actual` from `expected`, both float32 [n, dimension], row by row.
+
+    Raises:
+        VerificationError: Another shape, or numbers that are not finite.
+    """
+    check_comparable(expected, actual, "embeddings")
     first = unit_length(np, expected.astype(np.float64))
     second = unit_length(np, actual.astype(np.float64))
     cosines = row_cosines(expected, actual)

@@ -184,11 +184,8 @@ def _describe(module: Module) -> str:
 def list_artifacts(source: Checkpoint, architecture: Architecture) -> list[FoundArtifact]:
     """Every file an installed backend can load, defaults first, backends in their order."""
     found = []
-    for name in registry.names():
-        try:
-            capabilities = registry.backend(name).capabilities
-        except CoreError:
-            continue  # `core backends` tells what is wrong with it
+    for name, backend in registry.working():
+        capabilities = backend.capabilities
         if architecture.is_static:
             files = [n for n in map(architecture.file, WEIGHT_FILES) if source.has(n)][:1]
         else:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import OptionError
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import OptionError, VerificationError
 
 
 @dataclass(frozen=True)
@@ -29,3 +32,25 @@ class Thresholds:
         """Raise `OptionError` where a threshold is given that another kind of model has."""
         if getattr(self, name) is not None:
             raise OptionError(f"{name} is for another kind of model: {why}. Leave it out.")
+
+
+def check_comparable(expected: NDArray[np.float32], actual: NDArray[np.float32], what: str) -> None:
+    """Refuse results that no measure can judge.
+
+    Args:
+        expected: The source's, one row for each input.
+        actual: The artifact's.
+        what: `"embeddings"` or `"scores"`.
+
+    Raises:
+        VerificationError: Another shape, or numbers that are not finite.
+    """
+    if expected.shape != actual.shape:
+        raise VerificationError(
+            f"The artifact gives {what} of shape {list(actual.shape)}, its source "
+            f"{list(expected.shape)}."
+        )
+    if not np.isfinite(actual).all():
+        raise VerificationError(
+            f"The artifact gives {what} that are not finite numbers; it is not published."
+        )

@@ -10,7 +10,7 @@ from typing import Any
 from core.architecture.kinds import EMBEDDING, KINDS
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import named_only, resolve
-from core.errors import CoreError, OptionError, UnsupportedOperation
+from core.errors import OptionError, UnsupportedOperation
 from core.models.classes import MODEL_CLASSES
 from core.models.model import Model
 from core.operations.calls import BackendCalls
@@ -65,7 +65,7 @@ def check_kind(calls: BackendCalls, checkpoint: Checkpoint) -> None:
         return
     noun, loader = KINDS[kind].noun, KINDS[kind].loader
     runs = ", ".join(name.replace("_", "-") for name in known)
-    others = [name for name in registry.names() if name != calls.name and _runs(name, kind)]
+    others = [name for name, backend in registry.working() if kind in backend.capabilities.kinds]
     advice = "No installed backend runs it."
     if others:
         advice = f"Use {loader}(..., backend={others[0]!r})."
@@ -73,13 +73,6 @@ def check_kind(calls: BackendCalls, checkpoint: Checkpoint) -> None:
         f"{checkpoint} is {noun}, and the {calls.name} backend runs models of the kind {runs} only "
         f"(its KINDS). {advice}"
     )
-
-
-def _runs(name: str, kind: str) -> bool:
-    try:
-        return kind in registry.backend(name).capabilities.kinds
-    except CoreError:
-        return False  # a broken one has its own message when it is named
 
 
 def find_file(calls: BackendCalls, checkpoint: Checkpoint, options: LoadOptions) -> str | None:

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.artifacts.artifact import FULL_PRECISIONS, Artifact, ScoreVerification
+from core.engine.ranks import spearman
 from core.errors import VerificationError
-from core.operations.judging import Thresholds
+from core.operations.judging import Thresholds, check_comparable
 
 #: Full-precision scores agree with their source's to this, or to this part of their spread where
 #: that is over 1.
@@ -22,15 +23,7 @@ def compare_scores(expected: NDArray[np.float32], actual: NDArray[np.float32]) -
     Raises:
         VerificationError: Another shape, or numbers that are not finite.
     """
-    if expected.shape != actual.shape:
-        raise VerificationError(
-            f"The artifact gives scores of shape {list(actual.shape)}, its source "
-            f"{list(expected.shape)}."
-        )
-    if not np.isfinite(actual).all():
-        raise VerificationError(
-            "The artifact gives scores that are not finite numbers; it is not published."
-        )
+    check_comparable(expected, actual, "scores")
     first, second = expected.astype(np.float64), actual.astype(np.float64)
     difference = np.abs(first - second)
     columns = zip(first.T, second.T, strict=True)
@@ -47,19 +40,10 @@ def _rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -
     """Spearman's: the correlation of the ranks, equal numbers sharing theirs."""
     spread = float(first.std()) or 1.0
     # Rounding alone must not put one of two equal pairs before the other.
-    ranks = [_ranks(np.round(values / spread, 4)) for values in (first, second)]
-    centred = [r - r.mean() for r in ranks]
-    scale = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
-    if not scale:  # one of them puts all pairs on one rank
+    found = spearman(*(np.round(values / spread, 4) for values in (first, second)))
+    if np.isnan(found):  # one of them puts all pairs on one rank
         return 1.0 if np.allclose(first, second) else 0.0
-    return float((centred[0] * centred[1]).sum() / scale)
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    middle: NDArray[np.float64] = (ends - (counts - 1) / 2.0)[inverse]
-    return middle
+    return found
 
 
 def check_scores(

@@ -10,10 +10,11 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from core.arguments import in_any_case
-from core.errors import BackendLoadError, BackendNotFound, OptionError
+from core.errors import BackendLoadError, BackendNotFound, CoreError, OptionError
 from core.options import suggestion
 from core.plugin.backend import Backend, Checked, check_plugin
 from core.plugin.capabilities import read_capabilities
@@ -129,6 +130,15 @@ class Registry:
         """Every installed or registered backend, disabled ones left out, none imported."""
         disabled = disabled_plugins()
         return tuple(name for name in self._by_name(BACKEND_GROUP) if name not in disabled)
+
+    def working(self) -> Iterator[tuple[str, Backend]]:
+        """Every backend that can be used, imported; `statuses` tells what is wrong with others."""
+        for name in self.names():
+            try:
+                found = self.backend(name)
+            except CoreError:
+                continue
+            yield name, found
 
     def commands(self) -> dict[str, str]:
         """Every command that a distribution adds, to that distribution; none is imported."""

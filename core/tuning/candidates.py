@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
+from core.architecture.kinds import EMBEDDING
 from core.checkpoint.checkpoint import Checkpoint
-from core.errors import BackendNotFound, CoreError, OptionError
+from core.errors import BackendNotFound, OptionError
 from core.machine.processor import processor_flags
 from core.operations.backend_choice import loadable_file
 from core.operations.file_choice import find_artifacts, is_default
@@ -62,14 +63,11 @@ def choose_backends(given: Iterable[str] | None) -> list[str]:
         for name in names:
             registry.backend(name)  # its own error says what is wrong
         return list(dict.fromkeys(names))
-    found = []
-    for name in registry.names():
-        try:
-            capabilities = registry.backend(name).capabilities
-        except CoreError:
-            continue  # `core backends` tells what is wrong with it
-        if capabilities.source != "name":
-            found.append(name)
+    found = [
+        name
+        for name, backend in registry.working()
+        if backend.capabilities.source != "name" and EMBEDDING in backend.capabilities.kinds
+    ]
     if not found:
         raise BackendNotFound(f"No backend is installed. {install_hint()}")
     return found

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.arguments import check_path
+from core.engine.ranks import spearman
 from core.engine.similarity import similarity, similarity_pairwise
 from core.errors import OptionError
 from core.texts.text_files import decode_lines
-from core.tuning.fidelity import Floats, spearman
+from core.tuning.fidelity import Floats
 
 #: Documents that count in NDCG@10.
 DEPTH = 10

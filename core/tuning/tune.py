@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from core.api import check_source
-from core.arguments import check_flag, check_keywords, check_path_or_none, check_text_or_none
 from core.architecture.kinds import EMBEDDING
+from core.arguments import check_flag, check_keywords, check_path_or_none, check_text_or_none
 from core.artifacts.artifact import SIDECAR_SUFFIX
 from core.artifacts.cache import cache_directory, locked
 from core.artifacts.publish import check_destination, destination_of
 from core.artifacts.tuned import LOCK_NAME
 from core.checkpoint.checkpoint import Checkpoint, source_identity
 from core.checkpoint.resolve import resolve
-from core.errors import CoreError, OptionError
+from core.errors import OptionError
 from core.machine.cpus import available_cpus
 from core.machine.processor import processor_flags, processor_name
 from core.plugin.registry import registry
@@ -341,7 +341,7 @@ def _folder(source: Checkpoint, texts: TuningTexts, device: str | None) -> Path:
         and name.removesuffix(SIDECAR_SUFFIX) not in made
         and name not in (LOCK_NAME, "README.md")
     ]
-    backends = [(name, registry.backend(name).plugin.distribution) for name in _working()]
+    backends = [(name, backend.plugin.distribution) for name, backend in registry.working()]
     document = json.dumps(
         [
             source_identity(source, read),
@@ -355,17 +355,6 @@ def _folder(source: Checkpoint, texts: TuningTexts, device: str | None) -> Path:
     )
     digest = hashlib.sha256(document.encode()).hexdigest()[:16]
     return cache_directory() / "tuning" / f"{source.readable_name.replace('/', '--')}-{digest}"
-
-
-def _working() -> list[str]:
-    found = []
-    for name in registry.names():
-        try:
-            registry.backend(name)
-        except CoreError:
-            continue
-        found.append(name)
-    return found
 
 
 def _digest_of(labels: Labels) -> str:

@@ -9,7 +9,8 @@ import pytest
 import scipy.stats
 from numpy.typing import NDArray
 
-from core.tuning.fidelity import compare, spearman
+from core.engine.ranks import spearman
+from core.tuning.fidelity import compare
 from core.tuning.labels import (
     Pairs,
     Retrieval,
