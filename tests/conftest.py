@@ -17,6 +17,10 @@ CACHE = ROOT / ".cache"
 os.environ["CORE_CACHE"] = str(CACHE / "test-core")
 os.environ["HF_HOME"] = str(CACHE / "test-huggingface")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# Processes that test side by side share the processors, as each would take all of them.
+if at_once := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    os.environ.setdefault("CORE_NUM_THREADS", str(max(1, processors // int(at_once))))
 # torch's threads sleep where they wait: two processes that spin take each other's processors.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 for name in ("CORE_BACKEND", "CORE_DISABLE_PLUGINS", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"):

@@ -26,8 +26,12 @@ TEXTS = [f"text number {i} of several, with {'more ' * (i % 5)}words" for i in r
 
 
 @pytest.fixture
-def versions(exports: Exports, tmp_path: Path) -> Path:
-    """A folder with two models of one shape, `v1` and `v2`, and a copy of `v1` in use."""
+def versions(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two models of one shape, `v1` and `v2`, and a copy of `v1` in use.
+
+    Two threads: on one alone, many texts need no session beside that for one text.
+    """
+    monkeypatch.setenv("CORE_NUM_THREADS", "2")
     place = tmp_path.resolve() / "models"
     shutil.copytree(exports("bert-cls", *BACKENDS), place / "v1")
     shutil.copytree(exports("bert-mean", *BACKENDS), place / "v2")
