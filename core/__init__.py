@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from core.architecture.architecture import Architecture
     from core.architecture.batch import TokenBatch
     from core.artifacts.artifact import Artifact, ScoreVerification, Verification
+    from core.batch.embed import DatasetReport, embed_dataset
     from core.checkpoint.checkpoint import Checkpoint
     from core.distributed.pool import ProcessPool
     from core.engine.encode import encode_texts
@@ -93,6 +94,10 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Artifact",
         "ScoreVerification",
         "Verification",
+    ),
+    "batch.embed": (
+        "DatasetReport",
+        "embed_dataset",
     ),
     "checkpoint.checkpoint": ("Checkpoint",),
     "distributed.pool": ("ProcessPool",),
@@ -157,6 +162,7 @@ __all__ = [
     "CardData",
     "Checkpoint",
     "CoreError",
+    "DatasetReport",
     "EmbeddingModel",
     "EncodeOptions",
     "ExportOptions",
@@ -186,6 +192,7 @@ __all__ = [
     "__version__",
     "backends",
     "build_model",
+    "embed_dataset",
     "encode_texts",
     "export",
     "hookimpl",
