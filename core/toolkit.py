@@ -29,6 +29,7 @@ from core.architecture.modules import (
 from core.artifacts.artifact import DTYPE_PRECISIONS, SIDECAR_SUFFIX
 from core.artifacts.naming import artifact_name, derived_name, installed_versions
 from core.artifacts.plain import plain_folder
+from core.engine.arrow import arrow_column
 from core.engine.batching import cpu_batch_tokens, cut_batches, pad
 from core.engine.calibration import calibration_batches
 from core.engine.graphs import (
@@ -101,6 +102,7 @@ __all__ = [
     "abandon_in_forks",
     "announce",
     "append_modules",
+    "arrow_column",
     "artifact_name",
     "as_numpy",
     "available_cpus",

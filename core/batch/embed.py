@@ -12,6 +12,7 @@ from typing import Any
 from core.api import load
 from core.arguments import check_flag, check_keywords
 from core.batch.job import ROWS_PER_PART, FailedRow, Job
+from core.batch.runner import InThisProcess, Runner
 from core.errors import CoreError, OptionError
 from core.machine.surroundings import stderr_is_terminal
 from core.models.embedding import EmbeddingModel
@@ -62,6 +63,7 @@ def embed_dataset(
     overwrite: bool = False,
     rows_per_part: int = ROWS_PER_PART,
     show_progress_bar: bool | None = None,
+    runner: Runner | None = None,
     **options: Any,
 ) -> DatasetReport:
     """Embed the texts of a source into Parquet parts; a second call makes what is missing.
@@ -83,6 +85,7 @@ def embed_dataset(
             "null" writes a null for its embedding.
         overwrite: Start anew where the target holds a job.
         rows_per_part: The most rows of a part, of which one at most is made again after a kill.
+        runner: What makes the parts, such as `core_ray.Runner`; None makes them in this process.
         show_progress_bar: None shows it where standard error is a terminal.
         **options: Of `core.load`, where `model` is a name or a path (`backend`, `device`, ...), and
             of `encode`.
@@ -94,9 +97,9 @@ def embed_dataset(
             finished parts are kept.
     """
     begun = time.monotonic()
-    check_pyarrow()
+    _check_pyarrow()
     check_flag("overwrite", overwrite)
-    loading, encoding = split_calls(model, options)
+    loading, encoding = _split(model, options)
     job = Job(
         source,
         target,
@@ -107,18 +110,19 @@ def embed_dataset(
         rows_per_part=rows_per_part,
     )
     shown = stderr_is_terminal() if show_progress_bar is None else show_progress_bar
-    with job.locked(), _opened(model, loading) as opened:
-        identity = job.identity(opened)
+    runner = InThisProcess() if runner is None else runner
+    with job.locked(), runner.start(job, model, loading) as workers:
+        identity = workers.identity()
         finished = job.begin(identity, overwrite=overwrite)
         missing = [part for part in job.rows.parts if part.number not in finished]
-        with progress(job, finished, shown) as tell:
-            for part in missing:
-                finished[part.number] = job.make_part(part, opened, identity, tell)
+        with _progress(job, finished, shown) as tell:
+            for record in workers.make(missing, identity, tell):
+                finished[record.number] = record
     made = [part.number for part in missing]
-    return report_of(job, identity, finished, made, time.monotonic() - begun)
+    return _report(job, identity, finished, made, time.monotonic() - begun)
 
 
-def report_of(
+def _report(
     job: Job, identity: Any, finished: Any, made: Sequence[int], seconds: float
 ) -> DatasetReport:
     """What the finished parts of a job come to."""
@@ -135,7 +139,7 @@ def report_of(
     )
 
 
-def check_pyarrow() -> None:
+def _check_pyarrow() -> None:
     """Raise `CoreError` where pyarrow is not installed."""
     try:
         import pyarrow.parquet  # noqa: F401
@@ -146,7 +150,7 @@ def check_pyarrow() -> None:
         ) from error
 
 
-def split_calls(model: Any, options: dict[str, Any]) -> tuple[dict[str, Any], EncodeOptions]:
+def _split(model: Any, options: dict[str, Any]) -> tuple[dict[str, Any], EncodeOptions]:
     """Options of `core.load` and those of `encode`.
 
     Raises:
@@ -177,7 +181,7 @@ def split_calls(model: Any, options: dict[str, Any]) -> tuple[dict[str, Any], En
 
 
 @contextmanager
-def progress(job: Job, finished: Any, shown: bool) -> Iterator[Callable[[int], None]]:
+def _progress(job: Job, finished: Any, shown: bool) -> Iterator[Callable[[int], None]]:
     """A bar with the rate and the time left; yields what counts rows."""
     from tqdm import tqdm
 
@@ -190,12 +194,3 @@ def progress(job: Job, finished: Any, shown: bool) -> Iterator[Callable[[int], N
         disable=not shown,
     ) as bar:
         yield lambda rows: bar.update(rows) and None
-
-
-@contextmanager
-def _opened(model: Any, loading: dict[str, Any]) -> Iterator[EmbeddingModel]:
-    if isinstance(model, EmbeddingModel):
-        yield model
-        return
-    with load(model, **loading) as opened:
-        yield opened

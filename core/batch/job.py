@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from core.arguments import check_text_or_none, suggestion
-from core.batch.columns import EMBEDDING, embedding_column, embedding_type
 from core.batch.identity import FORMAT, describe_model, describe_options, differences, digest_of
 from core.batch.rows import WINDOW, Part, Row, Rows
 from core.batch.storage import Folder
+from core.engine.arrow import arrow_column
 from core.errors import CoreError, OptionError
 from core.files.staging import lock_if_free
 from core.options import EncodeOptions, check_positive
@@ -229,7 +229,9 @@ class Job:
                     writer = stack.enter_context(
                         pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=["id"])
                     )
-                column = self._column(embeddings, good, kept)
+                places = {row.place for row in good}
+                missing = np.array([row.place not in places for row in kept], bool)
+                column = arrow_column(embeddings, missing if missing.any() else None)
                 ids = pa.array([row.id for row in kept], self._id_type)
                 writer.write_table(pa.table([ids, column], schema=writer.schema))
                 written += len(kept)
@@ -260,19 +262,13 @@ class Job:
             return model.hooks.encode(model, ["width"], self.options)[:0]
         return model.hooks.encode(model, [row.text for row in rows], self.options)
 
-    def _column(self, embeddings: Any, good: Sequence[Row], kept: Sequence[Row]) -> Any:
-        if len(good) == len(kept):
-            return embedding_column(embeddings)
-        places = {row.place for row in good}
-        missing = np.array([row.place not in places for row in kept])
-        spread = np.zeros((len(kept), embeddings.shape[1]), embeddings.dtype)
-        spread[~missing] = embeddings
-        return embedding_column(spread, missing)
-
     def _schema(self, embeddings: Any, identity: Mapping[str, Any]) -> Any:
         import pyarrow as pa
 
-        fields = [pa.field("id", self._id_type), pa.field(EMBEDDING, embedding_type(embeddings))]
+        fields = [
+            pa.field("id", self._id_type),
+            pa.field("embedding", arrow_column(embeddings).type),
+        ]
         told = {"fingerprint": identity["fingerprint"], "model": identity["model"]}
         return pa.schema(fields, metadata={_METADATA: json.dumps(told, sort_keys=True).encode()})
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.metadata import entry_points
 from typing import Any
 
 from core.cli.arguments import add_batching, add_json, add_source, batching_of, print_json
-from core.errors import OptionError
+from core.errors import CoreError
 from core.machine.stages import announce
 from core.options import EncodeOptions
 
@@ -15,6 +16,8 @@ from core.options import EncodeOptions
 _ON_ERROR = ("fail", "skip", "null")
 #: Failed rows that are printed; the records of the parts name all of them.
 _SHOWN = 10
+#: Entry points of what runs jobs elsewhere (`core.batch.runner`).
+RUNNER_GROUP = "core.batch_runners"
 
 
 def add_commands(commands: Any) -> None:
@@ -81,8 +84,7 @@ def run(parsed: argparse.Namespace) -> None:
         "trust_remote_code": parsed.trust_remote_code,
     }
     announce(f"reading {parsed.source}")
-    embed = core.embed_dataset if parsed.ray is None else _on_ray(parsed.ray)
-    report = embed(
+    report = core.embed_dataset(
         parsed.source,
         parsed.target,
         parsed.model,
@@ -91,6 +93,7 @@ def run(parsed: argparse.Namespace) -> None:
         on_error=parsed.on_error,
         overwrite=parsed.overwrite,
         rows_per_part=parsed.rows_per_part,
+        runner=_ray_runner(parsed.ray),
         **loading,
         **encoding,
     )
@@ -100,8 +103,16 @@ def run(parsed: argparse.Namespace) -> None:
     _print(report)
 
 
-def _on_ray(address: str) -> Any:
-    raise OptionError(f"--ray {address!r}: `pip install core[ray]` brings what runs jobs on Ray.")
+def _ray_runner(address: str | None) -> Any:
+    """What the distribution of the runner "ray" makes of the address; None for none."""
+    if address is None:
+        return None
+    found = entry_points(group=RUNNER_GROUP, name="ray")
+    if not found:
+        raise CoreError(
+            "No installed distribution runs jobs on Ray: `pip install core[ray]` brings one."
+        )
+    return next(iter(found)).load()(address)
 
 
 def _print(report: Any) -> None:

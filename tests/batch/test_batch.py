@@ -409,9 +409,9 @@ def test_the_command_says_what_it_made_and_what_failed(
     assert "id 2 (row 1): it is null" in (shown := capsys.readouterr().err)
     assert "--on-error skip" in shown
     assert main([*words, "--on-error", "skip", "--overwrite"]) == 0
-    shown = capsys.readouterr()
-    assert "not embedded: id 2 (row 1): it is null" in shown.err
-    assert "1 rows, parts: 1, of which this run made 1" in shown.out
+    both = capsys.readouterr()
+    assert "not embedded: id 2 (row 1): it is null" in both.err
+    assert "1 rows, parts: 1, of which this run made 1" in both.out
     assert main([*words, "--on-error", "skip", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["made"], report["rows"], len(report["failed"])) == (0, 1, 1)
