@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         backends,
         export,
         load,
+        load_multi_vector,
         load_reranker,
         optimize,
         plugins,
@@ -33,7 +34,13 @@ if TYPE_CHECKING:
     )
     from core.architecture.architecture import Architecture
     from core.architecture.batch import TokenBatch
-    from core.artifacts.artifact import Artifact, ScoreVerification, Verification
+    from core.architecture.late_interaction import TokenPooling
+    from core.artifacts.artifact import (
+        Artifact,
+        ScoreVerification,
+        VectorVerification,
+        Verification,
+    )
     from core.checkpoint.checkpoint import Checkpoint
     from core.distributed.pool import ProcessPool
     from core.engine.encode import encode_texts
@@ -56,6 +63,7 @@ if TYPE_CHECKING:
     from core.models.building import build_model
     from core.models.embedding import EmbeddingModel
     from core.models.model import Model
+    from core.models.multi_vector import MultiVectorEncoder
     from core.models.reranker import Reranker
     from core.operations.hooks import Hooks, hooks
     from core.options import (
@@ -79,6 +87,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "backends",
         "export",
         "load",
+        "load_multi_vector",
         "load_reranker",
         "optimize",
         "plugins",
@@ -89,9 +98,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "architecture.architecture": ("Architecture",),
     "architecture.batch": ("TokenBatch",),
+    "architecture.late_interaction": ("TokenPooling",),
     "artifacts.artifact": (
         "Artifact",
         "ScoreVerification",
+        "VectorVerification",
         "Verification",
     ),
     "checkpoint.checkpoint": ("Checkpoint",),
@@ -116,6 +127,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "models.building": ("build_model",),
     "models.embedding": ("EmbeddingModel",),
     "models.model": ("Model",),
+    "models.multi_vector": ("MultiVectorEncoder",),
     "models.reranker": ("Reranker",),
     "operations.hooks": (
         "Hooks",
@@ -166,6 +178,7 @@ __all__ = [
     "ModelError",
     "ModelFormatError",
     "ModelNotFound",
+    "MultiVectorEncoder",
     "OptimizeOptions",
     "OptionError",
     "PluginError",
@@ -178,9 +191,11 @@ __all__ = [
     "ScoreVerification",
     "SparseEmbeddings",
     "TokenBatch",
+    "TokenPooling",
     "TuneReport",
     "TunedVariant",
     "UnsupportedOperation",
+    "VectorVerification",
     "Verification",
     "VerificationError",
     "__version__",
@@ -191,6 +206,7 @@ __all__ = [
     "hookimpl",
     "hooks",
     "load",
+    "load_multi_vector",
     "load_reranker",
     "optimize",
     "plugins",

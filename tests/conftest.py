@@ -31,7 +31,7 @@ import pytest  # noqa: E402
 from filelock import FileLock  # noqa: E402
 
 import core  # noqa: E402
-from core import EmbeddingModel, load  # noqa: E402
+from core import EmbeddingModel, Model, load  # noqa: E402
 from tests import tiny_kinds, tiny_models  # noqa: E402
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -182,13 +182,13 @@ def _state(folder: Path) -> dict[Path, tuple[int, int]]:
 
 
 @contextmanager
-def kept(model: EmbeddingModel) -> Iterator[EmbeddingModel]:
+def kept(model: Model) -> Iterator[Model]:
     """A model that several tests share: afterwards its settings are what they were."""
 
     def settings() -> dict[str, Any]:
         names = ("max_seq_length", "truncate_dim", "default_prompt_name", "similarity_fn_name")
         return {
-            **{name: getattr(model, name) for name in names},
+            **{name: getattr(model, name, None) for name in names},
             "prompts": dict(model.prompts),
             "runtime": type(model.runtime),
             "closed": model.closed,

@@ -41,20 +41,30 @@ class Subjects:
     """What the calls are made on. Nothing is written: a call that begins to work is a mistake."""
 
     def __init__(
-        self, path: Path, model: EmbeddingModel, dropin: SentenceTransformer, reranker: Path
+        self,
+        path: Path,
+        model: EmbeddingModel,
+        dropin: SentenceTransformer,
+        reranker: Path,
+        multi_vector: Path,
     ) -> None:
         self.path, self.model, self.dropin, self.reranker = path, model, dropin, reranker
+        self.multi_vector = multi_vector
         self.rows = np.eye(4, 32, dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
-def subjects(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subjects]:
+def subjects(
+    exports: Exports,
+    tiny_kind: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Subjects]:
     reranker = tmp_path_factory.mktemp("reranker")
     build("reranker-bert", reranker)
     path = exports("bert-mean", "onnx")
     with core.load(path, backend="onnx", device="cpu") as model, kept(model):
         dropin = SentenceTransformer(str(path), backend="onnx", device="cpu")
-        yield Subjects(path, model, dropin, reranker)
+        yield Subjects(path, model, dropin, reranker, tiny_kind("colbert"))
 
 
 class Row(NamedTuple):
@@ -83,6 +93,14 @@ def load(argument: str, right: str = "None", says: str = "") -> Row:
         return core.load(**{**given, argument: wrong})
 
     return row(f"load {argument}", call, right, says)
+
+
+def load_multi_vector(argument: str, right: str = "None", says: str = "") -> Row:
+    def call(s: Subjects, wrong: Any) -> Any:
+        given = {"model_name_or_path": s.multi_vector, "backend": "torch", "device": "cpu"}
+        return core.load_multi_vector(**{**given, argument: wrong})
+
+    return row(f"load_multi_vector {argument}", call, right, says)
 
 
 def load_reranker(argument: str, right: str = "None", says: str = "") -> Row:
@@ -191,6 +209,10 @@ ROWS = [
     load_reranker("default_prompt_name"),
     load_reranker("max_length", right=POSITIVE, says="max_length|max_seq_length"),
     load_reranker("activation_fn"),
+    load_multi_vector("model_name_or_path", says="A model is named|no directory|not the name"),
+    load_multi_vector("prompts", right="None mapping"),
+    load_multi_vector("default_prompt_name"),
+    load_multi_vector("similarity_fn_name"),
     export("model_name_or_path", right="", says="A model is named|no directory|not the name"),
     export("target", right=PATHS),
     export("backend", right="None", says="backend|text"),

@@ -86,9 +86,11 @@ def load_model(parsed: argparse.Namespace, kind: str | None = "embedding") -> An
         kind: None for the one the model's files tell.
     """
     import core
+    from core.architecture.kinds import KINDS
 
     announce(f"loading {parsed.model}")
-    load = core.load_reranker if (kind or _kind_of(parsed)) == "reranker" else core.load
+    kind = kind or _kind_of(parsed) or "embedding"
+    load = getattr(core, KINDS[kind].loader.removeprefix("core."))
     return load(
         parsed.model,
         backend=parsed.backend,

@@ -70,8 +70,7 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions, origi
 def trace(
     source: Checkpoint, scratch: Path, options: ExportOptions, opset: int, origin: str
 ) -> tuple[Path, Mapping[str, str]]:
-    """An ONNX file in `scratch` that gives `last_hidden_state`, or the `logits` of a head, and what
-    made it."""
+    """An ONNX file in `scratch` that gives what the runtime of `origin` names, and what made it."""
     path = scratch / "model.onnx"
     with (
         open_source(source, options, "ONNX", origin) as model,
@@ -93,9 +92,9 @@ def _export_module(
     import torch
 
     names: Sequence[str] = runtime.input_names
-    output = getattr(runtime, "output_name", "last_hidden_state")
     axes = {0: "batch", 1: "tokens"}
-    varying = dict(enumerate(getattr(runtime, "output_axes", ("batch", "tokens"))))
+    outputs = getattr(runtime, "outputs", {"last_hidden_state": ("batch", "tokens")})
+    varying = {name: dict(enumerate(of_output)) for name, of_output in outputs.items()}
     with _quiet():
         torch.onnx.export(
             module,
@@ -105,8 +104,8 @@ def _export_module(
             opset_version=opset,
             do_constant_folding=True,
             input_names=list(names),
-            output_names=[output],
-            dynamic_axes={**dict.fromkeys(names, axes), output: varying},
+            output_names=list(outputs),
+            dynamic_axes={**dict.fromkeys(names, axes), **varying},
         )
 
 
