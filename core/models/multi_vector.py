@@ -27,9 +27,8 @@ from core.options import EncodeOptions, check_positive
 from core.texts.inputs import STREAM_WINDOW, check_texts
 from core.tokenizer.tokenizer import Tokenizer
 
-_QUERY_PROMPTS = ("query",)
-
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+#: Task to its prompts, the first there is.
+_PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 class MultiVectorEncoder(Model):
@@ -240,8 +239,7 @@ class MultiVectorEncoder(Model):
             PluginError: The backend failed.
         """
         single = isinstance(texts, str)
-        given = self._with_prompt_of(options, self._prompts_of(options.get("task")))
-        result = self._run([texts] if single else texts, self.parse_options(given))
+        result = self._run([texts] if single else texts, self.parse_options(options))
         return result[0] if single else result
 
     def encode_query(self, texts: str | Sequence[str], **options: Any) -> Any:
@@ -261,12 +259,13 @@ class MultiVectorEncoder(Model):
         yields one list for each such group, in order. The other arguments are `encode`'s, `task`
         among them.
         """
-        given = self._with_prompt_of(options, self._prompts_of(options.get("task")))
-        return self._stream(texts, window, given)
+        return self._stream(texts, window, options)
 
-    @staticmethod
-    def _prompts_of(task: Any) -> Sequence[str]:
-        return {"query": _QUERY_PROMPTS, "document": _DOCUMENT_PROMPTS}.get(task, ())
+    def parse_options(self, given: Mapping[str, Any]) -> EncodeOptions:
+        """Keyword arguments of a call as options; without a prompt that of the task is chosen."""
+        task = given.get("task")
+        names = _PROMPTS.get(task, ()) if isinstance(task, str) else ()
+        return super().parse_options(self._with_prompt_of(given, names) if names else given)
 
     def similarity(self, a: Any, b: Any) -> NDArray[np.float32]:
         """Every query of `a` against every document of `b`: float32 [len(a), len(b)].

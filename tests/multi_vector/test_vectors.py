@@ -300,10 +300,10 @@ def test_a_pool_of_processes(exported: Make) -> None:
         expected = model.encode_query(texts)
         pooled = model.encode_document(texts, token_pooling=2)
         with core.ProcessPool(model, processes=2) as pool:
-            assert_close(pool.encode(texts, task="query", prompt_name="query"), expected)
-            found = pool.encode(texts, task="document", prompt_name="document", token_pooling=2)
+            assert_close(pool.encode(texts, task="query"), expected)
+            found = pool.encode(texts, task="document", token_pooling=2)
             assert_close(found, pooled)
-            blocks = list(pool.encode_stream(iter(texts), task="query", prompt_name="query"))
+            blocks = list(pool.encode_stream(iter(texts), task="query"))
             assert_close([one for block in blocks for one in block], expected)
 
 
