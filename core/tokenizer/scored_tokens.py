@@ -44,7 +44,7 @@ def register_prefixes(tokenizer: tokenizers.Tokenizer, rules: LateInteraction) -
 def skipped_ids(
     source: Source, tokenizer: tokenizers.Tokenizer, rules: LateInteraction, unknown: int | None
 ) -> list[int]:
-    """Ids of the words that get no vector; a word that is no token is left out with a warning.
+    """Ids of the words that get no vector; a word that is no token has none, and is logged.
 
     Args:
         unknown: The unknown token's id; None where there is none.
