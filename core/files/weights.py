@@ -85,6 +85,11 @@ def read_tensor(source: Source, name: str) -> NDArray[Any]:
         ModelFormatError: There are no weights, or none of this name among them.
     """
     file = next((file for file in WEIGHT_FILES if source.has(file)), None)
+    for index in (f"{file}.index.json" for file in WEIGHT_FILES):
+        if file is None and source.has(index):  # in parts
+            places = source.read_json(index).get("weight_map")
+            stated = places.get(name) if isinstance(places, dict) else None
+            file = stated if isinstance(stated, str) and source.has(stated) else None
     if file is None:
         raise ModelFormatError(
             f"{source}: the weights that hold {name!r} are missing: neither "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -316,3 +318,45 @@ def test_hooks_take_a_task(tiny_kind: Make) -> None:
             model=model, texts=["a cat"], options=core.EncodeOptions(task="query", prompt="query: ")
         )
         assert_close(rows, [model.encode_query("a cat")])
+
+
+_ALONE = """
+import sys
+for name in ("torch", "transformers", "scipy", "sentence_transformers"):
+    sys.modules[name] = None  # importing it fails
+import numpy as np
+import core
+with core.load_multi_vector(sys.argv[1], backend=sys.argv[2]) as model:
+    queries = model.encode_query(["a cat", "a dog"])
+    documents = model.encode_document(["a cat", "the lazy dog sleeps"], token_pooling=2)
+    np.save(sys.argv[3], model.similarity(queries, documents))
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_exported_files_need_no_torch(exported: Make, tmp_path: Path, backend: str) -> None:
+    path, output = exported("colbert"), tmp_path / "scores.npy"
+    words = [sys.executable, "-c", _ALONE, str(path), backend, str(output)]
+    subprocess.run(words, check=True)
+    with core.load_multi_vector(path, backend="torch") as model:
+        queries = model.encode_query(["a cat", "a dog"])
+        documents = model.encode_document(["a cat", "the lazy dog sleeps"], token_pooling=2)
+        np.testing.assert_allclose(np.load(output), model.similarity(queries, documents), atol=1e-4)
+
+
+def test_weights_in_parts(tiny_kind: Make, tmp_path: Path) -> None:
+    """Stanford's projection is read from the part that holds it."""
+    from safetensors.numpy import load_file, save_file
+
+    folder = copy_model(tiny_kind("stanford"), tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    last = {"linear.weight": weights.pop("linear.weight")}
+    parts = {"model-00001-of-00002.safetensors": weights, "model-00002-of-00002.safetensors": last}
+    for name, part in parts.items():
+        save_file(part, folder / name, {"format": "pt"})
+    places = {name: file for file, part in parts.items() for name in part}
+    index = json.dumps({"metadata": {}, "weight_map": places})
+    (folder / "model.safetensors.index.json").write_text(index)
+    with core.load_multi_vector(folder, backend="torch") as model:
+        assert not differences(results_of(model), recorded("stanford"))
