@@ -97,6 +97,11 @@ def _read_listed(source: Source, weights: bool) -> Architecture:
         )
     config = read_config(source, prefix)
     transformer = read_transformer(source, prefix)
+    if "message" in (transformer.get("modality_config") or {}):
+        raise UnsupportedOperation(
+            f"{source} puts texts into its tokenizer's chat template (modality_config), which core "
+            "does not do for multi-vector models: sentence-transformers does."
+        )
     # Both of them, and they alone, list no mask: PyLate masks and normalizes by itself.
     converted = settings.get("model_type") in (None, "SentenceTransformer")
     implied = converted or settings.get("model_type") == "ColBERT"
@@ -125,7 +130,7 @@ def _read_listed(source: Source, weights: bool) -> Architecture:
         else:
             continue
         listed.append((name, folder))
-    if implied:
+    if implied and not masked:
         if not any(isinstance(module, Dense) for module in chain.modules):
             raise UnsupportedOperation(
                 f"{source} has no Dense module that projects token embeddings. "
@@ -141,10 +146,12 @@ def _read_listed(source: Source, weights: bool) -> Architecture:
         masked = True
     rules = _with_lengths(source, rules, settings, transformer, masked=masked)
     prefixes = _prefixes(source, settings)
-    given = settings.get("prompts")
-    prompts = {**dict.fromkeys(TASKS, ""), **(given if isinstance(given, dict) else {})}
+    given = settings.get("prompts") or {}
+    prompts = {**dict.fromkeys(TASKS, ""), **given} if isinstance(given, dict) else given
     for task, mark in prefixes.items():
-        prompts[task] = mark + (prompts[task] or "").removeprefix(mark)
+        saved = prompts.get(task) or "" if isinstance(prompts, dict) else None
+        if isinstance(saved, str):  # what else there may be is refused below
+            prompts[task] = mark + saved.removeprefix(mark)
     return _architecture(
         source, prefix, path, listed, chain, config, transformer,
         replace(rules, prefixes=tuple(mark for mark in prefixes.values() if mark)), prompts,

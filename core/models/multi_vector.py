@@ -188,6 +188,10 @@ class MultiVectorEncoder(Model):
     def cutting_tokenizer(self, options: EncodeOptions) -> Tokenizer:
         return self.tokenizer_for(options.task)
 
+    def limit_name(self, options: EncodeOptions) -> str:
+        own = options.task is not None and self.tokenizer_for(options.task) is not self.tokenizer
+        return f"{options.task}_length" if own else super().limit_name(options)
+
     def tokenize(self, texts: str | Sequence[str]) -> dict[str, NDArray[np.int64]]:
         """A padded batch of the texts: `input_ids`, `attention_mask`, `token_type_ids`.
 

@@ -122,6 +122,13 @@ def test_embedding_models_have_no_task(tiny_model: Make) -> None:
             r"fills queries up with '\[NOPE\]', which is not in the tokenizer's vocabulary",
         ),
         ("sentence_bert_config.json", {"transformer_task": "retrieval"}, r"built for 'retrieval'"),
+        (
+            "sentence_bert_config.json",
+            {"modality_config": {"text": {}, "message": {}}},
+            r"chat template",
+        ),
+        ("config_sentence_transformers.json", {"prompts": ["a"]}, r"prompts in .* must map"),
+        ("config_sentence_transformers.json", {"prompts": {"query": 3}}, r"prompts in .* must map"),
         ("2_MultiVectorMask/config.json", {"skiplist_words": "abc"}, r"must be a list of tokens"),
         ("2_MultiVectorMask/config.json", {"skiplist_tasks": [3]}, r"skiplist_tasks is \[3\]"),
         ("2_MultiVectorMask/config.json", {"keep_only_token_ids": ["a"]}, r"must list token ids"),

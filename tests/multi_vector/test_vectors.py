@@ -235,7 +235,7 @@ def test_lengths_are_cut_and_told(tiny_kind: Make, caplog: pytest.LogCaptureFixt
         assert len(model.encode_document(LONG)) == 20
         assert len(model.encode(LONG)) > 64
         model.encode_document(["a cat", LONG], truncation="warn")
-        assert "1 of 2 texts has more tokens than the 20" in caplog.text
+        assert "more tokens than the 20 that the model reads (document_length)" in caplog.text
         with pytest.raises(core.OptionError, match=r"than the 64 .* position 1 \("):
             model.encode_query(["a cat", LONG], truncation="error")
         first = model.identity
