@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from core.architecture.kinds import EMBEDDING, KINDS, MULTI_VECTOR
 from core.cli.arguments import add_batching, add_model, batching_of, kind_of, load_model
 from core.errors import CoreError, OptionError
 from core.machine.surroundings import stderr_is_terminal
 from core.options import EMBEDDING_PRECISIONS, TASKS, EncodeOptions
 from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
+
+#: Kinds of model that it runs, to the ending of a file that holds all embeddings as arrays.
+_ARRAYS = {"embedding": ".npy", "multi_vector": ".npz"}
 
 
 def add_commands(commands: Any) -> None:
@@ -67,7 +69,7 @@ def run(parsed: argparse.Namespace) -> None:
         raise OptionError("give texts as arguments or --input FILE (- for standard input).")
     batching = batching_of(parsed)
     output = Path(parsed.output) if parsed.output else None
-    if output is not None and output.suffix not in (".npy", ".npz", ".jsonl"):
+    if output is not None and output.suffix not in (*_ARRAYS.values(), ".jsonl"):
         raise OptionError(
             "--output must end in .npy or .jsonl, of a multi-vector model in .npz or .jsonl, not "
             f"{output.name!r}."
@@ -80,8 +82,8 @@ def run(parsed: argparse.Namespace) -> None:
     EncodeOptions(truncate_dim=parsed.truncate_dim, **batching)
     check_input(parsed)
     kind = kind_of(parsed)
-    if kind != MULTI_VECTOR:
-        kind = EMBEDDING
+    if kind not in _ARRAYS:  # loading says what it is
+        kind = "embedding"
     _check_form(output, kind)
     with load_model(parsed, kind) as model:
         texts = read_texts(parsed)
@@ -99,13 +101,14 @@ def run(parsed: argparse.Namespace) -> None:
             if parsed.json:
                 print(json.dumps(summary))
             else:
-                what = "texts' vectors" if kind == MULTI_VECTOR else "embeddings"
-                print(f"{count} {what} written to {output}", file=sys.stderr)
+                print(f"{count} embeddings written to {output}", file=sys.stderr)
 
 
 def _check_form(output: Path | None, kind: str) -> None:
     """Refuse a file that cannot hold what this kind of model gives."""
-    array = ".npz" if kind == MULTI_VECTOR else ".npy"
+    from core.architecture.kinds import KINDS
+
+    array = _ARRAYS[kind]
     if output is not None and output.suffix not in (array, ".jsonl"):
         noun = KINDS[kind].noun
         raise OptionError(f"--output of {noun} must end in {array} or .jsonl, not {output.name!r}.")
@@ -116,7 +119,7 @@ def _embed(
 ) -> Iterator[tuple[list[str], Any]]:
     given = {
         **batching_of(parsed),
-        "normalize_embeddings": parsed.normalize,
+        "normalize_embeddings": parsed.normalize or None,
         "truncate_dim": parsed.truncate_dim,
         "precision": None if parsed.precision == "float32" else parsed.precision,
         "task": parsed.task,
@@ -181,7 +184,7 @@ def _write(output: Path | None, results: Iterator[tuple[list[str], Any]]) -> int
     if output is not None and output.suffix == ".npy":
         return _write_npy(output, results)
     if output is not None and output.suffix == ".npz":
-        return _write_npz(output, results)
+        return _write_vectors(output, results)
     count = 0
     # JSON has escapes of its own for what the encoding of standard output may lack.
     escape = output is None and (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
@@ -204,7 +207,7 @@ def _write_npy(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
     return len(array)
 
 
-def _write_npz(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
+def _write_vectors(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
     """Vectors of all tokens one after another, and how many each text has."""
     import numpy as np
 
