@@ -70,7 +70,8 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions, origi
 def trace(
     source: Checkpoint, scratch: Path, options: ExportOptions, opset: int, origin: str
 ) -> tuple[Path, Mapping[str, str]]:
-    """An ONNX file in `scratch` that gives what the runtime of `origin` names, and what made it."""
+    """An ONNX file in `scratch` that gives `last_hidden_state`, or the `logits` of a head, and what
+    made it."""
     path = scratch / "model.onnx"
     with (
         open_source(source, options, "ONNX", origin) as model,
@@ -92,9 +93,13 @@ def _export_module(
     import torch
 
     names: Sequence[str] = runtime.input_names
+    output = getattr(runtime, "output_name", "last_hidden_state")
     axes = {0: "batch", 1: "tokens"}
-    outputs = getattr(runtime, "outputs", {"last_hidden_state": ("batch", "tokens")})
-    varying = {name: dict(enumerate(of_output)) for name, of_output in outputs.items()}
+    outputs = {
+        output: getattr(runtime, "output_axes", ("batch", "tokens")),
+        **getattr(runtime, "further_outputs", {}),
+    }
+    varying = {name: dict(enumerate(sizes)) for name, sizes in outputs.items()}
     with _quiet():
         torch.onnx.export(
             module,

@@ -65,8 +65,7 @@ def export_model(source: Checkpoint, target: Path, options: ExportOptions, origi
 def convert(
     source: Checkpoint, options: ExportOptions, origin: str
 ) -> tuple[Any, Mapping[str, str]]:
-    """The graph of what the runtime of `origin` names, for batches of any shape, and what made
-    it."""
+    """The graph of last_hidden_state, or of logits, for batches of any shape, and what made it."""
     with (
         open_source(source, options, "OpenVINO", origin) as model,
         model.runtime.traceable(source, "an OpenVINO graph") as (module, example),
@@ -90,8 +89,10 @@ def trace(module: Any, example: tuple[Any, ...], runtime: Any) -> Any:
         port.get_node().set_friendly_name(name)
         port.get_node().set_partial_shape(openvino.PartialShape([-1, -1]))
         port.get_node().set_element_type(openvino.Type.i64)
-    outputs = getattr(runtime, "outputs", ("last_hidden_state",))
-    for name, port in zip(outputs, graph.outputs, strict=True):
+    first = getattr(runtime, "output_name", "last_hidden_state")
+    for name, port in zip(
+        (first, *getattr(runtime, "further_outputs", ())), graph.outputs, strict=True
+    ):
         port.get_tensor().set_names({name})
     graph.validate_nodes_and_infer_types()
     return graph

@@ -162,7 +162,8 @@ class TorchRuntime(Runtime):
         """The transformer in a form an exporter can trace into `wanted`, and example inputs.
 
         The module takes int64 [batch, tokens] tensors in the order of `input_names` and returns
-        what `outputs` names.
+        the last hidden state, or what its head gives: `output_name` and `output_axes` tell which.
+        Where there are `further_outputs`, it returns a tuple of that and of those.
         While the context lasts, masks are built so that a tracer sees them.
 
         Raises:
@@ -180,15 +181,20 @@ class TorchRuntime(Runtime):
                 )
 
     @property
-    def outputs(self) -> dict[str, tuple[str, ...]]:
-        """What `traceable` returns, in its order, as graphs call it; each with its axes whose
-        sizes differ from batch to batch, from the first on."""
-        if self.architecture.head is not None:
-            return {"logits": ("batch",)}
-        each = ("batch", "tokens")
-        if self._gives_vectors:  # sentence-transformers reads the first, and projects by itself
-            return {"last_hidden_state": each, VECTOR_OUTPUTS[0]: each}
-        return {"last_hidden_state": each}
+    def output_name(self) -> str:
+        """What `traceable` returns, as graphs call it."""
+        return "last_hidden_state" if self.architecture.head is None else "logits"
+
+    @property
+    def output_axes(self) -> tuple[str, ...]:
+        """The axes of that output whose sizes differ from batch to batch, from the first on."""
+        return ("batch", "tokens") if self.architecture.head is None else ("batch",)
+
+    @property
+    def further_outputs(self) -> dict[str, tuple[str, ...]]:
+        """What `traceable` returns besides, as graphs call it, with the axes that differ."""
+        # sentence-transformers reads the first output of such a graph, and projects by itself.
+        return {VECTOR_OUTPUTS[0]: ("batch", "tokens")} if self._gives_vectors else {}
 
     @property
     def _gives_vectors(self) -> bool:
