@@ -6,7 +6,6 @@ then stands where one reader looks for it.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from core.architecture.architecture import TRANSFORMER_CONFIGS, Architecture
 from core.architecture.late_interaction import LateInteraction
 from core.architecture.modules import Dense
 from core.architecture.multi_vector_files import PYLATE_SETTINGS
+from core.architecture.staged import read_staged, write_length, write_staged
 from core.files.weights import WEIGHT_FILES, write_safetensors
 from core.version import __version__
 
@@ -47,7 +47,7 @@ def write_multi_vector(tree: Path, architecture: Architecture, settings: Any) ->
         "" if index == 0 else path or f"{index}_{name}"
         for index, (name, path) in enumerate(entries)
     ]
-    _write(
+    write_staged(
         tree / "modules.json",
         [
             {"idx": i, "name": str(i), "path": folder, "type": _PACKAGES[name] + name}
@@ -60,11 +60,11 @@ def write_multi_vector(tree: Path, architecture: Architecture, settings: Any) ->
         if name == "Dense":
             _write_projection(place.parent, next(projections))
         elif name == "MultiVectorMask":
-            _write(place, _mask(rules))
+            write_staged(place, _mask(rules))
         elif name == "Normalize":
-            _write(place, _OF_TOKENS)
+            write_staged(place, _OF_TOKENS)
         else:
-            _write(place, {**_read(place), **_pooling(rules)})
+            write_staged(place, {**read_staged(place), **_pooling(rules)})
     _write_transformer(tree, architecture, rules, settings)
     _write_settings(tree, settings)
 
@@ -91,7 +91,7 @@ def _pooling(rules: LateInteraction) -> dict[str, Any]:
 
 def _write_projection(folder: Path, dense: Dense) -> None:
     place = folder / "config.json"
-    given = _read(place)
+    given = read_staged(place)
     outputs, inputs = dense.weight.shape
     identity = "torch.nn.modules.linear.Identity"
     config: dict[str, Any] = {
@@ -105,7 +105,7 @@ def _write_projection(folder: Path, dense: Dense) -> None:
         config["activation_function"] = "torch.nn.modules.activation.Tanh"
     if dense.use_residual:
         config["use_residual"] = True
-    _write(place, config)
+    write_staged(place, config)
     if not any((folder / name).is_file() for name in WEIGHT_FILES):
         weight = np.ascontiguousarray(dense.weight, dtype=np.float32)
         write_safetensors(folder / "model.safetensors", {"linear.weight": weight})
@@ -114,13 +114,13 @@ def _write_projection(folder: Path, dense: Dense) -> None:
 def _write_transformer(
     tree: Path, architecture: Architecture, rules: LateInteraction, settings: Any
 ) -> None:
-    config: dict[str, Any] = {}
-    for name in reversed(TRANSFORMER_CONFIGS):
-        config = _read(tree / name) or config
-        (tree / name).unlink(missing_ok=True)
     length = settings.max_seq_length
     if length is not None and length != architecture.max_seq_length:
-        _write_length(tree, config, length)
+        write_length(tree, length)
+    config: dict[str, Any] = {}
+    for name in reversed(TRANSFORMER_CONFIGS):
+        config = read_staged(tree / name) or config
+        (tree / name).unlink(missing_ok=True)
     forward = {"method": "forward", "method_output_name": "last_hidden_state"}
     config = {
         "transformer_task": "feature-extraction",
@@ -147,24 +147,12 @@ def _write_transformer(
         config.pop(name, None)
         if value is not None:
             config[name] = value
-    _write(tree / TRANSFORMER_CONFIGS[0], config)
-
-
-def _write_length(tree: Path, config: dict[str, Any], length: int) -> None:
-    """Where a reader looks for it first."""
-    if "max_seq_length" in config:
-        config["max_seq_length"] = length
-    place = tree / "tokenizer_config.json"
-    _write(place, {**_read(place), "model_max_length": length})
-    for arguments in ("processor_kwargs", "tokenizer_args"):
-        given = config.get(arguments)
-        if isinstance(given, dict) and "model_max_length" in given:
-            given["model_max_length"] = length
+    write_staged(tree / TRANSFORMER_CONFIGS[0], config)
 
 
 def _write_settings(tree: Path, settings: Any) -> None:
     place = tree / _SETTINGS
-    config = {n: value for n, value in _read(place).items() if n not in PYLATE_SETTINGS}
+    config = {n: value for n, value in read_staged(place).items() if n not in PYLATE_SETTINGS}
     versions = config.get("__version__")
     versions = dict(versions) if isinstance(versions, dict) else {}
     native = config.get("model_type") == "MultiVectorEncoder"
@@ -179,14 +167,4 @@ def _write_settings(tree: Path, settings: Any) -> None:
             "similarity_fn_name": settings.similarity_fn_name,
         }
     )
-    _write(place, config)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found: Any = json.loads(path.read_bytes()) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
-
-
-def _write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_staged(place, config)

@@ -180,6 +180,11 @@ def test_what_is_not_here_says_so(model: MultiVectorEncoder, exported: Make) -> 
     calls: list[tuple[Callable[[], Any], type[Exception], str]] = [
         (lambda: MultiVectorEncoder(modules=[]), OptionError, "loaded from files"),
         (lambda: MultiVectorEncoder(path, similarity_fn_name="cosine"), ValueError, "maxsim"),
+        (
+            lambda: MultiVectorEncoder(path, default_prompt_name="x"),
+            ValueError,
+            "one of the model's",
+        ),
         (lambda: model.encode("a", convert_to_tensor=True), ValueError, "no convert_to_tensor"),
         (lambda: model.encode("a", nonsense=1), ValueError, "does not take 'nonsense'"),
         (lambda: model.encode("a", output_value=None), UnsupportedOperation, "tokenize"),

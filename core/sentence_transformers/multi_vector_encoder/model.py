@@ -103,15 +103,27 @@ class MultiVectorEncoder(Placement, Files):
             model_name_or_path,
             backend=backend,
             prompts=named or None,
-            default_prompt_name=default_prompt_name,
             similarity_fn_name=plain(similarity_fn_name),
             model_kwargs=own,
             config_kwargs=config_kwargs,
             **arguments,
         )
         self.model_card_data = model_card_data
+        for name in prompts or ():
+            self.prompts.setdefault(name, "")
+        if default_prompt_name is not None:
+            self._set_default_prompt(default_prompt_name)
         if length is not None:  # also more than the model has positions for, as in the reference
             self.embedding_model.restore({"max_seq_length": length})
+
+    def _set_default_prompt(self, name: str) -> None:
+        if name not in self.prompts:
+            self.embedding_model.close()
+            raise OptionError(
+                f"default_prompt_name={name!r} is not one of the model's prompts: "
+                f"{', '.join(map(repr, self.prompts))}. Add it with prompts={{...}}."
+            )
+        self.default_prompt_name = name
 
     # What it is
 
