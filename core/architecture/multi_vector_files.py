@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.architecture.architecture import Architecture
@@ -102,36 +102,16 @@ def _read_listed(source: Source, weights: bool) -> Architecture:
             f"{source} puts texts into its tokenizer's chat template (modality_config), which core "
             "does not do for multi-vector models: sentence-transformers does."
         )
-    # Both of them, and they alone, list no mask: PyLate masks and normalizes by itself.
-    converted = settings.get("model_type") in (None, "SentenceTransformer")
-    implied = converted or settings.get("model_type") == "ColBERT"
+    kind = settings.get("model_type")
+    converted = kind in (None, "SentenceTransformer")
     chain = Chain(source, hidden_size(config), False, "auto_map" in config)
-    rules = LateInteraction()
-    listed: list[tuple[str, str]] = [entries[0]]
-    masked = False
-    for name, folder in entries[1:]:
-        if rules.pooling is not None and name not in ("Normalize", "Dropout"):
-            raise UnsupportedOperation(
-                f"{source}: a {name} follows its HierarchicalTokenPooling; core pools last."
-            )
-        if name == "MultiVectorMask":
-            rules, masked = _read_mask(source, folder, rules), True
-        elif name == "HierarchicalTokenPooling":
-            rules = replace(rules, pooling=_read_pooling(source, folder))
-        elif name == "Dense":
-            chain.add(_read_dense(source, folder, weights, converted=converted), folder)
-        elif name == "Normalize":
-            if not _normalizes_tokens(source, folder):
-                continue
-            if rules.pooling is not None:
-                rules = replace(rules, pooling=replace(rules.pooling, normalize_embeddings=True))
-            else:
-                chain.add(Normalize(_TOKENS), folder)
-        else:
-            continue
-        listed.append((name, folder))
-    if implied and not masked:
-        if not any(isinstance(module, Dense) for module in chain.modules):
+    listed = _read_modules(source, entries, weights, chain, converted=converted)
+    rules, names = listed.rules, listed.entries
+    masked = any(name == "MultiVectorMask" for name, _ in names)
+    prefixes = _prefixes(source, settings)
+    if (converted or kind == "ColBERT") and not masked:
+        # PyLate masks and normalizes by itself: its files list neither.
+        if converted and not chain.modules:
             raise UnsupportedOperation(
                 f"{source} has no Dense module that projects token embeddings. "
                 "sentence-transformers would add one of random numbers; train it there, and load "
@@ -139,13 +119,12 @@ def _read_listed(source: Source, weights: bool) -> Architecture:
             )
         words = settings.get("skiplist_words")
         if words is None:
-            words = list(string.punctuation)
+            words = list(string.punctuation) if prefixes or not converted else []
         rules = replace(rules, skiplist_words=_words(source, words))
         chain.add(Normalize(_TOKENS), "")
-        listed += [("MultiVectorMask", ""), ("Normalize", "")]
+        names += [("MultiVectorMask", ""), ("Normalize", "")]
         masked = True
     rules = _with_lengths(source, rules, settings, transformer, masked=masked)
-    prefixes = _prefixes(source, settings)
     given = settings.get("prompts") or {}
     prompts = {**dict.fromkeys(TASKS, ""), **given} if isinstance(given, dict) else given
     for task, mark in prefixes.items():
@@ -153,9 +132,56 @@ def _read_listed(source: Source, weights: bool) -> Architecture:
         if isinstance(saved, str):  # what else there may be is refused below
             prompts[task] = mark + saved.removeprefix(mark)
     return _architecture(
-        source, prefix, path, listed, chain, config, transformer,
+        source, prefix, path, names, chain, config, transformer,
         replace(rules, prefixes=tuple(mark for mark in prefixes.values() if mark)), prompts,
     )  # fmt: skip
+
+
+@dataclass
+class _Listed:
+    """What the modules after the transformer say of tokens, and those of them that do anything."""
+
+    rules: LateInteraction
+    entries: list[tuple[str, str]]
+
+
+def _read_modules(
+    source: Source,
+    entries: list[tuple[str, str]],
+    weights: bool,
+    chain: Chain,
+    *,
+    converted: bool,
+) -> _Listed:
+    """Read the modules after the transformer; those that compute go into `chain`.
+
+    Args:
+        converted: Whether the files are those of an embedding model, whose Dense projects a
+            sentence's embedding.
+    """
+    found = _Listed(LateInteraction(), [entries[0]])
+    for name, folder in entries[1:]:
+        pooling = found.rules.pooling
+        if pooling is not None and name not in ("Normalize", "Dropout"):
+            raise UnsupportedOperation(
+                f"{source}: a {name} follows its HierarchicalTokenPooling; core pools last."
+            )
+        if name == "Dropout" or (name == "Normalize" and not _normalizes_tokens(source, folder)):
+            continue
+        if name == "MultiVectorMask":
+            found.rules = _read_mask(source, folder, found.rules)
+        elif name == "HierarchicalTokenPooling":
+            found.rules = replace(found.rules, pooling=_read_pooling(source, folder))
+        elif name == "Dense":
+            chain.add(_read_dense(source, folder, weights, converted=converted), folder)
+        elif pooling is not None:  # what is pooled is scaled
+            scaled = replace(pooling, normalize_embeddings=True)
+            found.rules = replace(found.rules, pooling=scaled)
+            continue
+        else:
+            chain.add(Normalize(_TOKENS), folder)
+        found.entries.append((name, folder))
+    return found
 
 
 def _read_stanford(source: Source, weights: bool) -> Architecture:

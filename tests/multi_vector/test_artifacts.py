@@ -58,13 +58,7 @@ def test_an_export_holds_projection_and_norm(exported: Make) -> None:
             pytest.param(*row, marks=pytest.mark.slow)
             for row in (
                 ("torch", "optimize", "fp16"),
-                ("torch", "optimize", "compile"),
-                ("onnx", "optimize", "O2"),
-                ("onnx", "optimize", "fp16"),
-                ("onnx", "quantize", "static"),
-                ("openvino", "optimize", "fp16"),
                 ("openvino", "quantize", "int8-weights"),
-                ("openvino", "quantize", None),
             )
         ),
     ],
@@ -123,12 +117,15 @@ def test_vectors_are_compared_by_direction_and_by_order() -> None:
             compare_vectors(expected, wrong)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
-    "name", ["colbert", *(pytest.param(n, marks=pytest.mark.slow) for n in ("stanford", "pylate"))]
+    ("name", "backend"),
+    [("stanford", "torch"), ("pylate", "torch"), *(("colbert", b) for b in BACKENDS)],
 )
-def test_a_saved_model_is_the_same(exported: Make, name: str, backend: str, tmp_path: Path) -> None:
-    with core.load_multi_vector(exported(name), backend=backend) as model:
+def test_a_saved_model_is_the_same(
+    exported: Make, tiny_kind: Make, name: str, backend: str, tmp_path: Path
+) -> None:
+    path = tiny_kind(name) if backend == "torch" else exported(name)
+    with core.load_multi_vector(path, backend=backend) as model:
         model.save(tmp_path / "plain")
         model.document_length, model.max_seq_length = 20, 40
         model.prompts, model.similarity_fn_name = {"query": "find: "}, "meanmaxsim"

@@ -165,7 +165,7 @@ def test_modules_that_are_not_run_are_named(tiny_kind: Make, tmp_path: Path) -> 
 
 
 def test_a_model_without_a_trained_projection(tiny_kind: Make, tmp_path: Path) -> None:
-    folder = copy_model(tiny_kind("pylate"), tmp_path / "pylate")
+    folder = copy_model(tiny_kind("pylate-1"), tmp_path / "pylate")
     modules = json.loads((folder / "modules.json").read_text())
     (folder / "modules.json").unlink()
     (folder / "modules.json").write_text(json.dumps(modules[:1]))

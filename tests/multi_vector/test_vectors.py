@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import core
 from core.architecture.late_interaction import QueryExpansion
 from core.engine.token_pooling import pool_tokens
+from core.sentence_transformers import MultiVectorEncoder
 from core.tokenizer.scored_tokens import register_prefixes
 from scripts.kinds_parity import differences, put_vectors
 from tests.conftest import copy_model
@@ -61,7 +62,7 @@ def test_vectors_are_those_of_the_reference(tiny_kind: Make, name: str) -> None:
     "name",
     [
         "colbert",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in MULTI_VECTOR if n != "colbert"),
+        pytest.param("colbert-attend", marks=pytest.mark.slow),
     ],
 )
 def test_exported_vectors_are_those_of_the_reference(
@@ -212,6 +213,19 @@ def test_a_model_that_pools(tiny_kind: Make, tmp_path: Path) -> None:
         assert_close(model.encode_document(SHORT_TEXTS), pooled)
 
 
+def test_pylate_without_a_projection(tiny_kind: Make, tmp_path: Path) -> None:
+    """The transformer's own vectors, scaled."""
+    folder = copy_model(tiny_kind("pylate"), tmp_path / "model")
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").unlink()
+    (folder / "modules.json").write_text(json.dumps(modules[:1]))
+    with core.load_multi_vector(folder, backend="torch") as model:
+        rows = model.encode_document(SHORT_TEXTS)
+        assert model.dimension == 32
+        assert [len(row) for row in rows] == recorded("pylate")["document.lengths"].tolist()
+        np.testing.assert_allclose(np.linalg.norm(rows[0], axis=1), 1, atol=1e-5)
+
+
 def test_vectors_of_a_model_that_does_not_normalize(tiny_kind: Make, tmp_path: Path) -> None:
     folder = copy_model(tiny_kind("colbert"), tmp_path / "model")
     modules = json.loads((folder / "modules.json").read_text())
@@ -307,6 +321,8 @@ def test_a_pool_of_processes(exported: Make) -> None:
             assert_close(found, pooled)
             blocks = list(pool.encode_stream(iter(texts), task="query"))
             assert_close([one for block in blocks for one in block], expected)
+            dropin = MultiVectorEncoder(str(exported("colbert")), backend="onnx")
+            assert_close(dropin.encode_query(texts, pool=pool, convert_to_numpy=True), expected)
 
 
 def test_hooks_take_a_task(tiny_kind: Make) -> None:
