@@ -54,13 +54,7 @@ def test_an_export_holds_projection_and_norm(exported: Make) -> None:
         ("torch", "quantize", None),
         ("onnx", "optimize", "O3"),
         ("onnx", "quantize", "avx2"),
-        *(
-            pytest.param(*row, marks=pytest.mark.slow)
-            for row in (
-                ("torch", "optimize", "fp16"),
-                ("openvino", "quantize", "int8-weights"),
-            )
-        ),
+        pytest.param("openvino", "quantize", "int8-weights", marks=pytest.mark.slow),
     ],
 )
 def test_artifacts_are_verified_by_their_vectors(
