@@ -13,9 +13,12 @@ import core.toolkit
 
 ROOT = Path(__file__).parents[1]
 BACKENDS = ("torch_backend", "onnx_backend", "openvino_backend")
+#: Faces that are distributions of their own: folder below plugins/ to package.
+OWN_FACES = {"server": "core_server"}
 PACKAGES = {
     "core": ROOT,
     **{name: ROOT / "plugins" / name / "src" for name in BACKENDS},
+    **{name: ROOT / "plugins" / folder / "src" for folder, name in OWN_FACES.items()},
 }
 FIRST_PARTY = tuple(PACKAGES)
 #: What a package outside `core` may import of it.
@@ -88,8 +91,8 @@ def test_a_circle_is_found() -> None:
 
 
 def outside_sources() -> list[Path]:
-    """Backends, examples and what `core new-backend` writes."""
-    places = [PACKAGES[name] / name for name in BACKENDS]
+    """Backends, faces of their own, examples and what `core new-backend` writes."""
+    places = [PACKAGES[name] / name for name in (*BACKENDS, *OWN_FACES.values())]
     places += [*(ROOT / "examples").glob("*/src"), ROOT / "examples" / "ecosystem"]
     found = [path for place in places for path in place.rglob("*.py")]
     return [*found, *(ROOT / "core" / "scaffold" / "template").rglob("src/**/*.py.template")]
