@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -71,8 +72,18 @@ class Job:
             CoreError: It has none, in the words of the command.
         """
         if self.state != "done":
-            raise CoreError(self.lines[-1] if self.lines else f"The command {self.state}.")
+            raise CoreError(self.failure)
         return [json.loads(output) for output in self._outputs]
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, in the words of its last command."""
+        for number in reversed(range(len(self.lines))):
+            for step in self.steps:
+                said = f"core {step[0]}: "
+                if self.lines[number].startswith(said):
+                    return "\n".join(self.lines[number:]).removeprefix(said)
+        return self.lines[-1] if self.lines else f"The command {self.state} without a word."
 
     def wait(self, seconds: float | None = None) -> bool:
         """Whether it ended within that time."""
@@ -195,9 +206,7 @@ class Jobs:
         with self._lock:
             if job in self._jobs and job.state != "running":
                 self._jobs.remove(job)
-                for file in job.folder.iterdir():
-                    file.unlink()
-                job.folder.rmdir()
+                shutil.rmtree(job.folder)
 
     def close(self) -> None:
         """Cancel what runs, and remove every job's files."""

@@ -23,6 +23,7 @@ from core_ui.sessions import Session, Variant
 
 _TEXTS = "texts.txt"
 _PLOT = "front.svg"
+_CHOSEN = "tuned"
 _COLUMNS = {
     "Texts/s": ("texts_per_second", "{:,.0f}"),
     "p50 ms": ("p50_ms", "{:.2f}"),
@@ -58,83 +59,89 @@ def draw(context: Context, source: Source) -> None:
             label="Recall@10 to keep",
             elem_id="choose-recall",
         )
-    target = gr.Textbox(
-        "",
-        label="Target directory",
-        info="For the recommendation; NAME-tuned if empty",
-        elem_id="choose-target",
-    )
     panel = Panel(context, "choose", "Measure")
-    take = gr.Button("Take the recommendation", interactive=False, elem_id="choose-take")
     reason = gr.HTML("", elem_id="choose-reason")
     table = gr.HTML("", elem_id="choose-table")
     plot = gr.HTML("", elem_id="choose-plot")
     code = gr.HTML("", elem_id="choose-code")
+    with gr.Group(visible=False) as recommendation:
+        target = gr.Textbox(
+            "",
+            label="Target directory",
+            info="For the recommendation; NAME-tuned if empty",
+            elem_id="choose-target",
+        )
+        taking = Panel(context, "take", "Take the recommendation")
+        taken = gr.HTML("", elem_id="choose-taken")
+        taking_code = gr.HTML("", elem_id="choose-take-code")
 
-    def planned(write: bool) -> Any:
-        def plan(
-            session: Session, model: str, revision: str, token: str, texts: str,
-            objective: str, minutes: float | None, recall: float | None,
-            target: str,
-        ) -> Plan:  # fmt: skip
-            place = context.roots.model(model)
-            goal = context.roots.target(target.strip() or f"{Path(place).name}-tuned")
-            lines = lines_of(texts)
-            if not lines:
-                raise OptionError("Give some hundred texts like those you will embed.")
-            if minutes is None or recall is None:
-                raise OptionError("Give the minutes it may take, and the recall to keep.")
+    def plan(
+        session: Session, model: str, revision: str, token: str, texts: str, objective: str,
+        minutes: float | None, recall: float | None,
+    ) -> Plan:  # fmt: skip
+        place = context.roots.model(model)
+        lines = lines_of(texts)
+        if not lines:
+            raise OptionError("Give some hundred texts like those you will embed.")
+        if minutes is None or recall is None:
+            raise OptionError("Give the minutes it may take, and the recall to keep.")
+        if (copying := session.jobs.get("take")) is not None and copying.state == "running":
+            raise OptionError("The last recommendation is being taken: wait for it.")
 
-            def steps(folder: Path) -> list[list[str]]:
-                words = ["tune", place, "--texts", str(folder / _TEXTS), "--target", goal]
-                words += ["--minutes", f"{minutes:g}", "--for", objective]
-                words += ["--min-recall", f"{recall:g}", *revision_words(revision)]
-                words += ["--plot", str(folder / _PLOT)]
-                return [[*words, *([] if write else ["--dry-run"]), "--json"]]
+        def steps(folder: Path) -> list[list[str]]:
+            # What it recommends waits here until it is taken.
+            words = ["tune", place, "--texts", str(folder / _TEXTS)]
+            words += ["--target", str(folder / _CHOSEN), "--minutes", f"{minutes:g}"]
+            words += ["--for", objective, "--min-recall", f"{recall:g}", *revision_words(revision)]
+            return [[*words, "--plot", str(folder / _PLOT), "--json"]]
 
-            return Plan(
-                steps,
-                snippets.tune(
-                    place, revision.strip(), _TEXTS, target=goal, minutes=minutes,
-                    objective=objective, min_recall=recall, write=None if write else False,
-                ),
-                texts={_TEXTS: "\n".join(lines) + "\n"},
-                token=token.strip(),
-                notes={"kind": session.kind_of(place)},
-            )  # fmt: skip
-
-        return plan
+        goal = {"minutes": minutes, "objective": objective, "min_recall": recall}
+        return Plan(
+            steps,
+            snippets.tune(place, revision.strip(), _TEXTS, target=_CHOSEN, **goal),
+            texts={_TEXTS: "\n".join(lines) + "\n"},
+            token=token.strip(),
+            notes={"kind": session.kind_of(place), "name": Path(place).name},
+        )
 
     def show(session: Session, job: Job | None) -> list[Any]:
         if job is None:
-            return [gr.Button(interactive=False), "", "", ""]
+            return ["", "", "", gr.Group(visible=False)]
         (report,) = job.results()
-        said = report["reason"]
-        if report["lock"]:
-            folder = str(Path(report["lock"]).parent)
-            session.note_made(Variant(folder, kind=job.notes["kind"]))
-            said += f" Written to {folder}; core.load follows it."
         drawing = job.folder / _PLOT
         picture = drawing.read_text(encoding="utf-8") if drawing.is_file() else ""
+        headers = ["Variant", *_COLUMNS, "Status"]
         return [
-            gr.Button(interactive=not report["lock"]),
-            markup.note(said),
-            markup.table(
-                "Variants, the best first", ["Variant", *_COLUMNS, "Status"], _rows(report)
-            ),
+            markup.note(report["reason"]),
+            markup.table("Variants, the best first", headers, _rows(report)),
             f'<div class="core-plot">{picture}</div>',
+            gr.Group(visible=True),
         ]
 
-    inputs = [*source.fields, texts, objective, minutes, recall, target]
-    panel.wire(
-        inputs,
-        planned(False),
-        [take, reason, table, plot],
-        show,
-        code,
-        again=take,
-        plan_again=planned(True),  # what was measured is kept, so this only writes
-    )
+    def plan_take(session: Session, target: str) -> Plan:
+        job = session.jobs.get("choose")
+        if job is None or job.state != "done":
+            raise OptionError("Measure first.")
+        goal = context.roots.target(target.strip() or f"{job.notes['name']}-tuned")
+        chosen = Variant(_CHOSEN, backend="tuned", kind=job.notes["kind"])
+        place = str(job.folder / _CHOSEN)
+
+        def steps(folder: Path) -> list[list[str]]:
+            model = place if folder.is_absolute() else _CHOSEN
+            return [["save", model, goal, "--backend", "tuned", "--json"]]
+
+        return Plan(steps, snippets.save(chosen, goal), notes={"kind": job.notes["kind"]})
+
+    def show_taken(session: Session, job: Job | None) -> list[str]:
+        if job is None:
+            return [""]
+        folder = job.results()[0]["directory"]
+        session.note_made(Variant(folder, kind=job.notes["kind"]))
+        return [markup.note(f"Written to {folder}; core.load follows what was measured.")]
+
+    inputs = [*source.fields, texts, objective, minutes, recall]
+    panel.wire(inputs, plan, [reason, table, plot, recommendation], show, code)
+    taking.wire([target], plan_take, [taken], show_taken, taking_code)
 
 
 def _rows(report: dict[str, Any]) -> list[list[str]]:

@@ -108,9 +108,6 @@ class Panel:
         outputs: Sequence[Any],
         show: Shower,
         code: Any,
-        *,
-        again: Any = None,
-        plan_again: Planner | None = None,
     ) -> None:
         """Connect the buttons.
 
@@ -120,8 +117,6 @@ class Panel:
             outputs: Components that show the result.
             show: Their values.
             code: Shows the lines that do the same.
-            again: Another button, which runs `plan_again` in the same panel.
-            plan_again: As `plan`.
         """
         context, slot = self._context, self._slot
         shown = [self._status, self._log, self._timer, self.start, self.cancel, *outputs]
@@ -137,13 +132,13 @@ class Panel:
             running = job.state == "running"
             return [status, markup.log(job.lines), *_controls(running=running), *values]
 
-        def begin(planner: Planner, request: gr.Request, values: Sequence[Any]) -> list[Any]:
+        def start(request: gr.Request, *values: Any) -> list[Any]:
             session = context.session(request)
             try:
                 job = session.jobs.get(slot)
                 if job is not None and job.state == "running":
                     raise OptionError("A job of this page runs: wait for it, or cancel it.")
-                planned = planner(session, *values)
+                planned = plan(session, *values)
                 started = context.jobs.start(
                     planned.steps,
                     token=planned.token,
@@ -156,9 +151,6 @@ class Panel:
             if job is not None:
                 context.jobs.forget(job)
             return [started.notes["code"], *view(session)]
-
-        def start(request: gr.Request, *values: Any) -> list[Any]:
-            return begin(plan, request, values)
 
         def stop(request: gr.Request) -> list[Any]:
             session = context.session(request)
@@ -188,12 +180,6 @@ class Panel:
         context.blocks.load(found, None, [code, *shown], **private)
         changes = [component.change for component in inputs if not _is_secret(component)]
         gr.on(changes, preview, list(inputs), code, trigger_mode="always_last", **private)
-        if again is not None and plan_again is not None:
-
-            def start_again(request: gr.Request, *values: Any) -> list[Any]:
-                return begin(plan_again, request, values)
-
-            again.click(start_again, list(inputs), [code, *shown], **private)
 
 
 def _controls(*, running: bool) -> list[Any]:
@@ -215,8 +201,7 @@ def _status(job: Job) -> str:
     if job.state == "cancelled":
         return markup.status(f"Cancelled after {said}. Nothing was left behind.")
     if job.state == "failed":
-        why = job.lines[-1] if job.lines else "The command ended without a word."
-        return markup.status(why, kind="bad")
+        return markup.status(job.failure, kind="bad")
     return markup.status(f"Done in {said}.", kind="good")
 
 
