@@ -16,6 +16,7 @@ BACKENDS = ("torch_backend", "onnx_backend", "openvino_backend")
 PACKAGES = {
     "core": ROOT,
     **{name: ROOT / "plugins" / name / "src" for name in BACKENDS},
+    "core_ui": ROOT / "plugins" / "ui" / "src",
 }
 FIRST_PARTY = tuple(PACKAGES)
 #: What a package outside `core` may import of it.
@@ -88,8 +89,8 @@ def test_a_circle_is_found() -> None:
 
 
 def outside_sources() -> list[Path]:
-    """Backends, examples and what `core new-backend` writes."""
-    places = [PACKAGES[name] / name for name in BACKENDS]
+    """Backends, commands, examples and what `core new-backend` writes."""
+    places = [PACKAGES[name] / name for name in PACKAGES if name != "core"]
     places += [*(ROOT / "examples").glob("*/src"), ROOT / "examples" / "ecosystem"]
     found = [path for place in places for path in place.rglob("*.py")]
     return [*found, *(ROOT / "core" / "scaffold" / "template").rglob("src/**/*.py.template")]
@@ -115,7 +116,9 @@ def test_packages_outside_core_import_its_two_faces_only(path: Path) -> None:
 def hidden_imports(package: str) -> Iterator[str]:
     """Imports of this repository's modules inside functions."""
     for name, tree in modules_of(package).items():
-        if name.startswith(("core.cli", "core.__main__")) or name.endswith("_backend.plugin"):
+        if name.startswith(("core.cli", "core.__main__")) or name.endswith(
+            ("_backend.plugin", ".command")
+        ):
             continue  # the command line and backends stay quick to name, and Ctrl-C is caught
         for function in ast.walk(tree):
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -68,6 +68,9 @@ def mount(
         theme=_theme(),
         css=_STYLE.read_text(encoding="utf-8"),
     )
+    # Only then does gradio check that a file it is told to read is one that was uploaded; it sets
+    # this itself where it runs the server.
+    blocks.has_launched = True
     return mounted
 
 

@@ -38,7 +38,11 @@ def main() -> None:
 def _end_with_the_server(pipe: int) -> None:
     while os.read(pipe, 4096):
         pass
-    _thread.interrupt_main()
+    main_thread = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main_thread is not None:
+        signal.pthread_kill(main_thread, signal.SIGINT)  # which ends a system call that waits, too
+    else:
+        _thread.interrupt_main()
     time.sleep(PATIENCE_SECONDS)
     os._exit(130)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.errors import CoreError, OptionError
 
-_HUB_NAME = re.compile(r"(https://\S+|[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,13 @@ class Roots:
         text = text.strip()
         if not text:
             raise OptionError("Name a model: a directory, or owner/name on the Hub.")
+        if text.startswith("https://"):
+            return text
         place = self.writable[0] / text
+        path = self._inside(place, (*self.writable, self.cache))
         if not os.path.lexists(place) and _HUB_NAME.fullmatch(text):
             return text
-        return str(self._inside(place, (*self.writable, self.cache)))
+        return str(path)
 
     def file(self, text: str) -> Path:
         """An existing file that may be read.

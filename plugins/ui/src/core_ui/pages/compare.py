@@ -52,9 +52,9 @@ def draw(context: Context, source: Source, tab: Any) -> None:
         second: str | None, texts: str,
     ) -> Plan:  # fmt: skip
         known = choices(context, session, model, revision)
-        pair = [known[label] for label in (first, second) if label in known]
-        if len(pair) != 2:
+        if first not in known or second not in known:
             raise OptionError("Choose two variants; the page Model shows those of a model.")
+        pair = (known[first], known[second])
         lines = lines_of(texts)
         if not 2 <= len(lines) <= _MOST_TEXTS:
             raise OptionError(f"Give 2 to {_MOST_TEXTS} texts, one a line.")
@@ -69,7 +69,7 @@ def draw(context: Context, source: Source, tab: Any) -> None:
     def show(session: Session, job: Job | None) -> list[str]:
         if job is None:
             return ["", ""]
-        found = cosines_of(job, 2)
+        found = cosines_of(job)
         return [
             markup.heat_map(label, job.notes["texts"], cosines)
             for label, cosines in zip(job.notes["labels"], found, strict=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +11,8 @@ from core_ui.jobs import Job
 from core_ui.sessions import Variant
 
 
-def compare_steps(variants: Sequence[Variant], folder: Path, texts: str) -> list[list[str]]:
-    """A command line for each variant."""
+def compare_steps(pair: tuple[Variant, Variant], folder: Path, texts: str) -> list[list[str]]:
+    """A command line for each."""
     return [
         [
             "encode",
@@ -26,17 +24,19 @@ def compare_steps(variants: Sequence[Variant], folder: Path, texts: str) -> list
             str(folder / _embeddings(number)),
             "--json",
         ]
-        for number, variant in enumerate(variants)
+        for number, variant in enumerate(pair)
     ]
 
 
-def cosines_of(job: Job, count: int) -> tuple[NDArray[Any], ...]:
-    """Cosine similarities [texts, texts] float32 by each variant, of a job that is done."""
-    found = []
-    for number in range(count):
-        embeddings = np.load(job.folder / _embeddings(number), allow_pickle=False)
-        found.append(embeddings @ embeddings.T)
-    return tuple(found)
+def cosines_of(job: Job) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cosine similarities [texts, texts] by each of the two, of a job that is done."""
+    return _cosines(job, 0), _cosines(job, 1)
+
+
+def _cosines(job: Job, number: int) -> NDArray[np.float32]:
+    embeddings = np.load(job.folder / _embeddings(number), allow_pickle=False)
+    found: NDArray[np.float32] = embeddings @ embeddings.T
+    return found
 
 
 def _embeddings(number: int) -> str:

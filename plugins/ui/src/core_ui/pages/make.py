@@ -36,6 +36,8 @@ def operations(backend: str) -> list[str]:
     if not backend:
         return []
     hooks = core.hooks(backend)
+    if hooks.capabilities.source != "checkpoint":  # a server's models are not files
+        return []
     found = [name for name in _OPERATIONS[:2] if configurations(backend, name)]
     if "export" in hooks.implemented and hooks.capabilities.exports_from is not None:
         found.append("export")
@@ -190,7 +192,7 @@ def draw(context: Context, source: Source) -> None:
     def show_neighbours(session: Session, job: Job | None) -> list[Any]:
         if job is None:
             return [""]
-        found = cosines_of(job, 2)
+        found = cosines_of(job)
         texts = job.notes["texts"]
         return [markup.neighbours(texts, ("Nearest by the source", "By the result"), found)]
 
