@@ -25,7 +25,7 @@ def draw(context: Context, named: str) -> Source:
         info="A directory, or owner/name on the Hub; then press Enter",
         elem_id="model-name",
     )
-    with gr.Accordion("From the Hub", open=False):
+    with gr.Accordion("From the Hub", open=False, elem_id="model-hub"):
         with gr.Row():
             revision = gr.Textbox(
                 "",
