@@ -161,11 +161,6 @@ class Panel:
         def look(request: gr.Request) -> list[Any]:
             return view(context.session(request))
 
-        def found(request: gr.Request) -> list[Any]:
-            session = context.session(request)
-            job = session.jobs.get(slot)
-            return [gr.skip() if job is None else job.notes["code"], *view(session)]
-
         def preview(request: gr.Request, *values: Any) -> str:
             session = context.session(request)
             try:
@@ -173,11 +168,17 @@ class Panel:
             except CoreError as error:
                 return markup.note(f"Not yet: {error}")
 
+        def found(request: gr.Request, *values: Any) -> list[Any]:
+            session = context.session(request)
+            job = session.jobs.get(slot)
+            lines = preview(request, *values) if job is None else job.notes["code"]
+            return [lines, *view(session)]
+
         private = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         self.start.click(start, list(inputs), [code, *shown], **private)
         self.cancel.click(stop, None, shown, **private)
         self._timer.tick(look, None, shown, **private)
-        context.blocks.load(found, None, [code, *shown], **private)
+        context.blocks.load(found, list(inputs), [code, *shown], **private)
         changes = [component.change for component in inputs if not _is_secret(component)]
         gr.on(changes, preview, list(inputs), code, trigger_mode="always_last", **private)
 
