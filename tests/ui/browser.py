@@ -126,6 +126,10 @@ class Browser:
         """What a field holds."""
         return str(self.find(f"#{name} textarea, #{name} input").get_attribute("value"))
 
+    def holds(self, name: str, text: str) -> None:
+        """Wait until a field holds `text` among others."""
+        self.wait(lambda: text in self.value(name), f"{text!r} in #{name}")
+
     def keys(self, *keys: str) -> None:
         """Typed to whatever has the focus."""
         self.driver.switch_to.active_element.send_keys(*keys)
