@@ -20,7 +20,7 @@ from selenium.webdriver.common.keys import Keys
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 AXE = Path(__file__).resolve().parents[2] / ".cache/axe-core/axe.min.js"
 #: Far more than a busy machine needs.
-SECONDS = 240
+SECONDS = 120
 _FLAGS = (
     "--headless=new",
     "--no-sandbox",
