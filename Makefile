@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/torch_backend plugins/onnx_backend plugins/openvino_backend plugins/server
+PLUGINS := plugins/torch_backend plugins/onnx_backend plugins/openvino_backend plugins/server plugins/ui
 # Two processes: importing runtimes is most of the time, and one of it waits for the other's disk.
 PYTEST_ARGUMENTS ?= -n 2 --dist worksteal
 
@@ -18,7 +18,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 PIP_INSTALL := $(BIN)/python -m pip install -qq
 
-.PHONY: setup demo test quick lint check format wheels bench docs docs-browser ecosystem server-clients clean
+.PHONY: setup demo test quick lint check format wheels bench docs docs-browser ui-browser ecosystem server-clients clean
 
 setup: $(VENV)/.installed ## create .venv and install everything into it
 
@@ -52,7 +52,7 @@ format: setup ## format in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheels: setup ## build the five wheels into dist/
+wheels: setup ## build the wheels into dist/
 	rm -rf dist
 	$(BIN)/python -m pip wheel -qq --no-deps --no-build-isolation --wheel-dir dist . $(PLUGINS:%=./%)
 
@@ -64,6 +64,13 @@ docs: .cache/docs-env/.installed ## build docs/ into .cache/site; any warning fa
 
 docs-browser: docs setup ## open the built pages in headless Chromium (apt-get install chromium)
 	$(BIN)/python scripts/check_docs_in_browser.py
+
+ui-browser: setup .cache/axe-core/axe.min.js ## every path through `core ui` in headless Chromium (apt-get install chromium chromium-driver npm)
+	CORE_UI_BROWSER=1 $(BIN)/python -m pytest -n 0 tests/ui
+
+.cache/axe-core/axe.min.js:
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent axe-core@4.14.1 && tar -xzf axe-core-4.14.1.tgz --strip-components=1 package/axe.min.js
 
 .cache/docs-env/.installed: docs/requirements.txt
 	test -x .cache/docs-env/bin/python || $(PYTHON) -m venv .cache/docs-env

@@ -19,11 +19,13 @@ from core.arguments import (
     check_text_or_none,
 )
 from core.artifacts.artifact import Artifact
-from core.artifacts.push import check_push, pushed
+from core.artifacts.push import check_push, pushed, upload_artifact
+from core.artifacts.recorded import read_artifact
 from core.artifacts.tuned import TUNED
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import named_only, resolve
 from core.errors import BackendNotFound, OptionError
+from core.hub.upload import check_token, open_repository
 from core.models.embedding import EmbeddingModel
 from core.models.model import Model
 from core.models.multi_vector import MultiVectorEncoder
@@ -472,6 +474,41 @@ def save(model: Model, path: str | os.PathLike[str]) -> Path:
     """Write a model to a directory that this library and sentence-transformers load."""
     _check_model(model, "save")
     return model.save(path)
+
+
+@check_keywords
+def push(
+    path: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    create_pr: bool = False,
+    text: str | None = None,
+    token: str | bool | None = None,
+) -> Artifact:
+    """Upload an artifact that was made before: its files and its sidecar, nothing else.
+
+    Args:
+        path: The file that `export`, `optimize` or `quantize` wrote; its record lies beside it.
+        repo_id: The repository, `owner/name`.
+        create_pr: As a pull request.
+        text: The body of the commit or pull request; None for how it was made, how far it drifts
+            and how to load it.
+        token: For the Hub; None uses the stored login or `$HF_TOKEN`.
+
+    Returns:
+        The artifact, with its `url`.
+
+    Raises:
+        ArtifactNotFound: There is no such file, or no record beside it.
+        OptionError: No such repository can be, or no connection may be opened.
+        ModelError: There is no token, or the Hub refused.
+    """
+    check_flag("create_pr", create_pr)
+    check_text_or_none("text", text)
+    artifact = read_artifact(path)
+    repository = open_repository(repo_id, token=token)
+    check_token(repository)
+    return upload_artifact(artifact, repository, create_pr=create_pr, text=text)
 
 
 def backends() -> dict[str, BackendStatus]:

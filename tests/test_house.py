@@ -14,7 +14,7 @@ import core.toolkit
 ROOT = Path(__file__).parents[1]
 BACKENDS = ("torch_backend", "onnx_backend", "openvino_backend")
 #: Faces that are distributions of their own: folder below plugins/ to package.
-OWN_FACES = {"server": "core_server"}
+OWN_FACES = {"server": "core_server", "ui": "core_ui"}
 PACKAGES = {
     "core": ROOT,
     **{name: ROOT / "plugins" / name / "src" for name in BACKENDS},
@@ -118,7 +118,9 @@ def test_packages_outside_core_import_its_two_faces_only(path: Path) -> None:
 def hidden_imports(package: str) -> Iterator[str]:
     """Imports of this repository's modules inside functions."""
     for name, tree in modules_of(package).items():
-        if name.startswith(("core.cli", "core.__main__")) or name.endswith("_backend.plugin"):
+        if name.startswith(("core.cli", "core.__main__")) or name.endswith(
+            ("_backend.plugin", ".command")
+        ):
             continue  # the command line and backends stay quick to name, and Ctrl-C is caught
         for function in ast.walk(tree):
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
