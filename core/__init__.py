@@ -23,9 +23,11 @@ if TYPE_CHECKING:
         backends,
         export,
         load,
+        load_multi_vector,
         load_reranker,
         optimize,
         plugins,
+        push,
         quantize,
         register_backend,
         register_plugin,
@@ -33,7 +35,13 @@ if TYPE_CHECKING:
     )
     from core.architecture.architecture import Architecture
     from core.architecture.batch import TokenBatch
-    from core.artifacts.artifact import Artifact, ScoreVerification, Verification
+    from core.architecture.late_interaction import TokenPooling
+    from core.artifacts.artifact import (
+        Artifact,
+        ScoreVerification,
+        VectorVerification,
+        Verification,
+    )
     from core.batch.embed import DatasetReport, embed_dataset
     from core.checkpoint.checkpoint import Checkpoint
     from core.distributed.pool import ProcessPool
@@ -57,6 +65,7 @@ if TYPE_CHECKING:
     from core.models.building import build_model
     from core.models.embedding import EmbeddingModel
     from core.models.model import Model
+    from core.models.multi_vector import MultiVectorEncoder
     from core.models.reranker import Reranker
     from core.operations.hooks import Hooks, hooks
     from core.options import (
@@ -80,9 +89,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "backends",
         "export",
         "load",
+        "load_multi_vector",
         "load_reranker",
         "optimize",
         "plugins",
+        "push",
         "quantize",
         "register_backend",
         "register_plugin",
@@ -90,9 +101,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "architecture.architecture": ("Architecture",),
     "architecture.batch": ("TokenBatch",),
+    "architecture.late_interaction": ("TokenPooling",),
     "artifacts.artifact": (
         "Artifact",
         "ScoreVerification",
+        "VectorVerification",
         "Verification",
     ),
     "batch.embed": (
@@ -121,6 +134,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "models.building": ("build_model",),
     "models.embedding": ("EmbeddingModel",),
     "models.model": ("Model",),
+    "models.multi_vector": ("MultiVectorEncoder",),
     "models.reranker": ("Reranker",),
     "operations.hooks": (
         "Hooks",
@@ -172,6 +186,7 @@ __all__ = [
     "ModelError",
     "ModelFormatError",
     "ModelNotFound",
+    "MultiVectorEncoder",
     "OptimizeOptions",
     "OptionError",
     "PluginError",
@@ -184,9 +199,11 @@ __all__ = [
     "ScoreVerification",
     "SparseEmbeddings",
     "TokenBatch",
+    "TokenPooling",
     "TuneReport",
     "TunedVariant",
     "UnsupportedOperation",
+    "VectorVerification",
     "Verification",
     "VerificationError",
     "__version__",
@@ -198,9 +215,11 @@ __all__ = [
     "hookimpl",
     "hooks",
     "load",
+    "load_multi_vector",
     "load_reranker",
     "optimize",
     "plugins",
+    "push",
     "quantize",
     "quantize_embeddings",
     "register_backend",

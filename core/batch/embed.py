@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from core.api import load
-from core.arguments import check_flag, check_keywords
+from core.arguments import check_flag, check_flag_or_none, check_keywords
 from core.batch.job import ROWS_PER_PART, FailedRow, Job
 from core.batch.runner import InThisProcess, Runner
 from core.errors import CoreError, OptionError
@@ -99,6 +99,9 @@ def embed_dataset(
     begun = time.monotonic()
     _check_pyarrow()
     check_flag("overwrite", overwrite)
+    check_flag_or_none("show_progress_bar", show_progress_bar)
+    if runner is not None and not callable(getattr(runner, "start", None)):
+        raise OptionError(f"runner must have a method `start`, which {runner!r} lacks.")
     loading, encoding = _split(model, options)
     job = Job(
         source,

@@ -28,7 +28,7 @@ class Folder:
     def __init__(self, location: str | os.PathLike[str], what: str) -> None:
         from fsspec.core import url_to_fs
 
-        text = os.fspath(location)
+        text = os.fspath(location) if isinstance(location, str | os.PathLike) else None
         if not isinstance(text, str) or not text or "\0" in text:
             raise OptionError(f"{what} must be a path or a URL, not {location!r}.")
         self.location = text

@@ -1,4 +1,4 @@
-"""A Ray of this machine alone, and a small model: run by `make ray` in an environment of its own."""
+"""A Ray of this machine alone, and a small model; `make ray` runs these tests."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.pop("CORE_NUM_THREADS", None)
 
-import core  # noqa: E402
-import ray  # noqa: E402
+import ray
 
-WORDS = "the a of to in fox dog river house runs sleeps blue green slowly never always".split()
+import core
+
+WORDS = ("fox", "dog", "river", "house", "runs", "sleeps", "blue", "green", "slowly", "never")
 
 
 @pytest.fixture(scope="session")

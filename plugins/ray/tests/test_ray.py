@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,13 +14,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import core
-import core_ray
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+
+import core
+import core_ray
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -187,7 +189,9 @@ def _kill(process: subprocess.Popen[bytes], kind: str) -> None:
     if kind == "driver":
         process.kill()
         return
-    listed = subprocess.run(["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True
+    )
     for line in listed.stdout.splitlines():
         pid, session, words = line.split(None, 2)
         if session == str(process.pid) and kind in words:
@@ -197,19 +201,17 @@ def _kill(process: subprocess.Popen[bytes], kind: str) -> None:
 
 def _reap(process: subprocess.Popen[bytes]) -> None:
     """What a killed driver left of its cluster."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
 def test_the_command_runs_on_ray(folder: Path, texts: list[str], tmp_path: Path) -> None:
     source = write(tmp_path / "rows.parquet", texts[:300])
-    command = ["batch", str(source), str(tmp_path / "out"), "--model", str(folder), "--ray", "local"]
+    words = ["batch", str(source), str(tmp_path / "out"), "--model", str(folder)]
+    words += ["--ray", "local", "--backend", "onnx", "--id-column", "id", "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "core", *command, "--backend", "onnx", "--id-column", "id", "--json"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "core", *words], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"] == 300

@@ -41,7 +41,9 @@ class Runner:
         for name, value, least in (("num_cpus", num_cpus, 0), ("num_gpus", num_gpus, 0)):
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not math.isfinite(value) or value < least:
-                raise core.OptionError(f"{name} must be a number of at least {least}, not {value!r}.")
+                raise core.OptionError(
+                    f"{name} must be a number of at least {least}, not {value!r}."
+                )
         if actors is not None and (not isinstance(actors, int) or actors < 1):
             raise core.OptionError(f"actors must be a positive integer or None, not {actors!r}.")
         self._address = address
@@ -56,8 +58,8 @@ class Runner:
 
         if not isinstance(model, str) and hasattr(model, "encode"):
             raise core.OptionError(
-                "On Ray every actor loads the model itself: give its name or its path, not a loaded "
-                "model."
+                "On Ray every actor loads the model itself: give its name or its path, not a "
+                "loaded model."
             )
         begun = not ray.is_initialized()
         if begun:
@@ -90,7 +92,7 @@ class Runner:
             raise core.CoreError(f"No Ray cluster answers at {self._address!r}: {error}") from error
 
     def _free(self, ray: Any) -> int:
-        """As many actors as fit what is free, but one CPU for the driver's reading where it can be."""
+        """As many actors as fit what is free."""
         free = ray.available_resources()
         fits = [free.get("CPU", 1.0) / self._num_cpus] if self._num_cpus else []
         if self._num_gpus:
