@@ -11,7 +11,13 @@ from typing import Any
 
 from core.architecture.kinds import EMBEDDING, KINDS
 from core.arguments import check_path
-from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact, ScoreVerification, Verification
+from core.artifacts.artifact import (
+    SIDECAR_SUFFIX,
+    Artifact,
+    ScoreVerification,
+    VectorVerification,
+    Verification,
+)
 from core.errors import ArtifactNotFound, ModelFormatError
 from core.files.paths import resolve_inside
 from core.files.source import read_json_file
@@ -76,12 +82,13 @@ def _checked(file: Path, record: Mapping[str, Any]) -> Artifact:
     )
 
 
-def _verification(found: Any) -> Verification | ScoreVerification | None:
+def _verification(found: Any) -> Verification | ScoreVerification | VectorVerification | None:
     """In the measure whose names it has."""
     if found is None:
         return None
-    for measure in (Verification, ScoreVerification):
+    for measure in (Verification, ScoreVerification, VectorVerification):
         if {field.name for field in fields(measure)} == set(found):
+            counts = {"texts", "vectors"} & set(found)
             figures: dict[str, Any] = {name: float(value) for name, value in found.items()}
-            return measure(**{**figures, "texts": int(found["texts"])})
+            return measure(**{**figures, **{name: int(found[name]) for name in counts}})
     raise ValueError(f"its verification has {', '.join(found)}")

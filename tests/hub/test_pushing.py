@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import core
 from core import EmbeddingModel
+from core.artifacts.recorded import read_artifact
 from core.cli import main
 from core.errors import ModelError, OptionError
 from tests.conftest import copy_model
@@ -259,3 +261,20 @@ def test_a_directory_holds_what_is_saved(
     assert json.loads(capsys.readouterr().out)["directory"] == str(saved)
     with core.load(str(saved), backend="torch", device="cpu") as loaded, made.load() as source:
         assert np.array_equal(loaded.encode(TEXTS), source.encode(TEXTS))
+
+
+def test_a_record_is_read_in_the_measure_of_its_kind(tmp_path: Path) -> None:
+    for kind, found in (
+        ("reranker", core.ScoreVerification),
+        ("multi_vector", core.VectorVerification),
+    ):
+        figures: dict[str, Any] = {field.name: 0.5 for field in dataclasses.fields(found)}
+        figures |= {name: 3 for name in ("texts", "vectors") if name in figures}
+        made = core.Artifact(
+            root=tmp_path, file_name=f"{kind}.onnx", kind=kind, verification=found(**figures)
+        )
+        made.path.touch()
+        made.path.with_name(f"{kind}.onnx.json").write_text(json.dumps(made.sidecar({})))
+        read = read_artifact(made.path)
+        assert read.verification == made.verification
+        assert read.kind == kind

@@ -57,6 +57,7 @@ def test_the_python_that_is_shown_does_what_it_says(
         (snippets.push("a/model.onnx", "a/b", "", create_pr=True), "create_pr=True"),
         (snippets.push("a/model.onnx", "a/b", "text.md", create_pr=False), "text=Path('text.md')"),
         (snippets.describe(Variant("a", kind="reranker")), "core.load_reranker('a')"),
+        (snippets.describe(Variant("a", kind="multi_vector")), "core.load_multi_vector('a')"),
         (snippets.load_pushed(Variant("x", "", "onnx", "f"), "a/b", "7"), "refs/pr/7"),
         (snippets.load_pushed(Variant("x", "", "onnx", "f"), "a/b", ""), "core.load('a/b'"),
     ],

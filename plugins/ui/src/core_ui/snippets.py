@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from core_ui.sessions import Variant
-
-_LOADERS: Mapping[str, str] = {"embedding": "core.load", "reranker": "core.load_reranker"}
 
 
 def shell_lines(steps: Iterable[Sequence[str]]) -> str:
@@ -32,7 +30,7 @@ def call(function: str, *values: object, **named: object) -> str:
 def load_call(variant: Variant) -> str:
     """Loads a variant."""
     return call(
-        _LOADERS.get(variant.kind, "core.load"),
+        "core.load" if variant.kind == "embedding" else f"core.load_{variant.kind}",
         variant.model,
         backend=variant.backend,
         file_name=variant.file_name,

@@ -55,6 +55,8 @@ def draw(context: Context, source: Source, tab: Any) -> None:
         if first not in known or second not in known:
             raise OptionError("Choose two variants; the page Model shows those of a model.")
         pair = (known[first], known[second])
+        if any(variant.kind != "embedding" for variant in pair):
+            raise OptionError("Here embeddings are compared, and this model gives other results.")
         lines = lines_of(texts)
         if not 2 <= len(lines) <= _MOST_TEXTS:
             raise OptionError(f"Give 2 to {_MOST_TEXTS} texts, one a line.")
