@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         export,
         load,
         load_reranker,
+        load_sparse,
         optimize,
         plugins,
         quantize,
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
     )
     from core.architecture.architecture import Architecture
     from core.architecture.batch import TokenBatch
-    from core.artifacts.artifact import Artifact, ScoreVerification, Verification
+    from core.artifacts.artifact import (
+        Artifact,
+        ScoreVerification,
+        SparseVerification,
+        Verification,
+    )
     from core.checkpoint.checkpoint import Checkpoint
     from core.distributed.pool import ProcessPool
     from core.engine.encode import encode_texts
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
     from core.models.embedding import EmbeddingModel
     from core.models.model import Model
     from core.models.reranker import Reranker
+    from core.models.sparse import SparseEncoder
     from core.operations.hooks import Hooks, hooks
     from core.options import (
         CardData,
@@ -80,6 +87,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "export",
         "load",
         "load_reranker",
+        "load_sparse",
         "optimize",
         "plugins",
         "quantize",
@@ -92,6 +100,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "artifacts.artifact": (
         "Artifact",
         "ScoreVerification",
+        "SparseVerification",
         "Verification",
     ),
     "checkpoint.checkpoint": ("Checkpoint",),
@@ -117,6 +126,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "models.embedding": ("EmbeddingModel",),
     "models.model": ("Model",),
     "models.reranker": ("Reranker",),
+    "models.sparse": ("SparseEncoder",),
     "operations.hooks": (
         "Hooks",
         "hooks",
@@ -177,6 +187,8 @@ __all__ = [
     "SaveOptions",
     "ScoreVerification",
     "SparseEmbeddings",
+    "SparseEncoder",
+    "SparseVerification",
     "TokenBatch",
     "TuneReport",
     "TunedVariant",
@@ -192,6 +204,7 @@ __all__ = [
     "hooks",
     "load",
     "load_reranker",
+    "load_sparse",
     "optimize",
     "plugins",
     "quantize",

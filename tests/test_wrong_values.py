@@ -41,9 +41,15 @@ class Subjects:
     """What the calls are made on. Nothing is written: a call that begins to work is a mistake."""
 
     def __init__(
-        self, path: Path, model: EmbeddingModel, dropin: SentenceTransformer, reranker: Path
+        self,
+        path: Path,
+        model: EmbeddingModel,
+        dropin: SentenceTransformer,
+        reranker: Path,
+        sparse: Path,
     ) -> None:
-        self.path, self.model, self.dropin, self.reranker = path, model, dropin, reranker
+        self.path, self.model, self.dropin = path, model, dropin
+        self.reranker, self.sparse = reranker, sparse
         self.rows = np.eye(4, 32, dtype=np.float32)
 
 
@@ -51,10 +57,12 @@ class Subjects:
 def subjects(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subjects]:
     reranker = tmp_path_factory.mktemp("reranker")
     build("reranker-bert", reranker)
+    sparse = tmp_path_factory.mktemp("sparse")
+    build("splade", sparse)
     path = exports("bert-mean", "onnx")
     with core.load(path, backend="onnx", device="cpu") as model, kept(model):
         dropin = SentenceTransformer(str(path), backend="onnx", device="cpu")
-        yield Subjects(path, model, dropin, reranker)
+        yield Subjects(path, model, dropin, reranker, sparse)
 
 
 class Row(NamedTuple):
@@ -91,6 +99,14 @@ def load_reranker(argument: str, right: str = "None", says: str = "") -> Row:
         return core.load_reranker(**{**given, argument: wrong})
 
     return row(f"load_reranker {argument}", call, right, says)
+
+
+def load_sparse(argument: str, right: str = "None", says: str = "") -> Row:
+    def call(s: Subjects, wrong: Any) -> Any:
+        given = {"model_name_or_path": s.sparse, "backend": "torch", "device": "cpu"}
+        return core.load_sparse(**{**given, argument: wrong})
+
+    return row(f"load_sparse {argument}", call, right, says)
 
 
 def export(argument: str, right: str = "None", says: str = "") -> Row:
@@ -191,6 +207,11 @@ ROWS = [
     load_reranker("default_prompt_name"),
     load_reranker("max_length", right=POSITIVE, says="max_length|max_seq_length"),
     load_reranker("activation_fn"),
+    load_sparse("model_name_or_path", says="A model is named|no directory|not the name"),
+    load_sparse("prompts", right="None mapping"),
+    load_sparse("default_prompt_name"),
+    load_sparse("similarity_fn_name"),
+    load_sparse("max_active_dims", right=POSITIVE),
     export("model_name_or_path", right="", says="A model is named|no directory|not the name"),
     export("target", right=PATHS),
     export("backend", right="None", says="backend|text"),

@@ -18,8 +18,12 @@ from core.files.weights import WEIGHT_FILES
 logger = logging.getLogger("core")
 
 
-def read_settings(source: Source) -> dict[str, Any]:
-    """What config_sentence_transformers.json says, as fields of `Architecture`."""
+def read_settings(source: Source, usual: str = "cosine") -> dict[str, Any]:
+    """What config_sentence_transformers.json says, as fields of `Architecture`.
+
+    Args:
+        usual: The similarity function of a model whose files name none.
+    """
     name = "config_sentence_transformers.json"
     content = source.read_json(name) if source.has(name) else {}
     prompts = content.get("prompts") or {}
@@ -41,24 +45,25 @@ def read_settings(source: Source) -> dict[str, Any]:
     return {
         "prompts": prompts,
         "default_prompt_name": default,
-        "similarity_fn_name": _similarity(source, content.get("similarity_fn_name")),
+        "similarity_fn_name": _similarity(source, content.get("similarity_fn_name"), usual),
         "truncate_dim": stated_size(content, f"{source}: {name}", "truncate_dim"),
     }
 
 
-def _similarity(source: Source, stated: Any) -> str:
-    """As sentence-transformers: what it has no name for (`cos_sim`, `maxsim`) means cosine."""
+def _similarity(source: Source, stated: Any, usual: str) -> str:
+    """As sentence-transformers: what it has no name for (`cos_sim`, `maxsim`) means the usual."""
     if isinstance(stated, str) and stated in SIMILARITIES:
         return stated
     if stated:
         logger.warning(
-            "%s: similarity_fn_name is %r, which is not one of %s: cosine is used, as "
+            "%s: similarity_fn_name is %r, which is not one of %s: %s is used, as "
             "sentence-transformers does. Set model.similarity_fn_name to choose another.",
             source,
             stated,
             ", ".join(SIMILARITIES),
+            usual,
         )
-    return "cosine"
+    return usual
 
 
 def check_adapter(source: Source, prefix: str) -> None:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.architecture.kinds import KINDS
+
 #: Appended to an artifact's file name: `onnx/model_O3.onnx.json`.
 SIDECAR_SUFFIX = ".json"
 
@@ -77,6 +79,40 @@ class ScoreVerification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SparseVerification:
+    """How a sparse encoder artifact's embeddings of probe texts compare with its source's.
+
+    Attributes:
+        texts: How many probe texts were embedded, in how many batch shapes they were seen.
+        active_dims: Mean number of values in the source's embeddings.
+        mean_overlap: Of the dimensions that either of a text's embeddings has, the share that both
+            have (Jaccard's index); the mean over the texts.
+        min_overlap: Minimum of it.
+        largest_value: Of the source's embeddings.
+        max_value_difference: Largest absolute difference of a value.
+        mean_dot_difference: Mean absolute difference of the dot products of all pairs of texts, in
+            standard deviations of the source's.
+        rank_correlation: Spearman's, of the order that both put those pairs in.
+    """
+
+    texts: int
+    active_dims: float
+    mean_overlap: float
+    min_overlap: float
+    largest_value: float
+    max_value_difference: float
+    mean_dot_difference: float
+    rank_correlation: float
+
+    def __str__(self) -> str:
+        return (
+            f"overlap of dimensions mean {self.mean_overlap:.4f}, minimum {self.min_overlap:.4f}, "
+            f"value difference at most {self.max_value_difference:.6f}, rank correlation of dot "
+            f"products {self.rank_correlation:.4f} over {self.texts} texts"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A file a backend can load, made by export, optimize or quantize.
 
@@ -95,7 +131,8 @@ class Artifact:
         backend: Its backend's name.
         operation: `"export"`, `"optimize"` or `"quantize"`.
         verification: Drift against the source, in the measure of its kind of model:
-            `Verification`, or `ScoreVerification` of a reranker.
+            `Verification`, `ScoreVerification` of a reranker, `SparseVerification` of a sparse
+            encoder.
         kind: Of the model: `"embedding"`, `"reranker"`, ...
         url: Of the commit or pull request, when pushed.
     """
@@ -129,7 +166,7 @@ class Artifact:
         loads its kind of model."""
         import core
 
-        load = core.load_reranker if self.kind == "reranker" else core.load
+        load = getattr(core, KINDS[self.kind].loader.removeprefix("core."))
         return load(str(self.root), backend=self.backend, file_name=self.file_name, **arguments)
 
     def sidecar(self, source: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
-from core.architecture.kinds import EMBEDDING, KINDS, RERANKER
+from core.architecture.kinds import EMBEDDING, KINDS, RERANKER, SPARSE
 from core.arguments import check_flag, check_text_or_flag
 from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact, Verification
 from core.checkpoint.checkpoint import Checkpoint
@@ -125,6 +125,7 @@ def artifact_text(artifact: Artifact, repo_id: str, pull_request: int | None) ->
 _EXAMPLES: Mapping[str, str] = {
     EMBEDDING: 'model.encode(["one text", "another"]).shape',
     RERANKER: 'model.predict([("a question", "an answer")])',
+    SPARSE: 'model.decode(model.encode("one text"), top_k=5)',
 }
 
 

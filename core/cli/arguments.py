@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from core.architecture.kinds import EMBEDDING, KINDS
 from core.errors import OptionError
 from core.machine.stages import announce
 from core.options import TRUNCATIONS
@@ -88,7 +89,8 @@ def load_model(parsed: argparse.Namespace, kind: str | None = "embedding") -> An
     import core
 
     announce(f"loading {parsed.model}")
-    load = core.load_reranker if (kind or _kind_of(parsed)) == "reranker" else core.load
+    loader = KINDS[kind or _kind_of(parsed) or EMBEDDING].loader
+    load = getattr(core, loader.removeprefix("core."))
     return load(
         parsed.model,
         backend=parsed.backend,

@@ -172,6 +172,10 @@ class Model(LoadedModel):
         """Raise `OptionError` for an option that is not for this kind or does not fit the model."""
         check_options(options, self.other_options, f"{type(self).__name__}.{self.method}")
 
+    def tokenizer_for(self, options: EncodeOptions) -> Tokenizer:
+        """What makes tokens of the texts of a call."""
+        return self.tokenizer
+
     @abstractmethod
     def checked(self, inputs: Any, start: int = 0) -> Sequence[Any]:
         """The inputs as a sequence of what this kind takes, texts or pairs of texts.

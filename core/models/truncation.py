@@ -28,6 +28,8 @@ class Tokenizing(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
+    def tokenizer_for(self, options: EncodeOptions) -> Tokenizer: ...
+
     def with_prompt(self, rows: Sequence[Any], prompt: str) -> Sequence[Any]: ...
 
 
@@ -52,7 +54,7 @@ def check_truncation(
             "takes text: it cuts long ones by itself. Leave truncation out."
         )
     prompt = choose_prompt(options, model.prompts, model.default_prompt_name)
-    tokenizer = model.tokenizer
+    tokenizer = model.tokenizer_for(options)
     positions, counts = tokenizer.find_cut(model.with_prompt(texts, prompt))
     if not len(positions):
         return

@@ -79,7 +79,7 @@ class Hooks(BackendCalls):
         """Open a checkpoint.
 
         Returns:
-            The model, of the class of its kind: `EmbeddingModel`, `Reranker`.
+            The model, of the class of its kind: `EmbeddingModel`, `Reranker`, `SparseEncoder`.
 
         Raises:
             ArtifactNotFound: The file asked for, or any this backend can load, is missing.
@@ -220,7 +220,7 @@ class Hooks(BackendCalls):
 
     def raw_encode(self, model: Model, texts: Sequence[Any], options: EncodeOptions) -> Any:
         """The checked result of the `encode` hook: float32 [len(texts), full_dimension], or a
-        reranker's scores.
+        reranker's scores, or a sparse encoder's `SparseEmbeddings`.
 
         `texts` have their prompts in front already, and truncation, normalization, precision and
         activation functions are not applied: what a plugin calls (on `hooks.unwrapped`) that

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from core.architecture.architecture import Architecture
-from core.architecture.heads import Head, LogitScore, Scoring
+from core.architecture.heads import Head, LogitScore, MaskedLanguageHead, Scoring
 from core.architecture.kinds import EMBEDDING
 from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
 from core.architecture.reading import read_architecture
+from core.architecture.sparse_modules import SparseAutoEncoder, SpladePooling
 from core.artifacts.artifact import DTYPE_PRECISIONS
 from core.artifacts.tuned import LOCK_NAME
 from core.checkpoint.checkpoint import Checkpoint
@@ -90,6 +91,7 @@ class ModelInfo:
     kind: str = EMBEDDING
     labels: list[str] | None = None
     activation: str | None = None
+    max_active_dims: int | None = None
     artifacts: list[FoundArtifact] = field(default_factory=list)
     tuned: FoundChoice | None = None
 
@@ -108,7 +110,7 @@ def inspect_model(source: Checkpoint) -> ModelInfo:
         commit=source.commit,
         architecture=architecture.model_type or None,
         modules=describe_modules(architecture),
-        dimension=(architecture.dimension or None) if head is None else None,
+        dimension=(architecture.dimension or None) if labels is None else None,
         max_seq_length=architecture.max_seq_length,
         similarity=architecture.similarity_fn_name,
         truncate_dim=architecture.truncate_dim,
@@ -117,6 +119,7 @@ def inspect_model(source: Checkpoint) -> ModelInfo:
         kind=architecture.kind,
         labels=labels,
         activation=architecture.activation,
+        max_active_dims=architecture.max_active_dims,
         artifacts=list_artifacts(source, architecture),
         tuned=inspect_choice(source),
     )
@@ -155,7 +158,12 @@ def describe_modules(architecture: Architecture) -> list[str]:
     else:
         first = f"Transformer ({architecture.model_type or 'unknown'})"
     heads = [] if architecture.head is None else [_describe_head(architecture.head)]
-    return [first, *heads, *map(_describe, architecture.modules)]
+    modules = [first, *heads, *map(_describe, architecture.modules)]
+    if architecture.routes is not None:
+        folders = architecture.routes.folders.items()
+        looked_up = ", ".join(route for route, folder in folders if folder is not None)
+        modules.insert(0, f"Router (SparseStaticEmbedding for {looked_up or 'nothing'})")
+    return modules
 
 
 def _describe_head(head: Head) -> str:
@@ -165,6 +173,8 @@ def _describe_head(head: Head) -> str:
     if isinstance(head, Scoring):
         count = len(head.labels)
         return f"classification head ({count} {'label' if count == 1 else 'labels'})"
+    if isinstance(head, MaskedLanguageHead):
+        return "masked language head"
     return type(head).__name__
 
 
@@ -178,6 +188,11 @@ def _describe(module: Module) -> str:
         return f"Dense ({inputs} to {outputs}, {module.activation}{residual})"
     if isinstance(module, LayerNorm):
         return "LayerNorm"
+    if isinstance(module, SpladePooling):
+        return f"SpladePooling ({module.strategy}, {module.activation})"
+    if isinstance(module, SparseAutoEncoder):
+        outputs, inputs = module.weight.shape
+        return f"SparseAutoEncoder ({inputs} to {outputs}, {module.k} kept)"
     return "Normalize" if isinstance(module, Normalize) else type(module).__name__
 
 

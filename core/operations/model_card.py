@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.architecture.kinds import EMBEDDING, RERANKER
+from core.architecture.kinds import EMBEDDING, RERANKER, SPARSE
 from core.models.embedding import EmbeddingModel
 from core.models.model import Model
 from core.models.reranker import Reranker
+from core.models.sparse import SparseEncoder
 from core.options import CardData
 from core.plugin.known_backends import INSTALL_COMMANDS
 
@@ -101,6 +102,51 @@ scores = model.predict([("a question", "an answer"), ("a question", "another ans
 """
 
 
+_SPARSE_CARD = """\
+---
+{header}
+---
+
+# {title}
+
+Maps a text to a sparse vector of {dimension} dimensions, for {task}.
+
+| | |
+| --- | --- |
+| dimension | {dimension} |
+| longest text | {length} |
+| most values | {max_active_dims} |
+| similarity | {similarity} |
+| modules | {modules} |
+{prompts}
+## Use it with core
+
+```python
+import core
+
+model = core.load_sparse("{name}", backend="{backend}")
+queries = model.encode_query(["a question"])
+documents = model.encode_document(["an answer", "another answer"])
+print(model.similarity(queries, documents))
+```
+
+`{install}` installs what this needs.
+{reference}"""
+
+_SPARSE_REFERENCE = """
+## Use it with sentence-transformers
+
+```python
+from sentence_transformers import SparseEncoder
+
+model = SparseEncoder("{name}"{option})
+queries = model.encode_query(["a question"])
+documents = model.encode_document(["an answer", "another answer"])
+print(model.similarity(queries, documents))
+```
+"""
+
+
 @dataclass(frozen=True)
 class _Template:
     """A kind of model's card."""
@@ -120,6 +166,13 @@ _TEMPLATES: Mapping[str, _Template] = {
         "ordering search results",
         "text-ranking",
         ("sentence-transformers", "cross-encoder", "reranker"),
+    ),
+    SPARSE: _Template(
+        _SPARSE_CARD,
+        _SPARSE_REFERENCE,
+        "search with an inverted index",
+        "feature-extraction",
+        ("sentence-transformers", "sparse-encoder", "sparse"),
     ),
 }
 
@@ -160,6 +213,12 @@ def _facts(model: Model) -> dict[str, Any]:
     if isinstance(model, Reranker):
         function = model.activation.rpartition(".")[2]
         return {"labels": ", ".join(model.labels), "activation": function}
+    if isinstance(model, SparseEncoder):
+        return {
+            "dimension": model.dimension,
+            "similarity": model.similarity_fn_name,
+            "max_active_dims": model.max_active_dims or "all",
+        }
     return {}
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from core.architecture.kinds import EMBEDDING, RERANKER
+from core.architecture.kinds import EMBEDDING, RERANKER, SPARSE
 from core.artifacts.artifact import Artifact
+from core.engine.sparse import SparseEmbeddings
 from core.errors import ModelFormatError
 from core.files.files import LocalFiles
 from core.files.paths import check_relative
@@ -90,10 +91,15 @@ def _check_scores(model: Any, count: int, options: EncodeOptions) -> Check:
     )
 
 
+def _check_sparse(model: Any, count: int, options: EncodeOptions) -> Check:
+    return functools.partial(check_sparse, count=count, dimension=model.dimension or None)
+
+
 #: Kind of model to the check of what its `encode` hook returns.
 _ENCODED: Mapping[str, Callable[[Any, int, EncodeOptions], Check]] = {
     EMBEDDING: _check_embedding,
     RERANKER: _check_scores,
+    SPARSE: _check_sparse,
 }
 
 
@@ -135,4 +141,19 @@ def check_token_embeddings(result: Any, count: int) -> str | None:
     for position, row in enumerate(result):
         if not isinstance(row, np.ndarray) or row.ndim != 2 or row.dtype != np.float32:
             return f"returned something other than float32 [tokens, hidden] at position {position}"
+    return None
+
+
+def check_sparse(result: Any, count: int, dimension: int | None) -> str | None:
+    """Finite `SparseEmbeddings` [count, dimension]; None for any dimension."""
+    if not isinstance(result, SparseEmbeddings):
+        return f"returned {type(result).__name__}, not core.SparseEmbeddings"
+    if len(result) != count:
+        return f"returned {len(result)} embeddings for {count} texts"
+    if dimension is not None and result.shape[1] != dimension:
+        return f"returned embeddings of {result.shape[1]} dimensions; the model has {dimension}"
+    bad = ~np.isfinite(result.values)
+    if bad.any():
+        row = int(np.searchsorted(result.indptr, int(np.argmax(bad)), side="right")) - 1
+        return f"returned NaN or infinity for the text at position {row}"
     return None

@@ -57,7 +57,8 @@ def check_scores(
     Raises:
         VerificationError: A full-precision artifact drifts too far.
     """
-    thresholds.refuse("min_cosine", "scores are judged by max_score_difference")
+    for name in ("min_cosine", "min_overlap"):
+        thresholds.refuse(name, "scores are judged by max_score_difference")
     asked, found = thresholds.max_score_difference, verification.max_score_difference
     if artifact.precision in FULL_PRECISIONS:
         most = FULL_PRECISION_SCORES * max(verification.spread, 1.0) if asked is None else asked

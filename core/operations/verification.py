@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.architecture.batch import TokenBatch
-from core.architecture.kinds import EMBEDDING, RERANKER
+from core.architecture.kinds import EMBEDDING, RERANKER, SPARSE
 from core.artifacts.artifact import Artifact
 from core.engine.runtime import Runtime
+from core.engine.sparse import SparseEmbeddings
 from core.errors import CoreError, PluginError, VerificationError
 from core.models.model import Model
 from core.operations.embedding_agreement import check_embeddings, compare
 from core.operations.judging import Thresholds
 from core.operations.probes import probe_batches, probe_pairs, probe_texts
 from core.operations.score_agreement import check_scores, compare_scores
+from core.operations.sparse_agreement import check_sparse, compare_sparse
 from core.options import EncodeOptions
 
 
@@ -55,6 +57,12 @@ _MEASURES: Mapping[str, _Measure] = {
         check_scores,
         both_sides=False,
     ),
+    SPARSE: _Measure(
+        probe_texts,
+        lambda runtime, batch: runtime.sentence_embeddings(batch),
+        compare_sparse,
+        check_sparse,
+    ),
 }
 
 
@@ -72,7 +80,7 @@ def verify(source: Model, result: Model) -> Any:
     """Give the probes to both, in the same batches, and compare.
 
     Returns:
-        `Verification`, or `ScoreVerification` of a reranker.
+        `Verification`, `ScoreVerification` of a reranker, `SparseVerification` of a sparse encoder.
 
     Raises:
         VerificationError: The result fails on a batch that its source runs.
@@ -103,7 +111,8 @@ def verify(source: Model, result: Model) -> Any:
         options = EncodeOptions(prompt="")
         for model, results in ((source, expected), (result, actual)):
             rows, given = model.prepare(measure.inputs(), options)
-            results.append(model.hooks.raw_encode(model, rows, given))
+            raw = model.hooks.raw_encode(model, rows, given)
+            results.append(raw.to_dense() if isinstance(raw, SparseEmbeddings) else raw)
     return measure.compare(np.concatenate(expected), np.concatenate(actual))
 
 

@@ -107,6 +107,9 @@ def encode(model: Model, texts: Sequence[Any], options: EncodeOptions) -> Any:
     - `"reranker"`: pairs of strings, as tuples (or strings, where the model's chat template made
       one text of each pair); float32 [len(texts), len(model.labels)], the scores before the
       activation function, which `core` applies.
+    - `"sparse"`: strings, for what `options.task` says; `core.SparseEmbeddings` [len(texts),
+      model.dimension], of which `core` keeps the largest `options.max_active_dims` values of each
+      row.
     """
 
 

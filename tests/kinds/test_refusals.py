@@ -15,7 +15,6 @@ from core.sentence_transformers import CrossEncoder, SentenceTransformer
 from tests.conftest import copy_model
 
 MULTI_VECTOR = ("colbert", "pylate", "pylate-1", "stanford", "stanford-bare")
-SPARSE = ("splade", "splade-old", "csr", "inference-free")
 
 CALLS: dict[str, Callable[[Path], object]] = {
     "load": lambda path: core.load(path, backend="torch"),
@@ -28,7 +27,7 @@ CALLS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("name", [*MULTI_VECTOR, *SPARSE])
+@pytest.mark.parametrize("name", MULTI_VECTOR)
 def test_other_kinds_are_refused_as_what_they_are(
     tiny_kind: Callable[[str], Path],
     tmp_path: Path,
@@ -41,8 +40,7 @@ def test_other_kinds_are_refused_as_what_they_are(
     with pytest.raises(UnsupportedOperation) as caught:
         CALLS[call](path)
     message = str(caught.value)
-    wanted = "multi-vector model" if name in MULTI_VECTOR else "sparse encoder"
-    assert f"is a {wanted}, which core does not run" in message
+    assert "is a multi-vector model, which core does not run" in message
     assert "sentence-transformers" in message
     for function in re.findall(r"core\.(\w+)", message):
         assert hasattr(core, function), f"advises core.{function}, which does not exist"
@@ -56,7 +54,7 @@ def test_the_commands_say_so_too(
         ["encode", "a text", "--backend", "torch"],
         ["export", "--backend", "onnx"],
     ):
-        assert main([command[0], str(tiny_kind("splade")), *command[1:]]) == 1
+        assert main([command[0], str(tiny_kind("colbert")), *command[1:]]) == 1
         said = capsys.readouterr().err
-        assert "is a sparse encoder, which core does not run" in said
+        assert "is a multi-vector model, which core does not run" in said
         assert "Traceback" not in said

@@ -22,8 +22,10 @@ from core import (
 from core.errors import BackendLoadError, ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
     HeldFiles,
+    MaskedLanguageHead,
     Module,
     OnnxFile,
+    Scoring,
     abandon_in_forks,
     as_numpy,
     available_cpus,
@@ -32,6 +34,7 @@ from core.toolkit import (
     check_token_width,
     check_tokens_shape,
     external_files,
+    logits_batch_tokens,
     modules_after,
     read_onnx_file,
     run_modules,
@@ -81,8 +84,8 @@ class OnnxRuntime(Runtime):
         self._sessions = sessions
         session = sessions.any()
         self.providers: tuple[str, ...] = tuple(session.get_providers())
-        head = architecture.head is not None
-        self.graph: Graph = describe_graph(session, files[0], head=head)
+        scores = isinstance(architecture.head, Scoring)
+        self.graph: Graph = describe_graph(session, files[0], head=scores)
         check_labels(architecture, self.graph.labels, files[0])
         check_inputs(architecture, self.graph.inputs, files[0])
         self.equal_lengths = self.equal_lengths or "attention_mask" not in self.graph.inputs
@@ -101,6 +104,8 @@ class OnnxRuntime(Runtime):
                 "for a GPU; here load the float32 file, or quantize that to int8.",
                 files[0],
             )
+        if isinstance(architecture.head, MaskedLanguageHead) and self.graph.sentence is None:
+            self.batch_tokens = logits_batch_tokens(architecture.dimension)
         self._pooler: Any = None
         if pool_on_device is None:
             pool_on_device = provider.name != CPU

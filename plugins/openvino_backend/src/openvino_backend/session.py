@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
+    MaskedLanguageHead,
+    Scoring,
     abandon_in_forks,
     as_numpy,
     available_cpus,
@@ -20,6 +22,7 @@ from core.toolkit import (
     check_labels,
     check_token_width,
     check_tokens_shape,
+    logits_batch_tokens,
     modules_after,
     run_modules,
     scores_of,
@@ -105,6 +108,8 @@ class OpenVINORuntime(Runtime):
         graphs = _graphs(graph, architecture, file_name)
         self._graphs: Graphs | None = graphs
         self._pools = graphs.tokens is None
+        if isinstance(architecture.head, MaskedLanguageHead) and not self._pools:
+            self.batch_tokens = logits_batch_tokens(architecture.dimension)
         if self._pools and graphs.sentences is not None:
             modules_after(architecture, width(graphs.sentences.outputs[0]), file_name)
         self._scheduled = any(name in self.settings for name in SCHEDULING)
@@ -331,7 +336,7 @@ def _graphs(graph: openvino.Model, architecture: Architecture, file_name: str) -
     Raises:
         ModelFormatError: The file gives neither.
     """
-    if architecture.head is not None:
+    if isinstance(architecture.head, Scoring):
         logits = logits_output(graph, file_name)
         check_labels(architecture, width(logits) if rank(logits) == 2 else None, file_name)
         return Graphs(graph, None, None, only(graph, logits))
