@@ -23,6 +23,10 @@ EmbeddingPrecision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings")
 
+Task = Literal["query", "document"]
+
+TASKS = ("query", "document")
+
 Truncation = Literal["cut", "warn", "error"]
 
 TRUNCATIONS = ("cut", "warn", "error")
@@ -198,11 +202,11 @@ class EncodeOptions:
         activation_fn: Of a reranker: applied to its scores, as a name, a dotted path or a function
             of an array; None for the model's own.
         apply_softmax: Of a reranker with several labels: scores that add up to 1.
+        task: Of a model that tells them apart: the texts are each a `"query"` or a `"document"`;
+            None for neither.
         truncation: What happens to texts with more tokens than the model's `max_seq_length`:
             `"cut"` embeds what fits (as None does), `"warn"` does so and logs which they are,
             `"error"` refuses them before anything is computed.
-        task: What the texts are for, "query" or "document", where a model treats them differently;
-            None for what the model does with texts that nothing is said of.
         max_active_dims: Of a sparse encoder: the most values of an embedding, the largest; None for
             the model's own setting.
     """
@@ -221,11 +225,11 @@ class EncodeOptions:
     truncation: Truncation | None = None
     activation_fn: Any = None
     apply_softmax: bool = False
-    task: str | None = None
+    task: Task | None = None
     max_active_dims: int | None = None
 
     def __post_init__(self) -> None:
-        _check_text_or_none(self, "prompt", "prompt_name", "task")
+        _check_text_or_none(self, "prompt", "prompt_name")
         _check_positive(
             self, "batch_size", "batch_tokens", "workers", "truncate_dim", "max_active_dims"
         )
@@ -236,6 +240,8 @@ class EncodeOptions:
         _check_choice(self, "precision", EMBEDDING_PRECISIONS)
         if self.truncation is not None:
             _check_choice(self, "truncation", TRUNCATIONS)
+        if self.task is not None:
+            _check_choice(self, "task", TASKS)
         if self.precision != "float32" and self.output_value == "token_embeddings":
             raise OptionError(
                 f"precision={self.precision!r} quantizes sentence embeddings; "

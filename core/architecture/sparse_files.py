@@ -51,6 +51,8 @@ ROUTED_CLASSES = ("SparseStaticEmbedding", "Transformer", "MLMTransformer", "Spl
 _TRANSFORMERS = ("Transformer", "MLMTransformer")
 _TASK = MaskedLanguageHead.task
 _SETTINGS = "config_sentence_transformers.json"
+#: The usual one first.
+_SIMILARITIES = ("dot", "cosine", "euclidean", "manhattan")
 
 
 def read_sparse(source: Source, weights: bool) -> Architecture:
@@ -123,7 +125,7 @@ def _splade(
         head=MaskedLanguageHead(),
         max_active_dims=_max_active_dims(source),
         **read_limits(source, prefix, transformer, config),
-        **read_settings(source, "dot"),
+        **read_settings(source, similarities=_SIMILARITIES),
     )
 
 
@@ -158,7 +160,7 @@ def _read_autoencoder(
         kind="sparse",
         max_active_dims=_max_active_dims(source) or last.k,
         **read_limits(source, prefix, transformer, config),
-        **read_settings(source, "dot"),
+        **read_settings(source, similarities=_SIMILARITIES),
     )
 
 

@@ -18,15 +18,20 @@ from core.files.weights import WEIGHT_FILES
 logger = logging.getLogger("core")
 
 
-def read_settings(source: Source, usual: str = "cosine") -> dict[str, Any]:
+def read_settings(
+    source: Source,
+    prompts: Mapping[str, str] | None = None,
+    similarities: Sequence[str] = SIMILARITIES,
+) -> dict[str, Any]:
     """What config_sentence_transformers.json says, as fields of `Architecture`.
 
     Args:
-        usual: The similarity function of a model whose files name none.
+        prompts: Name to prompt, in the place of those in the file.
+        similarities: The functions of its kind of model, the usual one first.
     """
     name = "config_sentence_transformers.json"
     content = source.read_json(name) if source.has(name) else {}
-    prompts = content.get("prompts") or {}
+    prompts = prompts or content.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(
         isinstance(v, str) or v is None for v in prompts.values()
     ):
@@ -45,25 +50,25 @@ def read_settings(source: Source, usual: str = "cosine") -> dict[str, Any]:
     return {
         "prompts": prompts,
         "default_prompt_name": default,
-        "similarity_fn_name": _similarity(source, content.get("similarity_fn_name"), usual),
+        "similarity_fn_name": _similarity(source, content.get("similarity_fn_name"), similarities),
         "truncate_dim": stated_size(content, f"{source}: {name}", "truncate_dim"),
     }
 
 
-def _similarity(source: Source, stated: Any, usual: str) -> str:
-    """As sentence-transformers: what it has no name for (`cos_sim`, `maxsim`) means the usual."""
-    if isinstance(stated, str) and stated in SIMILARITIES:
+def _similarity(source: Source, stated: Any, known: Sequence[str]) -> str:
+    """As sentence-transformers: what it has no name for (`cos_sim`, `maxsim`) means cosine, and of
+    a multi-vector model MaxSim."""
+    if isinstance(stated, str) and stated in known:
         return stated
-    if stated:
+    if stated and known is SIMILARITIES:
         logger.warning(
-            "%s: similarity_fn_name is %r, which is not one of %s: %s is used, as "
+            "%s: similarity_fn_name is %r, which is not one of %s: cosine is used, as "
             "sentence-transformers does. Set model.similarity_fn_name to choose another.",
             source,
             stated,
             ", ".join(SIMILARITIES),
-            usual,
         )
-    return usual
+    return known[0]
 
 
 def check_adapter(source: Source, prefix: str) -> None:

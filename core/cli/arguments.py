@@ -7,7 +7,6 @@ import json
 import sys
 from typing import Any
 
-from core.architecture.kinds import EMBEDDING, KINDS
 from core.errors import OptionError
 from core.machine.stages import announce
 from core.options import TRUNCATIONS
@@ -87,10 +86,11 @@ def load_model(parsed: argparse.Namespace, kind: str | None = "embedding") -> An
         kind: None for the one the model's files tell.
     """
     import core
+    from core.architecture.kinds import KINDS
 
     announce(f"loading {parsed.model}")
-    loader = KINDS[kind or _kind_of(parsed) or EMBEDDING].loader
-    load = getattr(core, loader.removeprefix("core."))
+    kind = kind or _kind_of(parsed) or "embedding"
+    load = getattr(core, KINDS[kind].loader.removeprefix("core."))
     return load(
         parsed.model,
         backend=parsed.backend,

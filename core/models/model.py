@@ -166,15 +166,19 @@ class Model(LoadedModel):
             "default_prompt_name": self.default_prompt_name,
         }
 
+    def cutting_tokenizer(self, options: EncodeOptions) -> Tokenizer:
+        """The tokenizer that cuts the texts of a call.
+
+        Raises:
+            UnsupportedOperation: The backend takes text and has no tokenizer.
+        """
+        return self.tokenizer
+
     # What a kind of model says of itself
 
     def check_options(self, options: EncodeOptions) -> None:
         """Raise `OptionError` for an option that is not for this kind or does not fit the model."""
         check_options(options, self.other_options, f"{type(self).__name__}.{self.method}")
-
-    def tokenizer_for(self, options: EncodeOptions) -> Tokenizer:
-        """What makes tokens of the texts of a call."""
-        return self.tokenizer
 
     @abstractmethod
     def checked(self, inputs: Any, start: int = 0) -> Sequence[Any]:

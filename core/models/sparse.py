@@ -142,7 +142,7 @@ class SparseEncoder(Model):
         folder = None if self._routes is None else self._routes.folder(task)
         return None if folder is None else self._lookups[folder]
 
-    def tokenizer_for(self, options: EncodeOptions) -> Tokenizer:
+    def cutting_tokenizer(self, options: EncodeOptions) -> Tokenizer:
         looked_up = self.lookup(options.task)
         return self.tokenizer if looked_up is None else looked_up.tokenizer
 

@@ -25,10 +25,7 @@ class Tokenizing(Protocol):
     @property
     def has_tokenizer(self) -> bool: ...
 
-    @property
-    def tokenizer(self) -> Tokenizer: ...
-
-    def tokenizer_for(self, options: EncodeOptions) -> Tokenizer: ...
+    def cutting_tokenizer(self, options: EncodeOptions) -> Tokenizer: ...
 
     def with_prompt(self, rows: Sequence[Any], prompt: str) -> Sequence[Any]: ...
 
@@ -54,7 +51,7 @@ def check_truncation(
             "takes text: it cuts long ones by itself. Leave truncation out."
         )
     prompt = choose_prompt(options, model.prompts, model.default_prompt_name)
-    tokenizer = model.tokenizer_for(options)
+    tokenizer = model.cutting_tokenizer(options)
     positions, counts = tokenizer.find_cut(model.with_prompt(texts, prompt))
     if not len(positions):
         return

@@ -25,12 +25,14 @@ from core.sentence_transformers.model import SentenceTransformer
 from core.sentence_transformers.model_card import SentenceTransformerModelCardData
 from core.sentence_transformers.quantization import quantize_embeddings
 from core.sentence_transformers.similarity_functions import SimilarityFunction
+from core.sentence_transformers.sparse_encoder import SparseEncoder
 
 __all__ = [
     "CrossEncoder",
     "SentenceTransformer",
     "SentenceTransformerModelCardData",
     "SimilarityFunction",
+    "SparseEncoder",
     "export_dynamic_quantized_onnx_model",
     "export_optimized_onnx_model",
     "export_static_quantized_openvino_model",

@@ -23,9 +23,9 @@ class NotImportable(UnsupportedOperation, ImportError):  # noqa: N818
 
 
 _PAIRS = "training rerankers"
-_SPARSE = "sparse embeddings"
+_SPARSE = "training sparse encoders"
 _LATE = "late interaction"
-_FAMILIES = {"SparseEncoder": _SPARSE, "MultiVectorEncoder": _LATE}
+_FAMILIES = {"MultiVectorEncoder": _LATE}
 _PARTS = ("", "Trainer", "TrainingArguments", "ModelCardData")
 _FOR_TRAINING = (
     "DefaultBatchSampler",
@@ -52,13 +52,16 @@ ELSEWHERE = {
     **{family + part: use for family, use in _FAMILIES.items() for part in _PARTS},
     **dict.fromkeys(_FOR_TRAINING, "training"),
     **{f"CrossEncoder{part}": _PAIRS for part in ("Trainer", "TrainingArguments", "ModelCardData")},
+    **{
+        f"SparseEncoder{part}": _SPARSE
+        for part in ("Trainer", "TrainingArguments", "ModelCardData")
+    },
     "LoggingHandler": "a handler of log records",
     "base": "putting a model together from torch modules",
     "evaluation": "evaluation",
     "models": "putting a model together from torch modules",
     "multi_vector_encoder": _LATE,
     "sentence_transformer": "putting a model together from torch modules",
-    "sparse_encoder": _SPARSE,
 }
 
 
