@@ -1,4 +1,4 @@
-"""`core encode`: texts in, embeddings out."""
+"""`core encode`: texts in, embeddings out, dense or sparse."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from core.cli.arguments import add_batching, add_model, batching_of, load_model
+from core.cli.arguments import add_batching, add_model, batching_of, kind_of, load_model
 from core.errors import CoreError, OptionError
 from core.machine.surroundings import stderr_is_terminal
-from core.options import EMBEDDING_PRECISIONS, EncodeOptions
+from core.options import EMBEDDING_PRECISIONS, TASKS, EncodeOptions
 from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
+
+
+#: Kinds of model that it runs, to the ending of a file that holds all embeddings as arrays.
+_ARRAYS = {"embedding": ".npy", "sparse": ".npz"}
 
 
 def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "encode",
         help="embed texts",
-        description="Embed texts given as arguments, from a file or from standard input.",
+        description="Embed texts given as arguments, from a file or from standard input. A sparse "
+        "encoder gives the values that are not zero.",
     )
     add_model(parser)
     parser.add_argument("texts", nargs="*", metavar="TEXT")
@@ -38,12 +43,26 @@ def add_commands(commands: Any) -> None:
         help="which field of each .jsonl line (text); with --input - it says that lines are .jsonl",
     )
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help=".npy or .jsonl; absent: .jsonl on stdout"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help=".npy (of a sparse encoder .npz) or .jsonl; absent: .jsonl on stdout",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=_ARRAYS,
+        help="what to load the model as, where its files fit several kinds; its own if absent",
+    )
+    parser.add_argument(
+        "--task", choices=TASKS, help="what the texts are, for a model that tells them apart"
     )
     add_batching(parser, "texts", prompted="every text")
     parser.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
     parser.add_argument("--truncate-dim", type=int, help="leading dimensions to keep")
     parser.add_argument("--precision", default="float32", choices=EMBEDDING_PRECISIONS)
+    parser.add_argument(
+        "--max-active-dims", type=int, help="of a sparse encoder: the most values of an embedding"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON summary for machines")
     parser.set_defaults(command=run)
 
@@ -54,16 +73,25 @@ def run(parsed: argparse.Namespace) -> None:
         raise OptionError("give texts as arguments or --input FILE (- for standard input).")
     batching = batching_of(parsed)
     output = Path(parsed.output) if parsed.output else None
-    if output is not None and output.suffix not in (".npy", ".jsonl"):
-        raise OptionError(f"--output must end in .npy or .jsonl, not {output.name!r}.")
+    if output is not None and output.suffix not in (*_ARRAYS.values(), ".jsonl"):
+        raise OptionError(
+            "--output must end in .npy or .jsonl, of a sparse encoder in .npz or .jsonl, not "
+            f"{output.name!r}."
+        )
     if output is not None and not os.access(output.parent, os.W_OK):
         why = "is not writable" if output.parent.is_dir() else "does not exist"
         raise OptionError(f"--output {str(output)!r}: the directory {str(output.parent)!r} {why}.")
     if output is None and parsed.json:
         raise OptionError("--json prints a summary on standard output: give --output FILE too.")
-    EncodeOptions(truncate_dim=parsed.truncate_dim, **batching)
+    EncodeOptions(
+        truncate_dim=parsed.truncate_dim, max_active_dims=parsed.max_active_dims, **batching
+    )
     check_input(parsed)
-    with load_model(parsed) as model:
+    kind = parsed.kind or kind_of(parsed)
+    if kind not in _ARRAYS:  # loading says what it is
+        kind = "embedding"
+    _check_form(output, kind)
+    with load_model(parsed, kind) as model:
         texts = read_texts(parsed)
         count = _write(output, _embed(model, texts, parsed))
         if output is not None:
@@ -81,16 +109,30 @@ def run(parsed: argparse.Namespace) -> None:
                 print(f"{count} embeddings written to {output}", file=sys.stderr)
 
 
+def _check_form(output: Path | None, kind: str) -> None:
+    """Refuse a file that cannot hold what this kind of model gives."""
+    from core.architecture.kinds import KINDS
+
+    array = _ARRAYS[kind]
+    if output is not None and output.suffix not in (array, ".jsonl"):
+        noun = KINDS[kind].noun
+        raise OptionError(f"--output of {noun} must end in {array} or .jsonl, not {output.name!r}.")
+
+
 def _embed(
     model: Any, texts: Iterator[str], parsed: argparse.Namespace
 ) -> Iterator[tuple[list[str], Any]]:
-    options = {
+    given = {
         **batching_of(parsed),
-        "normalize_embeddings": parsed.normalize,
+        "normalize_embeddings": parsed.normalize or None,
         "truncate_dim": parsed.truncate_dim,
-        "precision": parsed.precision,
+        "precision": None if parsed.precision == "float32" else parsed.precision,
+        "task": parsed.task,
+        "max_active_dims": parsed.max_active_dims,
         "show_progress_bar": stderr_is_terminal(),
     }
+    # What is for another kind of model is refused where it is given.
+    options = {name: value for name, value in given.items() if value is not None}
     if parsed.precision in ("int8", "uint8"):  # they take their ranges from all embeddings
         if rows := list(texts):
             yield rows, model.encode(rows, **options)
@@ -146,16 +188,29 @@ def _as_utf8(text: str) -> str:
 def _write(output: Path | None, results: Iterator[tuple[list[str], Any]]) -> int:
     if output is not None and output.suffix == ".npy":
         return _write_npy(output, results)
+    if output is not None and output.suffix == ".npz":
+        return _write_npz(output, results)
     count = 0
     # JSON has escapes of its own for what the encoding of standard output may lack.
     escape = output is None and (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
     with _replacing(output, binary=False) as file:
         for texts, embeddings in results:
-            for text, embedding in zip(texts, embeddings.tolist(), strict=True):
-                record = {"text": text, "embedding": embedding}
+            for text, embedding in zip(texts, _as_json(embeddings), strict=True):
+                record = {"text": text, **embedding}
                 file.write(json.dumps(record, ensure_ascii=escape) + "\n")
             count += len(texts)
     return count
+
+
+def _as_json(embeddings: Any) -> Iterator[dict[str, Any]]:
+    """The fields of each embedding."""
+    from core.engine.sparse import SparseEmbeddings
+
+    if not isinstance(embeddings, SparseEmbeddings):
+        yield from ({"embedding": embedding} for embedding in embeddings.tolist())
+        return
+    for row in embeddings:
+        yield {"indices": row.indices.tolist(), "values": row.values.tolist()}
 
 
 def _write_npy(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
@@ -166,6 +221,17 @@ def _write_npy(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
     with _replacing(output, binary=True) as file:
         np.save(file, array)
     return len(array)
+
+
+def _write_npz(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
+    """Sparse embeddings as scipy stores them."""
+    from core.engine.sparse import SparseEmbeddings
+
+    parts = [embeddings for _, embeddings in results]
+    rows = SparseEmbeddings.concatenate(parts) if parts else SparseEmbeddings.from_rows([], 0)
+    with _replacing(output, binary=True) as file:
+        rows.write(file)
+    return len(rows)
 
 
 @contextmanager

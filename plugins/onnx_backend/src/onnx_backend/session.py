@@ -171,6 +171,10 @@ class OnnxRuntime(Runtime):
         return scores_of(self.architecture, logits, batch, self.files[0])
 
     def preferred_workers(self, batches: int) -> int:
+        if isinstance(self.architecture.head, MaskedLanguageHead):
+            # The output layer has the size of a small model and is as fast with all threads: a
+            # session for one thread would hold it once more.
+            return 1
         return min(self._sessions.preferred_workers, batches)
 
     def check_file(self) -> None:

@@ -176,6 +176,10 @@ class OpenVINORuntime(Runtime):
         return scores_of(self.architecture, logits, batch, self.file_name)
 
     def preferred_workers(self, batches: int) -> int:
+        if isinstance(self.architecture.head, MaskedLanguageHead) and not self._scheduled:
+            # The output layer has the size of a small model and is as fast with all threads:
+            # compiled for one thread as well, it would be held once more.
+            return 1
         # A few batches leave most streams of one thread idle: better one after the other with all.
         if self._scheduled or 2 * batches >= self.max_workers:
             return min(self.max_workers, batches)
