@@ -10,14 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
 from core.cli.arguments import add_batching, add_model, batching_of, kind_of, load_model
 from core.errors import CoreError, OptionError
 from core.machine.surroundings import stderr_is_terminal
 from core.options import EMBEDDING_PRECISIONS, TASKS, EncodeOptions
 from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
-
 
 #: Kinds of model that it runs, to the ending of a file that holds all embeddings as arrays.
 _ARRAYS = {"embedding": ".npy", "sparse": ".npz"}
@@ -230,7 +229,7 @@ def _write_npz(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
     parts = [embeddings for _, embeddings in results]
     rows = SparseEmbeddings.concatenate(parts) if parts else SparseEmbeddings.from_rows([], 0)
     with _replacing(output, binary=True) as file:
-        rows.write(file)
+        rows.write(cast("BinaryIO", file))
     return len(rows)
 
 

@@ -12,8 +12,8 @@ from core.errors import VerificationError
 from core.operations.judging import Thresholds, check_comparable
 
 #: Full-precision values agree with their source's to this, or to this part of the largest where
-#: that is over 1.
-FULL_PRECISION_VALUES = 1e-3
+#: that is over 1. GELU's approximation, which optimizing may bring, moves them by a third of it.
+FULL_PRECISION_VALUES = 5e-3
 #: Of the dimensions of either, the share that fewer bits usually keep in both.
 _REDUCED_OVERLAP = 0.8
 

@@ -10,7 +10,8 @@ class TestMine(BackendConformance):
 
 `tiny_model()` is such a model, a directory of files, and `tiny_reference()` its reference. A
 backend that states the kind "reranker" subclasses `RerankerConformance` as well, for which there
-are `tiny_reranker()` and `tiny_reranker_reference()`.
+are `tiny_reranker()` and `tiny_reranker_reference()`; one that states "sparse" subclasses
+`SparseConformance`, for which there are `tiny_sparse()` and `tiny_sparse_reference()`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ for _module in (
     "reranking",
     "saving",
     "sharing",
+    "sparse_encoding",
     "subject",
     "wrapping",
 ):
@@ -36,18 +38,24 @@ for _module in (
 
 from core.testing.conformance import BackendConformance  # noqa: E402
 from core.testing.reranking import RerankerConformance  # noqa: E402
+from core.testing.sparse_encoding import SparseConformance  # noqa: E402
 from core.testing.tiny import (  # noqa: E402
     tiny_model,
     tiny_reference,
     tiny_reranker,
     tiny_reranker_reference,
+    tiny_sparse,
+    tiny_sparse_reference,
 )
 
 __all__ = [
     "BackendConformance",
     "RerankerConformance",
+    "SparseConformance",
     "tiny_model",
     "tiny_reference",
     "tiny_reranker",
     "tiny_reranker_reference",
+    "tiny_sparse",
+    "tiny_sparse_reference",
 ]

@@ -13,6 +13,8 @@ and one file is right on every CPU.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from safetensors.torch import load_file
 
@@ -63,7 +65,8 @@ class Int8Linear(torch.nn.Module):
         layer.weight = torch.round(weight / scale[:, None]).to(torch.int8)
         layer.weight_scale = scale
         if linear.bias is not None:
-            layer.bias = linear.bias.detach().float()
+            # Its own: what shares it elsewhere is stored once, under the other name.
+            layer.bias = linear.bias.detach().float().clone()
         return layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -153,9 +156,15 @@ def open_quantized(source: Checkpoint, file_name: str, empty: torch.nn.Module) -
     tied = set(getattr(empty, "_tied_weights_keys", None) or ())
     check_missing(source, file_name, [name for name in result.missing_keys if name not in tied])
     tie = getattr(empty, "tie_weights", None)
-    if callable(tie):
+    # Integer weights are no copy of the token embeddings any more.
+    if callable(tie) and not isinstance(_output_layer(empty), Int8Linear):
         tie()
     return empty
+
+
+def _output_layer(module: torch.nn.Module) -> Any:
+    get = getattr(module, "get_output_embeddings", None)
+    return get() if callable(get) else None
 
 
 def metadata() -> dict[str, str]:
