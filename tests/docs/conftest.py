@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from core.testing import tiny_reranker
+from core.testing import tiny_reranker, tiny_sparse
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import TOKEN, LoopbackHub
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 #: A tiny one takes its place.
 RERANKER = "cross-encoder/ms-marco-MiniLM-L6-v2"
+
+SPARSE = "naver/splade-cocondenser-ensembledistil"
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +28,7 @@ def published(
     with LoopbackHub(folder / "hub") as hub:
         hub.create(MINILM).add(folder_files(minilm))
         hub.create(RERANKER).add(folder_files(tiny_reranker(folder / "reranker")))
+        hub.create(SPARSE).add(folder_files(tiny_sparse(folder / "sparse")))
         yield hub, folder
 
 
