@@ -8,7 +8,7 @@ from typing import Any
 
 from core.architecture.entries import module_types, router_types
 from core.architecture.transformer_files import is_first, read_config, transformer_task
-from core.errors import UnsupportedOperation
+from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.source import Source
 
 EMBEDDING = "embedding"
@@ -166,8 +166,9 @@ def _by_modules(source: Source) -> str:
 
 
 def _by_router(source: Source, folder: str) -> str:
-    """The kind of a model whose modules stand in router_config.json."""
-    for _, name, _ in router_types(source, folder):
-        if name in _MODULES:
-            return _MODULES[name]
-    return EMBEDDING
+    """The kind of a model whose modules stand in router_config.json, where that is readable."""
+    try:
+        types = router_types(source, folder)
+    except ModelFormatError:
+        return EMBEDDING
+    return next((_MODULES[name] for _, name, _ in types if name in _MODULES), EMBEDDING)

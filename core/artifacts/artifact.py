@@ -82,6 +82,8 @@ class ScoreVerification:
 class SparseVerification:
     """How a sparse encoder artifact's embeddings of probe texts compare with its source's.
 
+    All values are compared, also those that `max_active_dims` would leave out.
+
     Attributes:
         texts: How many probe texts were embedded, in how many batch shapes they were seen.
         active_dims: Mean number of values in the source's embeddings.
