@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,8 @@ def test_artifacts_are_verified_by_overlap_and_dot_products(
 def test_thresholds_belong_to_a_kind(writable: Make, tmp_path: Path, tiny_model: Make) -> None:
     path = writable("splade")
     with core.load_sparse(path, backend="torch") as model:
-        for given in ({"min_cosine": 0.9}, {"max_score_difference": 0.1}):
+        for name in ("min_cosine", "max_score_difference"):
+            given: dict[str, Any] = {name: 0.1}
             with pytest.raises(OptionError, match=r"is for another kind.*min_overlap"):
                 core.quantize(model, **given)
         with pytest.raises(OptionError, match="min_overlap must lie between 0 and 1"):

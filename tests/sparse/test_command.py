@@ -80,3 +80,13 @@ def test_info_names_the_kind(path: str, sparse: Make, capsys: pytest.CaptureFixt
     assert main(["info", str(sparse("csr")), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["kind"], found["max_active_dims"], found["dimension"]) == ("sparse", 16, 128)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["splade", "reranker-bert"])
+def test_an_export_of_another_kind_is_measured(
+    name: str, tiny_kind: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(tiny_kind(name)), "-b", "onnx", "-t", str(tmp_path / "made")]
+    assert main([*words, "--measure", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["speed_ratio"] > 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -128,3 +130,25 @@ def test_it_is_saved_and_exported(sparse: Make, tmp_path: Path) -> None:
         model_kwargs={"file_name": "onnx/model_quint8_avx2.onnx"},
     )
     assert small.embedding_model.dtype == "int8"
+
+
+@pytest.mark.parametrize("backend", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+def test_without_torch_and_sentence_transformers(sparse: Make, backend: str) -> None:
+    """Exported files need neither, nor scipy; the drop-in then gives rows of core's own."""
+    code = f"""
+import sys
+for name in ("torch", "sentence_transformers", "transformers", "scipy"):
+    sys.modules[name] = None
+import core
+from core.sentence_transformers import SparseEncoder
+model = core.load_sparse({str(sparse("inference-free"))!r}, backend={backend!r}, export=False)
+rows = model.encode_document(["one text", "another"])
+print(model.similarity(model.encode_query(["one"]), rows).shape, len(model.decode(rows, 3)))
+other = SparseEncoder({str(sparse("csr"))!r}, backend={backend!r})
+print(type(other.encode(["one text"])).__name__, other.encode("a").shape)
+print(other.similarity(other.encode(["a"]), other.encode(["a", "b"])).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = ["(1, 2) 2", "SparseEmbeddings (1, 128)", "(1, 2)"]
+    assert done.stdout.splitlines() == expected
