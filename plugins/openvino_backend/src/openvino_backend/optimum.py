@@ -13,7 +13,6 @@ from core.errors import UnsupportedOperation
 from core.toolkit import temporary_directory
 from openvino_backend.imports import import_quietly, openvino, unreported
 
-
 #: What heads are built for, to optimum-intel's class; of the last, the graph gives the logits.
 _CLASSES = {
     "sequence-classification": "OVModelForSequenceClassification",
