@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.artifacts.artifact import FULL_PRECISIONS, Artifact, SparseVerification
-from core.engine.ranks import spearman
+from core.engine.ranks import rank_correlation
 from core.errors import VerificationError
 from core.operations.judging import Thresholds, check_comparable
 
@@ -42,17 +42,8 @@ def compare_sparse(
         largest_value=float(np.abs(first).max(initial=0.0)),
         max_value_difference=float(np.abs(first - second).max(initial=0.0)),
         mean_dot_difference=float(difference.mean() / spread),
-        rank_correlation=_rank_correlation(products[0] / spread, products[1] / spread),
+        rank_correlation=rank_correlation(products[0], products[1]),
     )
-
-
-def _rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Spearman's: the correlation of the ranks, equal numbers sharing theirs."""
-    # Rounding alone must not put one of two equal pairs before the other.
-    found = spearman(np.round(first, 4), np.round(second, 4))
-    if np.isnan(found):  # one of them puts all pairs on one rank
-        return 1.0 if np.allclose(first, second) else 0.0
-    return found
 
 
 def check_sparse(

@@ -17,7 +17,7 @@ import torch
 from core import Architecture, Checkpoint
 from core.errors import UnsupportedOperation
 from core.toolkit import MaskedLanguageHead
-from torch_backend.pooled_logits import output_layer, pool_early
+from torch_backend.pooled_logits import logits_of, output_layer, pool_early
 
 #: What a head is built for, to transformers' class of such models.
 AUTO_CLASSES: Mapping[str, str] = {
@@ -129,9 +129,3 @@ def head_scores(run: Any, module: torch.nn.Module, inputs: Mapping[str, torch.Te
     with scored.at_last_tokens(inputs["attention_mask"]):
         logits = logits_of(run(**inputs))[:, -1]
     return logits if logits.shape[1] == 1 else logits[:, :1] - logits[:, 1:]
-
-
-def logits_of(output: Any) -> Any:
-    """The logits in what a model with a head returns: an object, or a tuple they come first in."""
-    found = getattr(output, "logits", None)
-    return output[0] if found is None else found

@@ -185,11 +185,11 @@ def splade_weights(
     if mask is None:
         mask = torch.ones_like(inputs["input_ids"])
     if pooled is None:
-        logits = _logits(run(**inputs))
+        logits = logits_of(run(**inputs))
         result: torch.Tensor = pooling.pooled(torch, logits, mask.to(logits.dtype))
         return result
     with pooled.pooling_tokens(mask):
-        weights: torch.Tensor = _logits(run(**inputs))[:, 0]
+        weights: torch.Tensor = logits_of(run(**inputs))[:, 0]
     return weights
 
 
@@ -208,7 +208,7 @@ def _agrees(module: torch.nn.Module, layer: torch.nn.Module, pooling: SpladePool
             module.eval()
             expected = splade_weights(module, inputs, pooling, None)
             with forward.pooling_tokens(mask):
-                given = _logits(module(**inputs))
+                given = logits_of(module(**inputs))
             early = given[:, 0]
     except Exception:  # of another's code: it takes or gives something else
         return False
@@ -220,7 +220,7 @@ def _agrees(module: torch.nn.Module, layer: torch.nn.Module, pooling: SpladePool
     return bool(torch.allclose(early, expected, rtol=tolerance, atol=tolerance))
 
 
-def _logits(output: Any) -> Any:
+def logits_of(output: Any) -> Any:
     """The logits in what a model with a head returns: an object, or a tuple they come first in."""
     found = getattr(output, "logits", None)
     return output[0] if found is None else found

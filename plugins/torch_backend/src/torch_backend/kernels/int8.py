@@ -13,8 +13,6 @@ and one file is right on every CPU.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from safetensors.torch import load_file
 
@@ -156,15 +154,11 @@ def open_quantized(source: Checkpoint, file_name: str, empty: torch.nn.Module) -
     tied = set(getattr(empty, "_tied_weights_keys", None) or ())
     check_missing(source, file_name, [name for name in result.missing_keys if name not in tied])
     tie = getattr(empty, "tie_weights", None)
-    # Integer weights are no copy of the token embeddings any more.
-    if callable(tie) and not isinstance(_output_layer(empty), Int8Linear):
+    integer = {name for name, child in empty.named_modules() if isinstance(child, Int8Linear)}
+    # An output layer of integers is no copy of the token embeddings any more.
+    if callable(tie) and not tied & {f"{name}.weight" for name in integer}:
         tie()
     return empty
-
-
-def _output_layer(module: torch.nn.Module) -> Any:
-    get = getattr(module, "get_output_embeddings", None)
-    return get() if callable(get) else None
 
 
 def metadata() -> dict[str, str]:
