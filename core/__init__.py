@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         load,
         load_multi_vector,
         load_reranker,
+        load_sparse,
         optimize,
         plugins,
         push,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from core.artifacts.artifact import (
         Artifact,
         ScoreVerification,
+        SparseVerification,
         VectorVerification,
         Verification,
     )
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from core.models.model import Model
     from core.models.multi_vector import MultiVectorEncoder
     from core.models.reranker import Reranker
+    from core.models.sparse import SparseEncoder
     from core.operations.hooks import Hooks, hooks
     from core.options import (
         CardData,
@@ -91,6 +94,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "load",
         "load_multi_vector",
         "load_reranker",
+        "load_sparse",
         "optimize",
         "plugins",
         "push",
@@ -105,6 +109,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "artifacts.artifact": (
         "Artifact",
         "ScoreVerification",
+        "SparseVerification",
         "VectorVerification",
         "Verification",
     ),
@@ -136,6 +141,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "models.model": ("Model",),
     "models.multi_vector": ("MultiVectorEncoder",),
     "models.reranker": ("Reranker",),
+    "models.sparse": ("SparseEncoder",),
     "operations.hooks": (
         "Hooks",
         "hooks",
@@ -198,6 +204,8 @@ __all__ = [
     "SaveOptions",
     "ScoreVerification",
     "SparseEmbeddings",
+    "SparseEncoder",
+    "SparseVerification",
     "TokenBatch",
     "TokenPooling",
     "TuneReport",
@@ -217,6 +225,7 @@ __all__ = [
     "load",
     "load_multi_vector",
     "load_reranker",
+    "load_sparse",
     "optimize",
     "plugins",
     "push",

@@ -87,6 +87,7 @@ class ExportOptions:
         backend_kwargs: Options only this backend's exporter knows (`opset`, ...).
         min_cosine: Verification threshold; None for the precision's default.
         max_score_difference: The same for a reranker's scores.
+        min_overlap: The same for the dimensions of sparse embeddings.
     """
 
     precision: str = "fp32"
@@ -100,6 +101,7 @@ class ExportOptions:
     min_cosine: float | None = None
     # Left out of its representation, which names exports in the cache.
     max_score_difference: float | None = field(default=None, repr=False)
+    min_overlap: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _check_text(self, "precision", "exporter")
@@ -120,6 +122,7 @@ class OptimizeOptions:
         backend_kwargs: Options only this backend's optimizer knows.
         min_cosine: Verification threshold; None for the precision's default.
         max_score_difference: The same for a reranker's scores.
+        min_overlap: The same for the dimensions of sparse embeddings.
     """
 
     config: Any = None
@@ -128,6 +131,7 @@ class OptimizeOptions:
     min_cosine: float | None = None
     # Left out of its representation, which names exports in the cache.
     max_score_difference: float | None = field(default=None, repr=False)
+    min_overlap: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _check_suffix(self)
@@ -149,6 +153,7 @@ class QuantizeOptions:
         backend_kwargs: Options only this backend's quantizer knows.
         min_cosine: Warn when the mean cosine to the source falls under this.
         max_score_difference: Warn when a reranker's score differs from the source's by more.
+        min_overlap: Warn when the dimensions of sparse embeddings overlap less in the mean.
     """
 
     config: Any = None
@@ -159,6 +164,7 @@ class QuantizeOptions:
     min_cosine: float | None = None
     # Left out of its representation, which names exports in the cache.
     max_score_difference: float | None = field(default=None, repr=False)
+    min_overlap: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _check_positive(self, "num_samples")
@@ -174,8 +180,9 @@ class EncodeOptions:
     A hook computes plain float32 embeddings (of a reranker, plain scores); `prompt` is already in
     front of each text it is given, `core` has done what `truncation` asks for, and it applies
     `precision`, `normalize_embeddings`, `truncate_dim`, `activation_fn`, `apply_softmax`,
-    `token_pooling` and `convert_to_tensor` to what the hook returns. A hook that does not run
-    through the shared engine may therefore ignore everything but `output_value` and `task`.
+    `token_pooling`, `max_active_dims` and `convert_to_tensor` to what the hook returns. A hook that
+    does not run through the shared engine may therefore ignore everything but `output_value` and
+    `task`.
 
     Attributes:
         prompt: The text put in front of every input; None chooses by `prompt_name`, then the
@@ -202,6 +209,8 @@ class EncodeOptions:
         truncation: What happens to texts with more tokens than the model's `max_seq_length`:
             `"cut"` embeds what fits (as None does), `"warn"` does so and logs which they are,
             `"error"` refuses them before anything is computed.
+        max_active_dims: Of a sparse encoder: the most values of an embedding, the largest; None for
+            the model's own setting.
     """
 
     prompt: str | None = None
@@ -220,10 +229,13 @@ class EncodeOptions:
     apply_softmax: bool = False
     task: Task | None = None
     token_pooling: Any = None
+    max_active_dims: int | None = None
 
     def __post_init__(self) -> None:
         _check_text_or_none(self, "prompt", "prompt_name")
-        _check_positive(self, "batch_size", "batch_tokens", "workers", "truncate_dim")
+        _check_positive(
+            self, "batch_size", "batch_tokens", "workers", "truncate_dim", "max_active_dims"
+        )
         _check_flag(self, "normalize_embeddings", "convert_to_tensor", "apply_softmax")
         if self.show_progress_bar is not None:
             _check_flag(self, "show_progress_bar")
@@ -409,6 +421,11 @@ def _check_thresholds(options: Any) -> None:
         isinstance(most, int | float) and not isinstance(most, bool) and most >= 0
     ):
         raise OptionError(f"max_score_difference must be 0 or more, not {most!r}.")
+    least = options.min_overlap
+    if least is not None and not (
+        isinstance(least, int | float) and not isinstance(least, bool) and 0 <= least <= 1
+    ):
+        raise OptionError(f"min_overlap must lie between 0 and 1, not {least!r}.")
 
 
 _DEFAULT_ENCODING = EncodeOptions()

@@ -13,6 +13,7 @@ from core.architecture.configuration import (
     clean_configuration,
 )
 from core.architecture.graph import Elementwise, GraphArray, GraphBuilder, Reduction
+from core.architecture.heads import MaskedLanguageHead, Scoring
 from core.architecture.limits import check_sizes
 from core.architecture.modules import (
     POOLING_MODES,
@@ -28,11 +29,12 @@ from core.architecture.modules import (
     run_token_modules,
     unit_length,
 )
+from core.architecture.sparse_modules import SpladePooling
 from core.artifacts.artifact import DTYPE_PRECISIONS, SIDECAR_SUFFIX
 from core.artifacts.naming import artifact_name, derived_name, installed_versions
 from core.artifacts.plain import plain_folder
 from core.engine.arrow import arrow_column
-from core.engine.batching import cpu_batch_tokens, cut_batches, pad
+from core.engine.batching import cpu_batch_tokens, cut_batches, logits_batch_tokens, pad
 from core.engine.calibration import calibration_batches
 from core.engine.graphs import (
     GRAPH_INPUTS,
@@ -100,11 +102,14 @@ __all__ = [
     "GraphOutput",
     "HeldFiles",
     "LayerNorm",
+    "MaskedLanguageHead",
     "Module",
     "Normalize",
     "OnnxFile",
     "Pooling",
     "Reduction",
+    "Scoring",
+    "SpladePooling",
     "Tokenizer",
     "abandon_in_forks",
     "announce",
@@ -141,6 +146,7 @@ __all__ = [
     "explain_surroundings",
     "external_files",
     "installed_versions",
+    "logits_batch_tokens",
     "modules_after",
     "modules_after_vectors",
     "open_source",

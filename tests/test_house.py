@@ -152,6 +152,7 @@ def test_backends_have_one_shape() -> None:
             "configuration",
             "encoders",
             "heads",
+            "pooled_logits",
             "traceable",
             "masks",
             "kernels",
@@ -185,6 +186,7 @@ processor_flags
 processor_vendor quiet_transformers read_onnx_file read_weights run_modules
 run_token_modules scores_of
 stderr_is_terminal suggestion temporary_directory unit_length write_safetensors
+MaskedLanguageHead Scoring SpladePooling logits_batch_tokens
 """
 
 

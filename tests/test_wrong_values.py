@@ -47,9 +47,10 @@ class Subjects:
         dropin: SentenceTransformer,
         reranker: Path,
         multi_vector: Path,
+        sparse: Path,
     ) -> None:
         self.path, self.model, self.dropin, self.reranker = path, model, dropin, reranker
-        self.multi_vector = multi_vector
+        self.multi_vector, self.sparse = multi_vector, sparse
         self.rows = np.eye(4, 32, dtype=np.float32)
 
 
@@ -61,10 +62,12 @@ def subjects(
 ) -> Iterator[Subjects]:
     reranker = tmp_path_factory.mktemp("reranker")
     build("reranker-bert", reranker)
+    sparse = tmp_path_factory.mktemp("sparse")
+    build("splade", sparse)
     path = exports("bert-mean", "onnx")
     with core.load(path, backend="onnx", device="cpu") as model, kept(model):
         dropin = SentenceTransformer(str(path), backend="onnx", device="cpu")
-        yield Subjects(path, model, dropin, reranker, tiny_kind("colbert"))
+        yield Subjects(path, model, dropin, reranker, tiny_kind("colbert"), sparse)
 
 
 class Row(NamedTuple):
@@ -109,6 +112,14 @@ def load_reranker(argument: str, right: str = "None", says: str = "") -> Row:
         return core.load_reranker(**{**given, argument: wrong})
 
     return row(f"load_reranker {argument}", call, right, says)
+
+
+def load_sparse(argument: str, right: str = "None", says: str = "") -> Row:
+    def call(s: Subjects, wrong: Any) -> Any:
+        given = {"model_name_or_path": s.sparse, "backend": "torch", "device": "cpu"}
+        return core.load_sparse(**{**given, argument: wrong})
+
+    return row(f"load_sparse {argument}", call, right, says)
 
 
 def export(argument: str, right: str = "None", says: str = "") -> Row:
@@ -222,6 +233,11 @@ ROWS = [
     load_multi_vector("prompts", right="None mapping"),
     load_multi_vector("default_prompt_name"),
     load_multi_vector("similarity_fn_name"),
+    load_sparse("model_name_or_path", says="A model is named|no directory|not the name"),
+    load_sparse("prompts", right="None mapping"),
+    load_sparse("default_prompt_name"),
+    load_sparse("similarity_fn_name"),
+    load_sparse("max_active_dims", right=POSITIVE),
     export("model_name_or_path", right="", says="A model is named|no directory|not the name"),
     export("target", right=PATHS),
     export("backend", right="None", says="backend|text"),

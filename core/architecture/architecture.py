@@ -10,6 +10,7 @@ from core.architecture.chat_template import ChatTemplate
 from core.architecture.heads import Head, Scoring
 from core.architecture.late_interaction import LateInteraction
 from core.architecture.modules import Module
+from core.architecture.routes import Routes
 
 #: Older names of sentence_bert_config.json, all of the same content.
 TRANSFORMER_CONFIGS = (
@@ -36,7 +37,8 @@ class Architecture:
         entries: (class, folder) of every module as modules.json lists them, the transformer first.
         modules: What follows the transformer, in order.
         config: The transformer's config.json, its `text_config` in its place if it has one.
-        hidden_size: Width of a token embedding; 0 if no file states it.
+        hidden_size: Width of a token embedding, or how many logits a token has; 0 if no file states
+            it.
         dimension: Width of a sentence embedding, or how many scores a pair has; 0 if no file states
             it.
         max_seq_length: In tokens, special ones included; None for no limit.
@@ -53,6 +55,9 @@ class Architecture:
         head: What the transformer is loaded with besides its layers; None for nothing.
         chat_template: Makes one text of a pair; None where a pair is given to the tokenizer.
         late_interaction: Of a multi-vector model: which tokens get vectors.
+        max_active_dims: Of a sparse encoder: the most values an embedding keeps; None for all.
+        routes: Of a sparse encoder: which texts take another way than through the transformer;
+            None where all take that one.
     """
 
     path: str
@@ -76,6 +81,8 @@ class Architecture:
     head: Head | None = None
     chat_template: ChatTemplate | None = None
     late_interaction: LateInteraction | None = None
+    max_active_dims: int | None = None
+    routes: Routes | None = None
 
     def file(self, name: str) -> str:
         """The checkpoint-relative name of a file beside the transformer."""

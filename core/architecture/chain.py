@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.architecture.module_files import pooling_width
 from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
+from core.architecture.sparse_modules import SparseAutoEncoder
 from core.errors import ModelFormatError
 from core.files.source import Source
 
@@ -47,7 +48,7 @@ class Chain:
                 raise self._misfit(path, f"a {kind} makes a sentence embedding of tokens unpooled")
             self.hidden = module.out_features
             self._projected = True
-        elif isinstance(module, Dense | LayerNorm | Normalize):
+        elif isinstance(module, Dense | LayerNorm | Normalize | SparseAutoEncoder):
             if not self._pooled:
                 self._too_early = (path, kind)
             if isinstance(module, Dense):
@@ -59,6 +60,10 @@ class Chain:
                 width = int(module.weight.shape[0])
                 self._check(path, kind, "embeddings", self.dimension, width)
                 self.dimension = self.dimension or width
+            elif isinstance(module, SparseAutoEncoder):
+                width = int(module.weight.shape[1])
+                self._check(path, kind, "embeddings", self.dimension, width)
+                self.dimension = module.out_features
         self.modules.append(module)
 
     def _add_pooling(self, module: Pooling, path: str) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.paths import check_relative
 from core.files.source import Source
+
+#: Where a Router lists its modules, newest name first.
+ROUTER_CONFIGS = ("router_config.json", "config.json")
 
 
 def module_types(source: Source) -> list[tuple[str, str, str]]:
@@ -32,6 +36,49 @@ def module_types(source: Source) -> list[tuple[str, str, str]]:
         folder = PurePosixPath(path.replace("\\", "/")).as_posix()
         package, _, name = entry["type"].rpartition(".")
         parsed.append((package, name, "" if folder == "." else folder))
+    return parsed
+
+
+def router_config(source: Source, folder: str) -> dict[str, Any]:
+    """The configuration of a Router that lies in a folder: router_config.json, or its older name.
+
+    Raises:
+        ModelFormatError: It is missing, or does not name modules and routes.
+    """
+    names = [f"{folder}/{name}" if folder else name for name in ROUTER_CONFIGS]
+    name = next((name for name in names if source.has(name)), None)
+    if name is None:
+        raise ModelFormatError(
+            f"{source}: modules.json names a Router, and {names[0]}, which lists its modules, is "
+            "missing. Restore or download it again."
+        )
+    content: dict[str, Any] = source.read_json(name)
+    types, structure = content.get("types"), content.get("structure")
+    right = (
+        isinstance(types, dict)
+        and all(isinstance(kind, str) for kind in types.values())
+        and isinstance(structure, dict)
+        and all(
+            isinstance(listed, list) and listed and all(entry in types for entry in listed)
+            for listed in structure.values()
+        )
+    )
+    if not right or not structure:
+        raise ModelFormatError(
+            f"{source}: {name} must map folders to classes in `types`, and routes to lists of "
+            "those folders in `structure`. Restore or download it again."
+        )
+    return content
+
+
+def router_types(source: Source, folder: str) -> list[tuple[str, str, str]]:
+    """(package, class, folder) of every module of a Router that lies in a folder."""
+    parsed = []
+    for name, kind in router_config(source, folder)["types"].items():
+        path = f"{folder}/{name}" if folder else name
+        check_relative(path, f"a module of the Router of {source}")
+        package, _, kind = kind.rpartition(".")
+        parsed.append((package, kind, path))
     return parsed
 
 

@@ -52,3 +52,12 @@ class LogitScore(Scoring):
 
     true_token: int = 0
     false_token: int | None = None
+
+
+@dataclass(frozen=True)
+class MaskedLanguageHead(Head):
+    """The output layer of a `*ForMaskedLM` architecture: a logit for each word of the vocabulary at
+    each token, which a `SpladePooling` makes weights of.
+    """
+
+    task: ClassVar[str] = "fill-mask"

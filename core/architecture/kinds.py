@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.architecture.entries import module_types
+from core.architecture.entries import module_types, router_types
 from core.architecture.transformer_files import is_first, read_config, transformer_task
-from core.errors import UnsupportedOperation
+from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.source import Source
 
 EMBEDDING = "embedding"
@@ -36,7 +36,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     EMBEDDING: Kind("an embedding model", "core.load", "SentenceTransformer"),
     RERANKER: Kind("a reranker", "core.load_reranker", "CrossEncoder"),
-    SPARSE: Kind("a sparse encoder", "", "SparseEncoder"),
+    SPARSE: Kind("a sparse encoder", "core.load_sparse", "SparseEncoder"),
     MULTI_VECTOR: Kind("a multi-vector model", "core.load_multi_vector", "MultiVectorEncoder"),
 }
 
@@ -125,6 +125,12 @@ def _why_not(asked: str) -> str:
             " (A reranker's config.json names an architecture that ends in "
             "ForSequenceClassification and the labels in id2label, or modules.json a LogitScore.)"
         )
+    if asked == SPARSE:
+        return (
+            " (A sparse encoder's modules.json has a SpladePooling, a SparseAutoEncoder or a "
+            "SparseStaticEmbedding; without modules.json, config.json names an architecture that "
+            "ends in ForMaskedLM. Others become one by training.)"
+        )
     return ""
 
 
@@ -157,6 +163,17 @@ def _by_modules(source: Source) -> str:
         for part, kind in _PACKAGES.items():
             if part in package.split("."):
                 return kind
+    if types[0][1] == "Router":
+        return _by_router(source, types[0][2])
     _, _, folder = types[0]
     task = transformer_task(source, f"{folder}/" if folder else "")
     return _TASKS.get(task, EMBEDDING)
+
+
+def _by_router(source: Source, folder: str) -> str:
+    """The kind of a model whose modules stand in router_config.json, where that is readable."""
+    try:
+        types = router_types(source, folder)
+    except ModelFormatError:
+        return EMBEDDING
+    return next((_MODULES[name] for _, name, _ in types if name in _MODULES), EMBEDDING)

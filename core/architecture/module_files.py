@@ -16,6 +16,12 @@ from core.architecture.modules import (
     Pooling,
 )
 from core.architecture.settings import flag, stated_size, text
+from core.architecture.sparse_modules import (
+    SPLADE_ACTIVATIONS,
+    SPLADE_STRATEGIES,
+    SparseAutoEncoder,
+    SpladePooling,
+)
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.source import Source
 from core.files.weights import Tensors, checked_weights, read_folder, read_tensor
@@ -29,6 +35,9 @@ POOLING_FLAGS = {
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
+
+#: How many activations an autoencoder keeps whose configuration does not say.
+_USUAL_KEPT = 256
 
 
 def read_module(source: Source, name: str, path: str, weights: bool) -> Module | None:
@@ -50,6 +59,10 @@ def read_module(source: Source, name: str, path: str, weights: bool) -> Module |
         return _read_layer_norm(source, path, weights)
     if name == "Dropout":
         return None
+    if name == "SpladePooling":
+        return _read_splade_pooling(source, path)
+    if name == "SparseAutoEncoder":
+        return _read_autoencoder(source, path, weights)
     raise ModelFormatError(f"{source}: {name} can only be the first module.")
 
 
@@ -152,6 +165,39 @@ def read_inner_projection(source: Source, width: int, inputs: int, weights: bool
     else:
         weight = _zeros(width, inputs)
     return Dense(weight, None, "Identity", "token_embeddings", "token_embeddings")
+
+
+def _read_splade_pooling(source: Source, path: str) -> SpladePooling:
+    config, where = read_module_config(source, path), _where(source, path)
+    strategy = text(config, where, "pooling_strategy", "max")
+    activation = text(config, where, "activation_function", "relu")
+    for name, value, known in (
+        ("pooling_strategy", strategy, SPLADE_STRATEGIES),
+        ("activation_function", activation, SPLADE_ACTIVATIONS),
+    ):
+        if value not in known:
+            raise UnsupportedOperation(
+                f"{where}: {name} is {value!r}; known are {', '.join(known)}."
+            )
+    return SpladePooling(strategy, activation)
+
+
+def _read_autoencoder(source: Source, path: str, weights: bool) -> SparseAutoEncoder:
+    config, where = read_module_config(source, path), _where(source, path)
+    inputs, hidden = (stated_size(config, where, name) for name in ("input_dim", "hidden_dim"))
+    k = stated_size(config, where, "k") or _USUAL_KEPT
+    normalize = flag(config, where, "normalize", False)
+    if not weights:
+        shape = hidden or 0, inputs or 0
+        return SparseAutoEncoder(_zeros(*shape), _zeros(shape[1]), _zeros(shape[0]), k, normalize)
+    tensors = read_folder(source, path, f"module {path!r}")
+    # One tensor under two names, of which safetensors keeps the last.
+    names = ("encoder.weight", "decoder.linear.weight")
+    name = next((name for name in names if name in tensors), names[0])
+    weight = _tensor(source, path, tensors, name, (hidden, inputs))
+    pre_bias = _tensor(source, path, tensors, "pre_bias", weight.shape[1:])
+    latent_bias = _tensor(source, path, tensors, "latent_bias", weight.shape[:1])
+    return SparseAutoEncoder(weight, pre_bias, latent_bias, k, normalize)
 
 
 def _zeros(*shape: int) -> Any:

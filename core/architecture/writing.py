@@ -16,17 +16,20 @@ from typing import Any
 import numpy as np
 
 from core.architecture.architecture import TRANSFORMER_CONFIGS, Architecture
-from core.architecture.kinds import MULTI_VECTOR, RERANKER
+from core.architecture.kinds import KINDS, MULTI_VECTOR, RERANKER
 from core.architecture.module_files import POOLING_FLAGS
 from core.architecture.modules import POOLING_MODES, Dense, LayerNorm, Module, Pooling
 from core.architecture.multi_vector_writing import write_multi_vector
 from core.architecture.reranker_writing import write_reranker
+from core.architecture.sparse_modules import SpladePooling
 from core.architecture.table import is_plain_table, read_table
 from core.files.source import Source
 from core.files.weights import WEIGHT_FILES, write_safetensors
 from core.version import __version__
 
 _PACKAGE = "sentence_transformers.models."
+_SPARSE_PACKAGE = "sentence_transformers.sparse_encoder.models."
+_SPARSE_CLASSES = ("MLMTransformer", "SpladePooling", "SparseAutoEncoder")
 
 #: The last version that wrote this dialect; a higher number would make older ones warn.
 _DIALECT_VERSION = "5.3.0"
@@ -44,6 +47,7 @@ class ModelSettings:
     activation: str | None = None
     query_length: int | None = None
     document_length: int | None = None
+    max_active_dims: int | None = None
 
     @classmethod
     def of(cls, stated: Any) -> ModelSettings:
@@ -66,6 +70,10 @@ def write_configuration(
     Args:
         ignored_token: A static embedding's token that the mean leaves out; its row becomes zeros.
     """
+    if architecture.routes is not None:  # whose folders hold what the Router names
+        _write_settings(tree, settings, architecture.kind)
+        _write_length(tree, architecture, settings)
+        return
     if architecture.path and not architecture.is_static:
         _flatten(tree, architecture.path)
     if architecture.kind == RERANKER:
@@ -82,7 +90,7 @@ def write_configuration(
     _write_json(
         tree / "modules.json",
         [
-            {"idx": i, "name": str(i), "path": folder, "type": _PACKAGE + name}
+            {"idx": i, "name": str(i), "path": folder, "type": _package(name) + name}
             for i, (name, folder) in enumerate(folders)
         ],
     )
@@ -90,7 +98,7 @@ def write_configuration(
     for name, folder in folders[1:]:
         if name != "Dropout":  # it does nothing here, so the chain does not hold it
             _write_module(tree, folder, next(modules), architecture)
-    _write_settings(tree, settings)
+    _write_settings(tree, settings, architecture.kind)
     _write_tokenizer_class(tree)
     if not architecture.is_static:
         _write_transformer(tree, architecture, settings)
@@ -100,10 +108,15 @@ def module_folders(architecture: Architecture) -> list[tuple[str, str]]:
     """(class, folder) of every module as they are written, the transformer first."""
     first, *others = architecture.entries
     path = first[1] if architecture.is_static else ""
-    folders = [(first[0], path)]
+    pools = any(name == "SpladePooling" for name, _ in others)
+    folders = [("MLMTransformer" if pools else first[0], path)]
     for index, (name, folder) in enumerate(others, start=1):
         folders.append((name, folder or f"{index}_{name}"))
     return folders
+
+
+def _package(name: str) -> str:
+    return _SPARSE_PACKAGE if name in _SPARSE_CLASSES else _PACKAGE
 
 
 def _flatten(tree: Path, path: str) -> None:
@@ -144,6 +157,12 @@ def _write_module(tree: Path, folder: str, module: Module, architecture: Archite
         config = _dense_config(module, given)
     elif isinstance(module, LayerNorm):
         config = {"dimension": int(module.weight.shape[0])}
+    elif isinstance(module, SpladePooling):
+        config = {
+            "pooling_strategy": module.strategy,
+            "activation_function": module.activation,
+            "word_embedding_dimension": architecture.dimension,
+        }
     else:
         return
     _write_json(place, config)
@@ -176,7 +195,7 @@ def _dense_config(module: Dense, given: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _write_settings(tree: Path, settings: ModelSettings) -> None:
+def _write_settings(tree: Path, settings: ModelSettings, kind: str) -> None:
     place = tree / "config_sentence_transformers.json"
     config: dict[str, Any] = json.loads(place.read_bytes()) if place.is_file() else {}
     versions = config.get("__version__")
@@ -187,7 +206,7 @@ def _write_settings(tree: Path, settings: ModelSettings) -> None:
     config.update(
         {
             "__version__": versions,
-            "model_type": "SentenceTransformer",
+            "model_type": KINDS[kind].reference,
             "prompts": dict(settings.prompts),
             "default_prompt_name": settings.default_prompt_name,
             "similarity_fn_name": settings.similarity_fn_name,
@@ -196,6 +215,9 @@ def _write_settings(tree: Path, settings: ModelSettings) -> None:
     config.pop("truncate_dim", None)
     if settings.truncate_dim is not None:
         config["truncate_dim"] = settings.truncate_dim
+    config.pop("max_active_dims", None)
+    if settings.max_active_dims is not None:
+        config["max_active_dims"] = settings.max_active_dims
     _write_json(place, config)
 
 
@@ -210,6 +232,22 @@ def _write_tokenizer_class(tree: Path) -> None:
         if isinstance(config.get("extra_special_tokens"), list):
             config["additional_special_tokens"] = config.pop("extra_special_tokens")
         _write_json(place, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def _write_length(tree: Path, architecture: Architecture, settings: ModelSettings) -> None:
+    """A changed length of the documents' transformer, where its tokenizer states it."""
+    length = settings.max_seq_length
+    if length is None or length == architecture.max_seq_length:
+        return
+    place = tree / architecture.file("tokenizer_config.json")
+    config: dict[str, Any] = json.loads(place.read_bytes()) if place.is_file() else {}
+    _write_json(place, {**config, "model_max_length": length})
+    for name in TRANSFORMER_CONFIGS:
+        place = tree / architecture.file(name)
+        if place.is_file():
+            config = json.loads(place.read_bytes())
+            if config.get("max_seq_length") is not None:
+                _write_json(place, {**config, "max_seq_length": length})
 
 
 def _write_transformer(tree: Path, architecture: Architecture, settings: ModelSettings) -> None:

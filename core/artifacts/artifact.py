@@ -79,6 +79,42 @@ class ScoreVerification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SparseVerification:
+    """How a sparse encoder artifact's embeddings of probe texts compare with its source's.
+
+    All values are compared, also those that `max_active_dims` would leave out.
+
+    Attributes:
+        texts: How many probe texts were embedded, in how many batch shapes they were seen.
+        active_dims: Mean number of values in the source's embeddings.
+        mean_overlap: Of the dimensions that either of a text's embeddings has, the share that both
+            have (Jaccard's index); the mean over the texts.
+        min_overlap: Minimum of it.
+        largest_value: Of the source's embeddings.
+        max_value_difference: Largest absolute difference of a value.
+        mean_dot_difference: Mean absolute difference of the dot products of all pairs of texts, in
+            standard deviations of the source's.
+        rank_correlation: Spearman's, of the order that both put those pairs in.
+    """
+
+    texts: int
+    active_dims: float
+    mean_overlap: float
+    min_overlap: float
+    largest_value: float
+    max_value_difference: float
+    mean_dot_difference: float
+    rank_correlation: float
+
+    def __str__(self) -> str:
+        return (
+            f"overlap of dimensions mean {self.mean_overlap:.4f}, minimum {self.min_overlap:.4f}, "
+            f"value difference at most {self.max_value_difference:.6f}, rank correlation of dot "
+            f"products {self.rank_correlation:.4f} over {self.texts} texts"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VectorVerification:
     """How the vectors of a multi-vector model's artifact compare with its source's.
 
@@ -132,8 +168,8 @@ class Artifact:
         backend: Its backend's name.
         operation: `"export"`, `"optimize"` or `"quantize"`.
         verification: Drift against the source, in the measure of its kind of model:
-            `Verification`, or `ScoreVerification` of a reranker, `VectorVerification` of a
-            multi-vector model.
+            `Verification`, `ScoreVerification` of a reranker, `SparseVerification` of a sparse
+            encoder, `VectorVerification` of a multi-vector model.
         kind: Of the model: `"embedding"`, `"reranker"`, ...
         url: Of the commit or pull request, when pushed.
     """

@@ -102,6 +102,7 @@ def list_configs(operation: str) -> str:
 def run_export(parsed: argparse.Namespace) -> None:
     """`core.export`."""
     import core
+    from core.architecture.kinds import KINDS
     from core.options import split_options
 
     options = _options(parsed)
@@ -125,7 +126,8 @@ def run_export(parsed: argparse.Namespace) -> None:
     if origin is None or not parsed.measure:
         _report(parsed, artifact, None)
         return
-    with core.load(
+    load = getattr(core, KINDS[artifact.kind].loader.removeprefix("core."))
+    with load(
         parsed.model,
         backend=origin,
         revision=parsed.revision,
@@ -254,9 +256,9 @@ def _speed_ratio(artifact: Any, source: Any) -> Ratio:
 
         def encode(model: Any, turn: int) -> None:
             # Repeats are computed once: make every text of a round another.
-            model.encode(
-                [f"{text} {turn} {i}" for i, text in enumerate(texts)], show_progress_bar=False
-            )
+            rows = [f"{text} {turn} {i}" for i, text in enumerate(texts)]
+            run = getattr(model, model.method)
+            run(model.as_inputs(rows), show_progress_bar=False)
 
         timings = interleaved(
             {"source": partial(encode, source), "result": partial(encode, result)}, rounds=_ROUNDS

@@ -1,4 +1,4 @@
-"""`core encode`: texts in, embeddings out, or vectors of their tokens."""
+"""`core encode`: texts in, embeddings out: dense, sparse, or vectors of their tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
 from core.cli.arguments import add_batching, add_model, batching_of, kind_of, load_model
 from core.errors import CoreError, OptionError
@@ -19,15 +19,15 @@ from core.options import EMBEDDING_PRECISIONS, TASKS, EncodeOptions
 from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
 
 #: Kinds of model that it runs, to the ending of a file that holds all embeddings as arrays.
-_ARRAYS = {"embedding": ".npy", "multi_vector": ".npz"}
+_ARRAYS = {"embedding": ".npy", "sparse": ".npz", "multi_vector": ".npz"}
 
 
 def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "encode",
         help="embed texts",
-        description="Embed texts given as arguments, from a file or from standard input. A "
-        "multi-vector model gives a vector for each token.",
+        description="Embed texts given as arguments, from a file or from standard input. A sparse "
+        "encoder gives the values that are not zero, a multi-vector model a vector for each token.",
     )
     add_model(parser)
     parser.add_argument("texts", nargs="*", metavar="TEXT")
@@ -45,7 +45,12 @@ def add_commands(commands: Any) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        help=".npy (of a multi-vector model .npz) or .jsonl; absent: .jsonl on stdout",
+        help=".npy (of other kinds .npz) or .jsonl; absent: .jsonl on stdout",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=_ARRAYS,
+        help="what to load the model as, where its files fit several kinds; its own if absent",
     )
     parser.add_argument(
         "--task", choices=TASKS, help="what the texts are, for a model that tells them apart"
@@ -59,6 +64,9 @@ def add_commands(commands: Any) -> None:
         type=float,
         help="of a multi-vector model: keep about one vector of a document in so many",
     )
+    parser.add_argument(
+        "--max-active-dims", type=int, help="of a sparse encoder: the most values of an embedding"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON summary for machines")
     parser.set_defaults(command=run)
 
@@ -71,7 +79,7 @@ def run(parsed: argparse.Namespace) -> None:
     output = Path(parsed.output) if parsed.output else None
     if output is not None and output.suffix not in (*_ARRAYS.values(), ".jsonl"):
         raise OptionError(
-            "--output must end in .npy or .jsonl, of a multi-vector model in .npz or .jsonl, not "
+            "--output must end in .npy or .jsonl, of other kinds of model in .npz or .jsonl, not "
             f"{output.name!r}."
         )
     if output is not None and not os.access(output.parent, os.W_OK):
@@ -79,9 +87,11 @@ def run(parsed: argparse.Namespace) -> None:
         raise OptionError(f"--output {str(output)!r}: the directory {str(output.parent)!r} {why}.")
     if output is None and parsed.json:
         raise OptionError("--json prints a summary on standard output: give --output FILE too.")
-    EncodeOptions(truncate_dim=parsed.truncate_dim, **batching)
+    EncodeOptions(
+        truncate_dim=parsed.truncate_dim, max_active_dims=parsed.max_active_dims, **batching
+    )
     check_input(parsed)
-    kind = kind_of(parsed)
+    kind = parsed.kind or kind_of(parsed)
     if kind not in _ARRAYS:  # loading says what it is
         kind = "embedding"
     _check_form(output, kind)
@@ -124,6 +134,7 @@ def _embed(
         "precision": None if parsed.precision == "float32" else parsed.precision,
         "task": parsed.task,
         "token_pooling": parsed.pool_factor,
+        "max_active_dims": parsed.max_active_dims,
         "show_progress_bar": stderr_is_terminal(),
     }
     # What is for another kind of model is refused where it is given.
@@ -184,17 +195,28 @@ def _write(output: Path | None, results: Iterator[tuple[list[str], Any]]) -> int
     if output is not None and output.suffix == ".npy":
         return _write_npy(output, results)
     if output is not None and output.suffix == ".npz":
-        return _write_vectors(output, results)
+        return _write_npz(output, results)
     count = 0
     # JSON has escapes of its own for what the encoding of standard output may lack.
     escape = output is None and (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
     with _replacing(output, binary=False) as file:
         for texts, embeddings in results:
-            for text, embedding in zip(texts, embeddings, strict=True):
-                record = {"text": text, "embedding": embedding.tolist()}
+            for text, embedding in zip(texts, _as_json(embeddings), strict=True):
+                record = {"text": text, **embedding}
                 file.write(json.dumps(record, ensure_ascii=escape) + "\n")
             count += len(texts)
     return count
+
+
+def _as_json(embeddings: Any) -> Iterator[dict[str, Any]]:
+    """The fields of each embedding."""
+    from core.engine.sparse import SparseEmbeddings
+
+    if not isinstance(embeddings, SparseEmbeddings):
+        yield from ({"embedding": embedding.tolist()} for embedding in embeddings)
+        return
+    for row in embeddings:
+        yield {"indices": row.indices.tolist(), "values": row.values.tolist()}
 
 
 def _write_npy(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
@@ -207,11 +229,24 @@ def _write_npy(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
     return len(array)
 
 
-def _write_vectors(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
+def _write_npz(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
+    """Sparse embeddings as scipy stores them, or the vectors of all tokens."""
+    from core.engine.sparse import SparseEmbeddings
+
+    parts = [embeddings for _, embeddings in results]
+    if parts and not isinstance(parts[0], SparseEmbeddings):
+        return _write_vectors(output, parts)
+    rows = SparseEmbeddings.concatenate(parts) if parts else SparseEmbeddings.from_rows([], 0)
+    with _replacing(output, binary=True) as file:
+        rows.write(cast("BinaryIO", file))
+    return len(rows)
+
+
+def _write_vectors(output: Path, parts: list[Any]) -> int:
     """Vectors of all tokens one after another, and how many each text has."""
     import numpy as np
 
-    rows = [row for _, vectors in results for row in vectors]
+    rows = [row for vectors in parts for row in vectors]
     arrays = {
         "vectors": np.concatenate(rows) if rows else np.empty((0, 0), np.float32),
         "lengths": np.array([len(row) for row in rows], dtype=np.int64),

@@ -124,6 +124,7 @@ def render(info: ModelInfo) -> str:
         ("activation", info.activation),
         ("similarity", info.similarity if info.labels is None else None),
         ("truncated to", info.truncate_dim),
+        ("most values", info.max_active_dims),
     ]
     for name, prompt in info.prompts.items():
         mark = " (default)" if name == info.default_prompt_name else ""
@@ -197,6 +198,9 @@ def _drift(verification: dict[str, Any] | None) -> str:
     differs, ranks = (verification.get(n) for n in ("max_score_difference", "rank_correlation"))
     if isinstance(differs, float | int) and isinstance(ranks, float | int):
         return f"score difference at most {differs:.6f}, rank correlation {ranks:.4f}"
+    mean, least = verification.get("mean_overlap"), verification.get("min_overlap")
+    if isinstance(mean, float | int) and isinstance(least, float | int):
+        return f"overlap of dimensions mean {mean:.4f}, minimum {least:.4f}"
     mean, least = verification.get("mean_cosine"), verification.get("min_cosine")
     if not isinstance(mean, float | int) or not isinstance(least, float | int):
         return "-"

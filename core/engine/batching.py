@@ -30,6 +30,9 @@ _USUAL_CACHE_BYTES = 16 * 1024 * 1024
 # Fewer rows than this and a matrix product waits for its weights; many more gain nothing.
 _CPU_BATCH_TOKENS = (256, 1_024)
 
+# Logits of a batch, float32.
+_LOGITS = 8 * 1024 * 1024
+
 # Below this many tokens a batch of its own costs more than it saves.
 _LEAST_BATCH_TOKENS = 64
 
@@ -52,6 +55,12 @@ def cpu_batch_tokens(config: Mapping[str, Any], cpus: int, cache: int | None = N
     tokens = room // (4 * width)
     # A power of two, so that texts cut at the usual limits fill a batch.
     return min(max(1 << max(tokens, 1).bit_length() - 1, least), most)
+
+
+def logits_batch_tokens(vocabulary: int) -> int:
+    """Tokens per batch of a runtime that holds the logits of a whole vocabulary for each of them:
+    32 MB of logits, but never so few tokens that texts of a usual length are alone in a batch."""
+    return max(_LOGITS // max(vocabulary, 1), _LEAST_BATCH_TOKENS)
 
 
 @dataclass(frozen=True)

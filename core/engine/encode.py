@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from core.architecture.architecture import Architecture
 from core.architecture.batch import TokenBatch
-from core.architecture.kinds import MULTI_VECTOR, RERANKER
+from core.architecture.kinds import MULTI_VECTOR, RERANKER, SPARSE
 from core.architecture.modules import pools_prompt
 from core.engine.batching import ACCELERATOR_BATCH_TOKENS, Batches, cpu_batch_tokens, cut_batches
 from core.engine.limits import check_tokens, padding_id
 from core.engine.runtime import Runtime
+from core.engine.sparse import SparseEmbeddings
 from core.engine.token_vectors import ScoredBatches, ScoringRules, cut_out
 from core.errors import CoreError, ModelFormatError, OptionError, PluginError
 from core.machine.forks import check_fork
@@ -73,8 +74,9 @@ def encode_texts(model: Encodable, texts: Sequence[Text], options: EncodeOptions
     Returns:
         Of an embedding model float32 [len(texts), dimension], or for
         `output_value="token_embeddings"` a list of float32 [tokens, hidden], padding removed. Of a
-        reranker float32 [len(texts), labels], before any activation function. Of a multi-vector
-        model a list of float32 [tokens, dimension], tokens without a vector left out.
+        reranker float32 [len(texts), labels], before any activation function. Of a sparse encoder
+        `SparseEmbeddings` [len(texts), dimension]. Of a multi-vector model a list of float32
+        [tokens, dimension], tokens without a vector left out.
 
     Raises:
         PluginError: A batch failed; the message names positions of its texts.
@@ -93,6 +95,8 @@ def encode_texts(model: Encodable, texts: Sequence[Text], options: EncodeOptions
         return _rows(model, runtime, texts, options, runtime.scores, lambda: width)
     if runtime.architecture.kind == MULTI_VECTOR:
         return _token_vectors(cast("Any", model), runtime, texts, options)
+    if runtime.architecture.kind == SPARSE:
+        return _sparse_rows(model, runtime, cast("Sequence[str]", texts), options)
     if options.output_value == "token_embeddings":
         return _token_embeddings(model, runtime, texts, options)
     compute, any_model = runtime.sentence_embeddings, cast("Any", model)
@@ -241,6 +245,38 @@ def _arrays(
         assert computed is not None
         results[duplicate] = computed.copy()
     return [row for row in results if row is not None]
+
+
+def _sparse_rows(
+    model: Any, runtime: Runtime, texts: Sequence[str], options: EncodeOptions
+) -> SparseEmbeddings:
+    """Each batch's rows without their zeros, put together at the end: all of them with zeros would
+    be a hundred times as much."""
+    lookup = model.lookup(options.task)
+    if lookup is not None:
+        found: SparseEmbeddings = lookup.encode(texts)
+        return found.top(options.max_active_dims)
+    if not texts:
+        return SparseEmbeddings.from_rows([], model.dimension)
+
+    def compute(batch: TokenBatch, *, workers: int) -> SparseEmbeddings:
+        rows = runtime.sentence_embeddings(batch, workers=workers)
+        _check_rows(runtime.architecture, rows, batch.rows)
+        return SparseEmbeddings.from_dense(rows, options.max_active_dims)
+
+    firsts, duplicates, originals = find_duplicates(texts)
+    batches = _prepare(model, runtime, texts, options, firsts)
+    order: list[NDArray[np.int64]] = []
+    parts: list[SparseEmbeddings] = []
+    with _progress(options, len(batches.order)) as advance:
+        for positions, rows in _run(runtime, batches, compute, options):
+            order.append(positions)
+            parts.append(rows)
+            advance(len(positions))
+    place = np.empty(len(texts), dtype=np.int64)
+    place[np.concatenate(order)] = np.arange(len(batches.order))
+    place[duplicates] = place[originals]
+    return SparseEmbeddings.concatenate(parts)[place]
 
 
 def find_duplicates(

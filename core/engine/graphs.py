@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from core.architecture.architecture import Architecture
 from core.architecture.batch import TokenBatch
-from core.architecture.heads import LogitScore
-from core.architecture.limits import mixes_padding
+from core.architecture.heads import LogitScore, MaskedLanguageHead
+from core.architecture.limits import hidden_size, mixes_padding
 from core.architecture.modules import Dense, Module, Normalize, Pooling
 from core.errors import ModelFormatError
 
@@ -228,6 +228,13 @@ def check_token_width(architecture: Architecture, width: int | None, file_name: 
         ModelFormatError: File and configuration belong to different models.
     """
     expected = transformer_width(architecture)
+    masked = isinstance(architecture.head, MaskedLanguageHead)
+    if masked and width and width == hidden_size(architecture.config) != expected:
+        raise ModelFormatError(
+            f"{file_name} gives token embeddings of {width} dimensions, and not the logits of the "
+            f"{expected} words of the vocabulary. It was exported without the masked language "
+            "model's head: export the model again with core."
+        )
     if width and expected and width != expected:
         raise ModelFormatError(
             f"{file_name} gives token embeddings of {width} dimensions, and the model's "

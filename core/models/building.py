@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from core.architecture.heads import Scoring
-from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER
+from core.architecture.heads import MaskedLanguageHead, Scoring
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
 from core.checkpoint.checkpoint import Checkpoint
 from core.engine.limits import check_tokenizer
+from core.engine.lookup import read_word_weights
 from core.engine.runtime import Runtime, RuntimeFactory
 from core.engine.scores import stated_activation
 from core.engine.static import StaticRuntime
@@ -16,6 +17,7 @@ from core.models.embedding import EmbeddingModel
 from core.models.model import Model
 from core.models.multi_vector import MultiVectorEncoder
 from core.models.reranker import Reranker
+from core.models.sparse import SparseEncoder
 from core.options import LoadOptions
 from core.tokenizer.chat import read_template
 from core.tokenizer.reading import read_tokenizer, unknown_token
@@ -30,7 +32,7 @@ def build_model(source: Checkpoint, options: LoadOptions, open_runtime: RuntimeF
 
     Returns:
         The model, of the class that belongs to the architecture's kind: `EmbeddingModel`,
-        `Reranker`, `MultiVectorEncoder`.
+        `Reranker`, `SparseEncoder`, `MultiVectorEncoder`.
     """
     architecture = source.architecture
     return _BUILDERS[architecture.kind](source, options, open_runtime)
@@ -110,9 +112,37 @@ def _multi_vector(
     )
 
 
+def _sparse_encoder(
+    source: Checkpoint, options: LoadOptions, open_runtime: RuntimeFactory
+) -> SparseEncoder:
+    architecture = source.architecture
+    tokenizer = read_tokenizer(source, architecture)
+    folders = {} if architecture.routes is None else architecture.routes.folders
+    lookups = {
+        folder: read_word_weights(source, architecture, folder)
+        for folder in folders.values()
+        if folder is not None
+    }
+    runtime = open_runtime(source, architecture, options)
+    check_tokenizer(str(source), runtime, tokenizer)
+    return SparseEncoder(
+        source,
+        runtime,
+        tokenizer=tokenizer,
+        prompts=architecture.prompts,
+        default_prompt_name=architecture.default_prompt_name,
+        similarity_fn_name=architecture.similarity_fn_name,
+        max_active_dims=architecture.max_active_dims,
+        routes=architecture.routes,
+        lookups=lookups,
+        names_words=isinstance(architecture.head, MaskedLanguageHead),
+    )
+
+
 #: Each kind's builder of a model.
 _BUILDERS: Mapping[str, Callable[[Checkpoint, LoadOptions, RuntimeFactory], Model]] = {
     EMBEDDING: _embedding_model,
     RERANKER: _reranker,
     MULTI_VECTOR: _multi_vector,
+    SPARSE: _sparse_encoder,
 }

@@ -17,12 +17,8 @@ from core.engine.similarity import similarity, similarity_pairwise
 from core.errors import OptionError
 from core.models.model import Model
 from core.options import EncodeOptions, check_positive
-from core.texts.inputs import STREAM_WINDOW, check_texts
+from core.texts.inputs import DOCUMENT_PROMPTS, QUERY_PROMPTS, STREAM_WINDOW, check_texts
 from core.tokenizer.tokenizer import Tokenizer
-
-_QUERY_PROMPTS = ("query",)
-
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 class EmbeddingModel(Model):
@@ -44,7 +40,9 @@ class EmbeddingModel(Model):
 
     kind = EMBEDDING
     noun = "sentence embedding model"
-    other_options = ("activation_fn", "apply_softmax", "task", "token_pooling")
+    other_options = (
+        "activation_fn", "apply_softmax", "task", "token_pooling", "max_active_dims",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -187,11 +185,11 @@ class EmbeddingModel(Model):
 
     def encode_query(self, texts: str | Sequence[str], **options: Any) -> Any:
         """`encode` with the prompt named `query`, if the model has one and none is given."""
-        return self.encode(texts, **self._with_prompt_of(options, _QUERY_PROMPTS))
+        return self.encode(texts, **self._with_prompt_of(options, QUERY_PROMPTS))
 
     def encode_document(self, texts: str | Sequence[str], **options: Any) -> Any:
         """`encode` with the prompt named `document`, `passage` or `corpus`, the first there is."""
-        return self.encode(texts, **self._with_prompt_of(options, _DOCUMENT_PROMPTS))
+        return self.encode(texts, **self._with_prompt_of(options, DOCUMENT_PROMPTS))
 
     def encode_stream(
         self, texts: Iterable[str], *, window: int = STREAM_WINDOW, **options: Any

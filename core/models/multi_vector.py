@@ -58,6 +58,7 @@ class MultiVectorEncoder(Model):
         "output_value",
         "precision",
         "truncate_dim",
+        "max_active_dims",
     )
 
     def __init__(

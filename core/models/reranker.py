@@ -56,6 +56,7 @@ class Reranker(Model):
         "truncate_dim",
         "task",
         "token_pooling",
+        "max_active_dims",
     )
 
     def __init__(

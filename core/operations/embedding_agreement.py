@@ -46,7 +46,8 @@ def check_embeddings(
     Raises:
         VerificationError: A full-precision artifact drifts too far.
     """
-    thresholds.refuse("max_score_difference", "embeddings are judged by min_cosine")
+    for name in ("max_score_difference", "min_overlap"):
+        thresholds.refuse(name, "embeddings are judged by min_cosine")
     min_cosine = thresholds.min_cosine
     if artifact.precision in FULL_PRECISIONS:
         threshold = FULL_PRECISION_MIN_COSINE if min_cosine is None else min_cosine

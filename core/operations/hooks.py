@@ -79,7 +79,7 @@ class Hooks(BackendCalls):
         """Open a checkpoint.
 
         Returns:
-            The model, of the class of its kind: `EmbeddingModel`, `Reranker`,
+            The model, of the class of its kind: `EmbeddingModel`, `Reranker`, `SparseEncoder`,
             `MultiVectorEncoder`.
 
         Raises:
@@ -221,7 +221,7 @@ class Hooks(BackendCalls):
 
     def raw_encode(self, model: Model, texts: Sequence[Any], options: EncodeOptions) -> Any:
         """The checked result of the `encode` hook: float32 [len(texts), full_dimension], a
-        reranker's scores, or a multi-vector model's vectors.
+        reranker's scores, a sparse encoder's `SparseEmbeddings`, or a multi-vector model's vectors.
 
         `texts` have their prompts in front already, and truncation, normalization, precision and
         activation functions are not applied: what a plugin calls (on `hooks.unwrapped`) that

@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from core.architecture.architecture import Architecture
-from core.architecture.heads import Head, LogitScore, Scoring
+from core.architecture.heads import Head, LogitScore, MaskedLanguageHead, Scoring
 from core.architecture.kinds import EMBEDDING
 from core.architecture.late_interaction import LateInteraction
 from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
 from core.architecture.reading import read_architecture
+from core.architecture.sparse_modules import SparseAutoEncoder, SpladePooling
 from core.artifacts.artifact import DTYPE_PRECISIONS
 from core.artifacts.tuned import LOCK_NAME
 from core.checkpoint.checkpoint import Checkpoint
@@ -93,6 +94,7 @@ class ModelInfo:
     activation: str | None = None
     query_length: int | None = None
     document_length: int | None = None
+    max_active_dims: int | None = None
     artifacts: list[FoundArtifact] = field(default_factory=list)
     tuned: FoundChoice | None = None
 
@@ -111,7 +113,7 @@ def inspect_model(source: Checkpoint) -> ModelInfo:
         commit=source.commit,
         architecture=architecture.model_type or None,
         modules=describe_modules(architecture),
-        dimension=(architecture.dimension or None) if head is None else None,
+        dimension=(architecture.dimension or None) if labels is None else None,
         max_seq_length=architecture.max_seq_length,
         similarity=architecture.similarity_fn_name,
         truncate_dim=architecture.truncate_dim,
@@ -122,6 +124,7 @@ def inspect_model(source: Checkpoint) -> ModelInfo:
         activation=architecture.activation,
         query_length=architecture.query_length,
         document_length=architecture.document_length,
+        max_active_dims=architecture.max_active_dims,
         artifacts=list_artifacts(source, architecture),
         tuned=inspect_choice(source),
     )
@@ -162,7 +165,12 @@ def describe_modules(architecture: Architecture) -> list[str]:
     heads = [] if architecture.head is None else [_describe_head(architecture.head)]
     rules = architecture.late_interaction
     last = [] if rules is None else _describe_rules(rules)
-    return [first, *heads, *map(_describe, architecture.modules), *last]
+    modules = [first, *heads, *map(_describe, architecture.modules), *last]
+    if architecture.routes is not None:
+        folders = architecture.routes.folders.items()
+        looked_up = ", ".join(route for route, folder in folders if folder is not None)
+        modules.insert(0, f"Router (SparseStaticEmbedding for {looked_up or 'nothing'})")
+    return modules
 
 
 def _describe_rules(rules: LateInteraction) -> list[str]:
@@ -187,6 +195,8 @@ def _describe_head(head: Head) -> str:
     if isinstance(head, Scoring):
         count = len(head.labels)
         return f"classification head ({count} {'label' if count == 1 else 'labels'})"
+    if isinstance(head, MaskedLanguageHead):
+        return "masked language head"
     return type(head).__name__
 
 
@@ -200,6 +210,11 @@ def _describe(module: Module) -> str:
         return f"Dense ({inputs} to {outputs}, {module.activation}{residual})"
     if isinstance(module, LayerNorm):
         return "LayerNorm"
+    if isinstance(module, SpladePooling):
+        return f"SpladePooling ({module.strategy}, {module.activation})"
+    if isinstance(module, SparseAutoEncoder):
+        outputs, inputs = module.weight.shape
+        return f"SparseAutoEncoder ({inputs} to {outputs}, {module.k} kept)"
     return "Normalize" if isinstance(module, Normalize) else type(module).__name__
 
 

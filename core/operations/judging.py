@@ -18,15 +18,17 @@ class Thresholds:
     Attributes:
         min_cosine: Of embeddings.
         max_score_difference: Of a reranker's scores.
+        min_overlap: Of the dimensions of sparse embeddings.
     """
 
     min_cosine: float | None = None
     max_score_difference: float | None = None
+    min_overlap: float | None = None
 
     @classmethod
     def of(cls, options: Any) -> Thresholds:
         """Those in the options of an export, an optimization or a quantization."""
-        return cls(options.min_cosine, options.max_score_difference)
+        return cls(options.min_cosine, options.max_score_difference, options.min_overlap)
 
     def refuse(self, name: str, why: str) -> None:
         """Raise `OptionError` where a threshold is given that another kind of model has."""

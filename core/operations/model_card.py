@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
 from core.models.embedding import EmbeddingModel
 from core.models.model import Model
 from core.models.multi_vector import MultiVectorEncoder
 from core.models.reranker import Reranker
+from core.models.sparse import SparseEncoder
 from core.options import CardData
 from core.plugin.known_backends import INSTALL_COMMANDS
 
@@ -102,6 +103,51 @@ scores = model.predict([("a question", "an answer"), ("a question", "another ans
 """
 
 
+_SPARSE_CARD = """\
+---
+{header}
+---
+
+# {title}
+
+Maps a text to a sparse vector of {dimension} dimensions, for {task}.
+
+| | |
+| --- | --- |
+| dimension | {dimension} |
+| longest text | {length} |
+| most values | {max_active_dims} |
+| similarity | {similarity} |
+| modules | {modules} |
+{prompts}
+## Use it with core
+
+```python
+import core
+
+model = core.load_sparse("{name}", backend="{backend}")
+queries = model.encode_query(["a question"])
+documents = model.encode_document(["an answer", "another answer"])
+print(model.similarity(queries, documents))
+```
+
+`{install}` installs what this needs.
+{reference}"""
+
+_SPARSE_REFERENCE = """
+## Use it with sentence-transformers
+
+```python
+from sentence_transformers import SparseEncoder
+
+model = SparseEncoder("{name}"{option})
+queries = model.encode_query(["a question"])
+documents = model.encode_document(["an answer", "another answer"])
+print(model.similarity(queries, documents))
+```
+"""
+
+
 _MULTI_VECTOR_CARD = """\
 ---
 {header}
@@ -174,6 +220,13 @@ _TEMPLATES: Mapping[str, _Template] = {
         "feature-extraction",
         ("sentence-transformers", "multi-vector", "ColBERT"),
     ),
+    SPARSE: _Template(
+        _SPARSE_CARD,
+        _SPARSE_REFERENCE,
+        "search with an inverted index",
+        "feature-extraction",
+        ("sentence-transformers", "sparse-encoder", "sparse"),
+    ),
 }
 
 
@@ -222,6 +275,12 @@ def _facts(model: Model) -> dict[str, Any]:
             "similarity": model.similarity_fn_name,
             "query_length": query,
             "document_length": document,
+        }
+    if isinstance(model, SparseEncoder):
+        return {
+            "dimension": model.dimension,
+            "similarity": model.similarity_fn_name,
+            "max_active_dims": model.max_active_dims or "all",
         }
     return {}
 

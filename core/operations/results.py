@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
 from core.artifacts.artifact import Artifact
+from core.engine.sparse import SparseEmbeddings
 from core.errors import ModelFormatError
 from core.files.files import LocalFiles
 from core.files.paths import check_relative
@@ -94,11 +95,16 @@ def _check_vectors(model: Any, count: int, options: EncodeOptions) -> Check:
     return functools.partial(check_token_vectors, count=count, dimension=model.dimension)
 
 
+def _check_sparse(model: Any, count: int, options: EncodeOptions) -> Check:
+    return functools.partial(check_sparse, count=count, dimension=model.dimension or None)
+
+
 #: Kind of model to the check of what its `encode` hook returns.
 _ENCODED: Mapping[str, Callable[[Any, int, EncodeOptions], Check]] = {
     EMBEDDING: _check_embedding,
     RERANKER: _check_scores,
     MULTI_VECTOR: _check_vectors,
+    SPARSE: _check_sparse,
 }
 
 
@@ -158,4 +164,19 @@ def check_token_vectors(result: Any, count: int, dimension: int | None) -> str |
             return "returned a read-only array; callers own their results"
         if not math.isfinite(np.vdot(row, row)) and not np.isfinite(row).all():
             return f"returned NaN or infinity for the text at position {position}"
+    return None
+
+
+def check_sparse(result: Any, count: int, dimension: int | None) -> str | None:
+    """Finite `SparseEmbeddings` [count, dimension]; None for any dimension."""
+    if not isinstance(result, SparseEmbeddings):
+        return f"returned {type(result).__name__}, not core.SparseEmbeddings"
+    if len(result) != count:
+        return f"returned {len(result)} embeddings for {count} texts"
+    if dimension is not None and result.shape[1] != dimension:
+        return f"returned embeddings of {result.shape[1]} dimensions; the model has {dimension}"
+    bad = ~np.isfinite(result.values)
+    if bad.any():
+        row = int(np.searchsorted(result.indptr, int(np.argmax(bad)), side="right")) - 1
+        return f"returned NaN or infinity for the text at position {row}"
     return None

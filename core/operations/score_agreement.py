@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.artifacts.artifact import FULL_PRECISIONS, Artifact, ScoreVerification
-from core.engine.ranks import spearman
+from core.engine.ranks import rank_correlation
 from core.errors import VerificationError
 from core.operations.judging import Thresholds, check_comparable
 
@@ -32,18 +32,8 @@ def compare_scores(expected: NDArray[np.float32], actual: NDArray[np.float32]) -
         spread=float(first.std(axis=0).mean()),
         mean_score_difference=float(difference.mean()),
         max_score_difference=float(difference.max()),
-        rank_correlation=min(_rank_correlation(a, b) for a, b in columns),
+        rank_correlation=min(rank_correlation(a, b) for a, b in columns),
     )
-
-
-def _rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Spearman's: the correlation of the ranks, equal numbers sharing theirs."""
-    spread = float(first.std()) or 1.0
-    # Rounding alone must not put one of two equal pairs before the other.
-    found = spearman(*(np.round(values / spread, 4) for values in (first, second)))
-    if np.isnan(found):  # one of them puts all pairs on one rank
-        return 1.0 if np.allclose(first, second) else 0.0
-    return found
 
 
 def check_scores(
@@ -57,7 +47,8 @@ def check_scores(
     Raises:
         VerificationError: A full-precision artifact drifts too far.
     """
-    thresholds.refuse("min_cosine", "scores are judged by max_score_difference")
+    for name in ("min_cosine", "min_overlap"):
+        thresholds.refuse(name, "scores are judged by max_score_difference")
     asked, found = thresholds.max_score_difference, verification.max_score_difference
     if artifact.precision in FULL_PRECISIONS:
         most = FULL_PRECISION_SCORES * max(verification.spread, 1.0) if asked is None else asked

@@ -106,7 +106,8 @@ def check_vectors(
     Raises:
         VerificationError: A full-precision artifact drifts too far.
     """
-    thresholds.refuse("max_score_difference", "vectors of tokens are judged by min_cosine")
+    for name in ("max_score_difference", "min_overlap"):
+        thresholds.refuse(name, "vectors of tokens are judged by min_cosine")
     min_cosine = thresholds.min_cosine
     if artifact.precision in FULL_PRECISIONS:
         threshold = FULL_PRECISION_MIN_COSINE if min_cosine is None else min_cosine

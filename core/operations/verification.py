@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from core.architecture.batch import TokenBatch
-from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
 from core.artifacts.artifact import Artifact
 from core.engine.runtime import Runtime
 from core.errors import CoreError, PluginError, VerificationError
@@ -19,6 +19,7 @@ from core.operations.embedding_agreement import check_embeddings, compare
 from core.operations.judging import Thresholds
 from core.operations.probes import probe_batches, probe_pairs, probe_texts
 from core.operations.score_agreement import check_scores, compare_scores
+from core.operations.sparse_agreement import check_sparse, compare_sparse
 from core.operations.vector_agreement import (
     check_vectors,
     compare_vectors,
@@ -73,6 +74,12 @@ _MEASURES: Mapping[str, _Measure] = {
         batches=vector_batches,
         join=join_vectors,
     ),
+    SPARSE: _Measure(
+        probe_texts,
+        lambda runtime, batch: runtime.sentence_embeddings(batch),
+        compare_sparse,
+        check_sparse,
+    ),
 }
 
 
@@ -90,7 +97,8 @@ def verify(source: Model, result: Model) -> Any:
     """Give the probes to both, in the same batches, and compare.
 
     Returns:
-        `Verification`, or what the kind has: `ScoreVerification`, `VectorVerification`.
+        `Verification`, or what the kind has: `ScoreVerification`, `SparseVerification`,
+        `VectorVerification`.
 
     Raises:
         VerificationError: The result fails on a batch that its source runs.

@@ -26,6 +26,7 @@ from core.sentence_transformers.model_card import SentenceTransformerModelCardDa
 from core.sentence_transformers.multi_vector_encoder import MultiVectorEncoder
 from core.sentence_transformers.quantization import quantize_embeddings
 from core.sentence_transformers.similarity_functions import SimilarityFunction
+from core.sentence_transformers.sparse_encoder import SparseEncoder
 
 __all__ = [
     "CrossEncoder",
@@ -33,6 +34,7 @@ __all__ = [
     "SentenceTransformer",
     "SentenceTransformerModelCardData",
     "SimilarityFunction",
+    "SparseEncoder",
     "export_dynamic_quantized_onnx_model",
     "export_optimized_onnx_model",
     "export_static_quantized_openvino_model",

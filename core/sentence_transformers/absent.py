@@ -23,9 +23,9 @@ class NotImportable(UnsupportedOperation, ImportError):  # noqa: N818
 
 
 _PAIRS = "training rerankers"
-_SPARSE = "sparse embeddings"
+_SPARSE = "training sparse encoders"
 _LATE = "training multi-vector models"
-_FAMILIES = {"SparseEncoder": _SPARSE}
+_FAMILIES: dict[str, str] = {}
 _PARTS = ("", "Trainer", "TrainingArguments", "ModelCardData")
 _FOR_TRAINING = (
     "DefaultBatchSampler",
@@ -53,12 +53,12 @@ ELSEWHERE = {
     **dict.fromkeys(_FOR_TRAINING, "training"),
     **{f"CrossEncoder{part}": _PAIRS for part in _PARTS[1:]},
     **{f"MultiVectorEncoder{part}": _LATE for part in _PARTS[1:]},
+    **{f"SparseEncoder{part}": _SPARSE for part in _PARTS[1:]},
     "LoggingHandler": "a handler of log records",
     "base": "putting a model together from torch modules",
     "evaluation": "evaluation",
     "models": "putting a model together from torch modules",
     "sentence_transformer": "putting a model together from torch modules",
-    "sparse_encoder": _SPARSE,
 }
 
 

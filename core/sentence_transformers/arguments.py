@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from core.artifacts.tuned import TUNED
@@ -30,6 +32,12 @@ def renamed(old: str, new: str, old_value: Any, new_value: Any) -> Any:
     if old_value is not None and new_value is not None and old_value != new_value:
         raise OptionError(f"{old} is the older name of {new}: pass one of them, not both.")
     return new_value if new_value is not None else old_value
+
+
+def with_organization(name: str | os.PathLike[str], organization: str) -> str | os.PathLike[str]:
+    """A name without an owner as one of this organization's on the Hub; a directory as it is."""
+    alone = isinstance(name, str) and name != "" and not set(name) & set("/\\.~")
+    return f"{organization}/{name}" if alone and not Path(name).exists() else name
 
 
 #: Of transformers' loading: how the weights get into memory, and a layer nothing here runs.

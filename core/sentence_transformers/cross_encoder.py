@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from core.sentence_transformers.arguments import (
     read_model_kwargs,
     read_tokenizer_kwargs,
     renamed,
+    with_organization,
 )
 from core.texts.pairs import is_one_pair
 
@@ -118,7 +118,7 @@ class CrossEncoder:
             **also,
         }
         self.reranker: Reranker = load_reranker(
-            _with_organization(name),
+            with_organization(name, _ORGANIZATION),
             backend=backend,
             prompts=prompts,
             default_prompt_name=default_prompt_name,
@@ -385,11 +385,6 @@ class CrossEncoder:
             revision=revision,
             create_pr=create_pr,
         )
-
-
-def _with_organization(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    alone = isinstance(name, str) and name != "" and not set(name) & set("/\\.~")
-    return f"{_ORGANIZATION}/{name}" if alone and not Path(name).exists() else name
 
 
 def _check_safe(safe_serialization: bool) -> None:

@@ -10,7 +10,9 @@ class TestMine(BackendConformance):
 
 `tiny_model()` is such a model, a directory of files, and `tiny_reference()` its reference. A
 backend that states the kind "reranker" subclasses `RerankerConformance` as well, for which there
-are `tiny_reranker()` and `tiny_reranker_reference()`; one that states "multi_vector"
+are `tiny_reranker()` and `tiny_reranker_reference()`; one that states "sparse" subclasses
+`SparseConformance`, for which there are `tiny_sparse()` and `tiny_sparse_reference()`;
+one that states "multi_vector"
 `MultiVectorConformance`, with `tiny_multi_vector()` and `tiny_multi_vector_reference()`.
 """
 
@@ -30,6 +32,7 @@ for _module in (
     "reranking",
     "saving",
     "sharing",
+    "sparse_encoding",
     "subject",
     "wrapping",
 ):
@@ -39,6 +42,7 @@ for _module in (
 from core.testing.conformance import BackendConformance  # noqa: E402
 from core.testing.multi_vector import MultiVectorConformance  # noqa: E402
 from core.testing.reranking import RerankerConformance  # noqa: E402
+from core.testing.sparse_encoding import SparseConformance  # noqa: E402
 from core.testing.tiny import (  # noqa: E402
     tiny_model,
     tiny_multi_vector,
@@ -46,16 +50,21 @@ from core.testing.tiny import (  # noqa: E402
     tiny_reference,
     tiny_reranker,
     tiny_reranker_reference,
+    tiny_sparse,
+    tiny_sparse_reference,
 )
 
 __all__ = [
     "BackendConformance",
     "MultiVectorConformance",
     "RerankerConformance",
+    "SparseConformance",
     "tiny_model",
     "tiny_multi_vector",
     "tiny_multi_vector_reference",
     "tiny_reference",
     "tiny_reranker",
     "tiny_reranker_reference",
+    "tiny_sparse",
+    "tiny_sparse_reference",
 ]

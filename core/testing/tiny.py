@@ -73,6 +73,14 @@ def tiny_multi_vector(directory: str | os.PathLike[str] | None = None) -> Path:
     return _written(directory, "tiny-multi-vector", _write_multi_vector)
 
 
+def tiny_sparse(directory: str | os.PathLike[str] | None = None) -> Path:
+    """Write a BERT with random weights that gives words weights (SPLADE); returns its directory.
+
+    As `tiny_model`, with the output layer of a masked language model.
+    """
+    return _written(directory, "tiny-sparse", _write_sparse)
+
+
 def _written(
     directory: str | os.PathLike[str] | None, name: str, write: Callable[[Path], None]
 ) -> Path:
@@ -111,6 +119,14 @@ def tiny_multi_vector_reference() -> dict[tuple[str, str], list[list[float]]]:
     place = files("core.testing").joinpath("tiny_multi_vector_reference.json")
     found = json.loads(place.read_text(encoding="utf-8"))
     return {(task, text): vectors for task, text, vectors in found}
+
+
+def tiny_sparse_reference() -> dict[str, dict[int, float]]:
+    """A few texts and the values of their embeddings by `tiny_sparse()`, as sentence-transformers
+    computes them: what `SparseConformance.reference` takes."""
+    place = files("core.testing").joinpath("tiny_sparse_reference.json")
+    found = json.loads(place.read_text(encoding="utf-8"))
+    return {text: {int(n): value for n, value in row.items()} for text, row in found.items()}
 
 
 def _write(tree: Path) -> None:
@@ -202,6 +218,44 @@ def _write_multi_vector(tree: Path) -> None:
     projection = np.random.RandomState(22).standard_normal((width, config["hidden_size"]))
     weights = {"linear.weight": (projection * 0.2).astype(np.float32)}
     write_safetensors(tree / "1_Dense/model.safetensors", weights)
+
+
+def _write_sparse(tree: Path) -> None:
+    config = _write_tokenizer(tree)
+    package = "sentence_transformers.sparse_encoder.models."
+    names = [("", "MLMTransformer"), ("1_SpladePooling", "SpladePooling")]
+    for name, content in {
+        "config.json": {**config, "architectures": ["BertForMaskedLM"]},
+        "modules.json": [
+            {"idx": number, "name": str(number), "path": path, "type": package + kind}
+            for number, (path, kind) in enumerate(names)
+        ],
+        "1_SpladePooling/config.json": {
+            "pooling_strategy": "max",
+            "activation_function": "relu",
+            "word_embedding_dimension": config["vocab_size"],
+        },
+        "sentence_bert_config.json": {"max_seq_length": _MAX_TOKENS, "do_lower_case": False},
+        "config_sentence_transformers.json": {
+            "model_type": "SparseEncoder",
+            "prompts": {},
+            "similarity_fn_name": "dot",
+        },
+    }.items():
+        _write_json(tree / name, content)
+    weights = {f"bert.{name}": tensor for name, tensor in _weights(config)}
+    random = np.random.RandomState(22)
+    hidden = config["hidden_size"]
+    head = {
+        "transform.dense.weight": 0.3 * random.standard_normal((hidden, hidden)),
+        "transform.dense.bias": 0.1 * random.standard_normal(hidden),
+        "transform.LayerNorm.weight": 1 + 0.1 * random.standard_normal(hidden),
+        "transform.LayerNorm.bias": 0.1 * random.standard_normal(hidden),
+        # Low, so that most words are in no text.
+        "bias": 0.1 * random.standard_normal(config["vocab_size"]) - 3,
+    }
+    weights |= {f"cls.predictions.{name}": w.astype(np.float32) for name, w in head.items()}
+    write_safetensors(tree / "model.safetensors", weights)
 
 
 def _write_tokenizer(tree: Path) -> dict[str, Any]:

@@ -13,6 +13,11 @@ from core.options import EncodeOptions
 #: Texts, and characters, `encode_stream` holds at once.
 STREAM_WINDOW = 8_192
 
+#: Names of a prompt for queries, and of one for what they find, first choice first.
+QUERY_PROMPTS = ("query",)
+
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+
 _STREAM_CHARACTERS = 16_000_000
 
 #: Iterable in part, but rows could not be told apart by position.

@@ -27,12 +27,17 @@ _MAX_TOKENIZER_BYTES = 500_000_000
 
 
 def read_tokenizer(
-    source: Source, architecture: Architecture, template: PairTemplate | None = None
+    source: Source,
+    architecture: Architecture,
+    template: PairTemplate | None = None,
+    *,
+    special_tokens: bool = True,
 ) -> Tokenizer:
     """The tokenizer of a checkpoint.
 
     Args:
         template: What its pairs are put into, which has the special tokens already.
+        special_tokens: Whether it puts them around a text, where the architecture has them.
 
     Raises:
         ModelFormatError: tokenizer.json is missing or unreadable, or holds no vocabulary.
@@ -69,7 +74,7 @@ def read_tokenizer(
         pad_id=_pad_id(tokenizer, settings, architecture),
         padding_side=padding_side,
         truncation_side=truncation_side,
-        add_special_tokens=not architecture.is_static and template is None,
+        add_special_tokens=special_tokens and not architecture.is_static and template is None,
         endings=template.probes if template is not None and template.keeps_end else None,
         types_pairs=_types_pairs(settings, architecture),
     )

@@ -297,7 +297,7 @@ def test_a_module_that_is_not_run_is_named(tiny: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "named"),
     [
-        ("SparseEncoder", "is a sparse encoder, which core does not run"),
+        ("SparseEncoder", "is a sparse encoder, not an embedding model.* core.load_sparse"),
         ("CrossEncoder", "is a reranker, not an embedding model: load it with core.load_reranker"),
         ("AudioEncoder", "is a AudioEncoder; core runs the kinds SentenceTransformer"),
     ],

@@ -47,7 +47,6 @@ SUBMODULES = [
     "models",
     "readers",
     "sentence_transformer",
-    "sparse_encoder",
     "trainer",
     "training_args",
 ]
@@ -67,7 +66,6 @@ NAMES = [
     "SentenceTransformerTrainer",
     "SentenceTransformerTrainingArguments",
     "SentencesDataset",
-    "SparseEncoder",
     "SparseEncoderModelCardData",
     "SparseEncoderTrainer",
     "SparseEncoderTrainingArguments",

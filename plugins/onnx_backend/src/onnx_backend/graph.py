@@ -13,6 +13,7 @@ from core.errors import ModelFormatError
 from core.toolkit import (
     GRAPH_INPUTS,
     GraphOutput,
+    Scoring,
     choose_logits,
     choose_outputs,
     choose_vectors,
@@ -82,7 +83,7 @@ def describe_graph(session: Any, name: str, architecture: Architecture) -> Graph
     found = [
         GraphOutput((name,), len(shape) or None, _last(shape)) for name, shape in outputs.items()
     ]
-    if architecture.head is not None:
+    if isinstance(architecture.head, Scoring):
         return _with_head(inputs, found, name)
     if architecture.kind == "multi_vector":
         return _with_vectors(inputs, found, name, architecture)

@@ -56,13 +56,17 @@ def export_with_optimum(
     )
 
 
+#: What heads are built for, to what Optimum calls it; of the last, the graph gives the logits.
+_TASKS = {"sequence-classification": "text-classification", "fill-mask": "fill-mask"}
+
+
 def _task(source: Checkpoint) -> str:
     """What Optimum calls the graph to make."""
     head = source.architecture.head
     if head is None:
         return "feature-extraction"
-    if head.task == "sequence-classification":
-        return "text-classification"
+    if head.task in _TASKS:
+        return _TASKS[head.task]
     raise UnsupportedOperation(
         f"optimum-onnx exports {source} with the cache of a text generator, which scoring does "
         "without. exporter='direct' exports its score."

@@ -22,6 +22,7 @@ from core import (
 from core.errors import BackendLoadError, ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
     HeldFiles,
+    MaskedLanguageHead,
     Module,
     OnnxFile,
     abandon_in_forks,
@@ -33,6 +34,7 @@ from core.toolkit import (
     check_tokens_shape,
     check_vector_width,
     external_files,
+    logits_batch_tokens,
     modules_after,
     modules_after_vectors,
     read_onnx_file,
@@ -104,6 +106,8 @@ class OnnxRuntime(Runtime):
                 "for a GPU; here load the float32 file, or quantize that to int8.",
                 files[0],
             )
+        if isinstance(architecture.head, MaskedLanguageHead) and self.graph.sentence is None:
+            self.batch_tokens = logits_batch_tokens(architecture.dimension)
         self._pooler: Any = None
         if pool_on_device is None:
             pool_on_device = provider.name != CPU
@@ -179,6 +183,10 @@ class OnnxRuntime(Runtime):
         return scores_of(self.architecture, logits, batch, self.files[0])
 
     def preferred_workers(self, batches: int) -> int:
+        if isinstance(self.architecture.head, MaskedLanguageHead):
+            # The output layer has the size of a small model and is as fast with all threads: a
+            # session for one thread would hold it once more.
+            return 1
         return min(self._sessions.preferred_workers, batches)
 
     def check_file(self) -> None:

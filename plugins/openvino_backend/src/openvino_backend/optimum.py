@@ -13,6 +13,12 @@ from core.errors import UnsupportedOperation
 from core.toolkit import temporary_directory
 from openvino_backend.imports import import_quietly, openvino, unreported
 
+#: What heads are built for, to optimum-intel's class; of the last, the graph gives the logits.
+_CLASSES = {
+    "sequence-classification": "OVModelForSequenceClassification",
+    "fill-mask": "OVModelForMaskedLM",
+}
+
 
 def convert_with_optimum(
     source: Checkpoint, options: ExportOptions
@@ -38,12 +44,12 @@ def convert_with_optimum(
     beside = [n for n in source.names if n.startswith(prefix) and "/" not in n[len(prefix) :]]
     folder = source.folder(beside) / architecture.path
     head = architecture.head
-    if head is not None and head.task != "sequence-classification":
+    if head is not None and head.task not in _CLASSES:
         raise UnsupportedOperation(
             f"optimum-intel exports {source} with the cache of a text generator, which scoring "
             "does without. exporter='direct' exports its score."
         )
-    kind = "OVModelForFeatureExtraction" if head is None else "OVModelForSequenceClassification"
+    kind = "OVModelForFeatureExtraction" if head is None else _CLASSES[head.task]
     try:
         with unreported():
             model = getattr(exporter, kind).from_pretrained(

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
+    MaskedLanguageHead,
+    Scoring,
     abandon_in_forks,
     as_numpy,
     available_cpus,
@@ -21,6 +23,7 @@ from core.toolkit import (
     check_token_width,
     check_tokens_shape,
     check_vector_width,
+    logits_batch_tokens,
     modules_after,
     modules_after_vectors,
     run_modules,
@@ -111,6 +114,8 @@ class OpenVINORuntime(Runtime):
         graphs = _graphs(graph, architecture, file_name)
         self._graphs: Graphs | None = graphs
         self._pools = graphs.tokens is None and graphs.sentences is not None
+        if isinstance(architecture.head, MaskedLanguageHead) and not self._pools:
+            self.batch_tokens = logits_batch_tokens(architecture.dimension)
         if self._pools and graphs.sentences is not None:
             modules_after(architecture, width(graphs.sentences.outputs[0]), file_name)
         self._scheduled = any(name in self.settings for name in SCHEDULING)
@@ -180,6 +185,10 @@ class OpenVINORuntime(Runtime):
         return scores_of(self.architecture, logits, batch, self.file_name)
 
     def preferred_workers(self, batches: int) -> int:
+        if isinstance(self.architecture.head, MaskedLanguageHead) and not self._scheduled:
+            # The output layer has the size of a small model and is as fast with all threads:
+            # compiled for one thread as well, it would be held once more.
+            return 1
         # A few batches leave most streams of one thread idle: better one after the other with all.
         if self._scheduled or 2 * batches >= self.max_workers:
             return min(self.max_workers, batches)
@@ -340,7 +349,7 @@ def _graphs(graph: openvino.Model, architecture: Architecture, file_name: str) -
     Raises:
         ModelFormatError: The file gives neither.
     """
-    if architecture.head is not None:
+    if isinstance(architecture.head, Scoring):
         logits = logits_output(graph, file_name)
         check_labels(architecture, width(logits) if rank(logits) == 2 else None, file_name)
         return Graphs(graph, None, None, only(graph, logits))

@@ -28,11 +28,13 @@ QUANTIZATION = "core.quantization"
 def write_module(
     module: torch.nn.Module, path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Store a module's state as safetensors, a tensor shared by several names once."""
+    """Store a module's state as safetensors, a tensor shared by several names once: under the name
+    from which loading ties the others."""
     path.parent.mkdir(parents=True, exist_ok=True)
     seen: dict[tuple[Any, ...], str] = {}
     tensors: dict[str, torch.Tensor] = {}
-    for name, tensor in module.state_dict().items():
+    copies = set(getattr(module, "_tied_weights_keys", None) or ())
+    for name, tensor in sorted(module.state_dict().items(), key=lambda entry: entry[0] in copies):
         place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
         if tensor.numel() and place in seen:
             continue  # tied weights: loading ties them again

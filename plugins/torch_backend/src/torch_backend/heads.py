@@ -16,11 +16,14 @@ import torch
 
 from core import Architecture, Checkpoint
 from core.errors import UnsupportedOperation
+from core.toolkit import MaskedLanguageHead
+from torch_backend.pooled_logits import logits_of, output_layer, pool_early
 
 #: What a head is built for, to transformers' class of such models.
 AUTO_CLASSES: Mapping[str, str] = {
     "sequence-classification": "AutoModelForSequenceClassification",
     "text-generation": "AutoModelForCausalLM",
+    "fill-mask": "AutoModelForMaskedLM",
 }
 
 
@@ -30,15 +33,17 @@ def auto_class(architecture: Architecture) -> str | None:
 
 
 def check_head(source: Checkpoint, module: torch.nn.Module, architecture: Architecture) -> None:
-    """Refuse a model without the output layer that the head reads.
+    """Refuse a model without the output layer that the head reads, and prepare that layer.
 
     Raises:
         UnsupportedOperation: A language model whose logits come from something else.
     """
     head = architecture.head
+    if isinstance(head, MaskedLanguageHead):
+        pool_early(module, architecture)
     if head is None or head.task != "text-generation":
         return
-    layer = _output_layer(module)
+    layer = output_layer(module)
     if not isinstance(layer, torch.nn.Linear):
         raise UnsupportedOperation(
             f"{source} is a {type(module).__name__}, whose output layer is {type(layer).__name__} "
@@ -52,11 +57,6 @@ def check_head(source: Checkpoint, module: torch.nn.Module, architecture: Archit
             f"{layer.out_features} tokens. They belong to different models."
         )
     layer.forward = ScoredTokens(layer, rows)  # type: ignore[method-assign, assignment]
-
-
-def _output_layer(module: torch.nn.Module) -> Any:
-    get = getattr(module, "get_output_embeddings", None)
-    return get() if callable(get) else None
 
 
 class ScoredTokens:
@@ -112,7 +112,7 @@ class ScoredTokens:
 
 def scored_tokens(module: torch.nn.Module) -> ScoredTokens | None:
     """What `check_head` put into a language model; None for other models."""
-    forward = getattr(_output_layer(module), "forward", None)
+    forward = getattr(output_layer(module), "forward", None)
     return forward if isinstance(forward, ScoredTokens) else None
 
 
@@ -129,9 +129,3 @@ def head_scores(run: Any, module: torch.nn.Module, inputs: Mapping[str, torch.Te
     with scored.at_last_tokens(inputs["attention_mask"]):
         logits = logits_of(run(**inputs))[:, -1]
     return logits if logits.shape[1] == 1 else logits[:, :1] - logits[:, 1:]
-
-
-def logits_of(output: Any) -> Any:
-    """The logits in what a model with a head returns: an object, or a tuple they come first in."""
-    found = getattr(output, "logits", None)
-    return output[0] if found is None else found

@@ -14,13 +14,22 @@ from numpy.typing import NDArray
 
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import OptionError, UnsupportedOperation
-from core.toolkit import VECTOR_OUTPUTS, check_tokens_shape, run_modules, run_token_modules
+from core.toolkit import (
+    SENTENCE_OUTPUTS,
+    VECTOR_OUTPUTS,
+    MaskedLanguageHead,
+    check_tokens_shape,
+    logits_batch_tokens,
+    run_modules,
+    run_token_modules,
+)
 from torch_backend.configuration import stored_options
 from torch_backend.device import choose_device, choose_dtype
 from torch_backend.encoders import check_encoder
 from torch_backend.heads import check_head, head_scores
 from torch_backend.kernels.blocked_weights import use_blocked_weights
 from torch_backend.kernels.threads import limit_threads, single_threaded
+from torch_backend.pooled_logits import pooled_logits, pooling_of, splade_weights
 from torch_backend.traceable import hidden_state, traceable_module, traced_head, tracing
 from torch_backend.weights import open_transformer
 
@@ -67,6 +76,8 @@ class TorchRuntime(Runtime):
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
         self.dtype = dtype or str(getattr(parameter, "dtype", torch.float32)).removeprefix("torch.")
         self._modules = tuple(m.convert(self._to_device) for m in architecture.modules)
+        if self.pools_logits and (compile_options is not None or pooled_logits(module) is None):
+            self.batch_tokens = logits_batch_tokens(architecture.dimension)
         if device.type == "cpu":
             threads = limit_threads()
             # A compiled module has its number of threads built in.
@@ -135,6 +146,8 @@ class TorchRuntime(Runtime):
         return result
 
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        if self.pools_logits:
+            return self._word_weights(batch, workers)
         with self._threads(workers), torch.inference_mode():
             pooled: torch.Tensor = run_modules(
                 torch, self._modules, self._forward(batch), batch, self._to_device
@@ -146,6 +159,19 @@ class TorchRuntime(Runtime):
         with self._threads(workers), torch.inference_mode():
             vectors = run_token_modules(torch, self._modules, self._forward(batch))
             result: NDArray[np.float32] = vectors.cpu().numpy()
+        return result
+
+    @property
+    def pools_logits(self) -> bool:
+        """Whether the module's head gives logits of a vocabulary, which are pooled."""
+        return isinstance(self.architecture.head, MaskedLanguageHead)
+
+    def _word_weights(self, batch: TokenBatch, workers: int) -> NDArray[np.float32]:
+        run, pooling = self._opened(), pooling_of(self.architecture)
+        with self._threads(workers), torch.inference_mode():
+            early = pooled_logits(self.module) if run is self.module else None
+            weights = splade_weights(run, self._inputs(batch), pooling, early)
+            result: NDArray[np.float32] = weights.float().cpu().numpy()
         return result
 
     def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
@@ -176,13 +202,15 @@ class TorchRuntime(Runtime):
                     self.module,
                     self.input_names,
                     longest,
-                    head=self.architecture.head is not None,
+                    self.architecture,
                     vectors=self._modules if self._gives_vectors else (),
                 )
 
     @property
     def output_name(self) -> str:
         """What `traceable` returns, as graphs call it."""
+        if self.pools_logits:
+            return SENTENCE_OUTPUTS[0]
         return "last_hidden_state" if self.architecture.head is None else "logits"
 
     @property

@@ -13,9 +13,10 @@ from typing import Any
 
 from core import Architecture, Checkpoint
 from core.errors import CoreError, UnsupportedOperation
-from core.toolkit import Module, quiet_transformers, run_token_modules
+from core.toolkit import MaskedLanguageHead, Module, quiet_transformers, run_token_modules
 from torch_backend.heads import head_scores, scored_tokens
 from torch_backend.masks import traceable_masks
+from torch_backend.pooled_logits import pooled_logits, pooling_of, splade_weights
 
 
 def hidden_state(output: Any) -> Any:
@@ -43,8 +44,8 @@ def traceable_module(
     module: Any,
     names: Sequence[str],
     max_length: int | None = None,
+    architecture: Architecture | None = None,
     *,
-    head: bool = False,
     vectors: Sequence[Module] = (),
 ) -> tuple[Any, tuple[Any, ...]]:
     """A torch module that takes int64 [batch, tokens] tensors in the order of `names` and returns
@@ -52,12 +53,17 @@ def traceable_module(
 
     Args:
         max_length: The maximum number of tokens in a text; None for any number.
-        head: Return the scores of the module's head, [batch, labels], instead.
+        architecture: Of a module with a head, what that is: scores [batch, labels], or the weights
+            of words [batch, vocabulary], are returned instead.
         vectors: Modules of token embeddings, whose result [batch, tokens, dimension] is returned
             as well.
     """
     import torch
 
+    head = None if architecture is None else architecture.head
+    pooling = None
+    if architecture is not None and isinstance(head, MaskedLanguageHead):
+        pooling = pooling_of(architecture)
     extra = (
         {"use_cache": False} if "use_cache" in inspect.signature(module.forward).parameters else {}
     )
@@ -70,7 +76,9 @@ def traceable_module(
         def forward(self, *tensors: torch.Tensor) -> Any:
             inputs = dict(zip(names, tensors, strict=True))
             run = functools.partial(self.module, **extra)
-            if head:
+            if pooling is not None:
+                return splade_weights(run, inputs, pooling, pooled_logits(self.module))
+            if head is not None:
                 return head_scores(run, self.module, inputs)
             hidden = hidden_state(run(**inputs))
             return (hidden, run_token_modules(torch, vectors, hidden)) if vectors else hidden

@@ -63,7 +63,8 @@ class Int8Linear(torch.nn.Module):
         layer.weight = torch.round(weight / scale[:, None]).to(torch.int8)
         layer.weight_scale = scale
         if linear.bias is not None:
-            layer.bias = linear.bias.detach().float()
+            # Its own: what shares it elsewhere is stored once, under the other name.
+            layer.bias = linear.bias.detach().float().clone()
         return layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -153,7 +154,9 @@ def open_quantized(source: Checkpoint, file_name: str, empty: torch.nn.Module) -
     tied = set(getattr(empty, "_tied_weights_keys", None) or ())
     check_missing(source, file_name, [name for name in result.missing_keys if name not in tied])
     tie = getattr(empty, "tie_weights", None)
-    if callable(tie):
+    integer = {name for name, child in empty.named_modules() if isinstance(child, Int8Linear)}
+    # An output layer of integers is no copy of the token embeddings any more.
+    if callable(tie) and not tied & {f"{name}.weight" for name in integer}:
         tie()
     return empty
 

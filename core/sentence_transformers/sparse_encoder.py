@@ -1,0 +1,491 @@
+"""`SparseEncoder`, on `core.load_sparse`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.api import load_sparse
+from core.arguments import check_keywords, check_mapping_or_none, check_prompts, check_text_or_none
+from core.distributed.pool import ProcessPool
+from core.engine.sparse import SparseEmbeddings
+from core.engine.sparse_similarity import intersection
+from core.errors import OptionError
+from core.machine.cpus import available_cpus
+from core.models.sparse import SparseEncoder as CoreModel
+from core.options import check_positive
+from core.sentence_transformers.absent import NotProvided
+from core.sentence_transformers.arguments import (
+    plain,
+    read_model_kwargs,
+    read_tokenizer_kwargs,
+    renamed,
+    with_organization,
+)
+from core.sentence_transformers.encoding import check_pool
+from core.sentence_transformers.files import Files
+from core.sentence_transformers.inputs import check_extra, one_input, texts_of
+from core.sentence_transformers.placement import Placement
+from core.sentence_transformers.similarity_functions import every_pair, row_by_row
+from core.sentence_transformers.tensors import as_sparse, as_tensor
+from core.sentence_transformers.tokenizer import transformers_config, transformers_tokenizer
+from core.texts.inputs import DOCUMENT_PROMPTS, QUERY_PROMPTS, check_texts
+
+logger = logging.getLogger("core")
+
+#: The Hub cache, as older releases name it.
+_CACHE_VARIABLE = "SENTENCE_TRANSFORMERS_HOME"
+#: The organization of a name without one.
+_ORGANIZATION = "sparse-encoder"
+_MOST_PROCESSES = 4
+
+
+class SparseEncoder(Placement, Files):
+    """A sparse encoder with sentence-transformers' interface.
+
+    Args:
+        model_name_or_path: A directory, `owner/name`, or `name` for `sparse-encoder/name`.
+        modules: Not here; a model is loaded from files.
+        device, prompts, default_prompt_name, cache_folder, trust_remote_code, revision,
+            local_files_only, token, model_kwargs, processor_kwargs, config_kwargs,
+            model_card_data, backend: As for `SentenceTransformer`.
+        similarity_fn_name: `"dot"`, `"cosine"`, `"euclidean"` or `"manhattan"`.
+        max_active_dims: The most values of an embedding; None for the model's own number.
+        tokenizer_kwargs: Older name of processor_kwargs.
+
+    Raises:
+        CoreError: As `core.load_sparse`; what is wrong with an argument is a ValueError too.
+
+    Attributes:
+        embedding_model: The `core.SparseEncoder` underneath.
+    """
+
+    embedding_model: CoreModel
+
+    @check_keywords
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        modules: Any = None,
+        device: Any = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        cache_folder: str | os.PathLike[str] | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: bool | str | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        model_card_data: Any = None,
+        backend: str = "torch",
+        similarity_fn_name: Any = None,
+        max_active_dims: int | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        if modules is not None or model_name_or_path is None:
+            raise OptionError(
+                "A model is loaded from files: pass its directory or its name on the Hub. To put "
+                "one together from modules, do so with sentence_transformers, save it, and load it."
+            )
+        processor_kwargs = renamed(
+            "tokenizer_kwargs", "processor_kwargs", tokenizer_kwargs, processor_kwargs
+        )
+        for name, given in (
+            ("prompts", prompts),
+            ("model_kwargs", model_kwargs),
+            ("processor_kwargs", processor_kwargs),
+            ("config_kwargs", config_kwargs),
+        ):
+            check_mapping_or_none(name, given)
+        own, also = read_model_kwargs(model_kwargs, backend)
+        length = read_tokenizer_kwargs(processor_kwargs)["model_max_length"]
+        # A prompt that is None is the model's own, or empty if it has none.
+        named = {name: text for name, text in (prompts or {}).items() if text is not None}
+        arguments = {
+            "device": plain(device),
+            "revision": revision,
+            "token": token,
+            "cache_dir": cache_folder or os.environ.get(_CACHE_VARIABLE),
+            "local_files_only": bool(local_files_only),
+            "trust_remote_code": trust_remote_code,
+            **also,
+        }
+        self.embedding_model = load_sparse(
+            with_organization(model_name_or_path, _ORGANIZATION),
+            backend=backend,
+            prompts=named or None,
+            similarity_fn_name=plain(similarity_fn_name),
+            max_active_dims=max_active_dims,
+            model_kwargs=own,
+            config_kwargs=config_kwargs,
+            **arguments,
+        )
+        self.model_card_data = model_card_data
+        for name in (*QUERY_PROMPTS, DOCUMENT_PROMPTS[0], *(prompts or ())):
+            self.prompts.setdefault(name, "")
+        if default_prompt_name is not None:
+            self._set_default_prompt(default_prompt_name)
+        if length is not None:  # also more than the model has positions for, as in the reference
+            self.embedding_model.restore({"max_seq_length": length})
+
+    def _set_default_prompt(self, name: str) -> None:
+        if name not in self.prompts:
+            self.embedding_model.close()
+            raise OptionError(
+                f"default_prompt_name={name!r} is not one of the model's prompts: "
+                f"{', '.join(map(repr, self.prompts))}. Add it with prompts={{...}}."
+            )
+        self.default_prompt_name = name
+
+    # What it is
+
+    def __getitem__(self, index: Any) -> Any:
+        raise NotProvided(
+            f"model[{index!r}] is a torch module in the reference, and no backend but torch has "
+            "any. Its settings are here: model.embedding_model.source.architecture."
+        )
+
+    def __len__(self) -> int:
+        return len(self.embedding_model.source.architecture.entries)
+
+    def __repr__(self) -> str:
+        return f"SparseEncoder({self.embedding_model!r})"
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Name to prompt; `query` and `document` are there from the start, if only as ""."""
+        return self.embedding_model.prompts
+
+    @prompts.setter
+    def prompts(self, value: Mapping[str, str]) -> None:
+        self.embedding_model.prompts = check_prompts(value)
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """Which prompt `encode` uses unless told otherwise."""
+        return self.embedding_model.default_prompt_name
+
+    @default_prompt_name.setter
+    def default_prompt_name(self, value: str | None) -> None:
+        self.embedding_model.default_prompt_name = value
+
+    @property
+    def max_active_dims(self) -> int | None:
+        """The most values of an embedding; None for all."""
+        return self.embedding_model.max_active_dims
+
+    @max_active_dims.setter
+    def max_active_dims(self, value: int | None) -> None:
+        self.embedding_model.max_active_dims = value
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """`"dot"`, `"cosine"`, `"euclidean"` or `"manhattan"`; set None for the first."""
+        return self.embedding_model.similarity_fn_name
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, value: Any) -> None:
+        self.embedding_model.similarity_fn_name = plain(value) or "dot"
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Texts are cut after this many tokens; it can be set."""
+        return self.embedding_model.max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        length = check_positive("max_seq_length", value)
+        if length is None:
+            self.embedding_model.max_seq_length = None
+        # More than the model has positions for is accepted, as in the reference.
+        self.embedding_model.restore({"max_seq_length": length})
+
+    def get_max_seq_length(self) -> int | None:
+        """`max_seq_length`."""
+        return self.max_seq_length
+
+    def get_embedding_dimension(self) -> int:
+        """Width of the embeddings."""
+        return self.embedding_model.dimension
+
+    get_sentence_embedding_dimension = get_embedding_dimension
+
+    #: Tokens whose logits are held at a time, in the reference. Here a part of the vocabulary is.
+    splade_pooling_chunk_size: int | None = None
+
+    @property
+    def tokenizer(self) -> Any:
+        """transformers' tokenizer of the model; a copy. Needs transformers."""
+        return transformers_tokenizer(self.embedding_model)
+
+    @property
+    def config(self) -> Any:
+        """transformers' configuration of the model; a copy. Needs transformers."""
+        return transformers_config(self.embedding_model)
+
+    @property
+    def transformers_model(self) -> Any:
+        """The torch backend's transformers model; None where a graph runs, not a module."""
+        return getattr(self.embedding_model.runtime, "module", None)
+
+    @property
+    def backend(self) -> str:
+        """Its backend's name."""
+        return self.embedding_model.backend
+
+    def get_backend(self) -> str:
+        """Its backend's name."""
+        return self.backend
+
+    # Encoding
+
+    @check_keywords
+    def encode(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        convert_to_tensor: bool = True,
+        convert_to_sparse_tensor: bool = True,
+        save_to_cpu: bool = False,
+        device: Any = None,
+        max_active_dims: int | None = None,
+        pool: ProcessPool | None = None,
+        chunk_size: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Sparse embeddings of texts, in their order.
+
+        Args:
+            inputs: One text or a sequence of them, each a string or `{"text": "..."}`; `sentences`
+                is the older name.
+            prompt_name: Which of `prompts` to put in front of every text.
+            prompt: A prompt to use instead; of both the prompt is used, with a warning.
+            batch_size: The most texts in one batch; batches are cut by tokens below that.
+            show_progress_bar: None shows it when logging is at INFO or below.
+            convert_to_tensor: False gives a list of tensors, one a text.
+            convert_to_sparse_tensor: False gives dense tensors.
+            save_to_cpu: Keep the result on the CPU.
+            device: Moves the model there; a list starts a process for each.
+            max_active_dims: The most values of each embedding; None for the model's own number.
+            pool: From `start_multi_process_pool`.
+            chunk_size: Accepted; processes are given chunks that end at about the same time.
+            kwargs: `task`, "query" or "document", for models that treat them differently.
+
+        Returns:
+            A sparse COO tensor, float32 [texts, dimension]; for one text [dimension]. Without torch
+            installed, `core.SparseEmbeddings`, or arrays instead of dense tensors.
+
+        Raises:
+            OptionError: An unknown argument or an input that is not text. It is a ValueError too.
+        """
+        texts = one_input("inputs", inputs, "sentences", kwargs)
+        task = kwargs.pop("task", None)
+        check_extra(kwargs)
+        if prompt is not None and prompt_name is not None:
+            logger.warning(
+                "prompt and prompt_name are both given: prompt=%r is used, not the prompt %r.",
+                prompt,
+                prompt_name,
+            )
+            prompt_name = None
+        rows, single = texts_of(texts)
+        options = {
+            "prompt_name": prompt_name,
+            "prompt": prompt,
+            "batch_size": check_positive("batch_size", batch_size),
+            "show_progress_bar": None if show_progress_bar is None else bool(show_progress_bar),
+            "max_active_dims": max_active_dims,
+            "task": task,
+        }
+        check_pool(pool)
+        found = self._embeddings(rows, options, device, pool)
+        many = pool is not None or isinstance(device, list | tuple)
+        place = None if save_to_cpu or many else self.embedding_model.tensor_device
+        if not convert_to_tensor:
+            parts = [_result(row, place, convert_to_sparse_tensor)[0] for row in found]
+            return parts[0] if single else parts
+        result = _result(found, place, convert_to_sparse_tensor)
+        return result[0] if single else result
+
+    def _embeddings(
+        self, rows: Any, options: dict[str, Any], device: Any, pool: ProcessPool | None
+    ) -> SparseEmbeddings:
+        many = isinstance(device, list | tuple) and len(device) > 0
+        found: SparseEmbeddings
+        if pool is not None:
+            found = pool.encode(rows, **options)
+        elif many:
+            with self.start_multi_process_pool(list(device)) as started:
+                found = started.encode(rows, **options)
+        else:
+            if device is not None and not isinstance(device, list | tuple):
+                self.to(device)
+            found = self.embedding_model.encode(rows, **options)
+        return found
+
+    def encode_query(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        convert_to_tensor: bool = True,
+        convert_to_sparse_tensor: bool = True,
+        save_to_cpu: bool = False,
+        device: Any = None,
+        max_active_dims: int | None = None,
+        pool: ProcessPool | None = None,
+        chunk_size: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """`encode` for the task "query", with the prompt named `query` where none is given."""
+        return self.encode(
+            inputs,
+            self._prompt_name(QUERY_PROMPTS, prompt_name, prompt),
+            prompt,
+            batch_size,
+            show_progress_bar,
+            convert_to_tensor,
+            convert_to_sparse_tensor,
+            save_to_cpu,
+            device,
+            max_active_dims,
+            pool,
+            chunk_size,
+            **{"task": "query", **kwargs},
+        )
+
+    def encode_document(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        convert_to_tensor: bool = True,
+        convert_to_sparse_tensor: bool = True,
+        save_to_cpu: bool = False,
+        device: Any = None,
+        max_active_dims: int | None = None,
+        pool: ProcessPool | None = None,
+        chunk_size: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """`encode` for the task "document", with the prompt named `document`, `passage` or
+        `corpus` where none is given."""
+        return self.encode(
+            inputs,
+            self._prompt_name(DOCUMENT_PROMPTS, prompt_name, prompt),
+            prompt,
+            batch_size,
+            show_progress_bar,
+            convert_to_tensor,
+            convert_to_sparse_tensor,
+            save_to_cpu,
+            device,
+            max_active_dims,
+            pool,
+            chunk_size,
+            **{"task": "document", **kwargs},
+        )
+
+    def _prompt_name(
+        self, names: Sequence[str], prompt_name: str | None, prompt: str | None
+    ) -> str | None:
+        if prompt is not None or prompt_name is not None:
+            return prompt_name
+        return next((name for name in names if name in self.prompts), None)
+
+    def decode(self, embeddings: Any, top_k: int | None = None) -> Any:
+        """The words of embeddings and their weights, the largest first.
+
+        Args:
+            embeddings: [dimension] or [n, dimension], sparse or not.
+            top_k: At most this many words of each; None for all.
+
+        Returns:
+            A list of (token, weight), of a row alone; else a list of such lists. Of a sparse
+            autoencoder, whose dimensions are no words, the token is that with the same number, as
+            in the reference.
+        """
+        word = self.embedding_model.tokenizer.backend.id_to_token
+        rows = [
+            [(word(number), weight) for number, weight in row]
+            for row in as_sparse(embeddings).ranked(check_positive("top_k", top_k))
+        ]
+        return rows[0] if getattr(embeddings, "ndim", 2) == 1 else rows
+
+    @staticmethod
+    def sparsity(embeddings: Any) -> dict[str, float]:
+        """`active_dims`: mean number of values a row; `sparsity_ratio`: the share of zeros."""
+        return as_sparse(embeddings).sparsity()
+
+    @staticmethod
+    def intersection(embeddings_1: Any, embeddings_2: Any) -> Any:
+        """The products of what a row shares with another, or with each of others, where they are
+        positive: a sparse tensor of the shape of `embeddings_2`."""
+        first = as_sparse(embeddings_1)
+        if len(first) != 1:
+            raise OptionError(f"embeddings_1 must be one row, not {len(first)}.")
+        place = getattr(embeddings_2, "device", None)
+        result = _result(intersection(first, as_sparse(embeddings_2)), place, sparse=True)
+        return result[0] if getattr(embeddings_2, "ndim", 2) == 1 else result
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Every row of one against every row of the other: a float32 tensor [n, m]."""
+        return every_pair(embeddings1, embeddings2, self.similarity_fn_name)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Each row of one against the same row of the other: a float32 tensor [n]."""
+        return row_by_row(embeddings1, embeddings2, self.similarity_fn_name)
+
+    def tokenize(self, texts: Any, **kwargs: Any) -> dict[str, Any]:
+        """The padded batch of texts: int64 tensors [texts, tokens] by name; {} without texts."""
+        return self.preprocess(texts, **kwargs)
+
+    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """As `tokenize`, with a prompt in front of every text."""
+        check_extra(kwargs)
+        check_text_or_none("prompt", prompt or None)
+        texts = check_texts(texts_of(inputs)[0])
+        if not len(texts):
+            return {}
+        batch = self.embedding_model.tokenize([(prompt or "") + text for text in texts])
+        return {name: as_tensor(value) for name, value in batch.items()}
+
+    # Processes
+
+    def start_multi_process_pool(self, target_devices: Sequence[Any] | None = None) -> ProcessPool:
+        """Processes that each load the model, for `encode(..., pool=...)`."""
+        if target_devices is None:
+            return ProcessPool(self.embedding_model, min(available_cpus(), _MOST_PROCESSES))
+        if not isinstance(target_devices, list | tuple):
+            raise OptionError(f"target_devices must be a list of devices, not {target_devices!r}.")
+        devices = [str(plain(device)) for device in target_devices]
+        return ProcessPool(self.embedding_model, devices=devices)
+
+    @staticmethod
+    def stop_multi_process_pool(pool: ProcessPool) -> None:
+        """End the processes."""
+        check_pool(pool)
+        pool.close()
+
+
+def _result(rows: SparseEmbeddings, place: Any, sparse: bool) -> Any:
+    """Rows as a tensor on a device; without torch installed as they are, or as an array."""
+    if not sparse:
+        return as_tensor(rows.to_dense(), device=place)
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        return rows
+    return rows.to_torch(place)
