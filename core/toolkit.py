@@ -46,6 +46,7 @@ from core.engine.graphs import (
     scores_of,
 )
 from core.engine.runtime import as_numpy
+from core.engine.smoothing import ChannelRanges, round_weights, smoothing_factors
 from core.files.held import HeldFiles
 from core.files.onnx_file import QUANTIZED_OPERATORS, OnnxFile, external_files, read_onnx_file
 from core.files.paths import check_relative
@@ -67,8 +68,9 @@ from core.machine.surroundings import (
 from core.operations.embedding_agreement import compare
 from core.operations.origin import open_source
 from core.operations.probes import probe_texts
+from core.operations.sensitivity import has_floor, keep_sensitive_layers
 from core.options import check_exporter, check_names, check_positive, suggestion
-from core.texts.calibration import DATASET_ARGUMENTS, choose_samples
+from core.texts.calibration import DATASET_ARGUMENTS, choose_samples, choose_varied_samples
 from core.tokenizer.tokenizer import Tokenizer
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "SIDECAR_SUFFIX",
     "THREADS_VARIABLE",
     "TOKEN_OUTPUTS",
+    "ChannelRanges",
     "Dense",
     "Elementwise",
     "GraphArray",
@@ -119,6 +122,7 @@ __all__ = [
     "choose_logits",
     "choose_outputs",
     "choose_samples",
+    "choose_varied_samples",
     "clean_configuration",
     "compare",
     "copy_file",
@@ -128,7 +132,9 @@ __all__ = [
     "expand_home",
     "explain_surroundings",
     "external_files",
+    "has_floor",
     "installed_versions",
+    "keep_sensitive_layers",
     "modules_after",
     "open_source",
     "pad",
@@ -141,8 +147,10 @@ __all__ = [
     "quiet_transformers",
     "read_onnx_file",
     "read_weights",
+    "round_weights",
     "run_modules",
     "scores_of",
+    "smoothing_factors",
     "stderr_is_terminal",
     "suggestion",
     "temporary_directory",
