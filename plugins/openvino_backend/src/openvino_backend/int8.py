@@ -11,6 +11,7 @@ from core.toolkit import ChannelRanges
 from openvino_backend.calibration import channel_ranges
 from openvino_backend.presets import CLOSEST, FASTEST
 from openvino_backend.processor import Needs, multiplies_bfloat16, multiplies_int8
+from openvino_backend.rewriting.attention import pad_keys
 from openvino_backend.rewriting.int8 import to_int8
 from openvino_backend.rewriting.products import Inputs, find_products, weight_of
 
@@ -47,7 +48,7 @@ class Int8Graphs:
         self._ranges: dict[str, ChannelRanges] = {}
         if self.calibrated:
             self._ranges = channel_ranges(graph, self._inputs, batches, input_names)
-        self.smoothed = sum(entry.gain is not None for entry in self._inputs)
+        self.smoothed = sum(entry.is_norm for entry in self._inputs)
         self.static: frozenset[str] = frozenset()
         if self.calibrated:
             self.static = _static(self._inputs, name)
@@ -69,6 +70,8 @@ class Int8Graphs:
     def make(self, kept: Collection[str] = ()) -> Any:
         """The graph with these products in floating point."""
         made = to_int8(self._graph, self._inputs, self._ranges, static=self.static, kept=kept)
+        if self.calibrated:
+            pad_keys(made)
         self.needs.write(made)
         return made
 
@@ -85,7 +88,7 @@ class Int8Graphs:
 def _static(inputs: Sequence[Inputs], name: str) -> frozenset[str]:
     if name == CLOSEST:
         return frozenset()
-    return frozenset(e.name for e in inputs if e.gain is not None or name == FASTEST)
+    return frozenset(e.name for e in inputs if e.is_norm or name == FASTEST)
 
 
 def _group_size(

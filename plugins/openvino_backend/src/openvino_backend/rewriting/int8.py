@@ -63,9 +63,9 @@ def _round(
 ) -> None:
     weights = [weight_of(product) for product in products]
     value, factors = nodes[entry.name].output(0), None
-    if entry.gain is not None and ranges is not None:
+    if entry.is_norm and ranges is not None:
         factors = smoothing_factors(ranges.largest, [w for w in weights if w is not None])
-        value = _divided(nodes[entry.name], nodes[entry.gain], factors)
+        value = _divided(nodes[entry.name], factors)
     if is_static and ranges is not None:
         low, high = (np.float32(bound) for bound in ranges.bounds(factors))
         value = ops.fake_quantize(value, low, high, low, high, _STEPS).output(0)
@@ -81,16 +81,15 @@ def _round(
         product.input(1).replace_source_output(rounded.output(0))
 
 
-def _divided(last: Node, gain: Node, factors: NDArray[np.float32]) -> Any:
-    """What a layer norm makes, divided by the factors: in its gain and bias, at no cost."""
-    before, values = split(gain)
-    assert values is not None
-    divided = ops.multiply(before, ops.constant(values / factors))
-    if last.get_friendly_name() != gain.get_friendly_name():
-        _, bias = split(last)
-        assert bias is not None
-        divided = ops.add(divided, ops.constant(bias / factors))
-    return divided.output(0)
+def _divided(node: Node, factors: NDArray[np.float32]) -> Any:
+    """What a layer norm makes, divided by the factors: in its gain and bias, where it has them."""
+    before, values = split(node)
+    if before is None or values is None:
+        return ops.multiply(node, ops.constant((1 / factors)[None, None, :])).output(0)
+    row = ops.constant(values / factors)
+    if node.get_type_name() == "Add":
+        return ops.add(_divided(before, factors), row).output(0)
+    return ops.multiply(before, row).output(0)
 
 
 def _round_table(gather: Node) -> None:

@@ -18,12 +18,12 @@ class Inputs:
     Attributes:
         name: Of the node that makes them.
         products: Names of the MatMul nodes.
-        gain: Where a layer norm makes them: the name of the node that multiplies by its gain.
+        is_norm: Whether a layer norm makes them.
     """
 
     name: str
     products: tuple[str, ...]
-    gain: str | None
+    is_norm: bool
 
 
 def find_products(graph: Any) -> list[Inputs]:
@@ -42,7 +42,7 @@ def find_products(graph: Any) -> list[Inputs]:
                 node.get_friendly_name()
             )
     return [
-        Inputs(name, tuple(products), _gain_of(node)) for name, (node, products) in groups.items()
+        Inputs(name, tuple(products), _is_norm(node)) for name, (node, products) in groups.items()
     ]
 
 
@@ -75,17 +75,23 @@ def _rank(value: Any) -> int | None:
     return int(rank.get_length()) if rank.is_static else None
 
 
-def _gain_of(node: Node) -> str | None:
-    """The node that multiplies by a layer norm's gain, where `node` is the norm's last one."""
-    if node.get_type_name() == "Add":
-        before, _ = split(node)
-        node = before if before is not None else node
-    before, gain = split(node)
+def _is_norm(node: Node) -> bool:
+    """Whether a node is the last one of a layer norm, with or without gain and bias.
+
+    Other norms, as of root mean squares, end in a product with a gain as well.
+    """
+    if node.get_type_name() == "Add" and _has_constant_row(node):
+        node = split(node)[0]
+    return node.get_type_name() == "MVN" or (
+        node.get_type_name() == "Multiply" and _has_constant_row(node)
+    )
+
+
+def _has_constant_row(node: Node) -> bool:
+    """Whether one operand is a constant with a value for each channel."""
+    _, values = split(node)
     channels = node.output(0).get_partial_shape()[2]
-    whole = gain is not None and channels.is_static and gain.size == channels.get_length()
-    if node.get_type_name() != "Multiply" or before is None or not whole:
-        return None
-    return str(node.get_friendly_name())
+    return values is not None and channels.is_static and values.size == channels.get_length()
 
 
 def split(node: Node) -> tuple[Node | None, NDArray[np.float32] | None]:
