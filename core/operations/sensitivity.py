@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ class Kept:
 def keep_sensitive_layers(
     model: Model,
     layers: Sequence[Sequence[str]],
-    open_variant: Callable[[frozenset[str]], Runtime],
+    open_variant: Callable[[frozenset[str]], AbstractContextManager[Runtime]],
     batches: Sequence[TokenBatch],
     min_cosine: float,
 ) -> Kept:
@@ -61,7 +62,7 @@ def keep_sensitive_layers(
     Args:
         model: The source, an embedding model.
         layers: Names of layers that are kept together.
-        open_variant: Makes the quantized model with these layers in float. It is closed here.
+        open_variant: The quantized model with these layers in float.
         batches: Calibration texts.
         min_cosine: Over all of them.
 
@@ -72,14 +73,11 @@ def keep_sensitive_layers(
     expected = [model.runtime.sentence_embeddings(batch) for batch in batches]
 
     def cosines(kept: frozenset[str], every: int = 1) -> NDArray[np.float64]:
-        runtime = open_variant(kept)
-        try:
+        with open_variant(kept) as runtime:
             found = [
                 row_cosines(wanted, runtime.sentence_embeddings(batch))
                 for batch, wanted in list(zip(batches, expected, strict=True))[::every]
             ]
-        finally:
-            runtime.close()
         return np.concatenate(found)
 
     lowest = float(cosines(frozenset()).min())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -142,12 +143,14 @@ def _above_floor(
     if options.min_cosine is None or not has_floor(model, options.min_cosine):
         return make(()), {}
 
-    def open_variant(kept: frozenset[str]) -> OpenVINORuntime:
+    @contextmanager
+    def open_variant(kept: frozenset[str]) -> Iterator[OpenVINORuntime]:
         with tempfile.TemporaryDirectory(dir=target, ignore_cleanup_errors=True) as place:
             write_graph(make(kept), Path(place), DEFAULT_NAME)
             source = model.source.overlay(Path(place))
             load = LoadOptions(file_name=DEFAULT_NAME, device="cpu")
-            return OpenVINORuntime.open(source, source.architecture, load)
+            with closing(OpenVINORuntime.open(source, source.architecture, load)) as runtime:
+                yield runtime
 
     kept = keep_sensitive_layers(model, layers, open_variant, batches, options.min_cosine)
     return make(kept.layers), kept.as_json()
