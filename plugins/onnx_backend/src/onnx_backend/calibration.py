@@ -42,7 +42,7 @@ def channel_ranges(
     """The range of each channel of the values called `names`, padding left out, by name.
 
     Args:
-        names: Of values [batch, tokens, channels].
+        names: Of values [batch, tokens, channels] or [batch * tokens, channels].
         graph: What the model takes.
     """
     if not names:
@@ -58,9 +58,9 @@ def channel_ranges(
     session = onnxruntime.InferenceSession(str(path), options, providers=[CPU], enable_fallback=0)
     ranges: dict[str, ChannelRanges] = {}
     for batch in batches:
-        real = batch.attention_mask.astype(bool)
+        real = batch.attention_mask.astype(bool).reshape(-1)
         for name, found in zip(names, session.run(list(names), graph.feed(batch)), strict=True):
-            values = np.asarray(found, dtype=np.float32)[real]
+            values = np.asarray(found, dtype=np.float32).reshape(-1, np.shape(found)[-1])[real]
             low, high = values.min(axis=0), values.max(axis=0)
             if name in ranges:
                 ranges[name].add(low, high)

@@ -79,14 +79,24 @@ class _Rewriting:
         #: Value to its integers and what each row was scaled by; None for a static one.
         self._rounded: dict[str, tuple[str, str | None]] = {}
         self._factors: dict[str, NDArray[np.float32]] = {}
+        #: Sums that a product before them does as well.
+        self._folded: set[str] = set()
+        self._users: dict[str, list[Any]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self._users.setdefault(name, []).append(node)
+        self._outputs = {value.name for value in model.graph.output}
+        self._weights = {tensor.name for tensor in model.graph.initializer}
         self._opset = next(
             entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")
         )
 
     def run(self) -> Any:
         for node in self._model.graph.node:
-            if node.name in self._groups and node.op_type == "MatMul":
+            if node.name in self._groups:
                 self._product(node)
+            elif node.name in self._folded:
+                continue
             elif node.op_type == "Gather" and self._is_large_table(node):
                 self._table(node)
             else:
@@ -124,22 +134,39 @@ class _Rewriting:
             weight = weight * factors[:, None]
         rounded, scale = round_weights(weight, self._weight_levels)
         name = node.output[0]
-        scaled = name if row_scale is None else f"{name}_unscaled"
-        self._add(
-            "MatMulIntegerToFloat",
-            [
-                integers,
-                self._constant(f"{name}_weight", rounded),
-                self._input_scale(entry),
-                self._constant(f"{name}_weight_scale", scale),
-                self._zero_point(entry),
-                self._constant(f"{name}_weight_zero", np.zeros(len(scale), dtype=np.int8)),
-            ],
-            scaled,
-            domain=_MICROSOFT,
-        )
-        if row_scale is not None:
-            self._add("Mul", [scaled, row_scale], name)
+        operands = [
+            integers,
+            self._constant(f"{name}_weight", rounded),
+            self._input_scale(entry),
+            self._constant(f"{name}_weight_scale", scale),
+            self._zero_point(entry),
+            self._constant(f"{name}_weight_zero", np.zeros(len(scale), dtype=np.int8)),
+        ]
+        bias = node.input[2] if len(node.input) > 2 else None
+        if row_scale is None:
+            if bias is None and (following := self._bias_after(name)) is not None:
+                add, bias = following
+                self._folded.add(add.name)
+                name = add.output[0]
+            operands += [] if bias is None else [bias]
+            self._add("MatMulIntegerToFloat", operands, name, domain=_MICROSOFT)
+            return
+        unscaled = f"{name}_unscaled"
+        self._add("MatMulIntegerToFloat", operands, unscaled, domain=_MICROSOFT)
+        product = name if bias is None else f"{name}_product"
+        self._add("Mul", [unscaled, row_scale], product)
+        if bias is not None:
+            self._add("Add", [product, bias], name)
+
+    def _bias_after(self, name: str) -> tuple[Any, str] | None:
+        """The sum that adds a bias to a product, and the bias; None without such a sum."""
+        users = self._users.get(name, [])
+        if len(users) != 1 or users[0].op_type != "Add" or name in self._outputs:
+            return None
+        bias = next(n for n in users[0].input if n != name)
+        tensor = self._known.get(bias)
+        one_row = tensor is not None and len(tensor.dims) == 1 and tensor.dims[0] > 1
+        return (users[0], bias) if one_row and bias in self._weights else None
 
     def _round(self, entry: Inputs, products: Sequence[Any]) -> tuple[str, str | None]:
         value, ranges = entry.name, self._ranges.get(entry.name)
