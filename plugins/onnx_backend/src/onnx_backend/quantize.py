@@ -225,8 +225,16 @@ def _scratch(target: Path) -> Iterator[Path]:
 def _layers(runtime: OnnxRuntime, target: Path) -> list[tuple[str, ...]]:
     """Names of the nodes that a preset may leave in floating point."""
     with _scratch(target) as place:
-        found = find_products(read_model(plain_path(runtime, place)), place)
-    return [tuple(name for name in entry.products if name) for entry in found]
+        model = read_model(plain_path(runtime, place))
+        found = find_products(model, place)
+    layers = [tuple(name for name in entry.products if name) for entry in found]
+    rest = {node.name: node.op_type for node in model.graph.node if node.name}
+    for name in (name for entry in layers for name in entry):
+        del rest[name]
+    # Products inside attention, and tables of embeddings.
+    for operators in (("MatMul", "Gemm", "Attention"), ("Gather", "EmbedLayerNormalization")):
+        layers.append(tuple(name for name, operator in rest.items() if operator in operators))
+    return [entry for entry in layers if entry]
 
 
 def _write_preset(
