@@ -214,3 +214,16 @@ def test_a_gate_after_gelu_is_no_gelu(exports: Callable[..., Path], tmp_path: Pa
         name_nodes(graph)
         gelus[name] = sum(entry.is_gelu for entry in find_products(graph, tmp_path))
     assert gelus == {"modernbert": 0, "bert-mean": 2}
+
+
+def test_bfloat16_says_where_it_pays(
+    tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    for flags, warns in (({"avx2"}, True), ({"avx512_bf16"}, False)):
+        caplog.clear()
+        found = frozenset(flags)
+        monkeypatch.setattr("torch_backend.optimize.processor_flags", lambda found=found: found)
+        with core.load(tiny_model("bert-mean"), backend="torch", device="cpu") as model:
+            model.optimize("bf16", tmp_path / str(warns))
+        assert ("does not multiply bfloat16" in caplog.text) == warns
