@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/torch_backend plugins/onnx_backend plugins/openvino_backend
+PLUGINS := plugins/torch_backend plugins/onnx_backend plugins/openvino_backend plugins/server plugins/ui
 # Two processes: importing runtimes is most of the time, and one of it waits for the other's disk.
 PYTEST_ARGUMENTS ?= -n 2 --dist worksteal
 
@@ -18,7 +18,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 PIP_INSTALL := $(BIN)/python -m pip install -qq
 
-.PHONY: setup demo test quick lint check format wheels bench docs docs-browser ecosystem clean
+.PHONY: setup demo test quick lint check format wheels bench docs docs-browser ui-browser ecosystem server-clients ray clean
 
 setup: $(VENV)/.installed ## create .venv and install everything into it
 
@@ -52,9 +52,9 @@ format: setup ## format in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheels: setup ## build the four wheels into dist/
+wheels: setup ## build the wheels into dist/
 	rm -rf dist
-	$(BIN)/python -m pip wheel -qq --no-deps --no-build-isolation --wheel-dir dist . $(PLUGINS:%=./%)
+	$(BIN)/python -m pip wheel -qq --no-deps --no-build-isolation --wheel-dir dist . $(PLUGINS:%=./%) ./plugins/ray
 
 bench: setup ## every variant, and other libraries; ARGS=--quick takes 15 minutes, all of it four hours
 	$(BIN)/python -m benchmarks.run $(ARGS)
@@ -64,6 +64,13 @@ docs: .cache/docs-env/.installed ## build docs/ into .cache/site; any warning fa
 
 docs-browser: docs setup ## open the built pages in headless Chromium (apt-get install chromium)
 	$(BIN)/python scripts/check_docs_in_browser.py
+
+ui-browser: setup .cache/axe-core/axe.min.js ## every path through `core ui` in headless Chromium (apt-get install chromium chromium-driver npm)
+	CORE_UI_BROWSER=1 $(BIN)/python -m pytest -n 0 tests/ui
+
+.cache/axe-core/axe.min.js:
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent axe-core@4.14.1 && tar -xzf axe-core-4.14.1.tgz --strip-components=1 package/axe.min.js
 
 .cache/docs-env/.installed: docs/requirements.txt
 	test -x .cache/docs-env/bin/python || $(PYTHON) -m venv .cache/docs-env
@@ -75,6 +82,30 @@ ecosystem: setup .cache/ecosystem/.installed .cache/ecosystem-mteb/.installed .c
 		$(CURDIR)/.cache/ecosystem/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider test_ecosystem.py
 	cd examples/ecosystem/mteb && CORE_EXAMPLE_MODEL=$(CURDIR)/.cache/ecosystem-model \
 		$(CURDIR)/.cache/ecosystem-mteb/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider test_mteb.py
+
+ray: setup .cache/ray/.installed .cache/ray-model/onnx/model.onnx ## core on a Ray of this machine; ARGS go to pytest
+	cd plugins/ray/tests && CORE_EXAMPLE_MODEL=$(CURDIR)/.cache/ray-model \
+		$(CURDIR)/.cache/ray/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider $(ARGS) .
+
+.cache/ray-model/onnx/model.onnx:
+	rm -rf .cache/ray-model-torch
+	PYTHONPATH=$(CURDIR) $(BIN)/python -c "from pathlib import Path; from tests import tiny_models; tiny_models.build('bert-mean', Path('.cache/ray-model-torch'))"
+	$(BIN)/core export .cache/ray-model-torch --backend onnx --target .cache/ray-model
+
+.cache/ray/.installed: plugins/ray/pyproject.toml pyproject.toml
+	test -x .cache/ray/bin/python || $(PYTHON) -m venv .cache/ray
+	.cache/ray/bin/python -m pip install -qq pytest hatchling editables
+	.cache/ray/bin/python -m pip install -qq --no-build-isolation -e '.[batch]' -e 'plugins/onnx_backend[cpu]' -e plugins/ray
+	touch $@
+
+server-clients: setup .cache/server-clients/.installed .cache/ecosystem-model/onnx/model.onnx ## released clients against `core serve`
+	PYTHONPATH=$(CURDIR) $(BIN)/python scripts/server_clients.py \
+		$(CURDIR)/.cache/server-clients/bin/python $(CURDIR)/.cache/ecosystem-model
+
+.cache/server-clients/.installed: examples/server_clients/requirements.txt
+	test -x .cache/server-clients/bin/python || $(PYTHON) -m venv .cache/server-clients
+	.cache/server-clients/bin/python -m pip install -qq -r $<
+	touch $@
 
 .cache/ecosystem/.installed: examples/ecosystem/requirements.txt
 	test -x .cache/ecosystem/bin/python || $(PYTHON) -m venv .cache/ecosystem

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
         backends,
         export,
         load,
+        load_multi_vector,
         load_reranker,
         optimize,
         plugins,
+        push,
         quantize,
         register_backend,
         register_plugin,
@@ -33,7 +35,14 @@ if TYPE_CHECKING:
     )
     from core.architecture.architecture import Architecture
     from core.architecture.batch import TokenBatch
-    from core.artifacts.artifact import Artifact, ScoreVerification, Verification
+    from core.architecture.late_interaction import TokenPooling
+    from core.artifacts.artifact import (
+        Artifact,
+        ScoreVerification,
+        VectorVerification,
+        Verification,
+    )
+    from core.batch.embed import DatasetReport, embed_dataset
     from core.checkpoint.checkpoint import Checkpoint
     from core.distributed.pool import ProcessPool
     from core.engine.encode import encode_texts
@@ -56,6 +65,7 @@ if TYPE_CHECKING:
     from core.models.building import build_model
     from core.models.embedding import EmbeddingModel
     from core.models.model import Model
+    from core.models.multi_vector import MultiVectorEncoder
     from core.models.reranker import Reranker
     from core.operations.hooks import Hooks, hooks
     from core.options import (
@@ -79,9 +89,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "backends",
         "export",
         "load",
+        "load_multi_vector",
         "load_reranker",
         "optimize",
         "plugins",
+        "push",
         "quantize",
         "register_backend",
         "register_plugin",
@@ -89,10 +101,16 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "architecture.architecture": ("Architecture",),
     "architecture.batch": ("TokenBatch",),
+    "architecture.late_interaction": ("TokenPooling",),
     "artifacts.artifact": (
         "Artifact",
         "ScoreVerification",
+        "VectorVerification",
         "Verification",
+    ),
+    "batch.embed": (
+        "DatasetReport",
+        "embed_dataset",
     ),
     "checkpoint.checkpoint": ("Checkpoint",),
     "distributed.pool": ("ProcessPool",),
@@ -116,6 +134,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "models.building": ("build_model",),
     "models.embedding": ("EmbeddingModel",),
     "models.model": ("Model",),
+    "models.multi_vector": ("MultiVectorEncoder",),
     "models.reranker": ("Reranker",),
     "operations.hooks": (
         "Hooks",
@@ -157,6 +176,7 @@ __all__ = [
     "CardData",
     "Checkpoint",
     "CoreError",
+    "DatasetReport",
     "EmbeddingModel",
     "EncodeOptions",
     "ExportOptions",
@@ -166,6 +186,7 @@ __all__ = [
     "ModelError",
     "ModelFormatError",
     "ModelNotFound",
+    "MultiVectorEncoder",
     "OptimizeOptions",
     "OptionError",
     "PluginError",
@@ -178,22 +199,27 @@ __all__ = [
     "ScoreVerification",
     "SparseEmbeddings",
     "TokenBatch",
+    "TokenPooling",
     "TuneReport",
     "TunedVariant",
     "UnsupportedOperation",
+    "VectorVerification",
     "Verification",
     "VerificationError",
     "__version__",
     "backends",
     "build_model",
+    "embed_dataset",
     "encode_texts",
     "export",
     "hookimpl",
     "hooks",
     "load",
+    "load_multi_vector",
     "load_reranker",
     "optimize",
     "plugins",
+    "push",
     "quantize",
     "quantize_embeddings",
     "register_backend",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.architecture.kinds import EMBEDDING, RERANKER
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER
 from core.arguments import (
     check_flag,
     check_keywords,
@@ -19,13 +19,16 @@ from core.arguments import (
     check_text_or_none,
 )
 from core.artifacts.artifact import Artifact
-from core.artifacts.push import check_push, pushed
+from core.artifacts.push import check_push, pushed, upload_artifact
+from core.artifacts.recorded import read_artifact
 from core.artifacts.tuned import TUNED
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import named_only, resolve
 from core.errors import BackendNotFound, OptionError
+from core.hub.upload import check_token, open_repository
 from core.models.embedding import EmbeddingModel
 from core.models.model import Model
+from core.models.multi_vector import MultiVectorEncoder
 from core.models.reranker import Reranker
 from core.operations.backend_choice import backend_with_a_file
 from core.operations.following import has_choice, load_if_tuned, load_tuned
@@ -171,6 +174,62 @@ def load_reranker(
             model.max_seq_length = check_positive("max_length", max_length)
         if activation_fn is not None:
             model.activation_fn = activation_fn
+    return model
+
+
+@check_keywords
+def load_multi_vector(
+    model_name_or_path: str | os.PathLike[str],
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    revision: str | None = None,
+    file_name: str | None = None,
+    export: bool | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    trust_remote_code: bool = False,
+    prompts: Mapping[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    similarity_fn_name: str | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    config_kwargs: Mapping[str, Any] | None = None,
+) -> MultiVectorEncoder:
+    """Load a multi-vector model (late interaction, ColBERT), which gives every token a vector.
+
+    Args:
+        model_name_or_path: As for `load`, and so are the arguments that are not listed here. It may
+            be a model of sentence-transformers, of PyLate or of Stanford's ColBERT.
+        prompts: Name to prompt, on top of the model's own; `query` and `document` are those of
+            `encode_query` and `encode_document`.
+        similarity_fn_name: `"maxsim"`, or `"meanmaxsim"` for the mean over a query's vectors.
+
+    Raises:
+        ModelNotFound, ArtifactNotFound, ModelFormatError: What is wrong with the files.
+        UnsupportedOperation: It is no multi-vector model; the message says what loads it.
+        BackendNotFound, BackendLoadError: What is wrong with the backend.
+        OptionError: What is wrong with the arguments.
+    """
+    model: MultiVectorEncoder = _load(
+        MULTI_VECTOR,
+        model_name_or_path,
+        backend=backend,
+        device=device,
+        revision=revision,
+        file_name=file_name,
+        export=export,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        trust_remote_code=trust_remote_code,
+        model_kwargs=model_kwargs,
+        config_kwargs=config_kwargs,
+    )
+    with _closed_on_error(model):
+        _apply_prompts(model, prompts, default_prompt_name)
+        if similarity_fn_name is not None:
+            model.similarity_fn_name = similarity_fn_name
     return model
 
 
@@ -353,7 +412,7 @@ def optimize(
     """Write a faster version of a model's file; verified before it is published.
 
     Args:
-        model: From `core.load`, or from `core.load_reranker`.
+        model: From `core.load`, or another function that loads one.
         config: A preset (`"O2"` for onnx, `"fp16"` for torch, ...) or the backend's configuration
             object; None for the backend's default.
         target: A directory; None for the model's own, or the cache for a Hub repository.
@@ -388,7 +447,7 @@ def quantize(
     """Write a version of a model with fewer bits; verified before it is published.
 
     Args:
-        model: From `core.load`, or from `core.load_reranker`.
+        model: From `core.load`, or another function that loads one.
         config: A preset's name or the backend's configuration object; None for its default.
         target: A directory; None for the model's own, or the cache for a Hub repository.
         calibration: Texts for static quantization: a sequence, a `.txt` or `.jsonl` file, or the
@@ -415,6 +474,41 @@ def save(model: Model, path: str | os.PathLike[str]) -> Path:
     """Write a model to a directory that this library and sentence-transformers load."""
     _check_model(model, "save")
     return model.save(path)
+
+
+@check_keywords
+def push(
+    path: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    create_pr: bool = False,
+    text: str | None = None,
+    token: str | bool | None = None,
+) -> Artifact:
+    """Upload an artifact that was made before: its files and its sidecar, nothing else.
+
+    Args:
+        path: The file that `export`, `optimize` or `quantize` wrote; its record lies beside it.
+        repo_id: The repository, `owner/name`.
+        create_pr: As a pull request.
+        text: The body of the commit or pull request; None for how it was made, how far it drifts
+            and how to load it.
+        token: For the Hub; None uses the stored login or `$HF_TOKEN`.
+
+    Returns:
+        The artifact, with its `url`.
+
+    Raises:
+        ArtifactNotFound: There is no such file, or no record beside it.
+        OptionError: No such repository can be, or no connection may be opened.
+        ModelError: There is no token, or the Hub refused.
+    """
+    check_flag("create_pr", create_pr)
+    check_text_or_none("text", text)
+    artifact = read_artifact(path)
+    repository = open_repository(repo_id, token=token)
+    check_token(repository)
+    return upload_artifact(artifact, repository, create_pr=create_pr, text=text)
 
 
 def backends() -> dict[str, BackendStatus]:

@@ -23,6 +23,10 @@ EmbeddingPrecision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings")
 
+Task = Literal["query", "document"]
+
+TASKS = ("query", "document")
+
 Truncation = Literal["cut", "warn", "error"]
 
 TRUNCATIONS = ("cut", "warn", "error")
@@ -171,10 +175,9 @@ class EncodeOptions:
 
     A hook computes plain float32 embeddings (of a reranker, plain scores); `prompt` is already in
     front of each text it is given, `core` has done what `truncation` asks for, and it applies
-    `precision`, `normalize_embeddings`, `truncate_dim`, `activation_fn`, `apply_softmax` and
-    `convert_to_tensor` to what the hook returns. A hook
-    that does not run through the shared engine may therefore ignore everything but
-    `output_value`.
+    `precision`, `normalize_embeddings`, `truncate_dim`, `activation_fn`, `apply_softmax`,
+    `token_pooling` and `convert_to_tensor` to what the hook returns. A hook that does not run
+    through the shared engine may therefore ignore everything but `output_value` and `task`.
 
     Attributes:
         prompt: The text put in front of every input; None chooses by `prompt_name`, then the
@@ -194,6 +197,10 @@ class EncodeOptions:
         activation_fn: Of a reranker: applied to its scores, as a name, a dotted path or a function
             of an array; None for the model's own.
         apply_softmax: Of a reranker with several labels: scores that add up to 1.
+        task: Of a model that tells them apart: the texts are each a `"query"` or a `"document"`;
+            None for neither.
+        token_pooling: Of a multi-vector model: how vectors of a text are joined, as a
+            `core.TokenPooling` or its `pool_factor`; None for not.
         truncation: What happens to texts with more tokens than the model's `max_seq_length`:
             `"cut"` embeds what fits (as None does), `"warn"` does so and logs which they are,
             `"error"` refuses them before anything is computed.
@@ -213,6 +220,8 @@ class EncodeOptions:
     truncation: Truncation | None = None
     activation_fn: Any = None
     apply_softmax: bool = False
+    task: Task | None = None
+    token_pooling: Any = None
 
     def __post_init__(self) -> None:
         _check_text_or_none(self, "prompt", "prompt_name")
@@ -224,6 +233,8 @@ class EncodeOptions:
         _check_choice(self, "precision", EMBEDDING_PRECISIONS)
         if self.truncation is not None:
             _check_choice(self, "truncation", TRUNCATIONS)
+        if self.task is not None:
+            _check_choice(self, "task", TASKS)
         if self.precision != "float32" and self.output_value == "token_embeddings":
             raise OptionError(
                 f"precision={self.precision!r} quantizes sentence embeddings; "

@@ -22,27 +22,34 @@ from core.architecture.modules import (
     Normalize,
     Pooling,
     append_modules,
+    append_token_modules,
     pools_prompt,
     run_modules,
+    run_token_modules,
     unit_length,
 )
 from core.artifacts.artifact import DTYPE_PRECISIONS, SIDECAR_SUFFIX
 from core.artifacts.naming import artifact_name, derived_name, installed_versions
 from core.artifacts.plain import plain_folder
+from core.engine.arrow import arrow_column
 from core.engine.batching import cpu_batch_tokens, cut_batches, pad
 from core.engine.calibration import calibration_batches
 from core.engine.graphs import (
     GRAPH_INPUTS,
     SENTENCE_OUTPUTS,
     TOKEN_OUTPUTS,
+    VECTOR_OUTPUTS,
     GraphOutput,
     check_inputs,
     check_labels,
     check_token_width,
     check_tokens_shape,
+    check_vector_width,
     choose_logits,
     choose_outputs,
+    choose_vectors,
     modules_after,
+    modules_after_vectors,
     scores_of,
 )
 from core.engine.runtime import as_numpy
@@ -87,6 +94,7 @@ __all__ = [
     "SIDECAR_SUFFIX",
     "THREADS_VARIABLE",
     "TOKEN_OUTPUTS",
+    "VECTOR_OUTPUTS",
     "ChannelRanges",
     "Dense",
     "Elementwise",
@@ -104,6 +112,8 @@ __all__ = [
     "abandon_in_forks",
     "announce",
     "append_modules",
+    "append_token_modules",
+    "arrow_column",
     "artifact_name",
     "as_numpy",
     "available_cpus",
@@ -119,10 +129,12 @@ __all__ = [
     "check_sizes",
     "check_token_width",
     "check_tokens_shape",
+    "check_vector_width",
     "choose_logits",
     "choose_outputs",
     "choose_samples",
     "choose_varied_samples",
+    "choose_vectors",
     "clean_configuration",
     "compare",
     "copy_file",
@@ -136,6 +148,7 @@ __all__ = [
     "installed_versions",
     "keep_sensitive_layers",
     "modules_after",
+    "modules_after_vectors",
     "open_source",
     "pad",
     "plain_folder",
@@ -149,6 +162,7 @@ __all__ = [
     "read_weights",
     "round_weights",
     "run_modules",
+    "run_token_modules",
     "scores_of",
     "smoothing_factors",
     "stderr_is_terminal",

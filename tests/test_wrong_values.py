@@ -41,20 +41,30 @@ class Subjects:
     """What the calls are made on. Nothing is written: a call that begins to work is a mistake."""
 
     def __init__(
-        self, path: Path, model: EmbeddingModel, dropin: SentenceTransformer, reranker: Path
+        self,
+        path: Path,
+        model: EmbeddingModel,
+        dropin: SentenceTransformer,
+        reranker: Path,
+        multi_vector: Path,
     ) -> None:
         self.path, self.model, self.dropin, self.reranker = path, model, dropin, reranker
+        self.multi_vector = multi_vector
         self.rows = np.eye(4, 32, dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
-def subjects(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subjects]:
+def subjects(
+    exports: Exports,
+    tiny_kind: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Subjects]:
     reranker = tmp_path_factory.mktemp("reranker")
     build("reranker-bert", reranker)
     path = exports("bert-mean", "onnx")
     with core.load(path, backend="onnx", device="cpu") as model, kept(model):
         dropin = SentenceTransformer(str(path), backend="onnx", device="cpu")
-        yield Subjects(path, model, dropin, reranker)
+        yield Subjects(path, model, dropin, reranker, tiny_kind("colbert"))
 
 
 class Row(NamedTuple):
@@ -83,6 +93,14 @@ def load(argument: str, right: str = "None", says: str = "") -> Row:
         return core.load(**{**given, argument: wrong})
 
     return row(f"load {argument}", call, right, says)
+
+
+def load_multi_vector(argument: str, right: str = "None", says: str = "") -> Row:
+    def call(s: Subjects, wrong: Any) -> Any:
+        given = {"model_name_or_path": s.multi_vector, "backend": "torch", "device": "cpu"}
+        return core.load_multi_vector(**{**given, argument: wrong})
+
+    return row(f"load_multi_vector {argument}", call, right, says)
 
 
 def load_reranker(argument: str, right: str = "None", says: str = "") -> Row:
@@ -114,6 +132,15 @@ def tune(argument: str, right: str = "None", says: str = "") -> Row:
         return core.tune(**{**given, argument: wrong})
 
     return row(f"tune {argument}", call, right, says)
+
+
+def embed_dataset(argument: str, right: str = "None", says: str = "") -> Row:
+    def call(s: Subjects, wrong: Any) -> Any:
+        source = Path(__file__).parents[1] / "docs/requirements.txt"
+        given = {"source": source, "target": s.path / "absent", "model": s.model}
+        return core.embed_dataset(**{**given, argument: wrong})
+
+    return row(f"embed_dataset {argument}", call, right, says)
 
 
 def encode(argument: str, right: str = "None") -> Row:
@@ -191,6 +218,10 @@ ROWS = [
     load_reranker("default_prompt_name"),
     load_reranker("max_length", right=POSITIVE, says="max_length|max_seq_length"),
     load_reranker("activation_fn"),
+    load_multi_vector("model_name_or_path", says="A model is named|no directory|not the name"),
+    load_multi_vector("prompts", right="None mapping"),
+    load_multi_vector("default_prompt_name"),
+    load_multi_vector("similarity_fn_name"),
     export("model_name_or_path", right="", says="A model is named|no directory|not the name"),
     export("target", right=PATHS),
     export("backend", right="None", says="backend|text"),
@@ -222,6 +253,16 @@ ROWS = [
             ("backend_kwargs", "None mapping", "backend_kwargs"),
         )
     ),
+    embed_dataset("source", "", "source"),
+    embed_dataset("target", "path", "target"),
+    embed_dataset("model", "", "A model is named|no directory|not the name"),
+    embed_dataset("text_column", ""),
+    embed_dataset("id_column"),
+    embed_dataset("on_error", ""),
+    embed_dataset("overwrite", "flag"),
+    embed_dataset("rows_per_part", POSITIVE),
+    embed_dataset("show_progress_bar", "None flag"),
+    embed_dataset("runner"),
     tune("model_name_or_path", "", "A model is named|no directory|not the name"),
     tune("texts", "", "texts|holds|encode takes|Texts are read"),
     tune("backends"),
@@ -251,6 +292,9 @@ ROWS = [
     change("quantize", "num_samples", "None number flag"),
     row("save model", lambda s, wrong: core.save(wrong, s.path / "absent"), says="core.save takes"),
     row("save path", lambda s, wrong: core.save(s.model, wrong), "path"),
+    row("push path", lambda s, wrong: core.push(wrong, "a/b"), "path"),
+    row("push create_pr", lambda s, wrong: core.push(s.path, "a/b", create_pr=wrong), "flag"),
+    row("push text", lambda s, wrong: core.push(s.path, "a/b", text=wrong), "None text"),
     row("model.save card", lambda s, wrong: s.model.save(s.path, card=wrong), "None"),
     row("hooks backend", lambda _, wrong: core.hooks(wrong), says="backend"),
     row("register_backend name", lambda _, wrong: core.register_backend(wrong, object())),

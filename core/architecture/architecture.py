@@ -8,6 +8,7 @@ from typing import Any
 
 from core.architecture.chat_template import ChatTemplate
 from core.architecture.heads import Head, Scoring
+from core.architecture.late_interaction import LateInteraction
 from core.architecture.modules import Module
 
 #: Older names of sentence_bert_config.json, all of the same content.
@@ -46,11 +47,12 @@ class Architecture:
         tokenizer_kwargs: The same for the tokenizer (`tokenizer_args`).
         prompts: Name to prompt.
         default_prompt_name: Which of them to use unless told otherwise.
-        similarity_fn_name: Of `SIMILARITIES`.
+        similarity_fn_name: Of `SIMILARITIES`; of a multi-vector model one of `MAXSIM_FUNCTIONS`.
         truncate_dim: Leading dimensions to keep, or None.
         kind: Of `core.architecture.kinds.KINDS`.
         head: What the transformer is loaded with besides its layers; None for nothing.
         chat_template: Makes one text of a pair; None where a pair is given to the tokenizer.
+        late_interaction: Of a multi-vector model: which tokens get vectors.
     """
 
     path: str
@@ -73,6 +75,7 @@ class Architecture:
     kind: str = "embedding"
     head: Head | None = None
     chat_template: ChatTemplate | None = None
+    late_interaction: LateInteraction | None = None
 
     def file(self, name: str) -> str:
         """The checkpoint-relative name of a file beside the transformer."""
@@ -82,6 +85,16 @@ class Architecture:
     def model_type(self) -> str:
         """transformers' name of the architecture ("bert", "modernbert", ...), or ""."""
         return str(self.config.get("model_type", ""))
+
+    @property
+    def query_length(self) -> int | None:
+        """Of a multi-vector model: tokens of a query."""
+        return None if self.late_interaction is None else self.late_interaction.query_length
+
+    @property
+    def document_length(self) -> int | None:
+        """Of a multi-vector model: tokens of a document."""
+        return None if self.late_interaction is None else self.late_interaction.document_length
 
     @property
     def activation(self) -> str | None:

@@ -18,11 +18,20 @@ from core.files.weights import WEIGHT_FILES
 logger = logging.getLogger("core")
 
 
-def read_settings(source: Source) -> dict[str, Any]:
-    """What config_sentence_transformers.json says, as fields of `Architecture`."""
+def read_settings(
+    source: Source,
+    prompts: Mapping[str, str] | None = None,
+    similarities: Sequence[str] = SIMILARITIES,
+) -> dict[str, Any]:
+    """What config_sentence_transformers.json says, as fields of `Architecture`.
+
+    Args:
+        prompts: Name to prompt, in the place of those in the file.
+        similarities: The functions of its kind of model, the usual one first.
+    """
     name = "config_sentence_transformers.json"
     content = source.read_json(name) if source.has(name) else {}
-    prompts = content.get("prompts") or {}
+    prompts = prompts or content.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(
         isinstance(v, str) or v is None for v in prompts.values()
     ):
@@ -41,16 +50,17 @@ def read_settings(source: Source) -> dict[str, Any]:
     return {
         "prompts": prompts,
         "default_prompt_name": default,
-        "similarity_fn_name": _similarity(source, content.get("similarity_fn_name")),
+        "similarity_fn_name": _similarity(source, content.get("similarity_fn_name"), similarities),
         "truncate_dim": stated_size(content, f"{source}: {name}", "truncate_dim"),
     }
 
 
-def _similarity(source: Source, stated: Any) -> str:
-    """As sentence-transformers: what it has no name for (`cos_sim`, `maxsim`) means cosine."""
-    if isinstance(stated, str) and stated in SIMILARITIES:
+def _similarity(source: Source, stated: Any, known: Sequence[str]) -> str:
+    """As sentence-transformers: what it has no name for (`cos_sim`, `maxsim`) means cosine, and of
+    a multi-vector model MaxSim."""
+    if isinstance(stated, str) and stated in known:
         return stated
-    if stated:
+    if stated and known is SIMILARITIES:
         logger.warning(
             "%s: similarity_fn_name is %r, which is not one of %s: cosine is used, as "
             "sentence-transformers does. Set model.similarity_fn_name to choose another.",
@@ -58,7 +68,7 @@ def _similarity(source: Source, stated: Any) -> str:
             stated,
             ", ".join(SIMILARITIES),
         )
-    return "cosine"
+    return known[0]
 
 
 def check_adapter(source: Source, prefix: str) -> None:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.architecture.kinds import KINDS
+
 #: Appended to an artifact's file name: `onnx/model_O3.onnx.json`.
 SIDECAR_SUFFIX = ".json"
 
@@ -77,6 +79,41 @@ class ScoreVerification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VectorVerification:
+    """How the vectors of a multi-vector model's artifact compare with its source's.
+
+    Attributes:
+        texts: How many probe texts were encoded, in how many batch shapes they were seen.
+        vectors: How many vectors they have.
+        mean_cosine: Mean over the vectors of the cosine between both.
+        p1_cosine: First percentile of it.
+        min_cosine: Minimum of it.
+        mean_maxsim_difference: Mean absolute difference of MaxSim for each vector of a query, of
+            some of the texts with all.
+        max_maxsim_difference: Maximum of it.
+        rank_correlation: Spearman's, of the order in which both rank the texts by MaxSim; the
+            lowest of any query.
+    """
+
+    texts: int
+    vectors: int
+    mean_cosine: float
+    p1_cosine: float
+    min_cosine: float
+    mean_maxsim_difference: float
+    max_maxsim_difference: float
+    rank_correlation: float
+
+    def __str__(self) -> str:
+        return (
+            f"cosine mean {self.mean_cosine:.6f}, 1st percentile {self.p1_cosine:.6f}, minimum "
+            f"{self.min_cosine:.6f} over {self.vectors} vectors; MaxSim difference mean "
+            f"{self.mean_maxsim_difference:.6f}, maximum {self.max_maxsim_difference:.6f}, rank "
+            f"correlation {self.rank_correlation:.4f} over {self.texts} texts"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A file a backend can load, made by export, optimize or quantize.
 
@@ -95,7 +132,8 @@ class Artifact:
         backend: Its backend's name.
         operation: `"export"`, `"optimize"` or `"quantize"`.
         verification: Drift against the source, in the measure of its kind of model:
-            `Verification`, or `ScoreVerification` of a reranker.
+            `Verification`, or `ScoreVerification` of a reranker, `VectorVerification` of a
+            multi-vector model.
         kind: Of the model: `"embedding"`, `"reranker"`, ...
         url: Of the commit or pull request, when pushed.
     """
@@ -129,7 +167,7 @@ class Artifact:
         loads its kind of model."""
         import core
 
-        load = core.load_reranker if self.kind == "reranker" else core.load
+        load = getattr(core, KINDS[self.kind].loader.removeprefix("core."))
         return load(str(self.root), backend=self.backend, file_name=self.file_name, **arguments)
 
     def sidecar(self, source: Mapping[str, Any]) -> dict[str, Any]:

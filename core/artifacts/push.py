@@ -6,13 +6,14 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
-from core.architecture.kinds import EMBEDDING, KINDS, RERANKER
+from core.architecture.kinds import EMBEDDING, KINDS, MULTI_VECTOR, RERANKER
 from core.arguments import check_flag, check_text_or_flag
 from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact, Verification
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import CoreError, OptionError
 from core.files.files import Files
 from core.hub.download import HubFiles
+from core.hub.repository import Repository
 from core.hub.upload import check_token, next_pull_request, open_repository, upload_files
 
 
@@ -74,20 +75,37 @@ def push_artifact(
     """
     repo_id = check_push_target(source, push_to_hub)
     repository = open_repository(repo_id, token=_token_for(source, repo_id))
-    names = [*artifact.all_files, artifact.file_name + SIDECAR_SUFFIX]
-    files = {name: artifact.root / name for name in names if (artifact.root / name).is_file()}
-    expected = next_pull_request(repository) if create_pr else 0
+    return upload_artifact(artifact, repository, create_pr=create_pr)
+
+
+def upload_artifact(
+    artifact: Artifact, repository: Repository, *, create_pr: bool = False, text: str | None = None
+) -> Artifact:
+    """Upload an artifact's files and its sidecar to a repository; returns it with its `url`.
+
+    Args:
+        text: The body of the commit or pull request; None for `artifact_text`.
+
+    Raises:
+        CoreError: The Hub refused. The artifact is on the disk anyway.
+    """
+    if text is None:
+        expected = next_pull_request(repository) if create_pr else 0
+        text = artifact_text(artifact, repository.repo_id, expected)
+    files = {name: artifact.root / name for name in files_to_push(artifact)}
     try:
         url = upload_files(
-            repository,
-            files,
-            title=_title(artifact),
-            text=artifact_text(artifact, repo_id, expected),
-            create_pr=create_pr,
+            repository, files, title=artifact_title(artifact), text=text, create_pr=create_pr
         )
     except CoreError as error:
         raise type(error)(f"{error} The artifact itself is finished: {artifact.path}") from error
     return dataclasses.replace(artifact, url=url)
+
+
+def files_to_push(artifact: Artifact) -> list[str]:
+    """An artifact's files and its sidecar, as far as they are there."""
+    names = [*artifact.all_files, artifact.file_name + SIDECAR_SUFFIX]
+    return [name for name in names if (artifact.root / name).is_file()]
 
 
 def artifact_text(artifact: Artifact, repo_id: str, pull_request: int | None) -> str:
@@ -125,10 +143,12 @@ def artifact_text(artifact: Artifact, repo_id: str, pull_request: int | None) ->
 _EXAMPLES: Mapping[str, str] = {
     EMBEDDING: 'model.encode(["one text", "another"]).shape',
     RERANKER: 'model.predict([("a question", "an answer")])',
+    MULTI_VECTOR: 'model.encode_query("a question").shape',
 }
 
 
-def _title(artifact: Artifact) -> str:
+def artifact_title(artifact: Artifact) -> str:
+    """The title of a commit or pull request."""
     verb = {"export": "Export", "optimize": "Optimize", "quantize": "Quantize"}
     return f"{verb.get(artifact.operation, 'Add')}: add {artifact.file_name}"
 

@@ -141,7 +141,18 @@ def build_parser(named: str = "") -> argparse.ArgumentParser:
     Of the commands that distributions add, only the one `named` is imported.
     """
     from core import __version__
-    from core.cli import artifacts, cache, demo, encode, models, rerank, scaffold, tune
+    from core.cli import (
+        artifacts,
+        batch,
+        cache,
+        demo,
+        encode,
+        models,
+        publishing,
+        rerank,
+        scaffold,
+        tune,
+    )
 
     parser = _Parser(
         prog="core",
@@ -151,7 +162,9 @@ def build_parser(named: str = "") -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="name", metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser
     )
-    for module in (models, encode, rerank, artifacts, tune, cache, demo, scaffold):
+    for module in (
+        models, encode, rerank, batch, artifacts, publishing, tune, cache, demo, scaffold
+    ):  # fmt: skip
         module.add_commands(commands)
     own = tuple(commands.choices)
     for name, distribution in registry.commands().items():

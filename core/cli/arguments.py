@@ -86,9 +86,11 @@ def load_model(parsed: argparse.Namespace, kind: str | None = "embedding") -> An
         kind: None for the one the model's files tell.
     """
     import core
+    from core.architecture.kinds import KINDS
 
     announce(f"loading {parsed.model}")
-    load = core.load_reranker if (kind or _kind_of(parsed)) == "reranker" else core.load
+    kind = kind or kind_of(parsed) or "embedding"
+    load = getattr(core, KINDS[kind].loader.removeprefix("core."))
     return load(
         parsed.model,
         backend=parsed.backend,
@@ -100,7 +102,7 @@ def load_model(parsed: argparse.Namespace, kind: str | None = "embedding") -> An
     )
 
 
-def _kind_of(parsed: argparse.Namespace) -> str | None:
+def kind_of(parsed: argparse.Namespace) -> str | None:
     """The kind that a model's files tell; None for a backend whose models are not files."""
     from core.checkpoint.resolve import resolve
     from core.errors import PluginError

@@ -1,4 +1,4 @@
-"""`core encode`: texts in, embeddings out."""
+"""`core encode`: texts in, embeddings out, or vectors of their tokens."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from core.cli.arguments import add_batching, add_model, batching_of, load_model
+from core.cli.arguments import add_batching, add_model, batching_of, kind_of, load_model
 from core.errors import CoreError, OptionError
 from core.machine.surroundings import stderr_is_terminal
-from core.options import EMBEDDING_PRECISIONS, EncodeOptions
+from core.options import EMBEDDING_PRECISIONS, TASKS, EncodeOptions
 from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
+
+#: Kinds of model that it runs, to the ending of a file that holds all embeddings as arrays.
+_ARRAYS = {"embedding": ".npy", "multi_vector": ".npz"}
 
 
 def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "encode",
         help="embed texts",
-        description="Embed texts given as arguments, from a file or from standard input.",
+        description="Embed texts given as arguments, from a file or from standard input. A "
+        "multi-vector model gives a vector for each token.",
     )
     add_model(parser)
     parser.add_argument("texts", nargs="*", metavar="TEXT")
@@ -38,12 +42,23 @@ def add_commands(commands: Any) -> None:
         help="which field of each .jsonl line (text); with --input - it says that lines are .jsonl",
     )
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help=".npy or .jsonl; absent: .jsonl on stdout"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help=".npy (of a multi-vector model .npz) or .jsonl; absent: .jsonl on stdout",
+    )
+    parser.add_argument(
+        "--task", choices=TASKS, help="what the texts are, for a model that tells them apart"
     )
     add_batching(parser, "texts", prompted="every text")
     parser.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
     parser.add_argument("--truncate-dim", type=int, help="leading dimensions to keep")
     parser.add_argument("--precision", default="float32", choices=EMBEDDING_PRECISIONS)
+    parser.add_argument(
+        "--pool-factor",
+        type=float,
+        help="of a multi-vector model: keep about one vector of a document in so many",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON summary for machines")
     parser.set_defaults(command=run)
 
@@ -54,8 +69,11 @@ def run(parsed: argparse.Namespace) -> None:
         raise OptionError("give texts as arguments or --input FILE (- for standard input).")
     batching = batching_of(parsed)
     output = Path(parsed.output) if parsed.output else None
-    if output is not None and output.suffix not in (".npy", ".jsonl"):
-        raise OptionError(f"--output must end in .npy or .jsonl, not {output.name!r}.")
+    if output is not None and output.suffix not in (*_ARRAYS.values(), ".jsonl"):
+        raise OptionError(
+            "--output must end in .npy or .jsonl, of a multi-vector model in .npz or .jsonl, not "
+            f"{output.name!r}."
+        )
     if output is not None and not os.access(output.parent, os.W_OK):
         why = "is not writable" if output.parent.is_dir() else "does not exist"
         raise OptionError(f"--output {str(output)!r}: the directory {str(output.parent)!r} {why}.")
@@ -63,14 +81,19 @@ def run(parsed: argparse.Namespace) -> None:
         raise OptionError("--json prints a summary on standard output: give --output FILE too.")
     EncodeOptions(truncate_dim=parsed.truncate_dim, **batching)
     check_input(parsed)
-    with load_model(parsed) as model:
+    kind = kind_of(parsed)
+    if kind not in _ARRAYS:  # loading says what it is
+        kind = "embedding"
+    _check_form(output, kind)
+    with load_model(parsed, kind) as model:
         texts = read_texts(parsed)
         count = _write(output, _embed(model, texts, parsed))
         if output is not None:
+            width = model.dimension
             summary = {
                 "output": str(output),
                 "texts": count,
-                "dimension": min(model.dimension, parsed.truncate_dim or model.dimension),
+                "dimension": min(width, parsed.truncate_dim or width) if width else None,
                 "precision": parsed.precision,
                 "backend": model.backend,
                 "device": model.device,
@@ -81,16 +104,30 @@ def run(parsed: argparse.Namespace) -> None:
                 print(f"{count} embeddings written to {output}", file=sys.stderr)
 
 
+def _check_form(output: Path | None, kind: str) -> None:
+    """Refuse a file that cannot hold what this kind of model gives."""
+    from core.architecture.kinds import KINDS
+
+    array = _ARRAYS[kind]
+    if output is not None and output.suffix not in (array, ".jsonl"):
+        noun = KINDS[kind].noun
+        raise OptionError(f"--output of {noun} must end in {array} or .jsonl, not {output.name!r}.")
+
+
 def _embed(
     model: Any, texts: Iterator[str], parsed: argparse.Namespace
 ) -> Iterator[tuple[list[str], Any]]:
-    options = {
+    given = {
         **batching_of(parsed),
-        "normalize_embeddings": parsed.normalize,
+        "normalize_embeddings": parsed.normalize or None,
         "truncate_dim": parsed.truncate_dim,
-        "precision": parsed.precision,
+        "precision": None if parsed.precision == "float32" else parsed.precision,
+        "task": parsed.task,
+        "token_pooling": parsed.pool_factor,
         "show_progress_bar": stderr_is_terminal(),
     }
+    # What is for another kind of model is refused where it is given.
+    options = {name: value for name, value in given.items() if value is not None}
     if parsed.precision in ("int8", "uint8"):  # they take their ranges from all embeddings
         if rows := list(texts):
             yield rows, model.encode(rows, **options)
@@ -146,13 +183,15 @@ def _as_utf8(text: str) -> str:
 def _write(output: Path | None, results: Iterator[tuple[list[str], Any]]) -> int:
     if output is not None and output.suffix == ".npy":
         return _write_npy(output, results)
+    if output is not None and output.suffix == ".npz":
+        return _write_vectors(output, results)
     count = 0
     # JSON has escapes of its own for what the encoding of standard output may lack.
     escape = output is None and (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
     with _replacing(output, binary=False) as file:
         for texts, embeddings in results:
-            for text, embedding in zip(texts, embeddings.tolist(), strict=True):
-                record = {"text": text, "embedding": embedding}
+            for text, embedding in zip(texts, embeddings, strict=True):
+                record = {"text": text, "embedding": embedding.tolist()}
                 file.write(json.dumps(record, ensure_ascii=escape) + "\n")
             count += len(texts)
     return count
@@ -166,6 +205,20 @@ def _write_npy(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
     with _replacing(output, binary=True) as file:
         np.save(file, array)
     return len(array)
+
+
+def _write_vectors(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
+    """Vectors of all tokens one after another, and how many each text has."""
+    import numpy as np
+
+    rows = [row for _, vectors in results for row in vectors]
+    arrays = {
+        "vectors": np.concatenate(rows) if rows else np.empty((0, 0), np.float32),
+        "lengths": np.array([len(row) for row in rows], dtype=np.int64),
+    }
+    with _replacing(output, binary=True) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    return len(rows)
 
 
 @contextmanager

@@ -22,12 +22,17 @@ def open_repository(
     Raises:
         OptionError: It cannot be the name of one, or no connection may be opened.
     """
-    if not isinstance(repo_id, str) or not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)?", repo_id):
-        raise OptionError(f"{repo_id!r} is not the name of a repository: 'owner/name'.")
+    check_repo_id(repo_id)
     offline = offline_reason(local_files_only=False)
     if offline is not None:
         raise OptionError(f"Nothing can be pushed to {repo_id}: {offline}.")
     return Repository(repo_id, revision or "main", token)
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raise `OptionError` for what cannot be the name of a repository."""
+    if not isinstance(repo_id, str) or not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)?", repo_id):
+        raise OptionError(f"{repo_id!r} is not the name of a repository: 'owner/name'.")
 
 
 def check_token(repository: Repository) -> None:

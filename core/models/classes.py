@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from core.architecture.kinds import EMBEDDING, RERANKER
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER
 from core.models.embedding import EmbeddingModel
 from core.models.model import Model
+from core.models.multi_vector import MultiVectorEncoder
 from core.models.reranker import Reranker
 
 #: Kind to the class of its models, which a `load` hook returns.
 MODEL_CLASSES: Mapping[str, type[Model]] = {
     EMBEDDING: EmbeddingModel,
     RERANKER: Reranker,
+    MULTI_VECTOR: MultiVectorEncoder,
 }

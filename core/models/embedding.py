@@ -44,7 +44,7 @@ class EmbeddingModel(Model):
 
     kind = EMBEDDING
     noun = "sentence embedding model"
-    other_options = ("activation_fn", "apply_softmax")
+    other_options = ("activation_fn", "apply_softmax", "task", "token_pooling")
 
     def __init__(
         self,

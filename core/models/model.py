@@ -166,6 +166,18 @@ class Model(LoadedModel):
             "default_prompt_name": self.default_prompt_name,
         }
 
+    def cutting_tokenizer(self, options: EncodeOptions) -> Tokenizer:
+        """The tokenizer that cuts the texts of a call.
+
+        Raises:
+            UnsupportedOperation: The backend takes text and has no tokenizer.
+        """
+        return self.tokenizer
+
+    def limit_name(self, options: EncodeOptions) -> str:
+        """The setting that says where the texts of a call are cut."""
+        return "max_seq_length"
+
     # What a kind of model says of itself
 
     def check_options(self, options: EncodeOptions) -> None:

@@ -49,7 +49,14 @@ class Reranker(Model):
     kind = RERANKER
     noun = "reranker"
     method = "predict"
-    other_options = ("output_value", "precision", "normalize_embeddings", "truncate_dim")
+    other_options = (
+        "output_value",
+        "precision",
+        "normalize_embeddings",
+        "truncate_dim",
+        "task",
+        "token_pooling",
+    )
 
     def __init__(
         self,

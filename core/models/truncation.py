@@ -25,8 +25,9 @@ class Tokenizing(Protocol):
     @property
     def has_tokenizer(self) -> bool: ...
 
-    @property
-    def tokenizer(self) -> Tokenizer: ...
+    def cutting_tokenizer(self, options: EncodeOptions) -> Tokenizer: ...
+
+    def limit_name(self, options: EncodeOptions) -> str: ...
 
     def with_prompt(self, rows: Sequence[Any], prompt: str) -> Sequence[Any]: ...
 
@@ -52,7 +53,7 @@ def check_truncation(
             "takes text: it cuts long ones by itself. Leave truncation out."
         )
     prompt = choose_prompt(options, model.prompts, model.default_prompt_name)
-    tokenizer = model.tokenizer
+    tokenizer = model.cutting_tokenizer(options)
     positions, counts = tokenizer.find_cut(model.with_prompt(texts, prompt))
     if not len(positions):
         return
@@ -66,7 +67,7 @@ def check_truncation(
     many = len(positions) > 1
     found = (
         f"{len(positions)} of {len(texts)} texts {'have' if many else 'has'} more tokens than the "
-        f"{tokenizer.max_length} that the model reads (max_seq_length): "
+        f"{tokenizer.max_length} that the model reads ({model.limit_name(options)}): "
         f"{'positions' if many else 'position'} {shown}{more}."
     )
     if options.truncation == "error":

@@ -8,6 +8,7 @@ from typing import Any
 from core.architecture.architecture import Architecture
 from core.architecture.heads import Head, LogitScore, Scoring
 from core.architecture.kinds import EMBEDDING
+from core.architecture.late_interaction import LateInteraction
 from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
 from core.architecture.reading import read_architecture
 from core.artifacts.artifact import DTYPE_PRECISIONS
@@ -90,6 +91,8 @@ class ModelInfo:
     kind: str = EMBEDDING
     labels: list[str] | None = None
     activation: str | None = None
+    query_length: int | None = None
+    document_length: int | None = None
     artifacts: list[FoundArtifact] = field(default_factory=list)
     tuned: FoundChoice | None = None
 
@@ -117,6 +120,8 @@ def inspect_model(source: Checkpoint) -> ModelInfo:
         kind=architecture.kind,
         labels=labels,
         activation=architecture.activation,
+        query_length=architecture.query_length,
+        document_length=architecture.document_length,
         artifacts=list_artifacts(source, architecture),
         tuned=inspect_choice(source),
     )
@@ -155,7 +160,24 @@ def describe_modules(architecture: Architecture) -> list[str]:
     else:
         first = f"Transformer ({architecture.model_type or 'unknown'})"
     heads = [] if architecture.head is None else [_describe_head(architecture.head)]
-    return [first, *heads, *map(_describe, architecture.modules)]
+    rules = architecture.late_interaction
+    last = [] if rules is None else _describe_rules(rules)
+    return [first, *heads, *map(_describe, architecture.modules), *last]
+
+
+def _describe_rules(rules: LateInteraction) -> list[str]:
+    """What a multi-vector model does with tokens."""
+    expansion, words = rules.expansion, len(rules.skiplist_words)
+    said = []
+    if expansion is not None:
+        least = "at least " if expansion.strategy == "min" else ""
+        said.append(f"queries filled up to {least}{expansion.length} tokens")
+    if words:
+        said.append(f"{words} words left out of {' and '.join(rules.skiplist_tasks)}")
+    phrases = [f"MultiVectorMask ({', '.join(said)})" if said else "MultiVectorMask"]
+    if rules.pooling is not None:
+        phrases.append(f"HierarchicalTokenPooling (factor {rules.pooling.pool_factor:g})")
+    return phrases
 
 
 def _describe_head(head: Head) -> str:

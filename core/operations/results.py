@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from core.architecture.kinds import EMBEDDING, RERANKER
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER
 from core.artifacts.artifact import Artifact
 from core.errors import ModelFormatError
 from core.files.files import LocalFiles
@@ -90,10 +90,15 @@ def _check_scores(model: Any, count: int, options: EncodeOptions) -> Check:
     )
 
 
+def _check_vectors(model: Any, count: int, options: EncodeOptions) -> Check:
+    return functools.partial(check_token_vectors, count=count, dimension=model.dimension)
+
+
 #: Kind of model to the check of what its `encode` hook returns.
 _ENCODED: Mapping[str, Callable[[Any, int, EncodeOptions], Check]] = {
     EMBEDDING: _check_embedding,
     RERANKER: _check_scores,
+    MULTI_VECTOR: _check_vectors,
 }
 
 
@@ -135,4 +140,22 @@ def check_token_embeddings(result: Any, count: int) -> str | None:
     for position, row in enumerate(result):
         if not isinstance(row, np.ndarray) or row.ndim != 2 or row.dtype != np.float32:
             return f"returned something other than float32 [tokens, hidden] at position {position}"
+    return None
+
+
+def check_token_vectors(result: Any, count: int, dimension: int | None) -> str | None:
+    """A list of `count` writable, finite float32 arrays [tokens, dimension]."""
+    wrong = check_token_embeddings(result, count)
+    if wrong is not None:
+        return wrong
+    widths = {row.shape[1] for row in result if len(row)} | ({dimension} if dimension else set())
+    if len(widths) > 1:
+        found = ", ".join(map(str, sorted(widths - {dimension} if dimension else widths)))
+        has = f"the model has {dimension}" if dimension else "all vectors have the same"
+        return f"returned vectors of {found} dimensions; {has}"
+    for position, row in enumerate(result):
+        if not row.flags.writeable:
+            return "returned a read-only array; callers own their results"
+        if not math.isfinite(np.vdot(row, row)) and not np.isfinite(row).all():
+            return f"returned NaN or infinity for the text at position {position}"
     return None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.architecture.batch import TokenBatch
-from core.architecture.kinds import EMBEDDING, RERANKER
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER
 from core.artifacts.artifact import Artifact
 from core.engine.runtime import Runtime
 from core.errors import CoreError, PluginError, VerificationError
@@ -19,6 +19,13 @@ from core.operations.embedding_agreement import check_embeddings, compare
 from core.operations.judging import Thresholds
 from core.operations.probes import probe_batches, probe_pairs, probe_texts
 from core.operations.score_agreement import check_scores, compare_scores
+from core.operations.vector_agreement import (
+    check_vectors,
+    compare_vectors,
+    join_vectors,
+    vector_batches,
+    vectors_of,
+)
 from core.options import EncodeOptions
 
 
@@ -28,17 +35,19 @@ class _Measure:
 
     Attributes:
         inputs: What both are given.
-        compute: A runtime's result for a batch, one row for each input.
+        compute: A runtime's result for a batch.
         compare: The verification of both results.
         check: None when it is good, else the warning to give.
-        both_sides: Whether rows padded on the left are compared, too.
+        batches: The batches of the inputs that both are given.
+        join: All results of one of them, from those of the batches.
     """
 
     inputs: Callable[[], Sequence[Any]]
-    compute: Callable[[Runtime, TokenBatch], NDArray[np.float32]]
+    compute: Callable[[Runtime, TokenBatch], Any]
     compare: Callable[[Any, Any], Any]
     check: Callable[[Artifact, Any, Thresholds], str | None]
-    both_sides: bool = True
+    batches: Callable[[Any, Runtime, Sequence[Any]], Iterable[TokenBatch]] = probe_batches
+    join: Callable[[Sequence[Any]], Any] = np.concatenate
 
 
 _MEASURES: Mapping[str, _Measure] = {
@@ -53,7 +62,16 @@ _MEASURES: Mapping[str, _Measure] = {
         lambda runtime, batch: runtime.scores(batch),
         compare_scores,
         check_scores,
-        both_sides=False,
+        # A classification head reads the first token, which is padding on the left.
+        batches=functools.partial(probe_batches, both_sides=False),
+    ),
+    MULTI_VECTOR: _Measure(
+        probe_texts,
+        vectors_of,
+        compare_vectors,
+        check_vectors,
+        batches=vector_batches,
+        join=join_vectors,
     ),
 }
 
@@ -72,7 +90,7 @@ def verify(source: Model, result: Model) -> Any:
     """Give the probes to both, in the same batches, and compare.
 
     Returns:
-        `Verification`, or `ScoreVerification` of a reranker.
+        `Verification`, or what the kind has: `ScoreVerification`, `VectorVerification`.
 
     Raises:
         VerificationError: The result fails on a batch that its source runs.
@@ -81,9 +99,7 @@ def verify(source: Model, result: Model) -> Any:
     measure = _MEASURES[source.kind]
     expected, actual = [], []
     if isinstance(source.runtime, Runtime) and isinstance(result.runtime, Runtime):
-        for batch in probe_batches(
-            source, result.runtime, measure.inputs(), both_sides=measure.both_sides
-        ):
+        for batch in measure.batches(source, result.runtime, measure.inputs()):
             try:
                 expected.append(measure.compute(source.runtime, batch))
             except CoreError:
@@ -104,7 +120,7 @@ def verify(source: Model, result: Model) -> Any:
         for model, results in ((source, expected), (result, actual)):
             rows, given = model.prepare(measure.inputs(), options)
             results.append(model.hooks.raw_encode(model, rows, given))
-    return measure.compare(np.concatenate(expected), np.concatenate(actual))
+    return measure.compare(measure.join(expected), measure.join(actual))
 
 
 def _failed(what: str, batch: TokenBatch, error: Exception) -> PluginError:

@@ -107,6 +107,8 @@ def encode(model: Model, texts: Sequence[Any], options: EncodeOptions) -> Any:
     - `"reranker"`: pairs of strings, as tuples (or strings, where the model's chat template made
       one text of each pair); float32 [len(texts), len(model.labels)], the scores before the
       activation function, which `core` applies.
+    - `"multi_vector"`: strings, each a query or a document by `options.task`; a list of float32
+      [tokens, dimension], one for each text, to which `core` applies token pooling.
     """
 
 

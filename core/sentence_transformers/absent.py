@@ -24,8 +24,8 @@ class NotImportable(UnsupportedOperation, ImportError):  # noqa: N818
 
 _PAIRS = "training rerankers"
 _SPARSE = "sparse embeddings"
-_LATE = "late interaction"
-_FAMILIES = {"SparseEncoder": _SPARSE, "MultiVectorEncoder": _LATE}
+_LATE = "training multi-vector models"
+_FAMILIES = {"SparseEncoder": _SPARSE}
 _PARTS = ("", "Trainer", "TrainingArguments", "ModelCardData")
 _FOR_TRAINING = (
     "DefaultBatchSampler",
@@ -51,12 +51,12 @@ _FOR_TRAINING = (
 ELSEWHERE = {
     **{family + part: use for family, use in _FAMILIES.items() for part in _PARTS},
     **dict.fromkeys(_FOR_TRAINING, "training"),
-    **{f"CrossEncoder{part}": _PAIRS for part in ("Trainer", "TrainingArguments", "ModelCardData")},
+    **{f"CrossEncoder{part}": _PAIRS for part in _PARTS[1:]},
+    **{f"MultiVectorEncoder{part}": _LATE for part in _PARTS[1:]},
     "LoggingHandler": "a handler of log records",
     "base": "putting a model together from torch modules",
     "evaluation": "evaluation",
     "models": "putting a model together from torch modules",
-    "multi_vector_encoder": _LATE,
     "sentence_transformer": "putting a model together from torch modules",
     "sparse_encoder": _SPARSE,
 }

@@ -27,7 +27,7 @@ def export_optimized_onnx_model(
     """Write `onnx/model_O3.onnx` (or O1, O2, O4) of a model loaded with `backend="onnx"`.
 
     Args:
-        model: A `SentenceTransformer` or a `CrossEncoder` of this package, or a `core.Model`.
+        model: A model of this package, or a `core.Model`.
         optimization_config: `"O1"` to `"O4"`, or a configuration object.
         model_name_or_path: The directory it is written to; with `push_to_hub` the repository.
         push_to_hub: Upload it instead of writing it.
@@ -57,7 +57,7 @@ def export_dynamic_quantized_onnx_model(
     """Write `onnx/model_qint8_avx512_vnni.onnx`, `onnx/model_quint8_avx2.onnx`, ...
 
     Args:
-        model: A `SentenceTransformer` or a `CrossEncoder` of this package, or a `core.Model`.
+        model: A model of this package, or a `core.Model`.
         quantization_config: `"arm64"`, `"avx2"`, `"avx512"`, `"avx512_vnni"`, or a configuration
             object.
         model_name_or_path: The directory it is written to; with `push_to_hub` the repository.
@@ -91,7 +91,7 @@ def export_static_quantized_openvino_model(
     """Write `openvino/openvino_model_qint8_quantized.xml` and `.bin`.
 
     Args:
-        model: A `SentenceTransformer` or a `CrossEncoder` of this package, or a `core.Model`.
+        model: A model of this package, or a `core.Model`.
         quantization_config: None, a mapping, or a configuration object.
         model_name_or_path: The directory it is written to; with `push_to_hub` the repository.
         dataset_name, dataset_config_name, dataset_split, column_name: Texts to calibrate with, by
@@ -128,7 +128,7 @@ def _model_of(model: Any, backend: str) -> Model:
     found = getattr(model, "embedding_model", model)
     if not isinstance(found, Model):
         raise OptionError(
-            "The model must be a SentenceTransformer or a CrossEncoder of "
+            "The model must be a SentenceTransformer, a CrossEncoder or a MultiVectorEncoder of "
             f"core.sentence_transformers, not {type(model).__module__}.{type(model).__name__}."
         )
     if found.backend != backend:

@@ -9,14 +9,13 @@ from core.api import load
 from core.arguments import check_path
 from core.errors import OptionError
 from core.files.files import LocalFiles
-from core.models.embedding import EmbeddingModel
 from core.sentence_transformers.model_card import card_data
 
 
 class Files:
     """`save`, `save_pretrained`, `push_to_hub`."""
 
-    embedding_model: EmbeddingModel
+    embedding_model: Any
     model_card_data: Any
 
     def save(
@@ -95,7 +94,8 @@ class Files:
         }
         if local_model_path is None:
             card = card_data(self.model_card_data)
-            return self.embedding_model.push_to_hub(repo_id, card=card, **options)
+            pushed: str = self.embedding_model.push_to_hub(repo_id, card=card, **options)
+            return pushed
         with load(local_model_path, backend=self.embedding_model.backend, export=False) as other:
             assert isinstance(other.source.files, LocalFiles)
             return other.push_to_hub(repo_id, **options)

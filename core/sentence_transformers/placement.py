@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from core.errors import OptionError, UnsupportedOperation
-from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 from core.sentence_transformers.absent import NotProvided
 from core.sentence_transformers.arguments import plain
 
@@ -42,7 +42,7 @@ class Device(str):
 class Placement:
     """`to`, `half` and similar methods: the model is loaded again where it will compute."""
 
-    embedding_model: EmbeddingModel
+    embedding_model: Any
 
     @property
     def device(self) -> Any:
@@ -117,7 +117,7 @@ class Placement:
         return self.train(requires_grad)
 
 
-def device_of(model: EmbeddingModel) -> Any:
+def device_of(model: Model) -> Any:
     """A `torch.device`, where torch is imported and knows the device; else its name."""
     own = getattr(model.runtime, "tensor_device", None)
     if own is not None:
@@ -132,7 +132,7 @@ def device_of(model: EmbeddingModel) -> Any:
         return name
 
 
-def dtype_of(model: EmbeddingModel) -> Any:
+def dtype_of(model: Model) -> Any:
     """A `torch.dtype` where torch runs the model, else its name."""
     if getattr(model.runtime, "tensor_device", None) is None:
         return model.dtype
@@ -156,7 +156,7 @@ def place_of(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any,
     return device, dtype
 
 
-def moved(model: EmbeddingModel, device: str | None, dtype: str | None) -> EmbeddingModel:
+def moved(model: Model, device: str | None, dtype: str | None) -> Any:
     """The model itself where nothing changes, else the same one loaded again.
 
     The one before is left open: other code may hold it, and memory is freed with its last user.
@@ -176,11 +176,10 @@ def moved(model: EmbeddingModel, device: str | None, dtype: str | None) -> Embed
     if dtype is not None:
         model_kwargs = _with_dtype(model, dtype, reload.options.model_kwargs)
         reload = reload.changed(model_kwargs=model_kwargs)
-    other: EmbeddingModel = reload(model.state())
-    return other
+    return reload(model.state())
 
 
-def _with_dtype(model: EmbeddingModel, dtype: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _with_dtype(model: Model, dtype: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if dtype not in _DTYPES:
         raise OptionError(f"A model computes in one of {', '.join(_DTYPES)}, not {dtype!r}.")
     if "dtype" not in model.hooks.capabilities.model_kwargs:

@@ -8,6 +8,7 @@ import numpy as np
 
 from core.distributed.pool import ProcessPool
 from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 from core.options import EncodeOptions
 from core.sentence_transformers.inputs import texts_of
 from core.sentence_transformers.tensors import as_tensor
@@ -66,7 +67,7 @@ def _at_most(truncate_dim: Any, model: EmbeddingModel) -> Any:
     return min(truncate_dim, model.full_dimension)
 
 
-def half_of(model: EmbeddingModel) -> str | None:
+def half_of(model: Model) -> str | None:
     """The half dtype that torch computes in; None for float32 and for other runtimes.
 
     Graphs with half weights return float32, in the reference as well.

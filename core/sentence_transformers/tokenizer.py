@@ -6,12 +6,12 @@ from typing import Any
 
 from core.architecture.configuration import clean_configuration
 from core.errors import UnsupportedOperation
-from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 from core.tokenizer.settings import read_settings
 from core.tokenizer.vocabulary import staged_tokenizer
 
 
-def transformers_tokenizer(model: EmbeddingModel) -> Any:
+def transformers_tokenizer(model: Model) -> Any:
     """`AutoTokenizer` of the model's files, cut where the model cuts."""
     transformers = _transformers("model.tokenizer")
     source, architecture = model.source, model.source.architecture
@@ -25,7 +25,7 @@ def transformers_tokenizer(model: EmbeddingModel) -> Any:
     return found
 
 
-def transformers_config(model: EmbeddingModel) -> Any:
+def transformers_config(model: Model) -> Any:
     """`AutoConfig` of the model's files; None for models that are not transformers models."""
     source, architecture = model.source, model.source.architecture
     if architecture.is_static:

@@ -208,6 +208,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.private.add(repo_id)
         self._json(answer)
 
+    def search(self, query: dict[str, list[str]], body: bytes, fault: Any) -> None:
+        words = query.get("search", [""])[0].lower()
+        names = [
+            path.relative_to(self.hub.root).with_suffix("").as_posix()
+            for path in sorted(self.hub.root.glob("*/*.git"))
+        ]
+        found = [name for name in names if words in name.lower()]
+        self._json(
+            [{"_id": "0", "id": name, "modelId": name, "tags": [], "likes": 0} for name in found]
+        )
+
     def model_info(
         self, query: dict[str, list[str]], body: bytes, fault: Any, repo_id: str, revision: str = ""
     ) -> None:
@@ -365,6 +376,7 @@ _ROUTES: list[tuple[str, Callable[..., None]]] = [
     (r"/api/whoami-v2", _Handler.whoami),
     (r"/api/validate-yaml", _Handler.validate_yaml),
     (r"/api/repos/create", _Handler.create),
+    (r"/api/models", _Handler.search),
     (rf"/api/models/{_REPO}", _Handler.model_info),
     (rf"/api/models/{_REPO}/revision/(.+)", _Handler.model_info),
     (rf"/api/models/{_REPO}/tree/(.+)", _Handler.tree),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import core
 from core import EmbeddingModel
+from core.artifacts.recorded import read_artifact
+from core.cli import main
 from core.errors import ModelError, OptionError
 from tests.conftest import copy_model
 from tests.hub.conftest import folder_files
@@ -172,3 +177,104 @@ def test_without_a_token_the_message_says_how_to_get_one(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(OptionError, match="HF_HUB_OFFLINE=1"):
         model.push_to_hub("acme/new")
+
+
+@pytest.fixture
+def made(model: EmbeddingModel, tmp_path: Path) -> core.Artifact:
+    """A bfloat16 file of the tiny model, in a directory of its own."""
+    return core.optimize(model, "bf16", tmp_path / "made")
+
+
+def test_what_was_made_before_is_pushed_with_the_users_text(
+    hub: LoopbackHub, model: EmbeddingModel, made: core.Artifact
+) -> None:
+    model.push_to_hub("acme/pushed")
+    pushed = core.push(made.path, "acme/pushed", create_pr=True, text="Faster, and as faithful.")
+    assert pushed.url == f"{hub.url}/acme/pushed/discussions/1"
+    assert pushed.verification == made.verification
+    found = files_of(hub, "acme/pushed", "refs/pr/1")
+    added = set(found) - set(files_of(hub, "acme/pushed"))
+    assert added == {made.file_name, f"{made.file_name}.json"}
+    assert found[made.file_name] == made.path.read_bytes()
+    with core.load(
+        "acme/pushed", backend="torch", file_name=made.file_name, revision="refs/pr/1"
+    ) as loaded:
+        assert loaded.encode("one text").shape == (32,)
+
+
+def test_a_push_is_shown_before_it_is_made(
+    hub: LoopbackHub, made: core.Artifact, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["push", str(made.path), "acme/some", "--create-pr", "--dry-run", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["files"] == [made.file_name, f"{made.file_name}.json"]
+    assert str(made.verification) in shown["text"]
+    assert 'revision="refs/pr/N"' in shown["text"]
+    assert main(["push", str(made.path), "acme/some", "--dry-run"]) == 0
+    assert "optimize with the torch backend" in capsys.readouterr().out
+    assert hub.requests == []
+    text = tmp_path / "text.md"
+    text.write_text("In my words.")
+    hub.create("acme/some")
+    assert main(["push", str(made.path), "acme/some", "--create-pr", "--text", str(text)]) == 0
+    assert capsys.readouterr().out.strip() == f"{hub.url}/acme/some/discussions/1"
+    assert main(["push", str(made.path), "acme/some", "--text", str(tmp_path / "none")]) == 1
+    assert "none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda record: record.update(format=2), "its format is 2, not 1"),
+        (lambda record: record.pop("config"), "'config'"),
+        (lambda record: record.update(files=["other.safetensors"]), "about other.safetensors"),
+        (lambda record: record["files"].append("lacking.bin"), "lacking.bin, which is missing"),
+        (lambda record: record["files"].append("../secret"), "outside the model's directory"),
+        (lambda record: record["verification"].pop("texts"), "its verification has"),
+        (lambda record: record.update(kind="poem"), "'poem' model"),
+    ],
+)
+def test_a_damaged_record_is_not_pushed(
+    made: core.Artifact, change: Callable[[dict[str, Any]], Any], says: str
+) -> None:
+    sidecar = made.path.with_name(made.path.name + ".json")
+    record = json.loads(sidecar.read_text())
+    change(record)
+    sidecar.write_text(json.dumps(record))
+    with pytest.raises(core.ModelFormatError, match=says):
+        core.push(made.path, "acme/some")
+
+
+def test_what_is_no_artifact_is_not_pushed(made: core.Artifact, tmp_path: Path) -> None:
+    with pytest.raises(core.ArtifactNotFound, match="no file"):
+        core.push(tmp_path / "absent.onnx", "acme/some")
+    with pytest.raises(core.ArtifactNotFound, match=r"config\.json.* is no artifact"):
+        core.push(made.root / "config.json", "acme/some")
+
+
+def test_a_directory_holds_what_is_saved(
+    model: EmbeddingModel, made: core.Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "saved"
+    arguments = ["save", str(made.root), str(saved), "--backend", "torch", "--json"]
+    assert main([*arguments, "--file-name", made.file_name]) == 0
+    assert json.loads(capsys.readouterr().out)["directory"] == str(saved)
+    with core.load(str(saved), backend="torch", device="cpu") as loaded, made.load() as source:
+        assert np.array_equal(loaded.encode(TEXTS), source.encode(TEXTS))
+
+
+def test_a_record_is_read_in_the_measure_of_its_kind(tmp_path: Path) -> None:
+    for kind, found in (
+        ("reranker", core.ScoreVerification),
+        ("multi_vector", core.VectorVerification),
+    ):
+        figures: dict[str, Any] = {field.name: 0.5 for field in dataclasses.fields(found)}
+        figures |= {name: 3 for name in ("texts", "vectors") if name in figures}
+        made = core.Artifact(
+            root=tmp_path, file_name=f"{kind}.onnx", kind=kind, verification=found(**figures)
+        )
+        made.path.touch()
+        made.path.with_name(f"{kind}.onnx.json").write_text(json.dumps(made.sidecar({})))
+        read = read_artifact(made.path)
+        assert read.verification == made.verification
+        assert read.kind == kind

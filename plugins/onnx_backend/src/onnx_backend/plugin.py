@@ -35,7 +35,7 @@ FILES = {
 }
 MODEL_KWARGS = ("provider", "provider_options", "session_options")
 EXPORTS_FROM = "torch"
-KINDS = ("embedding", "reranker")
+KINDS = ("embedding", "reranker", "multi_vector")
 AUTO_EXPORT = True
 ARTIFACT_FOLDER = "onnx"
 

@@ -37,7 +37,7 @@ FILES = {
 }
 MODEL_KWARGS = ("ov_config",)
 EXPORTS_FROM = "torch"
-KINDS = ("embedding", "reranker")
+KINDS = ("embedding", "reranker", "multi_vector")
 AUTO_EXPORT = True
 ARTIFACT_FOLDER = "openvino"
 

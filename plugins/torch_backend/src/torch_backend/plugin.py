@@ -44,7 +44,7 @@ FILES = {
 }
 MODEL_KWARGS = ("dtype", "torch_dtype", "attn_implementation")
 EXPORTS_FROM = "torch"
-KINDS = ("embedding", "reranker")
+KINDS = ("embedding", "reranker", "multi_vector")
 
 
 @core.hookimpl

@@ -13,7 +13,7 @@ from typing import Any
 
 from core import Architecture, Checkpoint
 from core.errors import CoreError, UnsupportedOperation
-from core.toolkit import quiet_transformers
+from core.toolkit import Module, quiet_transformers, run_token_modules
 from torch_backend.heads import head_scores, scored_tokens
 from torch_backend.masks import traceable_masks
 
@@ -40,7 +40,12 @@ def traced_head(module: Any, architecture: Architecture) -> Iterator[None]:
 
 
 def traceable_module(
-    module: Any, names: Sequence[str], max_length: int | None = None, *, head: bool = False
+    module: Any,
+    names: Sequence[str],
+    max_length: int | None = None,
+    *,
+    head: bool = False,
+    vectors: Sequence[Module] = (),
 ) -> tuple[Any, tuple[Any, ...]]:
     """A torch module that takes int64 [batch, tokens] tensors in the order of `names` and returns
     the last hidden state [batch, tokens, hidden], and example inputs for it.
@@ -48,6 +53,8 @@ def traceable_module(
     Args:
         max_length: The maximum number of tokens in a text; None for any number.
         head: Return the scores of the module's head, [batch, labels], instead.
+        vectors: Modules of token embeddings, whose result [batch, tokens, dimension] is returned
+            as well.
     """
     import torch
 
@@ -65,7 +72,8 @@ def traceable_module(
             run = functools.partial(self.module, **extra)
             if head:
                 return head_scores(run, self.module, inputs)
-            return hidden_state(run(**inputs))
+            hidden = hidden_state(run(**inputs))
+            return (hidden, run_token_modules(torch, vectors, hidden)) if vectors else hidden
 
     module.float()
     config = getattr(module, "config", None)

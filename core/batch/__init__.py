@@ -1,0 +1,1 @@
+"""Jobs over files: the texts of many rows embedded into Parquet parts, resumed where they ended."""

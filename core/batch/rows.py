@@ -1,0 +1,362 @@
+"""Rows of a job's source: Parquet, JSONL and text files, cut into parts that never change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from core.batch.storage import Folder
+from core.errors import CoreError, OptionError
+
+#: What a source's files end in.
+SUFFIXES = (".parquet", ".jsonl", ".txt")
+#: Texts of one call to the model, and rows of one row group of the result.
+WINDOW = 4_096
+_DIGITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of a source.
+
+    Attributes:
+        name: Relative to the source.
+        rows: How many rows it has.
+        digest: Of its content: 32 hexadecimal digits of SHA-256; of a Parquet file, of its footer,
+            which holds the sizes and statistics of every column chunk.
+        offsets: Where each part of a text file begins, in bytes; () for Parquet.
+        whole_ids: Whether the first row's id is an integer: all of them are then.
+    """
+
+    name: str
+    rows: int
+    digest: str
+    offsets: tuple[int, ...] = ()
+    whole_ids: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of one file that are embedded and written together.
+
+    Attributes:
+        number: Its place among the parts.
+        file: Its place among the source's files.
+        start: Its first row in that file.
+        rows: How many.
+        offset: Where its first row begins in a text file, in bytes.
+        before: Rows of the files before, for row numbers.
+    """
+
+    number: int
+    file: int
+    start: int
+    rows: int
+    offset: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: its place in the file, its id, and its text, or what is wrong with it."""
+
+    place: int
+    id: Any
+    text: Any
+    wrong: str = ""
+
+
+class Rows:
+    """The rows of a source, by part.
+
+    Args:
+        source: A file, or a directory whose files end in .parquet, .jsonl or .txt.
+        text_column: A column of Parquet, a field of JSONL.
+        id_column: The same, or None for row numbers.
+        rows_per_part: The most rows of a part.
+
+    Raises:
+        OptionError: There is no such source, column or field, or it has no rows.
+        CoreError: A file cannot be read.
+    """
+
+    def __init__(
+        self, source: Folder, text_column: str, id_column: str | None, rows_per_part: int
+    ) -> None:
+        self.source = source
+        self.text_column = text_column
+        self.id_column = id_column
+        self._rows_per_part = rows_per_part
+        names = _source_names(source)
+        self._suffix = _one_suffix(source, names)
+        if self._suffix == ".txt" and id_column is not None:
+            raise OptionError(
+                f"{source!r} is text, a row a line, and has no column {id_column!r}: leave out "
+                "id_column, and rows are numbered from 0."
+            )
+        scan = self._scan_parquet if self._suffix == ".parquet" else self._scan_lines
+        self.files = [scan(name) for name in names]
+        if not any(file.rows for file in self.files):
+            raise OptionError(f"{source!r} has no rows.")
+        self.parts = list(self._cut())
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def digest(self) -> str:
+        """Of everything that is read: tells one source from another, or from a changed one."""
+        listed = [[file.name, file.rows, file.digest] for file in self.files]
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:_DIGITS]
+
+    def _cut(self) -> Iterator[Part]:
+        number = before = 0
+        for place, file in enumerate(self.files):
+            for start in range(0, file.rows, self._rows_per_part):
+                rows = min(self._rows_per_part, file.rows - start)
+                offset = file.offsets[start // self._rows_per_part] if file.offsets else 0
+                yield Part(number, place, start, rows, offset, before)
+                number += 1
+            before += file.rows
+
+    def _check_names(self, present: Collection[str], lacks: str) -> None:
+        """Raise `OptionError` unless the columns that were asked for are there."""
+        for option, name in (("text_column", self.text_column), ("id_column", self.id_column)):
+            if name is not None and name not in present:
+                listed = ", ".join(map(repr, present)) or "none"
+                raise OptionError(
+                    f"{lacks} {name!r}; it has {listed}. Name one of them with {option}."
+                )
+
+    # Parquet
+
+    def _scan_parquet(self, name: str) -> SourceFile:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        shown = self._shown(name)
+        with self.source.open(name) as file:
+            try:
+                footer = pq.read_metadata(file)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise CoreError(f"{shown} cannot be read as Parquet: {error}") from error
+            schema = footer.schema.to_arrow_schema()
+            digest = hashlib.sha256()
+            _digest_footer(file, digest)
+        self._check_columns(schema, shown)
+        return SourceFile(name, footer.num_rows, digest.hexdigest()[:_DIGITS])
+
+    def _check_columns(self, schema: Any, shown: str) -> None:
+        import pyarrow as pa
+
+        self._check_names(schema.names, f"{shown} has no column")
+        kind = schema.field(self.text_column).type
+        if not _is_text(kind):
+            raise OptionError(
+                f"{shown}: column {self.text_column!r} holds {kind}, not strings. Name the column "
+                "of the texts with text_column."
+            )
+        kind = None if self.id_column is None else schema.field(self.id_column).type
+        if kind is not None and (pa.types.is_nested(kind) or pa.types.is_floating(kind)):
+            raise OptionError(
+                f"{shown}: column {self.id_column!r} holds {kind}; ids are strings, integers or "
+                "other plain values."
+            )
+
+    def id_type(self) -> Any:
+        """Of the ids in the result, as pyarrow has it."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self.id_column is None:
+            return pa.int64()
+        if self._suffix == ".parquet":
+            kinds = {}
+            for found in self.files:
+                with self.source.open(found.name) as file:
+                    kind = pq.read_schema(file).field(self.id_column).type
+                kinds[kind.value_type if pa.types.is_dictionary(kind) else kind] = found.name
+            if len(kinds) > 1:
+                listed = "; ".join(f"{kind} in {name}" for kind, name in kinds.items())
+                raise OptionError(
+                    f"{self.source!r}: column {self.id_column!r} has several types: {listed}."
+                )
+            return next(iter(kinds))
+        first = next(file for file in self.files if file.rows)
+        return pa.int64() if first.whole_ids else pa.string()
+
+    def _parquet_rows(self, part: Part) -> Iterator[Row]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns = list(dict.fromkeys(c for c in (self.text_column, self.id_column) if c))
+        name = self.files[part.file].name
+        with self.source.open(name) as file:
+            opened = pq.ParquetFile(file)
+            groups, first = _groups_with(opened.metadata, part.start, part.start + part.rows)
+            place = first
+            end = part.start + part.rows
+            try:
+                for batch in opened.iter_batches(WINDOW, row_groups=groups, columns=columns):
+                    if place + len(batch) > part.start and place < end:
+                        texts = batch.column(self.text_column).to_pylist()
+                        ids = batch.column(self.id_column).to_pylist() if self.id_column else None
+                        for i, text in enumerate(texts):
+                            if part.start <= place + i < end:
+                                number = part.before + place + i
+                                yield Row(place + i, number if ids is None else ids[i], text)
+                    place += len(batch)
+            except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+                raise CoreError(f"{self._shown(name)} cannot be read: {error}") from error
+
+    # Lines
+
+    def _scan_lines(self, name: str) -> SourceFile:
+        """Count the rows of a file of lines and note where each part begins."""
+        digest = hashlib.sha256()
+        offsets, rows, offset, first = [], 0, 0, b""
+        with self.source.open(name) as file:
+            for line in file:
+                digest.update(line)
+                if self._suffix == ".txt" or line.strip():
+                    if rows % self._rows_per_part == 0:
+                        offsets.append(offset)
+                    first = first or line
+                    rows += 1
+                offset += len(line)
+        whole = False
+        if rows and self._suffix == ".jsonl":
+            whole = self._check_first(first, self._shown(name))
+        return SourceFile(name, rows, digest.hexdigest()[:_DIGITS], tuple(offsets), whole)
+
+    def _check_first(self, line: bytes, shown: str) -> bool:
+        """Whether ids are integers, by the first row, which must have the fields."""
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            return False  # reported with its row
+        if not isinstance(record, dict):
+            if self.id_column is not None:
+                raise OptionError(
+                    f"{shown}: the first line is no object, and has no field {self.id_column!r}."
+                )
+            return False
+        self._check_names(record, f"{shown}: the first row has no field")
+        return self.id_column is not None and _is_whole(record[self.id_column])
+
+    def _line_rows(self, part: Part) -> Iterator[Row]:
+        found = self.files[part.file]
+        place, end = part.start, part.start + part.rows
+        with self.source.open(found.name) as file:
+            file.seek(part.offset)
+            for line in file:
+                if self._suffix != ".txt" and not line.strip():
+                    continue
+                yield self._line_row(line, place, part.before + place, found.name)
+                place += 1
+                if place == end:
+                    return
+
+    def _line_row(self, line: bytes, place: int, number: int, name: str) -> Row:
+        numbered = number if self.id_column is None else None
+        try:
+            text = line.decode("utf-8-sig" if place == 0 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            return Row(place, numbered, None, f"it is not UTF-8 ({error.reason})")
+        if self._suffix == ".txt":
+            return Row(place, numbered, text)
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            return Row(place, numbered, None, f"it is not JSON ({error})")
+        if not isinstance(record, dict):
+            return Row(place, numbered, record)
+        if self.id_column is None:
+            return Row(place, numbered, *_field(record, self.text_column))
+        given = record.get(self.id_column)
+        whole = self.files[0].whole_ids
+        if not (_is_whole(given) if whole else isinstance(given, str)):
+            kind = "an integer" if whole else "a string"
+            found = f"its {self.id_column!r} is {given!r:.60}, where the first row has {kind}"
+            return Row(place, None, None, found)
+        return Row(place, given, *_field(record, self.text_column))
+
+    def of(self, part: Part) -> Iterator[Row]:
+        """The rows of a part, in order."""
+        return self._parquet_rows(part) if self._suffix == ".parquet" else self._line_rows(part)
+
+    def _shown(self, name: str) -> str:
+        return f"{self.source!r}: {name}" if name else repr(self.source)
+
+
+def _source_names(source: Folder) -> list[str]:
+    listed = source.files()
+    if not listed and not source.exists():
+        raise OptionError(f"There is no {source!r}.")
+    hidden = ("_", ".")
+    names = [
+        name
+        for name, _ in listed
+        if not any(step.startswith(hidden) for step in name.split("/"))
+        and (name or source.root).endswith(SUFFIXES)
+    ]
+    if not names:
+        found = ", ".join(name for name, _ in listed[:3]) or "nothing"
+        raise OptionError(
+            f"{source!r} has no file that ends in {', '.join(SUFFIXES)}; it has {found}."
+        )
+    return names
+
+
+def _one_suffix(source: Folder, names: list[str]) -> str:
+    endings = {(name or source.root).rpartition(".")[2]: name for name in names}
+    if len(endings) > 1:
+        listed = ", ".join(endings.values())
+        raise OptionError(f"{source!r} mixes formats ({listed}); a job reads files of one.")
+    return f".{next(iter(endings))}"
+
+
+def _digest_footer(file: Any, digest: Any) -> None:
+    """The footer of a Parquet file: its length stands 8 bytes before the end."""
+    size = file.seek(0, 2)
+    file.seek(size - 8)
+    length = int.from_bytes(file.read(4), "little")
+    file.seek(max(size - 8 - length, 0))
+    digest.update(size.to_bytes(8, "little") + file.read(length))
+
+
+def _groups_with(footer: Any, start: int, end: int) -> tuple[list[int], int]:
+    """The row groups that hold rows `start` to `end`, and the first row of the first of them."""
+    groups: list[int] = []
+    first = place = 0
+    for number in range(footer.num_row_groups):
+        rows = footer.row_group(number).num_rows
+        if place < end and place + rows > start:
+            first = first if groups else place
+            groups.append(number)
+        place += rows
+    return groups, first
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)
+    )  # fmt: skip
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def _field(record: dict[str, Any], name: str) -> tuple[Any, str]:
+    return (record[name], "") if name in record else (None, f"it has no field {name!r}")

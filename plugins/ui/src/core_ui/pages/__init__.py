@@ -1,0 +1,1 @@
+"""The pages, one module each: what it draws into its tab, and what its buttons run."""

@@ -1,0 +1,447 @@
+"""`core.embed_dataset` and `core batch`: what is written, resumed and refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import core
+from core.cli import main
+from core.errors import CoreError, OptionError
+from tests.conftest import Exports
+
+TEXTS = [f"text {i} about {'many ' * (i % 7)}things" for i in range(120)]
+IDS = [f"row-{i}" for i in range(120)]
+
+
+@pytest.fixture(scope="module")
+def folder(exports: Exports) -> Path:
+    return exports("bert-mean", "onnx")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Iterator[core.EmbeddingModel]:
+    with core.load(folder, backend="onnx", device="cpu") as loaded:
+        yield loaded
+
+
+def write_source(target: Path, suffix: str) -> Path:
+    """120 rows with ids in two files of a kind; text files have no ids."""
+    target.mkdir()
+    for name, rows in (("a", range(70)), ("b", range(70, 120))):
+        file = target / f"{name}{suffix}"
+        if suffix == ".parquet":
+            columns = {
+                "n": list(rows),
+                "id": [IDS[i] for i in rows],
+                "text": [TEXTS[i] for i in rows],
+            }
+            pq.write_table(pa.table(columns), file, row_group_size=23)
+        elif suffix == ".jsonl":
+            lines = [json.dumps({"text": TEXTS[i], "id": IDS[i]}) for i in rows]
+            file.write_text("\n\n".join(lines), "utf-8")
+        else:
+            file.write_text("\n".join(TEXTS[i] for i in rows) + "\n", "utf-8")
+    return target
+
+
+def read(target: Path) -> tuple[list[Any], Any]:
+    """Ids and embeddings of a finished job."""
+    table = pa.concat_tables([pq.read_table(file) for file in sorted(target.glob("*.parquet"))])
+    return table["id"].to_pylist(), table["embedding"].to_pylist()
+
+
+def digests(target: Path) -> dict[str, str]:
+    return {
+        path.relative_to(target).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in target.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".txt"])
+def test_every_row_is_embedded_in_its_place(
+    suffix: str, model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "source", suffix)
+    id_column = None if suffix == ".txt" else "id"
+    report = core.embed_dataset(
+        source, tmp_path / "out", model, id_column=id_column, rows_per_part=32
+    )
+    ids, embeddings = read(tmp_path / "out")
+    assert ids == (list(range(120)) if suffix == ".txt" else IDS)
+    np.testing.assert_allclose(embeddings, model.encode(TEXTS), atol=1e-5)
+    assert (report.rows, report.parts, report.made, report.failed) == (120, 5, 5, ())
+    schema = pq.read_schema(tmp_path / "out" / "part-00000.parquet")
+    assert schema.field("embedding").type == pa.list_(pa.float32(), model.dimension)
+    told = json.loads(schema.metadata[b"core"])
+    assert told["fingerprint"] == report.fingerprint
+    assert told["model"]["backend"] == "onnx"
+
+
+def test_rows_are_numbered_through_all_files(model: core.EmbeddingModel, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source", ".jsonl")
+    core.embed_dataset(source, tmp_path / "out", model, rows_per_part=50)
+    assert read(tmp_path / "out")[0] == list(range(120))
+
+
+def test_whole_numbers_and_other_types_stay_ids(model: core.EmbeddingModel, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source", ".parquet")
+    core.embed_dataset(source, tmp_path / "out", model, id_column="n")
+    assert read(tmp_path / "out")[0] == list(range(120))
+    lines = tmp_path / "n.jsonl"
+    lines.write_text('{"text": "a", "id": 7}\n{"text": "b", "id": 5}\n', "utf-8")
+    core.embed_dataset(lines, tmp_path / "out2", model, id_column="id")
+    assert read(tmp_path / "out2")[0] == [7, 5]
+
+
+def test_options_of_encode_and_precisions_are_kept(
+    model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "source", ".txt")
+    core.embed_dataset(source, tmp_path / "out", model, precision="ubinary", prompt="query: ")
+    _, embeddings = read(tmp_path / "out")
+    expected = model.encode(TEXTS, precision="ubinary", prompt="query: ")
+    np.testing.assert_array_equal(np.array(embeddings, expected.dtype), expected)
+
+
+def test_a_second_run_makes_what_is_missing_and_the_same_bytes(
+    model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "source", ".jsonl")
+
+    def run() -> core.DatasetReport:
+        return core.embed_dataset(source, tmp_path / "out", model, rows_per_part=32)
+
+    run()
+    whole = digests(tmp_path / "out")
+    assert run().made == 0
+    (tmp_path / "out/_core/parts/00001.json").unlink()  # killed after the part, before its record
+    (tmp_path / "out/part-00003.parquet").unlink()
+    (tmp_path / "out/.part-00003.parquet.1234.partial").write_bytes(b"PAR1")
+    report = run()
+    assert (report.made, report.rows_made, report.rows) == (2, 32 + 32, 120)
+    assert digests(tmp_path / "out") == whole
+
+
+@pytest.mark.slow
+def test_a_job_killed_at_any_moment_ends_as_if_undisturbed(folder: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source", ".parquet")
+    words = ["batch", str(source), "--model", str(folder), "--backend", "onnx"]
+    words += ["--id-column", "id", "--rows-per-part", "10"]
+    assert main([*words[:2], str(tmp_path / "calm"), *words[2:]]) == 0
+    command = [sys.executable, "-m", "core", *words[:2], str(tmp_path / "killed"), *words[2:]]
+    records = tmp_path / "killed/_core/parts"
+    for finished in (0, 2, 5, 9):  # parts that are there when it is killed
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and len(list(records.glob("*.json"))) <= finished:
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    before = len(list(records.glob("*.json")))
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["made"] == 12 - before
+    assert digests(tmp_path / "killed") == digests(tmp_path / "calm")
+
+
+def test_another_job_is_refused_with_both_fingerprints(
+    model: core.EmbeddingModel, exports: Exports, tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "source", ".jsonl")
+    first = core.embed_dataset(source, tmp_path / "out", model).fingerprint
+    before = digests(tmp_path / "out")
+
+    def refused(match: str, used: Any = model, **options: Any) -> None:
+        with pytest.raises(OptionError, match=match) as caught:
+            core.embed_dataset(source, tmp_path / "out", used, **options)
+        assert first in str(caught.value)
+        assert digests(tmp_path / "out") == before
+
+    refused("options.normalize_embeddings was None and is True", normalize_embeddings=True)
+    refused("id_column was None and is 'id'", id_column="id")
+    refused("rows_per_part was 20000 and is 9", rows_per_part=9)
+    other = exports("bert-cls", "onnx")
+    refused("model.files was .* and is ", other, backend="onnx", device="cpu")
+    refused("model.backend was 'onnx' and is 'torch'", other, backend="torch", device="cpu")
+    with (source / "b.jsonl").open("a") as file:
+        file.write('\n{"text": "more", "id": "x"}\n')
+    refused("source was ")
+    report = core.embed_dataset(source, tmp_path / "out", model, overwrite=True)
+    assert (report.rows, report.made) == (121, 2)
+    assert report.fingerprint != first
+
+
+def test_settings_of_a_loaded_model_belong_to_the_job(folder: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source", ".txt")
+    with core.load(folder, backend="onnx", device="cpu") as own:
+        core.embed_dataset(source, tmp_path / "out", own)
+        own.max_seq_length = 8
+        with pytest.raises(OptionError, match=r"model\.settings was"):
+            core.embed_dataset(source, tmp_path / "out", own)
+
+
+WRONG = [
+    ('{"id": "r1", "text": null}', "it is null"),
+    ('{"id": "r1", "text": 5}', "it is 5, not a string"),
+    ('{"id": "r1"}', "it has no field 'text'"),
+    ('{"id": "r1", "text": ', "it is not JSON"),
+    ('{"id": 3, "text": "x"}', "its 'id' is 3, where the first row has a string"),
+    ("[1]", r"it is \[1\], not a string"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), WRONG, ids=[reason for _, reason in WRONG])
+def test_a_row_that_is_no_text_goes_where_on_error_says(
+    line: str, reason: str, model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    rows = ['{"id": "r0", "text": "one"}', line, '{"id": "r2", "text": "three"}']
+    source.write_text("\n".join(rows), "utf-8")
+    with pytest.raises(CoreError, match=rf"{reason}.*on_error='skip'"):
+        core.embed_dataset(source, tmp_path / "fail", model, id_column="id")
+    skipped = core.embed_dataset(source, tmp_path / "skip", model, id_column="id", on_error="skip")
+    ids, embeddings = read(tmp_path / "skip")
+    assert ids == ["r0", "r2"]
+    np.testing.assert_allclose(embeddings, model.encode(["one", "three"]), atol=1e-5)
+    (failed,) = skipped.failed
+    assert failed.row == 1
+    nulled = core.embed_dataset(source, tmp_path / "null", model, id_column="id", on_error="null")
+    ids, embeddings = read(tmp_path / "null")
+    assert len(ids) == 3
+    assert embeddings[1] is None
+    np.testing.assert_allclose(embeddings[2], model.encode("three"), atol=1e-5)
+    assert nulled.failed == skipped.failed
+    # The records keep what failed for a later run.
+    again = core.embed_dataset(source, tmp_path / "null", model, id_column="id", on_error="null")
+    assert (again.made, again.failed) == (0, nulled.failed)
+
+
+def test_nulls_of_parquet_and_parts_without_a_text(
+    model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    table = pa.table({"text": pa.array(["a", None, None, None, "b"]), "id": [1, 2, 3, 4, 5]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+
+    def run(on_error: str) -> list[Any]:
+        target = tmp_path / on_error
+        core.embed_dataset(
+            tmp_path / "rows.parquet", target, model, id_column="id", on_error=on_error,
+            rows_per_part=2,
+        )  # fmt: skip
+        return read(target)[0]
+
+    assert run("skip") == [1, 5]
+    assert run("null") == [1, 2, 3, 4, 5]
+
+
+def test_bytes_that_are_no_text_are_a_row_that_fails(
+    model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.txt").write_bytes(b"\xef\xbb\xbffirst\n\xff\xfe\nlast")
+    report = core.embed_dataset(tmp_path / "rows.txt", tmp_path / "out", model, on_error="skip")
+    assert [row.id for row in report.failed] == [1]
+    ids, embeddings = read(tmp_path / "out")
+    assert ids == [0, 2]
+    np.testing.assert_allclose(embeddings, model.encode(["first", "last"]), atol=1e-5)
+
+
+def test_urls_of_fsspec_are_read_and_written(model: core.EmbeddingModel, tmp_path: Path) -> None:
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    system.pipe_file("/job/in/rows.txt", "\n".join(TEXTS[:50]).encode())
+    source, target = "memory://job/in", "memory://job/out"
+    report = core.embed_dataset(source, target, model, rows_per_part=20)
+    assert (report.rows, report.parts) == (50, 3)
+    system.rm("/job/out/part-00001.parquet")
+    assert core.embed_dataset(source, target, model, rows_per_part=20).made == 1
+    names = sorted(name.rpartition("/out/")[2] for name in system.find("/job/out"))
+    assert [name for name in names if name.startswith("part")] == [
+        f"part-0000{i}.parquet" for i in range(3)
+    ]
+    with system.open("/job/out/part-00002.parquet") as file:
+        embeddings = pq.read_table(file)["embedding"].to_pylist()
+    np.testing.assert_allclose(embeddings, model.encode(TEXTS[40:50]), atol=1e-5)
+    system.rm("/job", recursive=True)
+
+
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("nowhere", {}, "There is no source .*nowhere"),
+    ("empty", {}, "has no file that ends in .parquet, .jsonl, .txt; it has nothing"),
+    ("mixed", {}, "mixes formats"),
+    ("blank.jsonl", {}, "has no rows"),
+    ("a.jsonl", {"text_column": "body"}, "the first row has no field 'body'; it has 'text', 'id'"),
+    ("a.jsonl", {"id_column": "key"}, "the first row has no field 'key'"),
+    ("a.parquet", {"text_column": "body"}, "has no column 'body'; it has 'n', 'id', 'text'"),
+    ("a.parquet", {"text_column": "n"}, "column 'n' holds int64, not strings"),
+    ("a.txt", {"id_column": "id"}, "has no column 'id': leave out id_column"),
+    ("broken.parquet", {}, "cannot be read as Parquet"),
+    (
+        "a.txt",
+        {"on_error": "Skip"},
+        "on_error must be one of fail, skip, null.*mean 'skip'",
+    ),
+    ("a.txt", {"rows_per_part": 0}, "rows_per_part must be"),
+    ("a.txt", {"text_column": ""}, "text_column must be a string"),
+    ("a.txt", {"overwrite": "yes"}, "overwrite must be True or False"),
+    ("a.txt", {"precision": "int8"}, "takes its ranges from all embeddings"),
+    ("a.txt", {"bakend": "onnx"}, "does not take 'bakend'"),
+    ("a.txt", {"backend": "onnx"}, "the model is loaded already"),
+    ("a.txt", {"truncate_dim": 10_000}, "truncate_dim"),
+    ("a.txt", {"prompt_name": "none"}, "prompt"),
+    ("nosuch://x/y", {}, "cannot be opened"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "match"), BAD, ids=[match for *_, match in BAD])
+def test_bad_input_says_what_to_do_and_writes_nothing(
+    name: str, options: dict[str, Any], match: str, model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    for suffix in (".parquet", ".jsonl", ".txt"):
+        made = write_source(tmp_path / f"made{suffix}", suffix)
+        (made / f"a{suffix}").rename(tmp_path / f"a{suffix}")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed/a.txt").write_text("x")
+    (tmp_path / "mixed/b.jsonl").write_text('"x"')
+    (tmp_path / "blank.jsonl").write_text("\n \n")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no footer")
+    source = name if "://" in name else tmp_path / name
+    with pytest.raises(CoreError, match=match):
+        core.embed_dataset(source, tmp_path / "out", model, **options)
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_a_target_that_holds_something_else_is_left_alone(
+    model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "source", ".txt")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/notes.md").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(OptionError, match=r"holds other files \(notes\.md\)"):
+            core.embed_dataset(source, tmp_path / "out", model, overwrite=overwrite)
+    with pytest.raises(OptionError, match="is the source"):
+        core.embed_dataset(source, source, model)
+    assert (tmp_path / "out/notes.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"fingerprint": 5}', '{"model": []}'])
+def test_a_damaged_description_is_an_error(
+    content: str, model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "source", ".txt")
+    core.embed_dataset(source, tmp_path / "out", model)
+    (tmp_path / "out/_core/job.json").write_text(content)
+    with pytest.raises(CoreError, match=r"job\.json|is of another job"):
+        core.embed_dataset(source, tmp_path / "out", model)
+    (tmp_path / "out/_core/job.json").unlink()
+    core.embed_dataset(source, tmp_path / "out2", model)
+    (tmp_path / "out2/_core/parts/00000.json").write_text(content)
+    with pytest.raises(CoreError, match=r"00000\.json"):
+        core.embed_dataset(source, tmp_path / "out2", model)
+
+
+def test_two_processes_do_not_write_one_target(model: core.EmbeddingModel, tmp_path: Path) -> None:
+    import fcntl
+
+    source = write_source(tmp_path / "source", ".txt")
+    (tmp_path / "out/_core").mkdir(parents=True)
+    descriptor = os.open(tmp_path / "out/_core", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(CoreError, match="is being written by another process"):
+            core.embed_dataset(source, tmp_path / "out", model)
+    finally:
+        os.close(descriptor)
+    assert core.embed_dataset(source, tmp_path / "out", model).made == 2
+
+
+FULL = """
+import resource, sys
+import core
+core.load(sys.argv[3], backend="onnx", device="cpu").encode("warm")
+resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
+try:
+    core.embed_dataset(sys.argv[1], sys.argv[2], sys.argv[3], backend="onnx", device="cpu",
+                       rows_per_part=int(sys.argv[4]))
+except core.CoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_what_is_finished_outlives_a_full_disk(folder: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source", ".txt")
+    lines = (source / "b.txt").read_text().splitlines()
+    (source / "b.txt").write_text("\n".join(lines[:20]))  # one small part after a large one
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(source), str(out), str(folder), "70"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "cannot be written" in done.stdout
+    assert not list(out.rglob("*.partial"))
+    with core.load(folder, backend="onnx", device="cpu") as own:
+        assert core.embed_dataset(source, out, own, rows_per_part=70).rows == 90
+
+
+def test_the_command_says_what_it_made_and_what_failed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"text": "a", "id": 1}\n{"text": null, "id": 2}\n', "utf-8")
+    words = ["batch", str(source), str(tmp_path / "out"), "--model", str(folder)]
+    words += ["--backend", "onnx", "--id-column", "id"]
+    assert main(words) == 1
+    assert "id 2 (row 1): it is null" in (shown := capsys.readouterr().err)
+    assert "--on-error skip" in shown
+    assert main([*words, "--on-error", "skip", "--overwrite"]) == 0
+    both = capsys.readouterr()
+    assert "not embedded: id 2 (row 1): it is null" in both.err
+    assert "1 rows, parts: 1, of which this run made 1" in both.out
+    assert main([*words, "--on-error", "skip", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["made"], report["rows"], len(report["failed"])) == (0, 1, 1)
+    assert main([*words, "--normalize"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*words, "--ray", "local"]) != 0
+    assert "core[ray]" in capsys.readouterr().err
+
+
+def test_without_pyarrow_it_says_what_to_install(
+    model: core.EmbeddingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(CoreError, match=r"pip install core\[batch\]"):
+        core.embed_dataset(tmp_path, tmp_path / "out", model)
+
+
+def test_memory_does_not_grow_with_the_source(
+    model: core.EmbeddingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is given a window at a time, whatever a part holds."""
+    (tmp_path / "rows.txt").write_text("x\n" * 10_000)
+    given: list[int] = []
+    encode: Callable[..., Any] = core.Hooks.encode
+
+    def watch(self: Any, model: Any, texts: Any, options: Any = None) -> Any:
+        given.append(len(texts))
+        return encode(self, model, texts, options)
+
+    monkeypatch.setattr(core.Hooks, "encode", watch)
+    core.embed_dataset(tmp_path / "rows.txt", tmp_path / "out", model)
+    assert sum(given) == 10_000
+    assert max(given) <= 4_096
