@@ -146,12 +146,14 @@ class QuantizeOptions:
     Attributes:
         config: A preset's name, a mapping, the backend's configuration object, or None for the
             backend's default.
-        calibration: Texts, or pairs of texts, for static quantization. `core` has read files and
-            dropped nothing; None where none were given.
+        calibration: Texts, or pairs of texts, that ranges of activations are taken from. `core`
+            has read files and dropped nothing; None where none were given.
         num_samples: How many of them to use at most; None for the backend's default.
         file_suffix: Replaces the part of the file's name that tells the configuration.
         backend_kwargs: Options only this backend's quantizer knows.
-        min_cosine: Warn when the mean cosine to the source falls under this.
+        min_cosine: Keep the layers that harm most in floating point until the minimum cosine to
+            the source over the calibration texts is no lower; then warn when the mean over the
+            probe texts of verification falls under this.
         max_score_difference: Warn when a reranker's score differs from the source's by more.
         min_overlap: Warn when the dimensions of sparse embeddings overlap less in the mean.
     """

@@ -55,6 +55,7 @@ from core.engine.graphs import (
     scores_of,
 )
 from core.engine.runtime import as_numpy
+from core.engine.smoothing import ChannelRanges, round_weights, smoothing_factors
 from core.files.held import HeldFiles
 from core.files.onnx_file import QUANTIZED_OPERATORS, OnnxFile, external_files, read_onnx_file
 from core.files.paths import check_relative
@@ -76,8 +77,9 @@ from core.machine.surroundings import (
 from core.operations.embedding_agreement import compare
 from core.operations.origin import open_source
 from core.operations.probes import probe_texts
+from core.operations.sensitivity import has_floor, keep_sensitive_layers
 from core.options import check_exporter, check_names, check_positive, suggestion
-from core.texts.calibration import DATASET_ARGUMENTS, choose_samples
+from core.texts.calibration import DATASET_ARGUMENTS, choose_samples, choose_varied_samples
 from core.tokenizer.tokenizer import Tokenizer
 
 __all__ = [
@@ -95,6 +97,7 @@ __all__ = [
     "THREADS_VARIABLE",
     "TOKEN_OUTPUTS",
     "VECTOR_OUTPUTS",
+    "ChannelRanges",
     "Dense",
     "Elementwise",
     "GraphArray",
@@ -135,6 +138,7 @@ __all__ = [
     "choose_logits",
     "choose_outputs",
     "choose_samples",
+    "choose_varied_samples",
     "choose_vectors",
     "clean_configuration",
     "compare",
@@ -145,7 +149,9 @@ __all__ = [
     "expand_home",
     "explain_surroundings",
     "external_files",
+    "has_floor",
     "installed_versions",
+    "keep_sensitive_layers",
     "logits_batch_tokens",
     "modules_after",
     "modules_after_vectors",
@@ -160,9 +166,11 @@ __all__ = [
     "quiet_transformers",
     "read_onnx_file",
     "read_weights",
+    "round_weights",
     "run_modules",
     "run_token_modules",
     "scores_of",
+    "smoothing_factors",
     "stderr_is_terminal",
     "suggestion",
     "temporary_directory",

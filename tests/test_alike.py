@@ -100,7 +100,7 @@ def test_calibration_texts_are_prompted_on_both_backends(
     everywhere: Path, tmp_path: Path, backend: str
 ) -> None:
     """The prompt moves the ranges: with it in the texts and without it the files are equal."""
-    config = {"onnx": "static", "openvino": "int8"}[backend]
+    config = "static"
     texts = [f"text number {i} about foxes" for i in range(8)]
     files: list[bytes] = []
     for prompts, given in (({"p": "query: "}, texts), ({}, [f"query: {t}" for t in texts])):
@@ -119,7 +119,7 @@ def _weights(artifact: core.Artifact) -> bytes:
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_num_samples_spreads_over_the_texts(everywhere: Path, tmp_path: Path, backend: str) -> None:
-    config = {"onnx": "static", "openvino": "int8"}[backend]
+    config = "static"
     texts = [f"a text of its own, number {i}" for i in range(9)]
     spread = choose_samples(texts, 3)
     assert spread == [texts[0], texts[4], texts[8]]
@@ -134,7 +134,7 @@ def test_num_samples_spreads_over_the_texts(everywhere: Path, tmp_path: Path, ba
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_static_int8_has_texts_of_its_own(everywhere: Path, tmp_path: Path, backend: str) -> None:
-    config = {"onnx": "static", "openvino": "int8"}[backend]
+    config = "static"
     with core.load(everywhere, backend=backend) as model:
         artifact = model.quantize(config, tmp_path, num_samples=8)
     assert artifact.config["texts"] == 8

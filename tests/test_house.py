@@ -142,7 +142,7 @@ def test_no_room_takes_the_name_of_something_public() -> None:
 
 def test_backends_have_one_shape() -> None:
     shared = {"plugin", "device", "session", "files", "export", "optimize", "quantize"}
-    optional = {"graph", "modules", "presets", "calibration", "optimum"}
+    optional = {"graph", "modules", "presets", "calibration", "optimum", "int8"}
     own = {
         # What PyTorch needs to read weights, know encoders and heads, run `torch.compile` and be
         # traced.
@@ -159,8 +159,9 @@ def test_backends_have_one_shape() -> None:
         },
         # Reading an untrusted file without onnx; hushing the tools.
         "onnx_backend": {"quiet", "rewriting"},
-        # Imports without usage statistics; weight compression; hushing nncf.
-        "openvino_backend": {"imports", "compress", "quiet", "kernels"},
+        # Imports without usage statistics; weight compression; hushing nncf; what a file needs of
+        # the processor.
+        "openvino_backend": {"imports", "compress", "quiet", "kernels", "rewriting", "processor"},
     }
     for package, extra in own.items():
         found = {name.split(".")[1] for name in modules_of(package) if "." in name}
@@ -170,21 +171,23 @@ def test_backends_have_one_shape() -> None:
 
 #: What `core.toolkit` offers. A name that is taken away breaks backends of other people.
 TOOLKIT = """
-ACTIVATIONS DATASET_ARGUMENTS DTYPE_PRECISIONS Dense Elementwise GRAPH_INPUTS GraphArray
+ACTIVATIONS ChannelRanges DATASET_ARGUMENTS DTYPE_PRECISIONS Dense Elementwise GRAPH_INPUTS
+GraphArray
 GraphBuilder GraphOutput HeldFiles INT8_INSTRUCTIONS LEADING_ELSEWHERE LayerNorm Module Normalize
 OnnxFile POOLING_MODES Pooling QUANTIZED_OPERATORS Reduction SENTENCE_OUTPUTS SIDECAR_SUFFIX
 SETTINGS_WITHOUT_EFFECT THREADS_VARIABLE TOKEN_OUTPUTS Tokenizer VECTOR_OUTPUTS abandon_in_forks
 announce append_modules append_token_modules arrow_column artifact_name
 as_numpy available_cpus calibration_batches check_exporter check_fetched check_inputs check_labels
 check_names check_positive check_relative check_safetensors check_sizes check_token_width
-check_tokens_shape check_vector_width choose_logits choose_outputs choose_samples choose_vectors
-clean_configuration
+check_tokens_shape check_vector_width choose_logits choose_outputs choose_samples
+choose_varied_samples choose_vectors clean_configuration
 compare copy_file cpu_batch_tokens cut_batches
-derived_name expand_home explain_surroundings external_files installed_versions modules_after
+derived_name expand_home explain_surroundings external_files has_floor installed_versions
+keep_sensitive_layers modules_after
 modules_after_vectors open_source pad plain_folder pools_prompt probe_texts process_wide
 processor_flags
-processor_vendor quiet_transformers read_onnx_file read_weights run_modules
-run_token_modules scores_of
+processor_vendor quiet_transformers read_onnx_file read_weights round_weights run_modules
+run_token_modules scores_of smoothing_factors
 stderr_is_terminal suggestion temporary_directory unit_length write_safetensors
 MaskedLanguageHead Scoring SpladePooling logits_batch_tokens
 """

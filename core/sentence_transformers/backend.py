@@ -106,6 +106,7 @@ def export_static_quantized_openvino_model(
         OptionError: Another backend's model, or some but not all dataset arguments.
     """
     loaded = _model_of(model, "openvino")
+    config = "static" if quantization_config is None else quantization_config
     described = (dataset_config_name, dataset_split, column_name)
     named = [value is not None for value in (dataset_name, *described)]
     if any(named) and not all(named):
@@ -118,7 +119,7 @@ def export_static_quantized_openvino_model(
         dataset = dict(zip(DATASET_ARGUMENTS, described, strict=True))
         dataset["calibration"] = dataset_name
     _write(
-        quantize, loaded, quantization_config, model_name_or_path, push_to_hub, create_pr,
+        quantize, loaded, config, model_name_or_path, push_to_hub, create_pr,
         file_suffix=file_suffix, **dataset,
     )  # fmt: skip
 

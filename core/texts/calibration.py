@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from core.errors import OptionError
 from core.machine.surroundings import expand_home
 from core.texts.inputs import check_texts
+from core.texts.samples import default_texts, varied_texts
 from core.texts.text_files import TEXT_SUFFIXES, read_text_file
 
 #: What a named dataset needs besides its name; all of them or, for a known dataset, none.
@@ -26,9 +26,6 @@ KNOWN_DATASETS = {
 DATASET_TEXTS = 1_000
 
 _SHUFFLE_SEED = 42
-#: Of the default texts: the longest in words (models cut them to their own length), the choice.
-_MOST_WORDS = 300
-_DEFAULT_SEED = 20
 
 
 def read_calibration(calibration: Any, given: dict[str, Any]) -> list[str]:
@@ -90,30 +87,9 @@ def check_calibration(calibration: str, given: Mapping[str, Any]) -> None:
         raise OptionError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
 
 
-def default_texts(count: int) -> list[str]:
-    """`count` English texts of 1 to 300 words, the same on every call.
-
-    They are cut from the reference manual inside every Python (`pydoc_data`). Texts of the
-    model's own use and language calibrate it better.
-
-    Raises:
-        OptionError: This Python comes without its manual.
-    """
-    try:
-        from pydoc_data.topics import topics
-    except ImportError as error:
-        raise OptionError(
-            "This Python comes without its manual, which serves as calibration text by default: "
-            "give texts with calibration=[...], a .txt or a .jsonl file."
-        ) from error
-    words = " ".join(topics[name] for name in sorted(topics)).split()
-    choose = random.Random(_DEFAULT_SEED)
-    texts = []
-    for _ in range(count):
-        length = choose.randint(1, _MOST_WORDS)
-        start = choose.randrange(len(words) - length)
-        texts.append(" ".join(words[start : start + length]))
-    return texts
+def choose_varied_samples(given: Sequence[Any] | None, count: int) -> list[Any]:
+    """As `choose_samples`, with `varied_texts` where none are given."""
+    return varied_texts(count) if given is None else choose_samples(given, count)
 
 
 def choose_samples(given: Sequence[Any] | None, count: int) -> list[Any]:

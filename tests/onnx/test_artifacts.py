@@ -27,6 +27,7 @@ from core.engine.batching import pad
 from core.errors import OptionError, UnsupportedOperation
 from core.operations.embedding_agreement import compare
 from core.toolkit import read_onnx_file
+from onnx_backend.presets import choose_preset
 from tests.tiny_models import SPECS
 
 pytestmark = pytest.mark.slow  # exports, quantizes or starts processes
@@ -278,17 +279,20 @@ def test_configuration_objects_of_optimum_are_read_by_their_attributes(tiny: Pat
         assert mapped.path.read_bytes() == quantized.path.read_bytes()
 
 
-def test_auto_is_what_this_processor_has(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_preset_for_other_processors_is_warned_of(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with core.load(tiny, backend="onnx", file_name="onnx/model.onnx") as model:
         with caplog.at_level(logging.WARNING, "core"):
             chosen = model.quantize()
         assert "lacks the instructions" not in caplog.text
-        assert chosen.config["preset"] in ("arm64", "avx2", "avx512", "avx512_vnni")
-        other = "arm64" if chosen.config["preset"] != "arm64" else "avx2"
+        assert (chosen.config["preset"], chosen.file_name) == ("auto", "onnx/model_qint8.onnx")
+        best = choose_preset()
+        other = "arm64" if best != "arm64" else "avx2"
         with caplog.at_level(logging.WARNING, "core"):
             model.quantize(other)
         assert f"lacks the instructions of '{other}'" in caplog.text
-        assert f"'{chosen.config['preset']}' is for this processor" in caplog.text
+        assert f"'{best}' is for this processor" in caplog.text
 
 
 @pytest.mark.slow

@@ -161,8 +161,8 @@ def test_static_int8_of_minilm(exported: Exported, tmp_path: Path) -> None:
     texts = [" ".join(WORDS[i % 7 :: 2] * n) for i, n in enumerate((1, 2, 4, 8, 16, 1, 3, 5))]
     with core.load(folder, backend="openvino") as model:
         expected = model.encode(texts)
-        artifact = core.quantize(model, num_samples=24)
-    assert artifact.file_name == "openvino/openvino_model_qint8_quantized.xml"
+        artifact = core.quantize(model, "static", num_samples=24)
+    assert artifact.file_name == "openvino/openvino_model_qint8_static.xml"
     assert artifact.precision == "int8"
     assert artifact.config["num_samples"] == 24
     assert artifact.config["own_texts"] is True

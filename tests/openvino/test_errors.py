@@ -130,7 +130,7 @@ def test_quantize_without_nncf(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(
             core.UnsupportedOperation, match=r"pip install core\[openvino,quantize\]"
         ):
-            core.quantize(model)
+            core.quantize(model, "static")
         with pytest.raises(
             core.UnsupportedOperation, match=r"pip install core\[openvino,quantize\]"
         ):
@@ -172,7 +172,7 @@ def like_optimum(**fields: Any) -> SimpleNamespace:
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [
-        ("int7", {}, "int8, int8-weights, int4-weights, not 'int7'"),
+        ("int7", {}, "closest, static, int8-weights, int4-weights, not 'int7'"),
         ({"smooth_quant_alpha": 3}, {}, "between 0 and 1"),
         ({"smooth_alpha": 0.5}, {}, "Did you mean 'smooth_quant_alpha'"),
         ({"bits": 4}, {}, "bits must be 8"),

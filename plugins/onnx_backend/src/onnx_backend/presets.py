@@ -18,7 +18,7 @@ OPTIMIZE_CONFIGS = {
     "fp16": "float16 weights and arithmetic, for a GPU",
 }
 QUANTIZE_CONFIGS = {
-    "auto": "dynamic int8 for the instructions of this processor",
+    "auto": "int8 for this processor: close, and the same in any batch",
     "avx2": "dynamic int8, unsigned weights, for x86 without VNNI",
     "avx512": "dynamic int8 for AVX-512 without VNNI",
     "avx512_vnni": "dynamic int8 for processors with VNNI",
@@ -27,7 +27,9 @@ QUANTIZE_CONFIGS = {
     "fp16": "float16, as optimize has it",
 }
 
-CALIBRATED_CONFIGS = ("static",)
+CALIBRATED_CONFIGS = ("auto", "static")
+#: Calibration texts of "auto".
+INT8_SAMPLES = 200
 
 #: Preset to the instructions it is for: any one of them.
 INSTRUCTIONS = {
@@ -73,3 +75,8 @@ def better_preset(
     if preset in order and best in order and order.index(preset) > order.index(best):
         return best
     return None
+
+
+def adds_int8_exactly(flags: frozenset[str] | None = None, machine: str | None = None) -> bool:
+    """Whether a processor adds products of bytes in 32 bits; this one without arguments."""
+    return choose_preset(flags, machine) in ("avx512_vnni", "arm64")

@@ -1,14 +1,16 @@
-"""Quantize: dynamic int8 for an instruction set, static int8 with calibration texts, float16."""
+"""Quantize: int8 for this processor, ONNX Runtime's own dynamic and static int8, float16."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core import Artifact, Model, OptimizeOptions, QuantizeOptions
+from core import Artifact, LoadOptions, Model, OptimizeOptions, QuantizeOptions, TokenBatch
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import (
     QUANTIZED_OPERATORS,
@@ -16,14 +18,25 @@ from core.toolkit import (
     calibration_batches,
     check_names,
     choose_samples,
+    choose_varied_samples,
     derived_name,
+    has_floor,
     installed_versions,
+    keep_sensitive_layers,
 )
 from onnx_backend.calibration import BatchReader
 from onnx_backend.files import copied_path, plain_path, read_model, save_model, write_model
+from onnx_backend.int8 import Int8Graphs
 from onnx_backend.optimize import optimize_model
-from onnx_backend.presets import DEFAULT_NAME, QUANTIZE_CONFIGS, better_preset, choose_preset
+from onnx_backend.presets import (
+    DEFAULT_NAME,
+    INT8_SAMPLES,
+    QUANTIZE_CONFIGS,
+    better_preset,
+    choose_preset,
+)
 from onnx_backend.quiet import quiet_calibration, quiet_tools
+from onnx_backend.rewriting.products import find_products
 from onnx_backend.rewriting.values import state_types
 from onnx_backend.session import OnnxRuntime, onnx_file
 
@@ -31,6 +44,8 @@ logger = logging.getLogger("core")
 
 _NAMES = ", ".join(QUANTIZE_CONFIGS)
 
+#: Suffix of the file that `"auto"` makes.
+_AUTO_SUFFIX = "qint8"
 PRESETS = ("arm64", "avx2", "avx512", "avx512_vnni")
 QUANTIZE_OPTIONS = ("external_data",)
 #: Texts that static quantization runs by default; ranges hardly move after them.
@@ -84,23 +99,25 @@ def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Arti
             config="fp16", file_suffix=options.file_suffix, backend_kwargs=extra
         )
         return optimize_model(model, target, plain)
+    if options.config in (None, "auto"):
+        return _int8(model, runtime, target, options)
     settings = read_settings(options.config, options.calibration is not None)
     _check_source(runtime)
-    scratch = target / ".quantize"
-    scratch.mkdir()
-    written = scratch / "model.onnx"
-    external = bool(runtime.file.external)
-    with quiet_tools():
-        if settings.is_static:
-            texts = choose_samples(options.calibration, options.num_samples or DEFAULT_SAMPLES)
-            announce(f"finding activation ranges in {len(texts)} texts")
-            reader = BatchReader(runtime.graph, calibration_batches(model, texts))
-            _quantize_static(
-                settings, reader, _typed(plain_path(runtime, target), target), written, external
-            )
-        else:
-            # It writes a file beside the one it reads, and removes that again.
-            _quantize_dynamic(copied_path(runtime, target), settings, written, external)
+    batches: Sequence[TokenBatch] = ()
+    if settings.is_static:
+        texts = choose_samples(options.calibration, options.num_samples or DEFAULT_SAMPLES)
+        announce(f"finding activation ranges in {len(texts)} texts")
+        batches = calibration_batches(model, texts)
+    elif has_floor(model, options.min_cosine):
+        batches = calibration_batches(model, choose_varied_samples(None, INT8_SAMPLES))
+
+    def write(kept: Collection[str], folder: Path) -> Path:
+        named = replace(settings, exclude=tuple(sorted({*settings.exclude, *kept})))
+        return _write_preset(runtime, target, folder, named, batches)
+
+    written, floor = _above_floor(
+        model, target, options, lambda: _layers(runtime, target), write, batches
+    )
     name = derived_name(runtime.files[0], options.file_suffix or settings.suffix, DEFAULT_NAME)
     files = write_model(written, target, name, external_data=extra.get("external_data"))
     return Artifact(
@@ -124,9 +141,120 @@ def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Arti
                 if settings.is_static
                 else {}
             ),
+            **floor,
         },
         versions=installed_versions("onnx", "onnxruntime"),
     )
+
+
+def _int8(model: Model, runtime: OnnxRuntime, target: Path, options: QuantizeOptions) -> Artifact:
+    """`"auto"`: smoothed and static, or row by row."""
+    _check_source(runtime)
+    extra = options.backend_kwargs
+    texts = choose_varied_samples(options.calibration, options.num_samples or INT8_SAMPLES)
+    announce(f"finding activation ranges in {len(texts)} texts")
+    batches = calibration_batches(model, texts)
+    with _scratch(target) as place:
+        source = read_model(plain_path(runtime, target))
+        graphs = Int8Graphs(source, runtime.graph, batches, place)
+
+    def write(kept: Collection[str], folder: Path) -> Path:
+        return folder / save_model(graphs.make(kept), folder, "model.onnx")[0]
+
+    written, floor = _above_floor(model, target, options, lambda: graphs.layers, write, batches)
+    name = derived_name(runtime.files[0], options.file_suffix or _AUTO_SUFFIX, DEFAULT_NAME)
+    files = write_model(written, target, name, external_data=extra.get("external_data"))
+    return Artifact(
+        root=target,
+        file_name=name,
+        files=files,
+        precision="int8",
+        config={
+            "preset": "auto",
+            **graphs.as_json(),
+            "texts": len(texts),
+            "own_texts": options.calibration is None,
+            **floor,
+        },
+        versions=installed_versions("onnx", "onnxruntime"),
+    )
+
+
+def _above_floor(
+    model: Model,
+    target: Path,
+    options: QuantizeOptions,
+    layers: Callable[[], Sequence[Sequence[str]]],
+    write: Callable[[Collection[str], Path], Path],
+    batches: Sequence[TokenBatch],
+) -> tuple[Path, dict[str, Any]]:
+    """The file that keeps to `min_cosine`, and what the sidecar says of that.
+
+    Args:
+        write: Writes the model with these products in floating point to an empty folder.
+    """
+    kept: tuple[str, ...] = ()
+    floor: dict[str, Any] = {}
+    if options.min_cosine is not None and has_floor(model, options.min_cosine):
+
+        @contextmanager
+        def open_variant(names: frozenset[str]) -> Iterator[OnnxRuntime]:
+            with _scratch(target) as place:
+                folder = place / "made"
+                folder.mkdir()
+                write_model(write(names, folder), place, DEFAULT_NAME)
+                source = model.source.overlay(place)
+                load = LoadOptions(file_name=DEFAULT_NAME, device="cpu")
+                with closing(OnnxRuntime.open(source, source.architecture, load)) as runtime:
+                    yield runtime
+
+        found = keep_sensitive_layers(model, layers(), open_variant, batches, options.min_cosine)
+        kept, floor = found.layers, found.as_json()
+    folder = target / ".quantize"
+    folder.mkdir()
+    return write(kept, folder), floor
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A folder of `target` that is gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=target, ignore_cleanup_errors=True) as place:
+        yield Path(place)
+
+
+def _layers(runtime: OnnxRuntime, target: Path) -> list[tuple[str, ...]]:
+    """Names of the nodes that a preset may leave in floating point."""
+    with _scratch(target) as place:
+        model = read_model(plain_path(runtime, place))
+        found = find_products(model, place)
+    layers = [tuple(name for name in entry.products if name) for entry in found]
+    rest = {node.name: node.op_type for node in model.graph.node if node.name}
+    for name in (name for entry in layers for name in entry):
+        del rest[name]
+    # Products inside attention, and tables of embeddings.
+    for operators in (("MatMul", "Gemm", "Attention"), ("Gather", "EmbedLayerNormalization")):
+        layers.append(tuple(name for name, operator in rest.items() if operator in operators))
+    return [entry for entry in layers if entry]
+
+
+def _write_preset(
+    runtime: OnnxRuntime,
+    target: Path,
+    folder: Path,
+    settings: Settings,
+    batches: Sequence[TokenBatch],
+) -> Path:
+    """The file that ONNX Runtime's own quantization writes to `folder`."""
+    written = folder / "model.onnx"
+    external = bool(runtime.file.external)
+    with quiet_tools(), _scratch(target) as place:
+        if settings.is_static:
+            path = _typed(plain_path(runtime, place), place)
+            _quantize_static(settings, BatchReader(runtime.graph, batches), path, written, external)
+        else:
+            # It writes a file beside the one it reads, and removes that again.
+            _quantize_dynamic(copied_path(runtime, place), settings, written, external)
+    return written
 
 
 def read_settings(config: Any, calibrated: bool) -> Settings:
@@ -135,8 +263,6 @@ def read_settings(config: Any, calibrated: bool) -> Settings:
     Raises:
         OptionError: Neither, or with values that are not understood.
     """
-    if config is None:
-        config = "static" if calibrated else "auto"
     if isinstance(config, str):
         return _preset(config, calibrated)
     if isinstance(config, Mapping):
@@ -152,7 +278,7 @@ def read_settings(config: Any, calibrated: bool) -> Settings:
 
 
 def _preset(name: str, calibrated: bool) -> Settings:
-    chosen = choose_preset() if name in ("auto", "static") else name
+    chosen = choose_preset() if name == "static" else name
     if chosen not in PRESETS:
         raise OptionError(
             f"The onnx backend quantizes to {_NAMES} or with a configuration object, not {name!r}."
@@ -166,10 +292,8 @@ def _preset(name: str, calibrated: bool) -> Settings:
             chosen,
             better,
         )
-    # The preset "avx2" is the reference's, with unsigned weights; signed ones are a fifth faster
-    # there at the same rank correlation (docs/onnx.md).
-    unsigned = chosen == "avx2" and name != "auto"
-    settings = Settings(chosen, weights="QUInt8" if unsigned else "QInt8")
+    # The preset "avx2" is the reference's, with unsigned weights.
+    settings = Settings(chosen, weights="QUInt8" if chosen == "avx2" else "QInt8")
     if name != "static" and not calibrated:
         return settings
     return replace(settings, name=f"{chosen}_static", is_static=True)

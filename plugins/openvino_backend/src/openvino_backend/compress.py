@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from core.errors import OptionError
@@ -50,13 +50,20 @@ def _check_int4(settings: dict[str, Any]) -> None:
     require(isinstance(every, bool), "all_layers", every, "True or False")
 
 
-def compress_weights(graph: Any, precision: str, settings: Mapping[str, Any]) -> Any:
+def compress_weights(
+    graph: Any, precision: str, settings: Mapping[str, Any], kept: Collection[str] = ()
+) -> Any:
     """The graph with its weights in `precision`, by `compression_settings`.
 
     int4 falls back to int8 where a weight's rows are not a multiple of the group.
+
+    Args:
+        kept: Names of operations whose weights stay as they are.
     """
     nncf = import_nncf(f"Compressing weights to {precision}")
     arguments = {**settings, "mode": nncf.CompressWeightsMode(settings["mode"])}
+    if kept:
+        arguments["ignored_scope"] = nncf.IgnoredScope(names=sorted(kept))
     if precision == "int4":
         arguments["advanced_parameters"] = nncf.AdvancedCompressionParameters(
             group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST

@@ -22,12 +22,20 @@ OPTIMIZE_CONFIGS = {
     "fused": "pooling and what follows inside the file, for other programs",
 }
 QUANTIZE_CONFIGS = {
-    "int8": "static int8 with activation ranges from calibration texts, through nncf",
-    "int8-weights": "weights in int8, computing in float32",
-    "int4-weights": "weights in int4, computing in float32",
+    "int8": "int8 for this processor: fast and close, the same in any batch",
+    "fastest": "int8 with one range for each product's inputs: faster, less close",
+    "closest": "int8 with a range for each part of a token: closer, slower",
+    "static": "static int8 with activation ranges from calibration texts, through nncf",
+    "int8-weights": "weights in int8, through nncf",
+    "int4-weights": "weights in int4, through nncf",
 }
 
-CALIBRATED_CONFIGS = ("int8",)
+CALIBRATED_CONFIGS = ("int8", "fastest", "closest", "static")
+#: Those made without nncf, and the suffix of each one's file; the first is the reference's.
+FASTEST, CLOSEST = "fastest", "closest"
+SUFFIXES = {"int8": "qint8_quantized", FASTEST: "qint8_fastest", CLOSEST: "qint8_closest"}
+#: Calibration texts of those.
+INT8_SAMPLES = 200
 LOAD_CONFIGS = {"bf16": {"ov_config": {"INFERENCE_PRECISION_HINT": "bf16"}}}
 NEEDS = {"bf16": ("avx512_bf16", "amx_bf16")}
 
@@ -105,7 +113,7 @@ def read_config(
     """The parsed configuration, and the calibration texts it holds, if any.
 
     Args:
-        config: None or `"int8"` for the defaults; a mapping of `StaticConfig`'s names (`preset`,
+        config: `"static"` for the defaults; a mapping of `StaticConfig`'s names (`preset`,
             `bits`, `model_type` and `dataset`, a list of texts); or an object with such
             attributes, as Optimum's `OVQuantizationConfig`.
         more: Further options, which override those of `config`.
@@ -141,7 +149,7 @@ def read_config(
 
 
 def _settings(config: Any) -> dict[str, Any]:
-    if config is None or config == "int8":
+    if config == "static":
         return {}
     if isinstance(config, str):
         raise OptionError(

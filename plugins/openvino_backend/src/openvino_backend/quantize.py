@@ -1,16 +1,20 @@
-"""Quantize: static int8 through nncf, and weight-only compression."""
+"""Quantize: int8 for this processor, static int8 through nncf, and weight-only compression."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core import Artifact, Model, QuantizeOptions, TokenBatch
+from core import Artifact, LoadOptions, Model, QuantizeOptions, TokenBatch
 from core.errors import OptionError, UnsupportedOperation, VerificationError
 from core.toolkit import (
     DATASET_ARGUMENTS,
@@ -18,8 +22,12 @@ from core.toolkit import (
     announce,
     as_numpy,
     calibration_batches,
+    check_names,
     choose_samples,
+    choose_varied_samples,
     derived_name,
+    has_floor,
+    keep_sensitive_layers,
     processor_flags,
     run_modules,
     unit_length,
@@ -30,8 +38,18 @@ from openvino_backend.device import PRECISION_HINT
 from openvino_backend.files import graph_names, read_graph, write_graph
 from openvino_backend.graph import graph_precision, outputs, quantizes_activations
 from openvino_backend.imports import import_nncf, openvino
-from openvino_backend.presets import DEFAULT_NAME, StaticConfig, read_config
+from openvino_backend.int8 import Int8Graphs
+from openvino_backend.presets import (
+    DEFAULT_NAME,
+    INT8_SAMPLES,
+    QUANTIZE_CONFIGS,
+    SUFFIXES,
+    StaticConfig,
+    read_config,
+)
 from openvino_backend.quiet import quiet
+from openvino_backend.rewriting.products import find_products
+from openvino_backend.session import OpenVINORuntime
 
 logger = logging.getLogger("core")
 
@@ -40,7 +58,7 @@ _VALIDATION_SHARE = 4
 
 
 def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Artifact:
-    """Write `openvino/openvino_model_qint8_quantized.xml`, or weights alone in int8 or int4."""
+    """Write `openvino/openvino_model_qint8_quantized.xml`, or what another configuration names."""
     if model.file_name is None:
         raise UnsupportedOperation(f"{model!r} is a table of static embeddings: no graph.")
     given = dict(options.backend_kwargs)
@@ -50,9 +68,16 @@ def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Arti
             f"{', '.join(stray)} without a dataset's name: pass calibration='its/name' with "
             f"{', '.join(DATASET_ARGUMENTS)}, or none of them."
         )
-    if options.config in ("int8-weights", "int4-weights"):
-        return _compress(model, target, options, given)
-    static, dataset = read_config(options.config, given, options.num_samples)
+    config = next(iter(QUANTIZE_CONFIGS)) if options.config is None else options.config
+    # nncf's options without a configuration are those of static int8, as they always were.
+    if config == "int8" and given:
+        config = "static"
+    if isinstance(config, str) and config in SUFFIXES:
+        check_names(given, (), f"quantize {config!r} of the openvino backend")
+        return _int8(model, target, options, config)
+    if config in ("int8-weights", "int4-weights"):
+        return _compress(model, target, replace(options, config=config), given)
+    static, dataset = read_config(config, given, options.num_samples)
     if dataset is not None and options.calibration is not None:
         raise OptionError(
             "The configuration has a dataset, and calibration is given as well: pass one of them."
@@ -63,11 +88,72 @@ def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Arti
     graph = _source_graph(model)
     texts = choose_samples(calibration, static.num_samples)
     announce(f"finding activation ranges in {len(texts)} texts")
-    with quiet():
-        quantized = _quantize(nncf, graph, model, texts, static)
-    name = derived_name(model.file_name, options.file_suffix or "qint8_quantized", DEFAULT_NAME)
-    config = {**static.as_json(), "texts": len(texts), "own_texts": calibration is None}
-    return _write(quantized, target, name, "int8", config, nncf)
+    batches = calibration_batches(model, texts)
+
+    def make(kept: Collection[str]) -> Any:
+        with quiet():
+            return _quantize(nncf, graph, model, batches, static, kept)
+
+    made, floor = _above_floor(model, target, options, _layers(graph), make, batches)
+    suffix = "qint8_static" if options.config == "static" else "qint8_quantized"
+    name = derived_name(model.file_name, options.file_suffix or suffix, DEFAULT_NAME)
+    record = {**static.as_json(), "texts": len(texts), "own_texts": calibration is None, **floor}
+    return _write(made, target, name, "int8", record, {"nncf": nncf.__version__})
+
+
+def _int8(model: Model, target: Path, options: QuantizeOptions, config: str) -> Artifact:
+    """One of `SUFFIXES`."""
+    graph = _source_graph(model)
+    if not find_products(graph):
+        raise UnsupportedOperation(f"{model.file_name} has no products with weights to quantize.")
+    texts = choose_varied_samples(options.calibration, options.num_samples or INT8_SAMPLES)
+    announce(f"finding activation ranges in {len(texts)} texts")
+    batches = calibration_batches(model, texts)
+    graphs = Int8Graphs(graph, config, batches, model.runtime.input_names)
+    made, floor = _above_floor(model, target, options, graphs.layers, graphs.make, batches)
+    assert model.file_name is not None
+    name = derived_name(model.file_name, options.file_suffix or SUFFIXES[config], DEFAULT_NAME)
+    record = {
+        "scheme": config,
+        **graphs.as_json(),
+        "texts": len(texts) if graphs.calibrated else 0,
+        "own_texts": options.calibration is None,
+        **floor,
+    }
+    return _write(made, target, name, "int8", record)
+
+
+def _layers(graph: Any) -> list[tuple[str, ...]]:
+    return [entry.products for entry in find_products(graph)]
+
+
+def _above_floor(
+    model: Model,
+    target: Path,
+    options: QuantizeOptions,
+    layers: Sequence[Sequence[str]],
+    make: Callable[[Collection[str]], Any],
+    batches: Sequence[TokenBatch],
+) -> tuple[Any, dict[str, Any]]:
+    """The graph that keeps to `min_cosine`, and what the sidecar says of that.
+
+    Args:
+        make: The graph with these products in floating point.
+    """
+    if options.min_cosine is None or not has_floor(model, options.min_cosine):
+        return make(()), {}
+
+    @contextmanager
+    def open_variant(kept: frozenset[str]) -> Iterator[OpenVINORuntime]:
+        with tempfile.TemporaryDirectory(dir=target, ignore_cleanup_errors=True) as place:
+            write_graph(make(kept), Path(place), DEFAULT_NAME)
+            source = model.source.overlay(Path(place))
+            load = LoadOptions(file_name=DEFAULT_NAME, device="cpu")
+            with closing(OpenVINORuntime.open(source, source.architecture, load)) as runtime:
+                yield runtime
+
+    kept = keep_sensitive_layers(model, layers, open_variant, batches, options.min_cosine)
+    return make(kept.layers), kept.as_json()
 
 
 def _warn_of_slow_int8() -> None:
@@ -99,20 +185,35 @@ def _compress(
         raise OptionError(
             f"{options.config!r} needs no calibration texts; leave out calibration and num_samples."
         )
+    if has_floor(model, options.min_cosine):
+        batches = calibration_batches(model, choose_varied_samples(None, INT8_SAMPLES))
+    else:
+        batches = []
     precision = options.config.partition("-")[0]
     what = f"quantize {options.config!r} of the openvino backend"
     settings = compression_settings(precision, given, what)
     nncf = import_nncf(f"Compressing weights to {precision}")
-    compressed = compress_weights(_source_graph(model), precision, settings)
+    graph = _source_graph(model)
+
+    def make(kept: Collection[str]) -> Any:
+        return compress_weights(graph, precision, settings, kept)
+
+    compressed, floor = _above_floor(model, target, options, _layers(graph), make, batches)
     assert model.file_name is not None
     name = derived_name(
         model.file_name, options.file_suffix or f"{precision}_weights", DEFAULT_NAME
     )
-    return _write(compressed, target, name, precision, settings, nncf)
+    record = {**settings, **floor}
+    return _write(compressed, target, name, precision, record, {"nncf": nncf.__version__})
 
 
 def _write(
-    graph: Any, target: Path, name: str, precision: str, config: Mapping[str, Any], nncf: Any
+    graph: Any,
+    target: Path,
+    name: str,
+    precision: str,
+    config: Mapping[str, Any],
+    versions: Mapping[str, str] = MappingProxyType({}),
 ) -> Artifact:
     write_graph(graph, target, name)
     return Artifact(
@@ -121,16 +222,20 @@ def _write(
         files=graph_names(name),
         precision=precision,
         config=config,
-        versions={"openvino": openvino.__version__, "nncf": nncf.__version__},
+        versions={"openvino": openvino.__version__, **versions},
     )
 
 
 def _quantize(
-    nncf: Any, graph: Any, model: Model, texts: Sequence[str], static: StaticConfig
+    nncf: Any,
+    graph: Any,
+    model: Model,
+    batches: Sequence[TokenBatch],
+    static: StaticConfig,
+    kept: Collection[str],
 ) -> Any:
     names = model.runtime.input_names
-    batches = calibration_batches(model, texts)
-    arguments = _arguments(nncf, static)
+    arguments = _arguments(nncf, static, kept)
     try:
         if static.max_drop is None:
             data = nncf.Dataset([feed(batch, names) for batch in batches])
@@ -142,7 +247,7 @@ def _quantize(
         ) from error
 
 
-def _arguments(nncf: Any, static: StaticConfig) -> dict[str, Any]:
+def _arguments(nncf: Any, static: StaticConfig, kept: Collection[str]) -> dict[str, Any]:
     advanced = nncf.AdvancedQuantizationParameters(
         overflow_fix=nncf.OverflowFix(static.overflow_fix)
     )
@@ -154,6 +259,8 @@ def _arguments(nncf: Any, static: StaticConfig) -> dict[str, Any]:
     elif static.smooth_quant_alpha is not None:
         alphas.matmul = static.smooth_quant_alpha
     scope = {name: list(values) for name, values in static.ignored_scope.items()}
+    if kept:
+        scope["names"] = sorted({*scope.get("names", ()), *kept})
     return {
         "preset": nncf.QuantizationPreset("performance" if static.sym else "mixed"),
         "model_type": nncf.ModelType.TRANSFORMER,

@@ -54,6 +54,7 @@ from openvino_backend.imports import openvino
 from openvino_backend.kernels.cache import compile_bounded
 from openvino_backend.kernels.shapes import Shape
 from openvino_backend.modules import append_modules, append_token_modules
+from openvino_backend.processor import Needs, file_settings
 
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
@@ -101,8 +102,10 @@ class OpenVINORuntime(Runtime):
         super().__init__(architecture)
         graph, self.files, self._held = read
         file_name = self.file_name = self.files[0]
+        needs = Needs.of(graph)
         self._config = dict(config)
-        self.settings = with_precision(runtime, device, config)
+        asked = file_settings(needs, device, config, file_name)
+        self.settings = with_precision(runtime, device, {**asked, **config})
         self.input_names = input_names(graph, file_name)
         check_inputs(architecture, self.input_names, file_name)
         self.equal_lengths = self.equal_lengths or "attention_mask" not in self.input_names
@@ -130,7 +133,7 @@ class OpenVINORuntime(Runtime):
         abandon_in_forks(self, OpenVINORuntime._abandon)
         first = self._executable(graphs.first, workers=1)
         self.device = first.device
-        self.dtype = "int8" if quantizes_activations(graph) else first.dtype
+        self.dtype = "int8" if needs.int8 or quantizes_activations(graph) else first.dtype
         self.max_workers = first.streams if self._scheduled else self._streams()
 
     @classmethod

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import core
+from torch_backend.presets import CALIBRATED_CONFIGS as CALIBRATED_CONFIGS
 from torch_backend.presets import NEEDS as NEEDS
 from torch_backend.presets import OPTIMIZE_CONFIGS as OPTIMIZE_CONFIGS
 from torch_backend.presets import QUANTIZE_CONFIGS as QUANTIZE_CONFIGS

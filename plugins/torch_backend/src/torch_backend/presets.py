@@ -5,11 +5,12 @@ from __future__ import annotations
 OPTIMIZE_CONFIGS = {
     "compile": "torch.compile, applied whenever the file is loaded",
     "fp16": "weights in float16, for a GPU",
-    "bf16": "weights in bfloat16",
+    "bf16": "weights in bfloat16; on a CPU for those with avx512_bf16 or amx_bf16",
 }
 QUANTIZE_CONFIGS = {
-    "int8": "dynamic int8 for a CPU, with a scale for each token",
+    "int8": "dynamic int8 for a CPU, smoothed, with a scale for each token",
 }
+CALIBRATED_CONFIGS = ("int8",)
 NEEDS = {
     "fp16": ("cuda", "mps", "xpu", "avx512_fp16", "amx_fp16"),
     "bf16": ("cuda", "mps", "xpu", "avx512_bf16", "amx_bf16", "bf16"),

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from core import Artifact, Model, QuantizeOptions
 from core.errors import OptionError, UnsupportedOperation
-from core.toolkit import check_names
+from core.toolkit import (
+    announce,
+    calibration_batches,
+    check_names,
+    choose_varied_samples,
+    has_floor,
+    keep_sensitive_layers,
+)
+from torch_backend.calibration import largest_inputs
 from torch_backend.files import write_module
-from torch_backend.kernels.int8 import SCHEME, check_supported, metadata, quantize_linears
+from torch_backend.kernels.int8 import (
+    SCHEME,
+    check_supported,
+    find_linears,
+    metadata,
+    quantize_linears,
+)
 from torch_backend.presets import QUANTIZE_CONFIGS
 from torch_backend.session import TorchRuntime
+
+#: Calibration texts to use by default.
+_SAMPLES = 200
 
 
 def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Artifact:
@@ -24,26 +44,53 @@ def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Arti
             f"not {options.config!r}."
         )
     check_names(options.backend_kwargs, (), "quantize of the torch backend")
-    if options.calibration is not None:
-        raise OptionError(
-            "The torch backend quantizes dynamically and takes no calibration texts; the onnx and "
-            "openvino backends quantize statically."
-        )
     check_supported()
     runtime = model.runtime
     assert isinstance(runtime, TorchRuntime)
     if runtime.dtype == "int8":
         raise UnsupportedOperation(f"{model.file_name} is quantized already.")
-    module = copy.deepcopy(runtime.module).cpu().float()
-    if not quantize_linears(module):
+    if runtime.compile_options is not None:
+        raise UnsupportedOperation(f"{model.file_name} is compiled; quantize its weights.")
+    layers = find_linears(runtime.module)
+    if not layers:
         raise UnsupportedOperation(f"{model!r} has no linear layers to quantize.")
+    texts = choose_varied_samples(options.calibration, options.num_samples or _SAMPLES)
+    announce(f"finding activation ranges in {len(texts)} texts")
+    batches = calibration_batches(model, texts)
+    largest = largest_inputs(runtime, layers, batches)
+
+    def make(kept: Collection[str]) -> torch.nn.Module:
+        module = copy.deepcopy(runtime.module).cpu().float()
+        quantize_linears(module, largest, kept)
+        return module
+
+    @contextmanager
+    def open_variant(kept: frozenset[str]) -> Iterator[TorchRuntime]:
+        device = torch.device("cpu")
+        made = TorchRuntime(runtime.architecture, make(kept), device, dtype="int8")
+        with closing(made):
+            yield made
+
+    kept: tuple[str, ...] = ()
+    floor: dict[str, Any] = {}
+    if options.min_cosine is not None and has_floor(model, options.min_cosine):
+        found = keep_sensitive_layers(
+            model, [(name,) for name in layers], open_variant, batches, options.min_cosine
+        )
+        kept, floor = found.layers, found.as_json()
     suffix = options.file_suffix or "qint8"
     name = model.source.architecture.file(f"model_{suffix}.safetensors")
-    write_module(module, target / name, metadata())
+    write_module(make(kept), target / name, metadata())
     return Artifact(
         root=target,
         file_name=name,
         precision="int8",
-        config={"scheme": SCHEME},
+        config={
+            "scheme": SCHEME,
+            "smoothed": len(largest),
+            "texts": len(texts),
+            "own_texts": options.calibration is None,
+            **floor,
+        },
         versions={"torch": torch.__version__},
     )

@@ -80,6 +80,12 @@ class RuntimeShapes:
         return True
 
 
+def has_tokens(shapes: RuntimeShapes, name: str) -> bool:
+    """Whether a value is [batch, tokens, channels], or the same with a row for each token."""
+    shape = shapes.get_edge_shape(name)
+    return shape is not None and (len(shape) == 3 or shape[:-1] == [_BATCH * _TOKENS])
+
+
 def state_types(model: Any, scratch: Path) -> None:
     """Write the type and rank of every inner value into a model.
 

@@ -6,24 +6,31 @@ depend on its batch-mates. The product runs in oneDNN through `torch.ops.onednn.
 the operator that torchao's quantization flow is lowered to; torch's older `quantize_dynamic` and
 quantized tensor types are deprecated and not used.
 
-Weights use 7 of their 8 bits: without VNNI instructions oneDNN adds pairs of byte products in 16
-bits, and 2 * 255 * 63 still fits while 2 * 255 * 127 does not. The loss is small (docs/torch.md),
-and one file is right on every CPU.
+Files hold weights of 8 bits. Without VNNI instructions oneDNN adds pairs of byte products in 16
+bits, where 2 * 255 * 63 fits and 2 * 255 * 127 does not: there a bit less of them is used, so that
+one file is right on every CPU (docs/torch.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from core import Checkpoint
 from core.errors import ModelFormatError, UnsupportedOperation
+from core.toolkit import INT8_INSTRUCTIONS, processor_flags, smoothing_factors
 from torch_backend.files import QUANTIZATION, check_missing, check_shapes
 from torch_backend.kernels.row_counts import fill_rows
 
 SCHEME = "int8-dynamic"
-_SCALE = "weight_scale"
-_WEIGHT_LEVELS = 63
+_SCALE, _SMOOTHING = "weight_scale", "smoothing"
+_WEIGHT_LEVELS = 127
+#: What weights may reach on a processor that adds products in 16 bits.
+_LEVELS_IN_16_BITS = 63
 _ACTIVATION_LEVELS = 255
 _FEW_ROWS = 64
 #: A pooler serves heads and is small; of a language model's output layer a few rows are read.
@@ -37,28 +44,51 @@ class Int8Linear(torch.nn.Module):
         weight: int8 [out_features, in_features].
         weight_scale: float32 [out_features]; weight times its row's scale is the original.
         bias: float32 [out_features] or None.
+        smoothing: float32 [in_features] that inputs are multiplied by first, or None. The weight
+            is of the inputs so made.
     """
 
     weight: torch.Tensor
     weight_scale: torch.Tensor
     bias: torch.Tensor | None
+    smoothing: torch.Tensor | None
 
-    def __init__(self, in_features: int, out_features: int, *, bias: bool) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, *, bias: bool, smoothed: bool = False
+    ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.register_buffer("weight", torch.zeros(out_features, in_features, dtype=torch.int8))
         self.register_buffer(_SCALE, torch.ones(out_features))
         self.register_buffer("bias", torch.zeros(out_features) if bias else None)
+        self.register_buffer(_SMOOTHING, torch.ones(in_features) if smoothed else None)
         self._packed: torch.Tensor | None = None
-        self._row_sums = torch.zeros(0)
+        self._row_sums = self._scale = torch.zeros(0)
         self._no_zero_points = torch.zeros(out_features, dtype=torch.int32)
         self._one, self._zero = torch.ones(()), torch.zeros((), dtype=torch.int32)
 
     @classmethod
-    def quantize(cls, linear: torch.nn.Linear) -> Int8Linear:
-        """Round a layer's weights, symmetrically, row by row."""
-        layer = cls(linear.in_features, linear.out_features, bias=linear.bias is not None)
+    def quantize(
+        cls, linear: torch.nn.Linear, largest: NDArray[np.float32] | None = None
+    ) -> Int8Linear:
+        """Round a layer's weights, symmetrically, row by row.
+
+        Args:
+            largest: Of each of its inputs the largest absolute value, [in_features], by which they
+                are smoothed; None leaves them as they are.
+        """
+        smoothed = largest is not None
+        layer = cls(
+            linear.in_features,
+            linear.out_features,
+            bias=linear.bias is not None,
+            smoothed=smoothed,
+        )
         weight = linear.weight.detach().float()
+        if largest is not None:
+            factors = torch.from_numpy(smoothing_factors(largest, [weight.T.numpy()]))
+            weight = weight * factors
+            layer.smoothing = 1 / factors
         scale = (weight.abs().amax(dim=1) / _WEIGHT_LEVELS).clamp(min=1e-12)
         layer.weight = torch.round(weight / scale[:, None]).to(torch.int8)
         layer.weight_scale = scale
@@ -70,9 +100,12 @@ class Int8Linear(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._packed is None:
             # oneDNN's blocked layout; made once, at the first batch after loading.
-            self._row_sums = self.weight.sum(dim=1, dtype=torch.float32) * self.weight_scale
-            self._packed = torch.ops.onednn.qlinear_prepack(self.weight, None)
+            weight, self._scale = fitting(self.weight, self.weight_scale)
+            self._row_sums = weight.sum(dim=1, dtype=torch.float32) * self._scale
+            self._packed = torch.ops.onednn.qlinear_prepack(weight, None)
         rows = x.reshape(-1, self.in_features).float()
+        if self.smoothing is not None:
+            rows = rows * self.smoothing
         count = len(rows)
         low, high = torch.aminmax(rows, dim=1)
         low = low.clamp_(max=0)
@@ -89,7 +122,7 @@ class Int8Linear(torch.nn.Module):
             self._one,
             self._zero,
             self._packed,
-            self.weight_scale,
+            self._scale,
             self._no_zero_points,
             None,
             1.0,
@@ -107,6 +140,17 @@ class Int8Linear(torch.nn.Module):
         return result.reshape(*x.shape[:-1], self.out_features)
 
 
+def fitting(
+    weight: torch.Tensor, scale: torch.Tensor, flags: frozenset[str] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A weight and its scale as a processor multiplies them exactly; this one without flags."""
+    exact = bool((processor_flags() if flags is None else flags) & INT8_INSTRUCTIONS)
+    if exact or int(weight.abs().max()) <= _LEVELS_IN_16_BITS:
+        return weight, scale
+    factor = _LEVELS_IN_16_BITS / _WEIGHT_LEVELS
+    return torch.round(weight.float() * factor).to(torch.int8), scale / factor
+
+
 def check_supported() -> None:
     """Raise `UnsupportedOperation` where this PyTorch has no int8 kernels."""
     has_kernels = hasattr(torch.ops.onednn, "qlinear_pointwise")
@@ -117,18 +161,35 @@ def check_supported() -> None:
         )
 
 
-def quantize_linears(module: torch.nn.Module) -> int:
-    """Replace every linear layer but those that do without; returns how many there were."""
-    count = 0
+def find_linears(module: torch.nn.Module, prefix: str = "") -> dict[str, torch.nn.Linear]:
+    """Every linear layer but those that do without, by name."""
+    found: dict[str, torch.nn.Linear] = {}
     for name, child in module.named_children():
         if name in _KEPT:
             continue
         if isinstance(child, torch.nn.Linear):
-            setattr(module, name, Int8Linear.quantize(child))
-            count += 1
+            found[prefix + name] = child
         else:
-            count += quantize_linears(child)
-    return count
+            found |= find_linears(child, f"{prefix}{name}.")
+    return found
+
+
+def quantize_linears(
+    module: torch.nn.Module,
+    largest: Mapping[str, NDArray[np.float32]],
+    kept: Collection[str] = (),
+) -> None:
+    """Replace the linear layers of `find_linears`.
+
+    Args:
+        largest: By name: of each input of a layer the largest absolute value, [in_features].
+        kept: Names of layers that stay as they are.
+    """
+    for name, linear in find_linears(module).items():
+        if name not in kept:
+            parent, _, own = name.rpartition(".")
+            layer = Int8Linear.quantize(linear, largest.get(name))
+            setattr(module.get_submodule(parent), own, layer)
 
 
 def open_quantized(source: Checkpoint, file_name: str, empty: torch.nn.Module) -> torch.nn.Module:
@@ -146,7 +207,13 @@ def open_quantized(source: Checkpoint, file_name: str, empty: torch.nn.Module) -
                 f"{source}: {file_name} has weights for {name!r}, which its model does not have."
             ) from error
         bias = f"{name}.bias" in tensors
-        setattr(parent, child, Int8Linear(linear.in_features, linear.out_features, bias=bias))
+        layer = Int8Linear(
+            linear.in_features,
+            linear.out_features,
+            bias=bias,
+            smoothed=f"{name}.{_SMOOTHING}" in tensors,
+        )
+        setattr(parent, child, layer)
     made = empty.state_dict()
     shapes = [(n, t.shape, made[n].shape) for n, t in tensors.items() if n in made]
     check_shapes(source, file_name, [entry for entry in shapes if entry[1] != entry[2]])

@@ -1,0 +1,155 @@
+"""The products of an encoder graph that have constant weights, and what feeds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from onnx_backend.rewriting.values import RuntimeShapes, has_tokens
+
+_NORMS = (
+    "LayerNormalization",
+    "SkipLayerNormalization",
+    "SimplifiedLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+    "RMSNormalization",
+)
+_GELUS = ("Gelu", "FastGelu", "BiasGelu")
+#: How many products and sums follow the error function in a GELU that is written out.
+_GELU_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Activations, and the products that take them.
+
+    Attributes:
+        name: Of the value.
+        products: Names of the MatMul or Gemm nodes.
+        is_norm: Whether a layer norm makes them.
+        is_gelu: Whether GELU makes them: nothing is under -0.17 then.
+    """
+
+    name: str
+    products: tuple[str, ...]
+    is_norm: bool
+    is_gelu: bool
+
+
+def name_nodes(model: Any) -> None:
+    """Give every node without a name that of its result, so that each can be told apart."""
+    for node in model.graph.node:
+        if not node.name and node.output:
+            node.name = node.output[0]
+
+
+def constants(model: Any) -> dict[str, Any]:
+    """The tensors that do not change, by name."""
+    found = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            found[node.output[0]] = node.attribute[0].t
+    return found
+
+
+def find_products(model: Any, scratch: Path) -> list[Inputs]:
+    """Every value of all tokens that products with constant weights take, in order."""
+    shapes = RuntimeShapes(scratch)
+    shapes.update(model)
+    known = constants(model)
+    groups: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        weight = known.get(node.input[1]) if _multiplies(node) else None
+        if weight is None or len(weight.dims) != 2 or weight.data_type != onnx.TensorProto.FLOAT:
+            continue
+        # A head computes from one row a text: too little to gain anything.
+        if has_tokens(shapes, node.input[0]):
+            groups.setdefault(node.input[0], []).append(node.name)
+    producers = {name: node for node in model.graph.node for name in node.output}
+    gelus = _gelu_outputs(model, known)
+    return [
+        Inputs(name, tuple(products), _is_norm(name, producers, known), name in gelus)
+        for name, products in groups.items()
+    ]
+
+
+def _multiplies(node: Any) -> bool:
+    """Whether a node is a plain product, with or without a bias."""
+    if node.op_type == "MatMul":
+        return True
+    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    plain = given.get("alpha", 1.0) == given.get("beta", 1.0) == 1.0 and not given.get("transA")
+    return node.op_type == "Gemm" and plain
+
+
+def _is_norm(name: str, producers: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether a layer norm makes a value: as one operator, or written out up to gain and bias."""
+    node = producers.get(name)
+    if node is None:
+        return False
+    if node.op_type in _NORMS:
+        return bool(node.output[0] == name)
+    if node.op_type == "Add" and (before := _other_than_row(node, known)) is not None:
+        node = producers.get(before)
+    return node is not None and node.op_type == "Mul" and _other_than_row(node, known) is not None
+
+
+def _other_than_row(node: Any, known: Mapping[str, Any]) -> str | None:
+    """The operand beside a constant with a value for each channel; None where there is none."""
+    for place in (0, 1):
+        tensor = known.get(node.input[place])
+        if tensor is not None and len(tensor.dims) == 1 and tensor.dims[0] > 1:
+            return str(node.input[1 - place])
+    return None
+
+
+def _gelu_outputs(model: Any, known: Mapping[str, Any]) -> set[str]:
+    """Values that GELU makes: as one operator, or written out as x * (1 + erf(x / sqrt 2)) / 2."""
+    users: dict[str, list[Any]] = {}
+    producers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+
+    def unscaled(name: str) -> str:
+        """What a value is a constant times of."""
+        node = producers.get(name)
+        if node is None or node.op_type not in ("Mul", "Div"):
+            return name
+        others = [n for n in node.input if n not in known]
+        return others[0] if len(others) == 1 else name
+
+    found = set()
+    for node in model.graph.node:
+        if node.op_type in _GELUS:
+            found.add(node.output[0])
+        elif node.op_type == "Erf":
+            value, x, times_x = node.output[0], unscaled(node.input[0]), False
+            for _ in range(_GELU_STEPS):
+                after = users.get(value, [])
+                if len(after) != 1 or after[0].op_type not in ("Add", "Mul"):
+                    break
+                other = next(n for n in after[0].input if n != value)
+                if other not in known:
+                    # A gate multiplies by something else, of any sign.
+                    if after[0].op_type != "Mul" or unscaled(other) != x or times_x:
+                        break
+                    times_x = True
+                value = after[0].output[0]
+            if times_x:
+                found.add(value)
+    return found
+
+
+def weight_of(product: Any, known: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The weight of a product, float32 [inputs, outputs]."""
+    weight: NDArray[np.float32] = numpy_helper.to_array(known[product.input[1]])
+    turned = any(a.name == "transB" and a.i for a in product.attribute)
+    return weight.T if turned else weight

@@ -1,0 +1,1 @@
+"""Rewriting OpenVINO graphs: what only this runtime needs."""

@@ -1,0 +1,229 @@
+"""int8 on every backend: close to its source, the same in any batch, never under a floor."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import core
+from core.engine.similarity import row_cosines
+from core.engine.smoothing import ChannelRanges, round_weights, smoothing_factors
+from core.texts.samples import varied_texts
+from tests.conftest import ROOT, Exports, copy_model, one_is_quick
+from tests.tiny_models import SPECS
+
+GRAPHS = ("onnx", "openvino")
+TEXTS = [
+    "fox",
+    "A quick fox.",
+    "The quick brown fox jumps over the lazy dog. " * 3,
+    "?",
+    "sea shells",
+]
+#: What the reader of a batch may see of the texts beside it.
+MIN_COSINE, MOST_DIFFERENCE = 0.9999, 2e-3
+
+
+def prose(count: int) -> list[str]:
+    """Texts of 1 to 400 words from this repository's documentation: none calibrates anything."""
+    words = " ".join(path.read_text("utf-8") for path in sorted(ROOT.glob("docs/*.md"))).split()
+    choose = np.random.default_rng(3)
+    starts, counts = choose.integers(0, len(words) - 400, count), choose.integers(1, 401, count)
+    return [" ".join(words[s : s + n]) for s, n in zip(starts, counts, strict=True)]
+
+
+def check_independent(model: core.EmbeddingModel, texts: list[str]) -> None:
+    alone = np.stack([model.encode(text, normalize_embeddings=True) for text in texts])
+    together = model.encode(texts, normalize_embeddings=True)
+    in_one = model.encode(texts, normalize_embeddings=True, batch_size=len(texts), workers=1)
+    for others in (together, in_one):
+        assert row_cosines(alone, others).min() >= MIN_COSINE
+        assert np.abs(alone - others).max() <= MOST_DIFFERENCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", GRAPHS)
+@pytest.mark.parametrize("name", one_is_quick("bert-mean", sorted(SPECS)))
+def test_every_architecture_is_close_and_independent_of_its_batch(
+    exports: Exports, tmp_path: Path, name: str, backend: str
+) -> None:
+    with core.load(exports(name, backend), backend=backend, device="cpu") as source:
+        artifact = source.quantize(target=tmp_path, num_samples=8)
+        expected = source.encode(TEXTS)
+    assert artifact.config["inputs"] > 0
+    with artifact.load(device="cpu") as model:
+        assert model.dtype == "int8"
+        assert row_cosines(expected, model.encode(TEXTS)).min() >= 0.99
+        check_independent(model, TEXTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", GRAPHS)
+def test_the_real_model_is_close_text_by_text(
+    exports: Exports, tmp_path: Path, backend: str
+) -> None:
+    texts = prose(24)
+    folder = copy_model(exports("minilm", backend), tmp_path / "minilm")
+    with core.load(folder, backend=backend, device="cpu") as source:
+        artifact = source.quantize()
+        expected = source.encode(texts)
+    assert artifact.verification.mean_cosine >= 0.995
+    with artifact.load(device="cpu") as model:
+        cosines = row_cosines(expected, model.encode(texts))
+        assert cosines.min() >= 0.99
+        assert cosines.mean() >= 0.997
+        check_independent(model, texts[:8])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backend", "config"),
+    [("onnx", "auto"), ("onnx", "avx2"), ("openvino", "int8"), ("torch", "int8")],
+)
+def test_a_floor_keeps_the_layers_that_harm_most(
+    exports: Exports, tmp_path: Path, backend: str, config: str
+) -> None:
+    given: dict[str, Any] = {} if config == "avx2" else {"calibration": varied_texts(12)}
+    with core.load(
+        exports("bert-mean", "onnx", "openvino"), backend=backend, device="cpu"
+    ) as source:
+        free = source.quantize(config, tmp_path / "free", min_cosine=0.5, **given)
+        assert free.config["kept_in_float"] == []
+        floor = (1 + free.config["calibration_min_cosine"]) / 2
+        held = source.quantize(config, tmp_path / "held", min_cosine=floor, **given)
+    kept = held.config["kept_in_float"]
+    assert kept
+    assert held.config["calibration_min_cosine"] >= floor
+    record = json.loads(Path(f"{held.path}.json").read_text("utf-8"))
+    assert record["config"]["kept_in_float"] == kept
+    with held.load(device="cpu") as model:
+        assert model.dtype == "int8"
+    assert held.path.read_bytes() != free.path.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_file_says_what_it_needs_and_is_right_without(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    flags = frozenset({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"})
+    monkeypatch.setattr("openvino_backend.processor.processor_flags", lambda: flags)
+    with core.load(exports("bert-mean", "openvino"), backend="openvino") as source:
+        artifact = source.quantize(target=tmp_path, calibration=varied_texts(8))
+        expected = source.encode(TEXTS)
+    needs = artifact.config["needs"]
+    assert "avx512_vnni" in needs["int8_instructions"]
+    assert "avx512_bf16" in needs["bfloat16_instructions"]
+    with artifact.load() as model:
+        assert model.runtime.settings["INFERENCE_PRECISION_HINT"] == "bf16"
+        assert model.runtime.settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] == needs["group_size"]
+    assert not caplog.records
+    Path(f"{artifact.path}.json").unlink()  # the file says it itself
+    monkeypatch.setattr("openvino_backend.processor.processor_flags", lambda: frozenset({"avx2"}))
+    with caplog.at_level(logging.WARNING, "core"), artifact.load() as model:
+        assert model.runtime.settings["INFERENCE_PRECISION_HINT"] == "f32"
+        assert row_cosines(expected, model.encode(TEXTS)).min() >= 0.99
+    assert "int8 dot products" in caplog.text
+    assert "bfloat16" in caplog.text
+    asked = {"ov_config": {"INFERENCE_PRECISION_HINT": "f32"}}
+    monkeypatch.setattr("openvino_backend.processor.processor_flags", lambda: flags)
+    with artifact.load(model_kwargs=asked) as model:  # what the caller says goes first
+        assert model.runtime.settings["INFERENCE_PRECISION_HINT"] == "f32"
+
+
+@pytest.mark.slow
+def test_without_int8_products_only_weights_are_int8(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openvino_backend.processor.processor_flags", lambda: frozenset({"avx2"}))
+    with core.load(exports("bert-mean", "openvino"), backend="openvino") as source:
+        artifact = source.quantize(target=tmp_path)
+    assert artifact.config["static"] == artifact.config["smoothed"] == 0
+    assert artifact.config["needs"]["int8_instructions"] == []
+    assert artifact.verification.min_cosine >= 0.999
+
+
+def test_smoothing_evens_the_channels_and_keeps_the_product() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(50, 16)).astype(np.float32)
+    x[:, 3] *= 40
+    weight = random.normal(size=(16, 8)).astype(np.float32)
+    ranges = ChannelRanges(x[:25].min(0), x[:25].max(0))
+    ranges.add(x[25:].min(0), x[25:].max(0))
+    np.testing.assert_array_equal(ranges.largest, np.abs(x).max(0))
+    factors = smoothing_factors(ranges.largest, [weight])
+    np.testing.assert_allclose(
+        (x / factors) @ (weight * factors[:, None]), x @ weight, rtol=1e-3, atol=1e-3
+    )
+    assert np.argmax(factors) == 3
+    assert np.exp(np.log(factors).mean()) == pytest.approx(1, rel=1e-5)
+    low, high = ranges.bounds(factors)
+    assert (low, high) == pytest.approx(((x / factors).min(), (x / factors).max()))
+    assert high - low < 0.5 * (x.max() - x.min())
+
+
+@pytest.mark.parametrize("levels", [127, 63])
+def test_weights_round_within_half_a_step(levels: int) -> None:
+    weight = np.random.default_rng(1).normal(size=(32, 5)).astype(np.float32)
+    weight[:, 2] = 0
+    integers, scale = round_weights(weight, levels)
+    assert np.abs(integers).max() == levels
+    assert (np.abs(integers * scale - weight) <= scale / 2 + 1e-7).all()
+
+
+def test_pytorch_halves_weights_where_sums_have_16_bits() -> None:
+    import torch
+
+    from torch_backend.kernels.int8 import fitting
+
+    weight = torch.arange(-127, 128, dtype=torch.int8)[None, :]
+    scale = torch.tensor([0.5])
+    same, _ = fitting(weight, scale, frozenset({"avx512_vnni"}))
+    assert same is weight
+    halved, larger = fitting(weight, scale, frozenset({"avx2"}))
+    assert int(halved.abs().max()) == 63
+    assert float((halved * larger - weight * scale).abs().max()) <= float(larger) / 2 + 1e-6
+    again, _ = fitting(halved, larger, frozenset({"avx2"}))
+    assert again is halved
+
+
+def test_default_texts_are_varied_and_always_the_same() -> None:
+    texts = varied_texts(200)
+    assert texts == varied_texts(200)
+    lengths = sorted(len(text.split()) for text in texts)
+    assert lengths[20] <= 2
+    assert lengths[-20] >= 150
+    assert any(not text.isascii() for text in texts)
+
+
+@pytest.mark.slow
+def test_a_gate_after_gelu_is_no_gelu(exports: Callable[..., Path], tmp_path: Path) -> None:
+    """What a gate multiplies may have any sign: rows of a GELU have no room for that."""
+    onnx = pytest.importorskip("onnx")
+    from onnx_backend.rewriting.products import find_products, name_nodes
+
+    gelus = {}
+    for name in ("modernbert", "bert-mean"):
+        graph = onnx.load(str(exports(name, "onnx") / "onnx/model.onnx"))
+        name_nodes(graph)
+        gelus[name] = sum(entry.is_gelu for entry in find_products(graph, tmp_path))
+    assert gelus == {"modernbert": 0, "bert-mean": 2}
+
+
+def test_bfloat16_says_where_it_pays(
+    tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    for flags, warns in (({"avx2"}, True), ({"avx512_bf16"}, False)):
+        caplog.clear()
+        found = frozenset(flags)
+        monkeypatch.setattr("torch_backend.optimize.processor_flags", lambda found=found: found)
+        with core.load(tiny_model("bert-mean"), backend="torch", device="cpu") as model:
+            model.optimize("bf16", tmp_path / str(warns))
+        assert ("does not multiply bfloat16" in caplog.text) == warns
