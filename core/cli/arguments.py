@@ -108,6 +108,8 @@ def kind_of(parsed: argparse.Namespace) -> str | None:
     from core.errors import PluginError
     from core.plugin.registry import registry
 
+    if not registry.names():  # which loading explains, without a connection
+        return None
     try:
         named = parsed.backend is not None and registry.backend(parsed.backend)
         if named and named.capabilities.source == "name":
