@@ -97,7 +97,7 @@ def run(parsed: argparse.Namespace) -> None:
     _check_form(output, kind)
     with load_model(parsed, kind) as model:
         texts = read_texts(parsed)
-        count = _write(output, _embed(model, texts, parsed))
+        count = _write(output, _embed(model, texts, parsed), model.kind)
         if output is not None:
             width = model.dimension
             summary = {
@@ -191,11 +191,12 @@ def _as_utf8(text: str) -> str:
         return text
 
 
-def _write(output: Path | None, results: Iterator[tuple[list[str], Any]]) -> int:
+def _write(output: Path | None, results: Iterator[tuple[list[str], Any]], kind: str) -> int:
     if output is not None and output.suffix == ".npy":
         return _write_npy(output, results)
     if output is not None and output.suffix == ".npz":
-        return _write_npz(output, results)
+        write = _write_sparse if kind == "sparse" else _write_vectors
+        return write(output, results)
     count = 0
     # JSON has escapes of its own for what the encoding of standard output may lack.
     escape = output is None and (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
@@ -229,24 +230,22 @@ def _write_npy(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
     return len(array)
 
 
-def _write_npz(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
-    """Sparse embeddings as scipy stores them, or the vectors of all tokens."""
+def _write_sparse(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
+    """Sparse embeddings as scipy stores them."""
     from core.engine.sparse import SparseEmbeddings
 
     parts = [embeddings for _, embeddings in results]
-    if parts and not isinstance(parts[0], SparseEmbeddings):
-        return _write_vectors(output, parts)
     rows = SparseEmbeddings.concatenate(parts) if parts else SparseEmbeddings.from_rows([], 0)
     with _replacing(output, binary=True) as file:
         rows.write(cast("BinaryIO", file))
     return len(rows)
 
 
-def _write_vectors(output: Path, parts: list[Any]) -> int:
+def _write_vectors(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
     """Vectors of all tokens one after another, and how many each text has."""
     import numpy as np
 
-    rows = [row for vectors in parts for row in vectors]
+    rows = [row for _, vectors in results for row in vectors]
     arrays = {
         "vectors": np.concatenate(rows) if rows else np.empty((0, 0), np.float32),
         "lengths": np.array([len(row) for row in rows], dtype=np.int64),

@@ -12,7 +12,7 @@ from core.architecture.batch import TokenBatch
 from core.artifacts.artifact import FULL_PRECISIONS, Artifact, VectorVerification
 from core.engine.encode import scored_batches
 from core.engine.maxsim import maxsim
-from core.engine.ranks import spearman
+from core.engine.ranks import rank_correlation
 from core.engine.runtime import Runtime
 from core.engine.similarity import row_cosines
 from core.engine.token_vectors import cut_out
@@ -72,7 +72,7 @@ def compare_vectors(expected: Vectors, actual: Vectors) -> VectorVerification:
         min_cosine=float(cosines.min()),
         mean_maxsim_difference=float(difference.mean()),
         max_maxsim_difference=float(difference.max()),
-        rank_correlation=_rank_correlation(scores, others),
+        rank_correlation=min(map(rank_correlation, scores, others)),
     )
 
 
@@ -81,18 +81,6 @@ def _scores(vectors: Vectors) -> NDArray[np.float64]:
     filled = [row for row in vectors if len(row)]
     queries = filled[:: max(1, len(filled) // _QUERIES)]
     return maxsim(queries, filled, "meanmaxsim").astype(np.float64)
-
-
-def _rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Spearman's, of the order in which both rank the texts: the lowest of any query."""
-    found = []
-    for one, other in zip(first, second, strict=True):
-        spread = float(one.std()) or 1.0
-        # Rounding alone must not put one of two equal texts before the other.
-        value = spearman(np.round(one / spread, 3), np.round(other / spread, 3))
-        same = 1.0 if np.allclose(one, other) else 0.0
-        found.append(same if np.isnan(value) else value)
-    return float(min(found))
 
 
 def check_vectors(

@@ -48,6 +48,10 @@ def test_vectors_are_written_one_after_another(
     lines = tmp_path / "vectors.jsonl"
     assert main([*words[:-3], str(lines), "-b", "onnx"]) == 0
     assert len(lines.read_text().splitlines()) == 3
+    source.write_text("")
+    assert main(words) == 0
+    with np.load(output) as arrays:
+        assert (arrays["vectors"].shape, arrays["lengths"].shape) == ((0, 0), (0,))
 
 
 @pytest.mark.parametrize(
