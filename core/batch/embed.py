@@ -19,7 +19,9 @@ from core.models.embedding import EmbeddingModel
 from core.options import EncodeOptions, check_names, field_names
 
 #: Options of `encode` that make no column of embeddings.
-_OTHER = ("convert_to_tensor", "output_value", "show_progress_bar")
+_OTHER = (
+    "convert_to_tensor", "output_value", "show_progress_bar", *EmbeddingModel.other_options,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

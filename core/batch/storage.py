@@ -125,6 +125,8 @@ class Folder:
 
     def create(self, below: str = "") -> None:
         """Make the directory, or one below it, where it is not there."""
+        if self._system.isfile(self.root):
+            raise OptionError(f"{self!r} is a file: give a directory.")
         with self._explained("written"):
             self._system.makedirs(self.path(below), exist_ok=True)
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+from core.architecture.kinds import KINDS
 from core.cli.arguments import add_batching, add_model, batching_of, kind_of, load_model
 from core.errors import CoreError, OptionError
 from core.machine.surroundings import stderr_is_terminal
@@ -92,7 +93,9 @@ def run(parsed: argparse.Namespace) -> None:
     )
     check_input(parsed)
     kind = parsed.kind or kind_of(parsed)
-    if kind not in _ARRAYS:  # loading says what it is
+    if kind in _ARRAYS:
+        _check_kind_options(parsed, kind)
+    else:  # loading says what it is
         kind = "embedding"
     _check_form(output, kind)
     with load_model(parsed, kind) as model:
@@ -112,6 +115,18 @@ def run(parsed: argparse.Namespace) -> None:
                 print(json.dumps(summary))
             else:
                 print(f"{count} embeddings written to {output}", file=sys.stderr)
+
+
+def _check_kind_options(parsed: argparse.Namespace, kind: str) -> None:
+    """Refuse an option of another kind of model in the words that it was given in."""
+    for option, value, owner in (
+        ("--pool-factor", parsed.pool_factor, "multi_vector"),
+        ("--max-active-dims", parsed.max_active_dims, "sparse"),
+    ):
+        if value is not None and kind != owner:
+            raise OptionError(
+                f"{option} is for {KINDS[owner].noun}, and {parsed.model} is {KINDS[kind].noun}."
+            )
 
 
 def _check_form(output: Path | None, kind: str) -> None:

@@ -298,6 +298,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("a.txt", {"overwrite": "yes"}, "overwrite must be True or False"),
     ("a.txt", {"precision": "int8"}, "takes its ranges from all embeddings"),
     ("a.txt", {"bakend": "onnx"}, "does not take 'bakend'"),
+    ("a.txt", {"token_pooling": 2}, "does not take 'token_pooling'"),
     ("a.txt", {"backend": "onnx"}, "the model is loaded already"),
     ("a.txt", {"truncate_dim": 10_000}, "truncate_dim"),
     ("a.txt", {"prompt_name": "none"}, "prompt"),
@@ -333,6 +334,8 @@ def test_a_target_that_holds_something_else_is_left_alone(
     for overwrite in (False, True):
         with pytest.raises(OptionError, match=r"holds other files \(notes\.md\)"):
             core.embed_dataset(source, tmp_path / "out", model, overwrite=overwrite)
+    with pytest.raises(OptionError, match="is a file: give a directory"):
+        core.embed_dataset(source, tmp_path / "out/notes.md", model)
     with pytest.raises(OptionError, match="is the source"):
         core.embed_dataset(source, source, model)
     assert (tmp_path / "out/notes.md").read_text() == "mine"

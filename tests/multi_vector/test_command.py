@@ -57,6 +57,7 @@ def test_vectors_are_written_one_after_another(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
+        (["--max-active-dims", "5"], 2, "--max-active-dims is for a sparse encoder, and"),
         (["-o", "x.npy"], 2, "of a multi-vector model must end in .npz or .jsonl"),
         (["--precision", "int8"], 2, "does not take 'precision'"),
         (["--truncate-dim", "8"], 2, "does not take 'truncate_dim'"),
