@@ -23,7 +23,7 @@ class Kind:
 
     Attributes:
         noun: With its article, as messages say it.
-        loader: The function that loads one; "" for a kind that core knows and does not run.
+        loader: The function that loads one.
         reference: sentence-transformers' class of it, which config_sentence_transformers.json
             names as `model_type`.
     """
@@ -98,16 +98,10 @@ def choose_kind(source: Source, asked: str | None) -> str:
     """The kind to read a checkpoint as: the one asked for, or its own.
 
     Raises:
-        UnsupportedOperation: It is none of that kind, and the message says what loads it; or of
-            one that core does not run.
+        UnsupportedOperation: It is none of that kind, and the message says what loads it.
     """
     kinds = kinds_of(source)
     found = KINDS[kinds[0]]
-    if not found.loader:
-        raise UnsupportedOperation(
-            f"{source} is {found.noun}, which core does not run: {found.reference} of "
-            "sentence-transformers does."
-        )
     if asked is None:
         return kinds[0]
     if asked not in kinds:
@@ -150,7 +144,7 @@ def _stated(source: Source) -> str | None:
     for name, kind in KINDS.items():
         if kind.reference == stated:
             return name
-    listed = ", ".join(kind.reference for kind in KINDS.values() if kind.loader)
+    listed = ", ".join(kind.reference for kind in KINDS.values())
     raise UnsupportedOperation(f"{source} is a {stated}; core runs the kinds {listed}.")
 
 

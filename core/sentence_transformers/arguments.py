@@ -10,7 +10,7 @@ from typing import Any
 
 from core.artifacts.tuned import TUNED
 from core.errors import OptionError
-from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 from core.operations.hooks import hooks
 
 
@@ -125,7 +125,7 @@ def read_tokenizer_kwargs(given: Mapping[str, Any] | None) -> dict[str, Any]:
     return known
 
 
-def apply_tokenizer_kwargs(model: EmbeddingModel, known: Mapping[str, Any]) -> None:
+def apply_tokenizer_kwargs(model: Model, known: Mapping[str, Any]) -> None:
     """Set the length, and refuse what the loaded model's tokenizer does otherwise.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,19 +9,18 @@ from typing import Any
 import numpy as np
 
 from core.api import load_reranker
-from core.arguments import check_keywords, check_mapping_or_none
+from core.arguments import check_keywords
 from core.distributed.pool import ProcessPool
 from core.engine.scores import chosen_activation
 from core.errors import OptionError, UnsupportedOperation
 from core.models.reranker import Reranker
 from core.options import check_positive
 from core.sentence_transformers.arguments import (
-    plain,
-    read_model_kwargs,
-    read_tokenizer_kwargs,
     renamed,
     with_organization,
 )
+from core.sentence_transformers.construction import closed_on_error, load_as_asked
+from core.sentence_transformers.processes import Processes
 from core.texts.pairs import is_one_pair
 
 #: The Hub cache, as older releases name it.
@@ -31,7 +29,7 @@ _CACHE_VARIABLE = "SENTENCE_TRANSFORMERS_HOME"
 _ORGANIZATION = "cross-encoder"
 
 
-class CrossEncoder:
+class CrossEncoder(Processes):
     """A reranker with sentence-transformers' interface.
 
     Args:
@@ -51,7 +49,7 @@ class CrossEncoder:
         CoreError: As `core.load_reranker`; what is wrong with an argument is a ValueError too.
 
     Attributes:
-        reranker: The `core.Reranker` underneath.
+        embedding_model: The `core.Reranker` underneath, also as `reranker`.
     """
 
     @check_keywords
@@ -85,11 +83,6 @@ class CrossEncoder:
         default_activation_function: Any = None,
     ) -> None:
         name = renamed("model_name", "model_name_or_path", model_name, model_name_or_path)
-        if modules is not None or name is None:
-            raise OptionError(
-                "A model is loaded from files: pass its directory or its name on the Hub. To put "
-                "one together from modules, do so with sentence_transformers, save it, and load it."
-            )
         tokenizer_kwargs = renamed(
             "tokenizer_args", "tokenizer_kwargs", tokenizer_args, tokenizer_kwargs
         )
@@ -98,29 +91,21 @@ class CrossEncoder:
         )
         model_kwargs = renamed("automodel_args", "model_kwargs", automodel_args, model_kwargs)
         config_kwargs = renamed("config_args", "config_kwargs", config_args, config_kwargs)
-        for argument, given in (
-            ("prompts", prompts),
-            ("model_kwargs", model_kwargs),
-            ("processor_kwargs", processor_kwargs),
-            ("config_kwargs", config_kwargs),
-        ):
-            check_mapping_or_none(argument, given)
-        own, also = read_model_kwargs(model_kwargs, backend)
-        length = read_tokenizer_kwargs(processor_kwargs)["model_max_length"]
-        arguments = {
-            "device": plain(device),
-            "revision": revision,
-            "token": token,
-            "cache_dir": renamed("cache_dir", "cache_folder", cache_dir, cache_folder)
-            or os.environ.get(_CACHE_VARIABLE),
-            "local_files_only": bool(local_files_only),
-            "trust_remote_code": trust_remote_code,
-            **also,
-        }
-        self.reranker: Reranker = load_reranker(
-            with_organization(name, _ORGANIZATION),
-            backend=backend,
+        self.embedding_model: Reranker = load_as_asked(
+            load_reranker,
+            None if name is None else with_organization(name, _ORGANIZATION),
+            modules=modules,
+            device=device,
             prompts=prompts,
+            cache_folder=renamed("cache_dir", "cache_folder", cache_dir, cache_folder),
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+            local_files_only=local_files_only,
+            token=token,
+            model_kwargs=model_kwargs,
+            processor_kwargs=processor_kwargs,
+            config_kwargs=config_kwargs,
+            backend=backend,
             default_prompt_name=default_prompt_name,
             activation_fn=renamed(
                 "default_activation_function",
@@ -128,17 +113,14 @@ class CrossEncoder:
                 default_activation_function,
                 activation_fn,
             ),
-            model_kwargs=own,
-            config_kwargs=config_kwargs,
-            **arguments,
         )
         self.model_card_data = model_card_data
-        with _closing(self.reranker):
+        with closed_on_error(self.embedding_model):
             self._check_labels(check_positive("num_labels", num_labels))
-            most = check_positive("max_length", max_length) or length
+            most = check_positive("max_length", max_length)
             if most is not None:
                 # More than the model has positions for is accepted, as in the reference.
-                self.reranker.restore({"max_seq_length": most})
+                self.embedding_model.restore({"max_seq_length": most})
 
     def _check_labels(self, asked: int | None) -> None:
         found = len(self.reranker.labels)
@@ -152,9 +134,9 @@ class CrossEncoder:
     # What it is
 
     @property
-    def embedding_model(self) -> Reranker:
-        """The model underneath, under the name that the `export_*` functions look for."""
-        return self.reranker
+    def reranker(self) -> Reranker:
+        """The `core.Reranker` underneath."""
+        return self.embedding_model
 
     @property
     def num_labels(self) -> int:
@@ -194,11 +176,6 @@ class CrossEncoder:
         return self.reranker.default_prompt_name
 
     @property
-    def device(self) -> Any:
-        """The `torch.device` it computes on where torch does; else its name."""
-        return self.reranker.tensor_device or self.reranker.device
-
-    @property
     def backend(self) -> str:
         """Its backend's name."""
         return self.reranker.backend
@@ -206,10 +183,6 @@ class CrossEncoder:
     def get_backend(self) -> str:
         """Its backend's name."""
         return self.reranker.backend
-
-    def eval(self) -> CrossEncoder:
-        """Does nothing: models here only compute."""
-        return self
 
     def __repr__(self) -> str:
         return f"CrossEncoder({self.reranker!r})"
@@ -245,7 +218,7 @@ class CrossEncoder:
             apply_softmax: With several labels, scores of each pair that add up to 1.
             convert_to_numpy: Whether to return an array, else a list of tensors.
             convert_to_tensor: Return one tensor.
-            device: A list of devices spreads the pairs over a process each; else the model's own.
+            device: Moves the model there; a list starts a process for each.
             pool: Of `start_multi_process_pool`.
             chunk_size, num_workers: Have no effect.
 
@@ -266,7 +239,7 @@ class CrossEncoder:
         }
         single = is_one_pair(inputs)
         rows = [inputs] if single else inputs
-        with self._runner(device, pool) as runner:
+        with self._spread(device, pool) as runner:
             scores = runner.predict(rows, **options)
         if convert_to_tensor or not convert_to_numpy:
             scores = self._tensor(scores)
@@ -323,33 +296,12 @@ class CrossEncoder:
             activation_fn=renamed("activation_fct", "activation_fn", activation_fct, activation_fn),
         )
 
-    @contextlib.contextmanager
-    def _runner(self, device: Any, pool: ProcessPool | None) -> Any:
-        if pool is not None:
-            yield pool
-        elif isinstance(device, list | tuple) and device:
-            with self.start_multi_process_pool(list(device)) as started:
-                yield started
-        else:
-            yield self.reranker
-
     def _tensor(self, scores: Any) -> Any:
         import torch
 
         tensor = torch.from_numpy(np.ascontiguousarray(scores))
         place = self.reranker.tensor_device
         return tensor if place is None else tensor.to(place)
-
-    def start_multi_process_pool(self, target_devices: Any = None) -> ProcessPool:
-        """Processes with a copy of the model each, for `predict(..., pool=...)`."""
-        if target_devices is None:
-            return ProcessPool(self.reranker)
-        return ProcessPool(self.reranker, devices=[str(plain(d)) for d in target_devices])
-
-    @staticmethod
-    def stop_multi_process_pool(pool: ProcessPool) -> None:
-        """End the processes."""
-        pool.close()
 
     # Files
 
@@ -390,13 +342,3 @@ class CrossEncoder:
 def _check_safe(safe_serialization: bool) -> None:
     if not safe_serialization:
         raise OptionError("safe_serialization=False pickles weights; core writes safetensors.")
-
-
-@contextlib.contextmanager
-def _closing(model: Reranker) -> Any:
-    """Close a model whose settings turn out to be wrong."""
-    try:
-        yield
-    except OptionError:
-        model.close()
-        raise

@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from core.arguments import check_kind, check_text_or_none
 from core.distributed.pool import ProcessPool
-from core.errors import OptionError
-from core.machine.cpus import available_cpus
 from core.options import check_positive
-from core.sentence_transformers.arguments import plain
-from core.sentence_transformers.inputs import check_extra, one_input, texts_of
-from core.sentence_transformers.placement import Placement
+from core.sentence_transformers.inputs import check_extra, one_input, one_prompt_name
+from core.sentence_transformers.processes import Processes
 from core.sentence_transformers.results import encode
+from core.sentence_transformers.rows import Rows
 from core.sentence_transformers.settings import Settings
-from core.sentence_transformers.similarity_functions import every_pair, row_by_row
-from core.sentence_transformers.tensors import as_tensor
-from core.texts.inputs import check_texts
 
 logger = logging.getLogger("core")
 
 _MOST_PROCESSES = 4
 
 
-def check_pool(pool: Any) -> None:
-    """Raise `OptionError` unless it is None or from `start_multi_process_pool`."""
-    if pool is not None:
-        check_kind("pool", pool, ProcessPool)
-
-
-class Encoding(Settings, Placement):
+class Encoding(Settings, Processes, Rows):
     """`encode` and what belongs to it."""
 
     def encode(
@@ -87,15 +74,8 @@ class Encoding(Settings, Placement):
         texts = one_input("inputs", inputs, "sentences", kwargs)
         truncation = kwargs.pop("truncation", None)
         check_extra(kwargs)
-        if prompt is not None and prompt_name is not None:
-            logger.warning(
-                "prompt and prompt_name are both given: prompt=%r is used, not the prompt %r.",
-                prompt,
-                prompt_name,
-            )
-            prompt_name = None
         options = {
-            "prompt_name": prompt_name,
+            "prompt_name": one_prompt_name(prompt_name, prompt),
             "prompt": prompt,
             "batch_size": batch_size,
             "show_progress_bar": None if show_progress_bar is None else bool(show_progress_bar),
@@ -112,16 +92,11 @@ class Encoding(Settings, Placement):
             convert_to_numpy=convert_to_numpy,
             convert_to_tensor=bool(convert_to_tensor),
         )
-        many = isinstance(device, list | tuple) and len(device) > 0
-        if many or pool is not None:
+        if pool is not None or isinstance(device, list | tuple):
             check_positive("chunk_size", chunk_size)
-        check_pool(pool)
-        if pool is None and many:
-            with self.start_multi_process_pool(list(device)) as pool:
-                return run(self.embedding_model, pool=pool)
-        if device is not None and not isinstance(device, list | tuple):
-            self.to(device)
-        return run(self.embedding_model, pool=pool)
+        with self._spread(device, pool) as runner:
+            own = runner is self.embedding_model
+            return run(self.embedding_model, pool=None if own else runner)
 
     def encode_query(
         self,
@@ -200,63 +175,6 @@ class Encoding(Settings, Placement):
             chunk_size,
             **kwargs,
         )
-
-    def _prompt_name(
-        self, names: Sequence[str], prompt_name: str | None, prompt: str | None
-    ) -> str | None:
-        if prompt is not None or prompt_name is not None:
-            return prompt_name
-        return next((name for name in names if name in self.prompts), None)
-
-    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Every row of one against every row of the other: a float32 tensor [n, m].
-
-        Without torch installed, an array of the same values.
-        """
-        return every_pair(embeddings1, embeddings2, self.embedding_model.similarity_fn_name)
-
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Each row of one against the same row of the other: a float32 tensor [n].
-
-        Two vectors give one value; one vector goes with every row of the other.
-        """
-        return row_by_row(embeddings1, embeddings2, self.embedding_model.similarity_fn_name)
-
-    def tokenize(self, texts: Any, **kwargs: Any) -> dict[str, Any]:
-        """The padded batch of texts: int64 tensors [texts, tokens] by name; {} without texts."""
-        return self.preprocess(texts, **kwargs)
-
-    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """As `tokenize`, with a prompt in front of every text."""
-        check_extra(kwargs)
-        check_text_or_none("prompt", prompt or None)
-        texts = check_texts(texts_of(inputs)[0])
-        if not len(texts):
-            return {}
-        batch = self.embedding_model.tokenize([(prompt or "") + text for text in texts])
-        return {name: as_tensor(value) for name, value in batch.items()}
-
-    # Processes
-
-    def start_multi_process_pool(self, target_devices: Sequence[Any] | None = None) -> ProcessPool:
-        """Processes that each load the model: one a device; on a CPU as many as it has cores.
-
-        Give the result to `encode(pool=...)`; it is also a context manager.
-        """
-        if target_devices is not None:
-            if not isinstance(target_devices, list | tuple):
-                raise OptionError(
-                    f"target_devices must be a list of devices, not {target_devices!r}."
-                )
-            devices = [str(plain(device)) for device in target_devices]
-            return ProcessPool(self.embedding_model, devices=devices)
-        return ProcessPool(self.embedding_model, min(available_cpus(), _MOST_PROCESSES))
-
-    @staticmethod
-    def stop_multi_process_pool(pool: ProcessPool) -> None:
-        """End the processes."""
-        check_kind("pool", pool, ProcessPool)
-        pool.close()
 
     def encode_multi_process(
         self,

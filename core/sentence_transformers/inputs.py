@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from core.errors import OptionError
 from core.texts.inputs import refuse_containers
+
+logger = logging.getLogger("core")
 
 
 def is_one(inputs: Any) -> bool:
@@ -78,6 +81,18 @@ def check_extra(extra: Mapping[str, Any]) -> None:
             f"encode does not take {', '.join(map(repr, unknown))}. Arguments for a model's own "
             "code have no counterpart here."
         )
+
+
+def one_prompt_name(prompt_name: str | None, prompt: str | None) -> str | None:
+    """The name to choose a prompt by; of a name and a prompt the prompt counts, with a warning."""
+    if prompt is None or prompt_name is None:
+        return prompt_name
+    logger.warning(
+        "prompt and prompt_name are both given: prompt=%r is used, not the prompt %r.",
+        prompt,
+        prompt_name,
+    )
+    return None
 
 
 def one_input(new: str, inputs: Any, old: str, given: dict[str, Any]) -> Any:

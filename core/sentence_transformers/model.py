@@ -8,21 +8,20 @@ from typing import Any
 
 from core.api import load
 from core.arguments import check_keywords, check_mapping_or_none, check_text_or_none
-from core.errors import OptionError
 from core.sentence_transformers.absent import Unprovided
 from core.sentence_transformers.arguments import (
-    apply_tokenizer_kwargs,
     plain,
-    read_model_kwargs,
-    read_tokenizer_kwargs,
     renamed,
+)
+from core.sentence_transformers.construction import (
+    closed_on_error,
+    complete_prompts,
+    load_as_asked,
 )
 from core.sentence_transformers.encoding import Encoding
 from core.sentence_transformers.files import Files
 from core.sentence_transformers.model_card import SentenceTransformerModelCardData
 
-#: The Hub cache, as older releases name it.
-_CACHE_VARIABLE = "SENTENCE_TRANSFORMERS_HOME"
 #: Prompts every model has, empty where neither its files nor the caller give one.
 _PROMPTS = ("query", "document")
 
@@ -85,71 +84,34 @@ class SentenceTransformer(Encoding, Files, Unprovided):
         similarity_fn_name: Any = None,
         truncate_dim: int | None = None,
     ) -> None:
-        if modules is not None or model_name_or_path is None:
-            raise OptionError(
-                "A model is loaded from files: pass its directory or its name on the Hub. To put "
-                "one together from modules, do so with sentence_transformers, save it, and load it."
-            )
-        for name, given in (
-            ("prompts", prompts),
-            ("model_kwargs", model_kwargs),
-            ("processor_kwargs", processor_kwargs),
-            ("tokenizer_kwargs", tokenizer_kwargs),
-            ("config_kwargs", config_kwargs),
-        ):
-            check_mapping_or_none(name, given)
         check_text_or_none("default_prompt_name", default_prompt_name)
-        tokenizer_options = read_tokenizer_kwargs(
-            renamed("tokenizer_kwargs", "processor_kwargs", tokenizer_kwargs, processor_kwargs)
-        )
-        own, also = read_model_kwargs(model_kwargs, backend)
-        # A prompt that is None is the model's own, or empty if it has none.
-        named = {name: text for name, text in (prompts or {}).items() if text is not None}
-        arguments = {
-            "device": plain(device),
-            "revision": revision,
-            "token": renamed("use_auth_token", "token", use_auth_token, token),
-            "cache_dir": cache_folder or os.environ.get(_CACHE_VARIABLE),
-            "local_files_only": bool(local_files_only),
-            "trust_remote_code": trust_remote_code,
-            **also,
-        }
-        self.embedding_model = load(
+        check_mapping_or_none("tokenizer_kwargs", tokenizer_kwargs)
+        self.embedding_model = load_as_asked(
+            load,
             model_name_or_path,
-            backend=backend,
-            prompts=named or None,
-            similarity_fn_name=plain(similarity_fn_name),
-            model_kwargs=own,
+            modules=modules,
+            device=device,
+            prompts=prompts,
+            cache_folder=cache_folder,
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+            local_files_only=local_files_only,
+            token=renamed("use_auth_token", "token", use_auth_token, token),
+            model_kwargs=model_kwargs,
+            processor_kwargs=renamed(
+                "tokenizer_kwargs", "processor_kwargs", tokenizer_kwargs, processor_kwargs
+            ),
             config_kwargs=config_kwargs,
-            **arguments,
+            backend=backend,
+            similarity_fn_name=plain(similarity_fn_name),
         )
         self.model_card_data = model_card_data or SentenceTransformerModelCardData()
-        try:
+        with closed_on_error(self.embedding_model):
             if truncate_dim is not None:
                 self.truncate_dim = truncate_dim
-            apply_tokenizer_kwargs(self.embedding_model, tokenizer_options)
-            self._complete_prompts((*_PROMPTS, *(prompts or ())), default_prompt_name)
-        except OptionError:
-            self.embedding_model.close()
-            raise
-
-    def _complete_prompts(self, names: tuple[str, ...], default: str | None) -> None:
-        for name in names:
-            self.prompts.setdefault(name, "")
-        if default is None:
-            return
-        if default not in self.prompts:
-            listed = ", ".join(map(repr, self.prompts))
-            raise OptionError(
-                f"default_prompt_name={default!r} is not one of the model's prompts: {listed}. "
-                "Add it with prompts={...}."
-            )
-        self.default_prompt_name = default
+        complete_prompts(self.embedding_model, (*_PROMPTS, *(prompts or ())), default_prompt_name)
 
     @staticmethod
     def load(input_path: str) -> SentenceTransformer:
         """`SentenceTransformer(input_path)`, its older spelling."""
         return SentenceTransformer(input_path)
-
-    def __repr__(self) -> str:
-        return f"SentenceTransformer({self.embedding_model!r})"

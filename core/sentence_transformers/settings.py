@@ -1,10 +1,10 @@
-"""What a `SentenceTransformer` is and is set to, around the `core.EmbeddingModel` underneath."""
+"""What models of the drop-in are and are set to, around the model of `core` underneath."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from core.arguments import check_prompts
 from core.models.embedding import EmbeddingModel
@@ -15,32 +15,24 @@ from core.sentence_transformers.inputs import is_one
 from core.sentence_transformers.tokenizer import transformers_config, transformers_tokenizer
 
 
-class Settings:
-    """The attributes of a model that are read, and those that can be set."""
+class Attributes:
+    """The attributes that every kind of model has which embeds texts."""
 
-    embedding_model: EmbeddingModel
+    embedding_model: Any
+    #: What `similarity_fn_name = None` sets.
+    usual_similarity: ClassVar[str] = "cosine"
 
     def __len__(self) -> int:
         return len(self.embedding_model.source.architecture.entries)
 
-    def __getitem__(self, index: Any) -> Any:
-        raise NotProvided(
-            f"model[{index!r}] is a torch module in the reference, and no backend but torch has "
-            "any. Its settings are here: model.max_seq_length, model.tokenizer, "
-            "model.embedding_model.source.architecture."
-        )
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        raise NotProvided(
-            "model(features) runs torch modules in the reference, and no backend but torch has "
-            "any: model.encode(texts), or model.encode(texts, output_value=None) for the tokens "
-            "and their embeddings as well."
-        )
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.embedding_model!r})"
 
     @property
     def prompts(self) -> dict[str, str]:
         """Name to prompt; `query` and `document` are there from the start, if only as ""."""
-        return self.embedding_model.prompts
+        prompts: dict[str, str] = self.embedding_model.prompts
+        return prompts
 
     @prompts.setter
     def prompts(self, value: Mapping[str, str]) -> None:
@@ -49,47 +41,28 @@ class Settings:
     @property
     def default_prompt_name(self) -> str | None:
         """Which prompt is used unless told otherwise."""
-        return self.embedding_model.default_prompt_name
+        default_prompt_name: str | None = self.embedding_model.default_prompt_name
+        return default_prompt_name
 
     @default_prompt_name.setter
     def default_prompt_name(self, value: str | None) -> None:
         self.embedding_model.default_prompt_name = value
 
     @property
-    def truncate_dim(self) -> int | None:
-        """Leading dimensions kept of every embedding; None for all."""
-        return self.embedding_model.truncate_dim
-
-    @truncate_dim.setter
-    def truncate_dim(self, value: int | None) -> None:
-        # More than there are keeps all of them, as in the reference.
-        self.embedding_model.restore({"truncate_dim": check_positive("truncate_dim", value)})
-
-    @contextmanager
-    def truncate_embeddings(self, truncate_dim: int | None) -> Iterator[None]:
-        """Inside, `encode` keeps this many dimensions."""
-        before = self.truncate_dim
-        self.truncate_dim = truncate_dim
-        try:
-            yield
-        finally:
-            self.truncate_dim = before
-
-    truncate_sentence_embeddings = truncate_embeddings
-
-    @property
     def similarity_fn_name(self) -> str:
-        """`"cosine"`, `"dot"`, `"euclidean"` or `"manhattan"`; set None for cosine."""
-        return self.embedding_model.similarity_fn_name
+        """How similarities are computed; set None for what is usual for this kind."""
+        similarity_fn_name: str = self.embedding_model.similarity_fn_name
+        return similarity_fn_name
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, value: Any) -> None:
-        self.embedding_model.similarity_fn_name = plain(value) or "cosine"
+        self.embedding_model.similarity_fn_name = plain(value) or self.usual_similarity
 
     @property
     def max_seq_length(self) -> int | None:
         """Texts are cut after this many tokens."""
-        return self.embedding_model.max_seq_length
+        max_seq_length: int | None = self.embedding_model.max_seq_length
+        return max_seq_length
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
@@ -103,16 +76,15 @@ class Settings:
         """`max_seq_length`, its older spelling."""
         return self.max_seq_length
 
-    def get_embedding_dimension(self) -> int:
+    def get_embedding_dimension(self) -> Any:
         """Width of the embeddings."""
         return self.embedding_model.dimension
-
-    get_sentence_embedding_dimension = get_embedding_dimension
 
     @property
     def backend(self) -> str:
         """Its backend's name."""
-        return self.embedding_model.backend
+        backend: str = self.embedding_model.backend
+        return backend
 
     def get_backend(self) -> str:
         """Its backend's name."""
@@ -151,6 +123,58 @@ class Settings:
     def transformers_model(self) -> Any:
         """The torch backend's transformers model; None where a graph runs, not a module."""
         return getattr(self.embedding_model.runtime, "module", None)
+
+    def _prompt_name(
+        self, names: Sequence[str], prompt_name: str | None, prompt: str | None
+    ) -> str | None:
+        """The name given, else, where there is no prompt either, the first that the model has."""
+        if prompt is not None or prompt_name is not None:
+            return prompt_name
+        return next((name for name in names if name in self.prompts), None)
+
+
+class Settings(Attributes):
+    """Those of a `SentenceTransformer` alone."""
+
+    embedding_model: EmbeddingModel
+
+    def __getitem__(self, index: Any) -> Any:
+        raise NotProvided(
+            f"model[{index!r}] is a torch module in the reference, and no backend but torch has "
+            "any. Its settings are here: model.max_seq_length, model.tokenizer, "
+            "model.embedding_model.source.architecture."
+        )
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        raise NotProvided(
+            "model(features) runs torch modules in the reference, and no backend but torch has "
+            "any: model.encode(texts), or model.encode(texts, output_value=None) for the tokens "
+            "and their embeddings as well."
+        )
+
+    @property
+    def truncate_dim(self) -> int | None:
+        """Leading dimensions kept of every embedding; None for all."""
+        return self.embedding_model.truncate_dim
+
+    @truncate_dim.setter
+    def truncate_dim(self, value: int | None) -> None:
+        # More than there are keeps all of them, as in the reference.
+        self.embedding_model.restore({"truncate_dim": check_positive("truncate_dim", value)})
+
+    @contextmanager
+    def truncate_embeddings(self, truncate_dim: int | None) -> Iterator[None]:
+        """Inside, `encode` keeps this many dimensions."""
+        before = self.truncate_dim
+        self.truncate_dim = truncate_dim
+        try:
+            yield
+        finally:
+            self.truncate_dim = before
+
+    truncate_sentence_embeddings = truncate_embeddings
+
+    get_sentence_embedding_dimension = Attributes.get_embedding_dimension
 
     @property
     def modalities(self) -> list[str]:

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from core.api import load_sparse
-from core.arguments import check_keywords, check_mapping_or_none, check_prompts, check_text_or_none
+from core.arguments import check_keywords, check_mapping_or_none
 from core.distributed.pool import ProcessPool
 from core.engine.sparse import SparseEmbeddings
 from core.engine.sparse_similarity import intersection
 from core.errors import OptionError
-from core.machine.cpus import available_cpus
 from core.models.sparse import SparseEncoder as CoreModel
 from core.options import check_positive
 from core.sentence_transformers.absent import NotProvided
 from core.sentence_transformers.arguments import (
     plain,
-    read_model_kwargs,
-    read_tokenizer_kwargs,
     renamed,
     with_organization,
 )
-from core.sentence_transformers.encoding import check_pool
+from core.sentence_transformers.construction import complete_prompts, load_as_asked
 from core.sentence_transformers.files import Files
-from core.sentence_transformers.inputs import check_extra, one_input, texts_of
-from core.sentence_transformers.placement import Placement
-from core.sentence_transformers.similarity_functions import every_pair, row_by_row
+from core.sentence_transformers.inputs import check_extra, one_input, one_prompt_name, texts_of
+from core.sentence_transformers.processes import Processes
+from core.sentence_transformers.rows import Rows
+from core.sentence_transformers.settings import Attributes
 from core.sentence_transformers.tensors import as_sparse, as_tensor
-from core.sentence_transformers.tokenizer import transformers_config, transformers_tokenizer
-from core.texts.inputs import DOCUMENT_PROMPTS, QUERY_PROMPTS, check_texts
+from core.sentence_transformers.tokenizer import transformers_config
+from core.texts.inputs import DOCUMENT_PROMPTS, QUERY_PROMPTS
 
 logger = logging.getLogger("core")
 
@@ -42,7 +40,7 @@ _ORGANIZATION = "sparse-encoder"
 _MOST_PROCESSES = 4
 
 
-class SparseEncoder(Placement, Files):
+class SparseEncoder(Attributes, Processes, Rows, Files):
     """A sparse encoder with sentence-transformers' interface.
 
     Args:
@@ -63,6 +61,7 @@ class SparseEncoder(Placement, Files):
     """
 
     embedding_model: CoreModel
+    usual_similarity = "dot"
 
     @check_keywords
     def __init__(
@@ -87,60 +86,31 @@ class SparseEncoder(Placement, Files):
         max_active_dims: int | None = None,
         tokenizer_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        if modules is not None or model_name_or_path is None:
-            raise OptionError(
-                "A model is loaded from files: pass its directory or its name on the Hub. To put "
-                "one together from modules, do so with sentence_transformers, save it, and load it."
-            )
-        processor_kwargs = renamed(
-            "tokenizer_kwargs", "processor_kwargs", tokenizer_kwargs, processor_kwargs
-        )
-        for name, given in (
-            ("prompts", prompts),
-            ("model_kwargs", model_kwargs),
-            ("processor_kwargs", processor_kwargs),
-            ("config_kwargs", config_kwargs),
-        ):
-            check_mapping_or_none(name, given)
-        own, also = read_model_kwargs(model_kwargs, backend)
-        length = read_tokenizer_kwargs(processor_kwargs)["model_max_length"]
-        # A prompt that is None is the model's own, or empty if it has none.
-        named = {name: text for name, text in (prompts or {}).items() if text is not None}
-        arguments = {
-            "device": plain(device),
-            "revision": revision,
-            "token": token,
-            "cache_dir": cache_folder or os.environ.get(_CACHE_VARIABLE),
-            "local_files_only": bool(local_files_only),
-            "trust_remote_code": trust_remote_code,
-            **also,
-        }
-        self.embedding_model = load_sparse(
-            with_organization(model_name_or_path, _ORGANIZATION),
+        name = model_name_or_path
+        check_mapping_or_none("tokenizer_kwargs", tokenizer_kwargs)
+        self.embedding_model = load_as_asked(
+            load_sparse,
+            None if name is None else with_organization(name, _ORGANIZATION),
+            modules=modules,
+            device=device,
+            prompts=prompts,
+            cache_folder=cache_folder,
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+            local_files_only=local_files_only,
+            token=token,
+            model_kwargs=model_kwargs,
+            processor_kwargs=renamed(
+                "tokenizer_kwargs", "processor_kwargs", tokenizer_kwargs, processor_kwargs
+            ),
+            config_kwargs=config_kwargs,
             backend=backend,
-            prompts=named or None,
             similarity_fn_name=plain(similarity_fn_name),
             max_active_dims=max_active_dims,
-            model_kwargs=own,
-            config_kwargs=config_kwargs,
-            **arguments,
         )
         self.model_card_data = model_card_data
-        for name in (*QUERY_PROMPTS, DOCUMENT_PROMPTS[0], *(prompts or ())):
-            self.prompts.setdefault(name, "")
-        if default_prompt_name is not None:
-            self._set_default_prompt(default_prompt_name)
-        if length is not None:  # also more than the model has positions for, as in the reference
-            self.embedding_model.restore({"max_seq_length": length})
-
-    def _set_default_prompt(self, name: str) -> None:
-        if name not in self.prompts:
-            self.embedding_model.close()
-            raise OptionError(
-                f"default_prompt_name={name!r} is not one of the model's prompts: "
-                f"{', '.join(map(repr, self.prompts))}. Add it with prompts={{...}}."
-            )
-        self.default_prompt_name = name
+        names = (*QUERY_PROMPTS, DOCUMENT_PROMPTS[0], *(prompts or ()))
+        complete_prompts(self.embedding_model, names, default_prompt_name)
 
     # What it is
 
@@ -149,30 +119,6 @@ class SparseEncoder(Placement, Files):
             f"model[{index!r}] is a torch module in the reference, and no backend but torch has "
             "any. Its settings are here: model.embedding_model.source.architecture."
         )
-
-    def __len__(self) -> int:
-        return len(self.embedding_model.source.architecture.entries)
-
-    def __repr__(self) -> str:
-        return f"SparseEncoder({self.embedding_model!r})"
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """Name to prompt; `query` and `document` are there from the start, if only as ""."""
-        return self.embedding_model.prompts
-
-    @prompts.setter
-    def prompts(self, value: Mapping[str, str]) -> None:
-        self.embedding_model.prompts = check_prompts(value)
-
-    @property
-    def default_prompt_name(self) -> str | None:
-        """Which prompt `encode` uses unless told otherwise."""
-        return self.embedding_model.default_prompt_name
-
-    @default_prompt_name.setter
-    def default_prompt_name(self, value: str | None) -> None:
-        self.embedding_model.default_prompt_name = value
 
     @property
     def max_active_dims(self) -> int | None:
@@ -183,45 +129,10 @@ class SparseEncoder(Placement, Files):
     def max_active_dims(self, value: int | None) -> None:
         self.embedding_model.max_active_dims = value
 
-    @property
-    def similarity_fn_name(self) -> str:
-        """`"dot"`, `"cosine"`, `"euclidean"` or `"manhattan"`; set None for the first."""
-        return self.embedding_model.similarity_fn_name
-
-    @similarity_fn_name.setter
-    def similarity_fn_name(self, value: Any) -> None:
-        self.embedding_model.similarity_fn_name = plain(value) or "dot"
-
-    @property
-    def max_seq_length(self) -> int | None:
-        """Texts are cut after this many tokens; it can be set."""
-        return self.embedding_model.max_seq_length
-
-    @max_seq_length.setter
-    def max_seq_length(self, value: int | None) -> None:
-        length = check_positive("max_seq_length", value)
-        if length is None:
-            self.embedding_model.max_seq_length = None
-        # More than the model has positions for is accepted, as in the reference.
-        self.embedding_model.restore({"max_seq_length": length})
-
-    def get_max_seq_length(self) -> int | None:
-        """`max_seq_length`."""
-        return self.max_seq_length
-
-    def get_embedding_dimension(self) -> int:
-        """Width of the embeddings."""
-        return self.embedding_model.dimension
-
-    get_sentence_embedding_dimension = get_embedding_dimension
+    get_sentence_embedding_dimension = Attributes.get_embedding_dimension
 
     #: Tokens whose logits are held at a time, in the reference. Here a part of the vocabulary is.
     splade_pooling_chunk_size: int | None = None
-
-    @property
-    def tokenizer(self) -> Any:
-        """transformers' tokenizer of the model; a copy. Needs transformers."""
-        return transformers_tokenizer(self.embedding_model)
 
     @property
     def config(self) -> Any:
@@ -232,15 +143,6 @@ class SparseEncoder(Placement, Files):
     def transformers_model(self) -> Any:
         """The torch backend's transformers model; None where a graph runs, not a module."""
         return getattr(self.embedding_model.runtime, "module", None)
-
-    @property
-    def backend(self) -> str:
-        """Its backend's name."""
-        return self.embedding_model.backend
-
-    def get_backend(self) -> str:
-        """Its backend's name."""
-        return self.backend
 
     # Encoding
 
@@ -289,24 +191,18 @@ class SparseEncoder(Placement, Files):
         texts = one_input("inputs", inputs, "sentences", kwargs)
         task = kwargs.pop("task", None)
         check_extra(kwargs)
-        if prompt is not None and prompt_name is not None:
-            logger.warning(
-                "prompt and prompt_name are both given: prompt=%r is used, not the prompt %r.",
-                prompt,
-                prompt_name,
-            )
-            prompt_name = None
         rows, single = texts_of(texts)
         options = {
-            "prompt_name": prompt_name,
+            "prompt_name": one_prompt_name(prompt_name, prompt),
             "prompt": prompt,
             "batch_size": check_positive("batch_size", batch_size),
             "show_progress_bar": None if show_progress_bar is None else bool(show_progress_bar),
             "max_active_dims": max_active_dims,
             "task": task,
         }
-        check_pool(pool)
-        found = self._embeddings(rows, options, device, pool)
+        found: SparseEmbeddings
+        with self._spread(device, pool) as runner:
+            found = runner.encode(rows, **options)
         many = pool is not None or isinstance(device, list | tuple)
         place = None if save_to_cpu or many else self.embedding_model.tensor_device
         if not convert_to_tensor:
@@ -314,22 +210,6 @@ class SparseEncoder(Placement, Files):
             return parts[0] if single else parts
         result = _result(found, place, convert_to_sparse_tensor)
         return result[0] if single else result
-
-    def _embeddings(
-        self, rows: Any, options: dict[str, Any], device: Any, pool: ProcessPool | None
-    ) -> SparseEmbeddings:
-        many = isinstance(device, list | tuple) and len(device) > 0
-        found: SparseEmbeddings
-        if pool is not None:
-            found = pool.encode(rows, **options)
-        elif many:
-            with self.start_multi_process_pool(list(device)) as started:
-                found = started.encode(rows, **options)
-        else:
-            if device is not None and not isinstance(device, list | tuple):
-                self.to(device)
-            found = self.embedding_model.encode(rows, **options)
-        return found
 
     def encode_query(
         self,
@@ -398,13 +278,6 @@ class SparseEncoder(Placement, Files):
             **{"task": "document", **kwargs},
         )
 
-    def _prompt_name(
-        self, names: Sequence[str], prompt_name: str | None, prompt: str | None
-    ) -> str | None:
-        if prompt is not None or prompt_name is not None:
-            return prompt_name
-        return next((name for name in names if name in self.prompts), None)
-
     def decode(self, embeddings: Any, top_k: int | None = None) -> Any:
         """The words of embeddings and their weights, the largest first.
 
@@ -439,45 +312,6 @@ class SparseEncoder(Placement, Files):
         place = getattr(embeddings_2, "device", None)
         result = _result(intersection(first, as_sparse(embeddings_2)), place, sparse=True)
         return result[0] if getattr(embeddings_2, "ndim", 2) == 1 else result
-
-    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Every row of one against every row of the other: a float32 tensor [n, m]."""
-        return every_pair(embeddings1, embeddings2, self.similarity_fn_name)
-
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Each row of one against the same row of the other: a float32 tensor [n]."""
-        return row_by_row(embeddings1, embeddings2, self.similarity_fn_name)
-
-    def tokenize(self, texts: Any, **kwargs: Any) -> dict[str, Any]:
-        """The padded batch of texts: int64 tensors [texts, tokens] by name; {} without texts."""
-        return self.preprocess(texts, **kwargs)
-
-    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """As `tokenize`, with a prompt in front of every text."""
-        check_extra(kwargs)
-        check_text_or_none("prompt", prompt or None)
-        texts = check_texts(texts_of(inputs)[0])
-        if not len(texts):
-            return {}
-        batch = self.embedding_model.tokenize([(prompt or "") + text for text in texts])
-        return {name: as_tensor(value) for name, value in batch.items()}
-
-    # Processes
-
-    def start_multi_process_pool(self, target_devices: Sequence[Any] | None = None) -> ProcessPool:
-        """Processes that each load the model, for `encode(..., pool=...)`."""
-        if target_devices is None:
-            return ProcessPool(self.embedding_model, min(available_cpus(), _MOST_PROCESSES))
-        if not isinstance(target_devices, list | tuple):
-            raise OptionError(f"target_devices must be a list of devices, not {target_devices!r}.")
-        devices = [str(plain(device)) for device in target_devices]
-        return ProcessPool(self.embedding_model, devices=devices)
-
-    @staticmethod
-    def stop_multi_process_pool(pool: ProcessPool) -> None:
-        """End the processes."""
-        check_pool(pool)
-        pool.close()
 
 
 def _result(rows: SparseEmbeddings, place: Any, sparse: bool) -> Any:

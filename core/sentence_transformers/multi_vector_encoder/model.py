@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from core.api import load_multi_vector
-from core.arguments import check_keywords, check_mapping_or_none, check_prompts
+from core.arguments import check_keywords
 from core.distributed.pool import ProcessPool
 from core.errors import OptionError, UnsupportedOperation
 from core.models.multi_vector import MultiVectorEncoder as CoreModel
 from core.options import check_positive
 from core.sentence_transformers.absent import NotProvided
-from core.sentence_transformers.arguments import plain, read_model_kwargs, read_tokenizer_kwargs
-from core.sentence_transformers.encoding import check_pool
+from core.sentence_transformers.arguments import plain
+from core.sentence_transformers.construction import complete_prompts, load_as_asked
 from core.sentence_transformers.files import Files
-from core.sentence_transformers.inputs import texts_of
+from core.sentence_transformers.inputs import one_prompt_name, texts_of
 from core.sentence_transformers.late_interaction import maxsim, maxsim_pairwise
-from core.sentence_transformers.placement import Placement
+from core.sentence_transformers.processes import Processes
 from core.sentence_transformers.results import half_of
+from core.sentence_transformers.settings import Attributes
 from core.sentence_transformers.tensors import as_tensor
-from core.sentence_transformers.tokenizer import transformers_tokenizer
 
 logger = logging.getLogger("core")
 
@@ -33,7 +32,7 @@ logger = logging.getLogger("core")
 _CACHE_VARIABLE = "SENTENCE_TRANSFORMERS_HOME"
 
 
-class MultiVectorEncoder(Placement, Files):
+class MultiVectorEncoder(Attributes, Processes, Files):
     """A multi-vector model with sentence-transformers' interface.
 
     Args:
@@ -52,6 +51,7 @@ class MultiVectorEncoder(Placement, Files):
     """
 
     embedding_model: CoreModel
+    usual_similarity = "maxsim"
 
     @check_keywords
     def __init__(
@@ -74,56 +74,25 @@ class MultiVectorEncoder(Placement, Files):
         backend: str = "torch",
         similarity_fn_name: Any = None,
     ) -> None:
-        if modules is not None or model_name_or_path is None:
-            raise OptionError(
-                "A model is loaded from files: pass its directory or its name on the Hub. To put "
-                "one together from modules, do so with sentence_transformers, save it, and load it."
-            )
-        for name, given in (
-            ("prompts", prompts),
-            ("model_kwargs", model_kwargs),
-            ("processor_kwargs", processor_kwargs),
-            ("config_kwargs", config_kwargs),
-        ):
-            check_mapping_or_none(name, given)
-        own, also = read_model_kwargs(model_kwargs, backend)
-        length = read_tokenizer_kwargs(processor_kwargs)["model_max_length"]
-        # A prompt that is None is the model's own, or empty if it has none.
-        named = {name: text for name, text in (prompts or {}).items() if text is not None}
-        arguments = {
-            "device": plain(device),
-            "revision": revision,
-            "token": token,
-            "cache_dir": cache_folder or os.environ.get(_CACHE_VARIABLE),
-            "local_files_only": bool(local_files_only),
-            "trust_remote_code": trust_remote_code,
-            **also,
-        }
-        self.embedding_model = load_multi_vector(
+        self.embedding_model = load_as_asked(
+            load_multi_vector,
             model_name_or_path,
-            backend=backend,
-            prompts=named or None,
-            similarity_fn_name=plain(similarity_fn_name),
-            model_kwargs=own,
+            modules=modules,
+            device=device,
+            prompts=prompts,
+            cache_folder=cache_folder,
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+            local_files_only=local_files_only,
+            token=token,
+            model_kwargs=model_kwargs,
+            processor_kwargs=processor_kwargs,
             config_kwargs=config_kwargs,
-            **arguments,
+            backend=backend,
+            similarity_fn_name=plain(similarity_fn_name),
         )
         self.model_card_data = model_card_data
-        for name in prompts or ():
-            self.prompts.setdefault(name, "")
-        if default_prompt_name is not None:
-            self._set_default_prompt(default_prompt_name)
-        if length is not None:  # also more than the model has positions for, as in the reference
-            self.embedding_model.restore({"max_seq_length": length})
-
-    def _set_default_prompt(self, name: str) -> None:
-        if name not in self.prompts:
-            self.embedding_model.close()
-            raise OptionError(
-                f"default_prompt_name={name!r} is not one of the model's prompts: "
-                f"{', '.join(map(repr, self.prompts))}. Add it with prompts={{...}}."
-            )
-        self.default_prompt_name = name
+        complete_prompts(self.embedding_model, prompts or (), default_prompt_name)
 
     # What it is
 
@@ -133,73 +102,6 @@ class MultiVectorEncoder(Placement, Files):
             "any. Its settings are here: model.embedding_model.query_length, .document_length, "
             ".query_expansion, .skiplist_words."
         )
-
-    def __len__(self) -> int:
-        return len(self.embedding_model.source.architecture.entries)
-
-    def __repr__(self) -> str:
-        return f"MultiVectorEncoder({self.embedding_model!r})"
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """Name to prompt; `query` and `document` are there from the start, if only as ""."""
-        return self.embedding_model.prompts
-
-    @prompts.setter
-    def prompts(self, value: Mapping[str, str]) -> None:
-        self.embedding_model.prompts = check_prompts(value)
-
-    @property
-    def default_prompt_name(self) -> str | None:
-        """Which prompt `encode` uses unless told otherwise."""
-        return self.embedding_model.default_prompt_name
-
-    @default_prompt_name.setter
-    def default_prompt_name(self, value: str | None) -> None:
-        self.embedding_model.default_prompt_name = value
-
-    @property
-    def similarity_fn_name(self) -> str:
-        """`"maxsim"` or `"meanmaxsim"`; set None for the first."""
-        return self.embedding_model.similarity_fn_name
-
-    @similarity_fn_name.setter
-    def similarity_fn_name(self, value: Any) -> None:
-        self.embedding_model.similarity_fn_name = plain(value) or "maxsim"
-
-    @property
-    def max_seq_length(self) -> int | None:
-        """Texts without a task are cut after this many tokens; it can be set."""
-        return self.embedding_model.max_seq_length
-
-    @max_seq_length.setter
-    def max_seq_length(self, value: int | None) -> None:
-        length = check_positive("max_seq_length", value)
-        if length is None:
-            self.embedding_model.max_seq_length = None
-        self.embedding_model.restore({"max_seq_length": length})
-
-    def get_max_seq_length(self) -> int | None:
-        """`max_seq_length`."""
-        return self.max_seq_length
-
-    def get_embedding_dimension(self) -> int | None:
-        """Width of a vector."""
-        return self.embedding_model.dimension
-
-    @property
-    def tokenizer(self) -> Any:
-        """transformers' tokenizer of the model; a copy. Needs transformers."""
-        return transformers_tokenizer(self.embedding_model)
-
-    @property
-    def backend(self) -> str:
-        """Its backend's name."""
-        return self.embedding_model.backend
-
-    def get_backend(self) -> str:
-        """Its backend's name."""
-        return self.backend
 
     # Encoding
 
@@ -255,13 +157,7 @@ class MultiVectorEncoder(Placement, Files):
             )
         truncation = kwargs.pop("truncation", None)
         _check_extra(kwargs)
-        if prompt is not None and prompt_name is not None:
-            logger.warning(
-                "prompt and prompt_name are both given: prompt=%r is used, not the prompt %r.",
-                prompt,
-                prompt_name,
-            )
-            prompt_name = None
+        prompt_name = one_prompt_name(prompt_name, prompt)
         if prompt is None and prompt_name is None:  # the task's own belongs to other methods
             prompt_name = self.default_prompt_name
             prompt = "" if prompt_name is None else None
@@ -277,9 +173,8 @@ class MultiVectorEncoder(Placement, Files):
             "truncation": truncation,
         }
         check_positive("chunk_size", chunk_size)
-        check_pool(pool)
-        with self._runner(device, pool) as run:
-            rows = run.encode(texts, **options)
+        with self._spread(device, pool) as runner:
+            rows = runner.encode(texts, **options)
         result = [self._result(row, convert_to_numpy=convert_to_numpy) for row in rows]
         return result[0] if single else result
 
@@ -330,25 +225,6 @@ class MultiVectorEncoder(Placement, Files):
             chunk_size, token_pooling, **_with_task(kwargs, "document"),
         )  # fmt: skip
 
-    def _prompt_name(
-        self, names: tuple[str, ...], prompt_name: str | None, prompt: str | None
-    ) -> str | None:
-        if prompt is not None or prompt_name is not None:
-            return prompt_name
-        return next((name for name in names if name in self.prompts), None)
-
-    @contextlib.contextmanager
-    def _runner(self, device: Any, pool: ProcessPool | None) -> Iterator[Any]:
-        if pool is not None:
-            yield pool
-        elif isinstance(device, list | tuple) and device:
-            with self.start_multi_process_pool(list(device)) as started:
-                yield started
-        else:
-            if device is not None and not isinstance(device, list | tuple):
-                self.to(device)
-            yield self.embedding_model
-
     def _result(self, row: Any, *, convert_to_numpy: bool) -> Any:
         half = half_of(self.embedding_model)
         if convert_to_numpy:  # an array cannot be bfloat16
@@ -372,17 +248,6 @@ class MultiVectorEncoder(Placement, Files):
 
     def _scoring(self, given: Mapping[str, Any]) -> dict[str, Any]:
         return {"length_normalize": self.similarity_fn_name == "meanmaxsim", **given}
-
-    def start_multi_process_pool(self, target_devices: Any = None) -> ProcessPool:
-        """Processes with a copy of the model each, for `encode(..., pool=...)`."""
-        if target_devices is None:
-            return ProcessPool(self.embedding_model)
-        return ProcessPool(self.embedding_model, devices=[str(plain(d)) for d in target_devices])
-
-    @staticmethod
-    def stop_multi_process_pool(pool: ProcessPool) -> None:
-        """End the processes."""
-        pool.close()
 
 
 def _with_task(kwargs: Mapping[str, Any], task: str) -> dict[str, Any]:
