@@ -249,3 +249,34 @@ def make_environment(folder: Path, *requirements: str, wheels: Path) -> Path:
 def pip_for(python: Path, *arguments: str) -> str:
     """Our own pip on another environment: to put one into each takes seconds."""
     return run_pip(Path(sys.executable), "--python", str(python), *arguments)
+
+
+def exported_once(
+    base: Path, folder: str, load: Callable[..., Any], skipped: str | None = None
+) -> Callable[[str], Path]:
+    """Makes models of a kind, exported for the graph backends; read only.
+
+    Each is made once in a run, whichever process of it comes first.
+
+    Args:
+        base: pytest's base directory of this process.
+        folder: Below which they lie, in the run's.
+        load: The function of `core` that loads the kind.
+        skipped: Part of the names of models that are for torch alone.
+    """
+    root = (base.parent if base.name.startswith("popen-") else base) / folder
+    root.mkdir(exist_ok=True)
+
+    def make(name: str) -> Path:
+        made, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.is_file():
+                tiny_kinds.build(name, made)
+                if skipped is None or skipped not in name:
+                    with load(made, backend="torch") as model:
+                        for backend in ("onnx", "openvino"):
+                            core.export(model, backend=backend)
+                done.touch()
+        return made
+
+    return make

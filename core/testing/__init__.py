@@ -27,6 +27,7 @@ except ImportError as error:
 
 for _module in (
     "encoding",
+    "kinds",
     "loading",
     "multi_vector",
     "reranking",

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,14 +13,14 @@ import numpy as np
 import pytest
 
 import core
+from core.architecture.kinds import MULTI_VECTOR
+from core.testing.kinds import KindConformance
 from core.testing.subject import TEXTS, UNUSUAL_TEXTS
-
-LACKS = ("save", "reference", "entry_point", "long_texts")
 
 TASKS = ("query", "document")
 
 
-class MultiVectorConformance:
+class MultiVectorConformance(KindConformance[core.MultiVectorEncoder]):
     """Subclass it in a test file, name the backend, and run pytest.
 
     Attributes:
@@ -38,34 +37,8 @@ class MultiVectorConformance:
             registered in code).
     """
 
-    backend: ClassVar[str]
-    model: ClassVar[str | os.PathLike[str]]
-    load_arguments: ClassVar[Mapping[str, Any]] = {}
+    kind = MULTI_VECTOR
     reference: ClassVar[Mapping[tuple[str, str], Any] | None] = None
-    tolerance: ClassVar[float] = 1e-4
-    lacks: ClassVar[Collection[str]] = ()
-
-    _loaded: ClassVar[core.MultiVectorEncoder | None] = None
-
-    @classmethod
-    def load(cls, **arguments: Any) -> core.MultiVectorEncoder:
-        """A model of its own for a test that changes or closes it."""
-        given = {"backend": cls.backend, **cls.load_arguments, **arguments}
-        return core.load_multi_vector(cls.model, **given)
-
-    @classmethod
-    def shared(cls) -> core.MultiVectorEncoder:
-        """A model for all tests of the class: not to be changed or closed."""
-        if cls._loaded is None:
-            cls._loaded = cls.load()
-        return cls._loaded
-
-    @classmethod
-    def teardown_class(cls) -> None:
-        """Close the shared model."""
-        if cls._loaded is not None:
-            cls._loaded.close()
-        cls._loaded = None
 
     def assert_close(
         self, found: Sequence[Any], expected: Sequence[Any], message: str = ""
@@ -74,17 +47,6 @@ class MultiVectorConformance:
         assert [one.shape for one in found] == [np.shape(one) for one in expected], message
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, other, atol=self.tolerance, rtol=0, err_msg=message)
-
-    @classmethod
-    def lacking(cls, what: str) -> bool:
-        """Whether the subclass declares that the backend cannot do `what`."""
-        unknown = sorted(set(cls.lacks) - set(LACKS))
-        assert not unknown, f"lacks names {unknown}; it may name {', '.join(LACKS)}"
-        return what in cls.lacks
-
-    def test_it_states_the_kind(self) -> None:
-        """`KINDS` names multi-vector models, so that other backends' users are sent here."""
-        assert "multi_vector" in core.hooks(self.backend).capabilities.kinds
 
     @pytest.mark.parametrize("task", [None, *TASKS])
     def test_every_text_has_vectors(self, task: str | None) -> None:

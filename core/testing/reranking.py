@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,9 +12,9 @@ import numpy as np
 import pytest
 
 import core
+from core.architecture.kinds import RERANKER
+from core.testing.kinds import KindConformance
 from core.testing.subject import TEXTS, UNUSUAL_TEXTS
-
-LACKS = ("save", "reference", "entry_point", "long_texts")
 
 #: Each text as a query and as a document, of like and of unlike length.
 PAIRS = (
@@ -24,7 +23,7 @@ PAIRS = (
 )
 
 
-class RerankerConformance:
+class RerankerConformance(KindConformance[core.Reranker]):
     """Subclass it in a test file, name the backend, and run pytest.
 
     Attributes:
@@ -39,34 +38,8 @@ class RerankerConformance:
             registered in code).
     """
 
-    backend: ClassVar[str]
-    model: ClassVar[str | os.PathLike[str]]
-    load_arguments: ClassVar[Mapping[str, Any]] = {}
+    kind = RERANKER
     reference: ClassVar[Mapping[tuple[str, str], float] | None] = None
-    tolerance: ClassVar[float] = 1e-4
-    lacks: ClassVar[Collection[str]] = ()
-
-    _loaded: ClassVar[core.Reranker | None] = None
-
-    @classmethod
-    def load(cls, **arguments: Any) -> core.Reranker:
-        """A model of its own for a test that changes or closes it."""
-        given = {"backend": cls.backend, **cls.load_arguments, **arguments}
-        return core.load_reranker(cls.model, **given)
-
-    @classmethod
-    def shared(cls) -> core.Reranker:
-        """A model for all tests of the class: not to be changed or closed."""
-        if cls._loaded is None:
-            cls._loaded = cls.load()
-        return cls._loaded
-
-    @classmethod
-    def teardown_class(cls) -> None:
-        """Close the shared model."""
-        if cls._loaded is not None:
-            cls._loaded.close()
-        cls._loaded = None
 
     @classmethod
     def raw(cls, pairs: Sequence[tuple[str, str]], **options: Any) -> Any:
@@ -76,17 +49,6 @@ class RerankerConformance:
     def assert_close(self, found: Any, expected: Any, message: str = "") -> None:
         """Equal but for the tolerance."""
         np.testing.assert_allclose(found, expected, atol=self.tolerance, rtol=0, err_msg=message)
-
-    @classmethod
-    def lacking(cls, what: str) -> bool:
-        """Whether the subclass declares that the backend cannot do `what`."""
-        unknown = sorted(set(cls.lacks) - set(LACKS))
-        assert not unknown, f"lacks names {unknown}; it may name {', '.join(LACKS)}"
-        return what in cls.lacks
-
-    def test_it_states_the_kind(self) -> None:
-        """`KINDS` names rerankers, so that other backends' users are sent here."""
-        assert "reranker" in core.hooks(self.backend).capabilities.kinds
 
     def test_scores_are_numbers_of_the_right_shape(self) -> None:
         """float32 [pairs], finite, and not all the same."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,12 +12,12 @@ import numpy as np
 import pytest
 
 import core
+from core.architecture.kinds import SPARSE
+from core.testing.kinds import KindConformance
 from core.testing.subject import TEXTS, UNUSUAL_TEXTS
 
-LACKS = ("save", "reference", "entry_point", "long_texts")
 
-
-class SparseConformance:
+class SparseConformance(KindConformance[core.SparseEncoder]):
     """Subclass it in a test file, name the backend, and run pytest.
 
     Attributes:
@@ -33,34 +32,8 @@ class SparseConformance:
             registered in code).
     """
 
-    backend: ClassVar[str]
-    model: ClassVar[str | os.PathLike[str]]
-    load_arguments: ClassVar[Mapping[str, Any]] = {}
+    kind = SPARSE
     reference: ClassVar[Mapping[str, Mapping[int, float]] | None] = None
-    tolerance: ClassVar[float] = 1e-4
-    lacks: ClassVar[Collection[str]] = ()
-
-    _loaded: ClassVar[core.SparseEncoder | None] = None
-
-    @classmethod
-    def load(cls, **arguments: Any) -> core.SparseEncoder:
-        """A model of its own for a test that changes or closes it."""
-        given = {"backend": cls.backend, **cls.load_arguments, **arguments}
-        return core.load_sparse(cls.model, **given)
-
-    @classmethod
-    def shared(cls) -> core.SparseEncoder:
-        """A model for all tests of the class: not to be changed or closed."""
-        if cls._loaded is None:
-            cls._loaded = cls.load()
-        return cls._loaded
-
-    @classmethod
-    def teardown_class(cls) -> None:
-        """Close the shared model."""
-        if cls._loaded is not None:
-            cls._loaded.close()
-        cls._loaded = None
 
     @classmethod
     def encode(cls, texts: Sequence[str], **options: Any) -> core.SparseEmbeddings:
@@ -82,17 +55,6 @@ class SparseConformance:
         np.testing.assert_allclose(
             first, second, atol=self.tolerance, rtol=self.tolerance, err_msg=message
         )
-
-    @classmethod
-    def lacking(cls, what: str) -> bool:
-        """Whether the subclass declares that the backend cannot do `what`."""
-        unknown = sorted(set(cls.lacks) - set(LACKS))
-        assert not unknown, f"lacks names {unknown}; it may name {', '.join(LACKS)}"
-        return what in cls.lacks
-
-    def test_it_states_the_kind(self) -> None:
-        """`KINDS` names sparse encoders, so that other backends' users are sent here."""
-        assert "sparse" in core.hooks(self.backend).capabilities.kinds
 
     def test_embeddings_are_sparse_rows(self) -> None:
         """As many as texts, as wide as the model says, with a few values each."""

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 import core
-from tests import tiny_kinds
-from tests.conftest import kept
+from tests.conftest import exported_once, kept
 
 #: Backends that run multi-vector models.
 BACKENDS = ("torch", "onnx", "openvino")
@@ -19,27 +17,9 @@ BACKENDS = ("torch", "onnx", "openvino")
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Makes a multi-vector model of `tests.tiny_kinds`, exported for every backend; read only.
-
-    Each is made once in a run, whichever process comes first.
-    """
+    """Makes a multi-vector model of `tests.tiny_kinds`, exported for every backend; read only."""
     base = tmp_path_factory.getbasetemp()
-    root = (base.parent if base.name.startswith("popen-") else base) / "multi-vector"
-    root.mkdir(exist_ok=True)
-
-    def make(name: str) -> Path:
-        folder = root / name
-        done = root / f"{name}.done"
-        with FileLock(root / f"{name}.lock"):
-            if not done.is_file():
-                tiny_kinds.build(name, folder)
-                with core.load_multi_vector(folder, backend="torch") as model:
-                    for backend in BACKENDS[1:]:
-                        core.export(model, backend=backend)
-                done.touch()
-        return folder
-
-    return make
+    return exported_once(base, "multi-vector", core.load_multi_vector)
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 import core
 from core.plugin.plugin import BACKEND_GROUP
 from core.plugin.registry import registry
-from tests import tiny_kinds
+from tests.conftest import exported_once
 
 #: Backends that run rerankers.
 BACKENDS = ("torch", "onnx", "openvino")
@@ -32,27 +31,11 @@ PAIRS = [
 def reranker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Makes a reranker of `tests.tiny_kinds`, exported for every backend; read only.
 
-    Each is made once in a run, whichever process comes first. Names with "activation" in them are
+    Names with "activation" in them are
     for torch alone.
     """
     base = tmp_path_factory.getbasetemp()
-    root = (base.parent if base.name.startswith("popen-") else base) / "rerankers"
-    root.mkdir(exist_ok=True)
-
-    def make(name: str) -> Path:
-        folder = root / name
-        done = root / f"{name}.done"
-        with FileLock(root / f"{name}.lock"):
-            if not done.is_file():
-                tiny_kinds.build(name, folder)
-                if "activation" not in name:
-                    with core.load_reranker(folder, backend="torch") as model:
-                        for backend in BACKENDS[1:]:
-                            core.export(model, backend=backend)
-                done.touch()
-        return folder
-
-    return make
+    return exported_once(base, "rerankers", core.load_reranker, "activation")
 
 
 @contextmanager

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from numpy.typing import NDArray
 
 import core
 from core import SparseEmbeddings
-from tests import tiny_kinds
+from tests.conftest import exported_once
 
 #: Backends that run sparse encoders.
 BACKENDS = ("torch", "onnx", "openvino")
@@ -25,27 +24,9 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="session")
 def sparse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Makes a sparse encoder of `tests.tiny_kinds`, exported for every backend; read only.
-
-    Each is made once in a run, whichever process comes first.
-    """
+    """Makes a sparse encoder of `tests.tiny_kinds`, exported for every backend; read only."""
     base = tmp_path_factory.getbasetemp()
-    root = (base.parent if base.name.startswith("popen-") else base) / "sparse"
-    root.mkdir(exist_ok=True)
-
-    def make(name: str) -> Path:
-        folder = root / name
-        done = root / f"{name}.done"
-        with FileLock(root / f"{name}.lock"):
-            if not done.is_file():
-                tiny_kinds.build(name, folder)
-                with core.load_sparse(folder, backend="torch") as model:
-                    for backend in BACKENDS[1:]:
-                        core.export(model, backend=backend)
-                done.touch()
-        return folder
-
-    return make
+    return exported_once(base, "sparse", core.load_sparse)
 
 
 @pytest.fixture
