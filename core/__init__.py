@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from core.architecture.late_interaction import TokenPooling
     from core.artifacts.artifact import (
         Artifact,
+        OutputsVerification,
         ScoreVerification,
         SparseVerification,
         VectorVerification,
@@ -108,6 +109,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "architecture.late_interaction": ("TokenPooling",),
     "artifacts.artifact": (
         "Artifact",
+        "OutputsVerification",
         "ScoreVerification",
         "SparseVerification",
         "VectorVerification",
@@ -195,6 +197,7 @@ __all__ = [
     "MultiVectorEncoder",
     "OptimizeOptions",
     "OptionError",
+    "OutputsVerification",
     "PluginError",
     "PluginStatus",
     "ProcessPool",

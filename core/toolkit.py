@@ -30,6 +30,12 @@ from core.architecture.modules import (
     unit_length,
 )
 from core.architecture.sparse_modules import SpladePooling
+from core.architecture.token_heads import (
+    HEAD_OUTPUTS,
+    TokenHeads,
+    finish_head,
+    run_outputs,
+)
 from core.artifacts.artifact import DTYPE_PRECISIONS, SIDECAR_SUFFIX
 from core.artifacts.naming import artifact_name, derived_name, installed_versions
 from core.artifacts.plain import plain_folder
@@ -41,6 +47,7 @@ from core.engine.graphs import (
     SENTENCE_OUTPUTS,
     TOKEN_OUTPUTS,
     VECTOR_OUTPUTS,
+    GraphHeads,
     GraphOutput,
     check_inputs,
     check_labels,
@@ -78,15 +85,24 @@ from core.operations.embedding_agreement import compare
 from core.operations.origin import open_source
 from core.operations.probes import probe_texts
 from core.operations.sensitivity import has_floor, keep_sensitive_layers
-from core.options import check_exporter, check_names, check_positive, suggestion
+from core.options import (
+    DENSE,
+    SPARSE,
+    check_exporter,
+    check_names,
+    check_positive,
+    suggestion,
+)
 from core.texts.calibration import DATASET_ARGUMENTS, choose_samples, choose_varied_samples
 from core.tokenizer.tokenizer import Tokenizer
 
 __all__ = [
     "ACTIVATIONS",
     "DATASET_ARGUMENTS",
+    "DENSE",
     "DTYPE_PRECISIONS",
     "GRAPH_INPUTS",
+    "HEAD_OUTPUTS",
     "INT8_INSTRUCTIONS",
     "LEADING_ELSEWHERE",
     "POOLING_MODES",
@@ -94,6 +110,7 @@ __all__ = [
     "SENTENCE_OUTPUTS",
     "SETTINGS_WITHOUT_EFFECT",
     "SIDECAR_SUFFIX",
+    "SPARSE",
     "THREADS_VARIABLE",
     "TOKEN_OUTPUTS",
     "VECTOR_OUTPUTS",
@@ -102,6 +119,7 @@ __all__ = [
     "Elementwise",
     "GraphArray",
     "GraphBuilder",
+    "GraphHeads",
     "GraphOutput",
     "HeldFiles",
     "LayerNorm",
@@ -113,6 +131,7 @@ __all__ = [
     "Reduction",
     "Scoring",
     "SpladePooling",
+    "TokenHeads",
     "Tokenizer",
     "abandon_in_forks",
     "announce",
@@ -149,6 +168,7 @@ __all__ = [
     "expand_home",
     "explain_surroundings",
     "external_files",
+    "finish_head",
     "has_floor",
     "installed_versions",
     "keep_sensitive_layers",
@@ -168,6 +188,7 @@ __all__ = [
     "read_weights",
     "round_weights",
     "run_modules",
+    "run_outputs",
     "run_token_modules",
     "scores_of",
     "smoothing_factors",

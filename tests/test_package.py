@@ -92,6 +92,7 @@ def test_extras_are_those_of_the_design() -> None:
         "batch",
         "ray",
         "server",
+        "chat",
         "ui",
         "all",
     }

@@ -36,6 +36,7 @@ from onnx_backend.presets import (
     choose_preset,
 )
 from onnx_backend.quiet import quiet_calibration, quiet_tools
+from onnx_backend.rewriting.heads import head_nodes
 from onnx_backend.rewriting.products import find_products
 from onnx_backend.rewriting.values import state_types
 from onnx_backend.session import OnnxRuntime, onnx_file
@@ -377,7 +378,7 @@ def _quantize_dynamic(path: Path, settings: Settings, written: Path, external: b
         str(path),
         str(written),
         op_types_to_quantize=list(settings.operators) if settings.operators else None,
-        nodes_to_exclude=list(settings.exclude),
+        nodes_to_exclude=[*settings.exclude, *_heads(path)],
         per_channel=settings.per_channel,
         reduce_range=settings.reduce_range,
         weight_type=getattr(QuantType, settings.weights),
@@ -391,6 +392,13 @@ def _quantize_dynamic(path: Path, settings: Settings, written: Path, external: b
             "DefaultTensorType": onnx.TensorProto.FLOAT,
         },
     )
+
+
+def _heads(path: Path) -> list[str]:
+    """Nodes of the heads of a file."""
+    import onnx
+
+    return head_nodes(onnx.load(str(path), load_external_data=False).graph)
 
 
 def _typed(path: Path, target: Path) -> Path:
@@ -423,7 +431,10 @@ def _quantize_static(
             reader,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(settings.operators or _STATIC_OPERATORS),
-            nodes_to_exclude=list(settings.exclude) or narrowing_products(path),
+            nodes_to_exclude=[
+                *(settings.exclude or narrowing_products(path)),
+                *_heads(path),
+            ],
             per_channel=settings.per_channel,
             reduce_range=settings.reduce_range,
             activation_type=getattr(QuantType, settings.activations),

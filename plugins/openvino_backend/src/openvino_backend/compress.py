@@ -10,6 +10,7 @@ from core.toolkit import check_names, check_positive
 from openvino_backend.imports import import_nncf
 from openvino_backend.presets import is_number, require
 from openvino_backend.quiet import quiet
+from openvino_backend.rewriting.heads import head_operations
 
 #: nncf compresses every layer to int8 row by row, and takes nothing else there.
 _OPTIONS = {"int8": ("mode",), "int4": ("mode", "ratio", "group_size", "all_layers")}
@@ -61,9 +62,11 @@ def compress_weights(
         kept: Names of operations whose weights stay as they are.
     """
     nncf = import_nncf(f"Compressing weights to {precision}")
-    arguments = {**settings, "mode": nncf.CompressWeightsMode(settings["mode"])}
-    if kept:
-        arguments["ignored_scope"] = nncf.IgnoredScope(names=sorted(kept))
+    arguments = {
+        **settings,
+        "mode": nncf.CompressWeightsMode(settings["mode"]),
+        "ignored_scope": nncf.IgnoredScope(names=sorted({*kept, *head_operations(graph)})),
+    }
     if precision == "int4":
         arguments["advanced_parameters"] = nncf.AdvancedCompressionParameters(
             group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST

@@ -48,6 +48,7 @@ from openvino_backend.presets import (
     read_config,
 )
 from openvino_backend.quiet import quiet
+from openvino_backend.rewriting.heads import head_operations
 from openvino_backend.rewriting.products import find_products
 from openvino_backend.session import OpenVINORuntime
 
@@ -235,7 +236,7 @@ def _quantize(
     kept: Collection[str],
 ) -> Any:
     names = model.runtime.input_names
-    arguments = _arguments(nncf, static, kept)
+    arguments = _arguments(nncf, static, {*kept, *head_operations(graph)})
     try:
         if static.max_drop is None:
             data = nncf.Dataset([feed(batch, names) for batch in batches])
@@ -248,6 +249,7 @@ def _quantize(
 
 
 def _arguments(nncf: Any, static: StaticConfig, kept: Collection[str]) -> dict[str, Any]:
+    """What nncf is told; `kept` operations stay in float32."""
     advanced = nncf.AdvancedQuantizationParameters(
         overflow_fix=nncf.OverflowFix(static.overflow_fix)
     )
@@ -259,8 +261,7 @@ def _arguments(nncf: Any, static: StaticConfig, kept: Collection[str]) -> dict[s
     elif static.smooth_quant_alpha is not None:
         alphas.matmul = static.smooth_quant_alpha
     scope = {name: list(values) for name, values in static.ignored_scope.items()}
-    if kept:
-        scope["names"] = sorted({*scope.get("names", ()), *kept})
+    scope["names"] = sorted({*scope.get("names", ()), *kept})
     return {
         "preset": nncf.QuantizationPreset("performance" if static.sym else "mixed"),
         "model_type": nncf.ModelType.TRANSFORMER,

@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from onnx_backend.rewriting.heads import head_nodes
 from onnx_backend.rewriting.values import RuntimeShapes, has_tokens
 
 _NORMS = (
@@ -60,13 +61,19 @@ def constants(model: Any) -> dict[str, Any]:
 
 
 def find_products(model: Any, scratch: Path) -> list[Inputs]:
-    """Every value of all tokens that products with constant weights take, in order."""
+    """Every value of all tokens that products with constant weights take, in order.
+
+    Products of `head_nodes` are left out.
+    """
     shapes = RuntimeShapes(scratch)
     shapes.update(model)
     known = constants(model)
+    heads = set(head_nodes(model.graph))
     groups: dict[str, list[str]] = {}
     for node in model.graph.node:
-        weight = known.get(node.input[1]) if _multiplies(node) else None
+        if node.name in heads or not _multiplies(node):
+            continue
+        weight = known.get(node.input[1])
         if weight is None or len(weight.dims) != 2 or weight.data_type != onnx.TensorProto.FLOAT:
             continue
         # A head computes from one row a text: too little to gain anything.

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openvino_backend.rewriting.heads import head_operations
+
 Node = Any
 
 
@@ -27,10 +29,16 @@ class Inputs:
 
 
 def find_products(graph: Any) -> list[Inputs]:
-    """Every [batch, tokens, channels] that products with constant weights take, in order."""
+    """Every [batch, tokens, channels] that products with constant weights take, in order.
+
+    Products of `head_operations` are left out.
+    """
+    heads = set(head_operations(graph))
     groups: dict[str, tuple[Node, list[str]]] = {}
     for node in graph.get_ordered_ops():
         if node.get_type_name() != "MatMul" or weight_of(node) is None:
+            continue
+        if node.get_friendly_name() in heads:
             continue
         value = node.input_value(0)
         # A head computes from one row a text: too little to gain anything.
