@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/torch_backend plugins/onnx_backend plugins/openvino_backend
+PLUGINS := plugins/torch_backend plugins/onnx_backend plugins/openvino_backend plugins/server
 # Two processes: importing runtimes is most of the time, and one of it waits for the other's disk.
 PYTEST_ARGUMENTS ?= -n 2 --dist worksteal
 
@@ -18,7 +18,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 PIP_INSTALL := $(BIN)/python -m pip install -qq
 
-.PHONY: setup demo test quick lint check format wheels bench docs docs-browser ecosystem clean
+.PHONY: setup demo test quick lint check format wheels bench docs docs-browser ecosystem server-clients clean
 
 setup: $(VENV)/.installed ## create .venv and install everything into it
 
@@ -52,7 +52,7 @@ format: setup ## format in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheels: setup ## build the four wheels into dist/
+wheels: setup ## build the five wheels into dist/
 	rm -rf dist
 	$(BIN)/python -m pip wheel -qq --no-deps --no-build-isolation --wheel-dir dist . $(PLUGINS:%=./%)
 
@@ -75,6 +75,15 @@ ecosystem: setup .cache/ecosystem/.installed .cache/ecosystem-mteb/.installed .c
 		$(CURDIR)/.cache/ecosystem/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider test_ecosystem.py
 	cd examples/ecosystem/mteb && CORE_EXAMPLE_MODEL=$(CURDIR)/.cache/ecosystem-model \
 		$(CURDIR)/.cache/ecosystem-mteb/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider test_mteb.py
+
+server-clients: setup .cache/server-clients/.installed .cache/ecosystem-model/onnx/model.onnx ## released clients against `core serve`
+	PYTHONPATH=$(CURDIR) $(BIN)/python scripts/server_clients.py \
+		$(CURDIR)/.cache/server-clients/bin/python $(CURDIR)/.cache/ecosystem-model
+
+.cache/server-clients/.installed: examples/server_clients/requirements.txt
+	test -x .cache/server-clients/bin/python || $(PYTHON) -m venv .cache/server-clients
+	.cache/server-clients/bin/python -m pip install -qq -r $<
+	touch $@
 
 .cache/ecosystem/.installed: examples/ecosystem/requirements.txt
 	test -x .cache/ecosystem/bin/python || $(PYTHON) -m venv .cache/ecosystem

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         backends,
         export,
         load,
+        load_multi_vector,
         load_reranker,
         load_sparse,
         optimize,
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
     )
     from core.architecture.architecture import Architecture
     from core.architecture.batch import TokenBatch
+    from core.architecture.late_interaction import TokenPooling
     from core.artifacts.artifact import (
         Artifact,
         ScoreVerification,
         SparseVerification,
+        VectorVerification,
         Verification,
     )
     from core.checkpoint.checkpoint import Checkpoint
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
     from core.models.building import build_model
     from core.models.embedding import EmbeddingModel
     from core.models.model import Model
+    from core.models.multi_vector import MultiVectorEncoder
     from core.models.reranker import Reranker
     from core.models.sparse import SparseEncoder
     from core.operations.hooks import Hooks, hooks
@@ -86,6 +90,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "backends",
         "export",
         "load",
+        "load_multi_vector",
         "load_reranker",
         "load_sparse",
         "optimize",
@@ -97,10 +102,12 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "architecture.architecture": ("Architecture",),
     "architecture.batch": ("TokenBatch",),
+    "architecture.late_interaction": ("TokenPooling",),
     "artifacts.artifact": (
         "Artifact",
         "ScoreVerification",
         "SparseVerification",
+        "VectorVerification",
         "Verification",
     ),
     "checkpoint.checkpoint": ("Checkpoint",),
@@ -125,6 +132,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "models.building": ("build_model",),
     "models.embedding": ("EmbeddingModel",),
     "models.model": ("Model",),
+    "models.multi_vector": ("MultiVectorEncoder",),
     "models.reranker": ("Reranker",),
     "models.sparse": ("SparseEncoder",),
     "operations.hooks": (
@@ -176,6 +184,7 @@ __all__ = [
     "ModelError",
     "ModelFormatError",
     "ModelNotFound",
+    "MultiVectorEncoder",
     "OptimizeOptions",
     "OptionError",
     "PluginError",
@@ -190,9 +199,11 @@ __all__ = [
     "SparseEncoder",
     "SparseVerification",
     "TokenBatch",
+    "TokenPooling",
     "TuneReport",
     "TunedVariant",
     "UnsupportedOperation",
+    "VectorVerification",
     "Verification",
     "VerificationError",
     "__version__",
@@ -203,6 +214,7 @@ __all__ = [
     "hookimpl",
     "hooks",
     "load",
+    "load_multi_vector",
     "load_reranker",
     "load_sparse",
     "optimize",

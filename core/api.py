@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.architecture.kinds import EMBEDDING, RERANKER, SPARSE
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
 from core.arguments import (
     check_flag,
     check_keywords,
@@ -26,6 +26,7 @@ from core.checkpoint.resolve import named_only, resolve
 from core.errors import BackendNotFound, OptionError
 from core.models.embedding import EmbeddingModel
 from core.models.model import Model
+from core.models.multi_vector import MultiVectorEncoder
 from core.models.reranker import Reranker
 from core.models.sparse import SparseEncoder
 from core.operations.backend_choice import backend_with_a_file
@@ -230,6 +231,62 @@ def load_sparse(
             model.similarity_fn_name = similarity_fn_name
         if max_active_dims is not None:
             model.max_active_dims = max_active_dims
+    return model
+
+
+@check_keywords
+def load_multi_vector(
+    model_name_or_path: str | os.PathLike[str],
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    revision: str | None = None,
+    file_name: str | None = None,
+    export: bool | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    trust_remote_code: bool = False,
+    prompts: Mapping[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    similarity_fn_name: str | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    config_kwargs: Mapping[str, Any] | None = None,
+) -> MultiVectorEncoder:
+    """Load a multi-vector model (late interaction, ColBERT), which gives every token a vector.
+
+    Args:
+        model_name_or_path: As for `load`, and so are the arguments that are not listed here. It may
+            be a model of sentence-transformers, of PyLate or of Stanford's ColBERT.
+        prompts: Name to prompt, on top of the model's own; `query` and `document` are those of
+            `encode_query` and `encode_document`.
+        similarity_fn_name: `"maxsim"`, or `"meanmaxsim"` for the mean over a query's vectors.
+
+    Raises:
+        ModelNotFound, ArtifactNotFound, ModelFormatError: What is wrong with the files.
+        UnsupportedOperation: It is no multi-vector model; the message says what loads it.
+        BackendNotFound, BackendLoadError: What is wrong with the backend.
+        OptionError: What is wrong with the arguments.
+    """
+    model: MultiVectorEncoder = _load(
+        MULTI_VECTOR,
+        model_name_or_path,
+        backend=backend,
+        device=device,
+        revision=revision,
+        file_name=file_name,
+        export=export,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        trust_remote_code=trust_remote_code,
+        model_kwargs=model_kwargs,
+        config_kwargs=config_kwargs,
+    )
+    with _closed_on_error(model):
+        _apply_prompts(model, prompts, default_prompt_name)
+        if similarity_fn_name is not None:
+            model.similarity_fn_name = similarity_fn_name
     return model
 
 

@@ -180,7 +180,7 @@ class EncodeOptions:
     A hook computes plain float32 embeddings (of a reranker, plain scores); `prompt` is already in
     front of each text it is given, `core` has done what `truncation` asks for, and it applies
     `precision`, `normalize_embeddings`, `truncate_dim`, `activation_fn`, `apply_softmax`,
-    `max_active_dims` and `convert_to_tensor` to what the hook returns. A hook
+    `token_pooling`, `max_active_dims` and `convert_to_tensor` to what the hook returns. A hook
     that does not run through the shared engine may therefore ignore everything but
     `output_value` and `task`.
 
@@ -204,6 +204,8 @@ class EncodeOptions:
         apply_softmax: Of a reranker with several labels: scores that add up to 1.
         task: Of a model that tells them apart: the texts are each a `"query"` or a `"document"`;
             None for neither.
+        token_pooling: Of a multi-vector model: how vectors of a text are joined, as a
+            `core.TokenPooling` or its `pool_factor`; None for not.
         truncation: What happens to texts with more tokens than the model's `max_seq_length`:
             `"cut"` embeds what fits (as None does), `"warn"` does so and logs which they are,
             `"error"` refuses them before anything is computed.
@@ -227,6 +229,7 @@ class EncodeOptions:
     apply_softmax: bool = False
     task: Task | None = None
     max_active_dims: int | None = None
+    token_pooling: Any = None
 
     def __post_init__(self) -> None:
         _check_text_or_none(self, "prompt", "prompt_name")

@@ -13,9 +13,12 @@ import core.toolkit
 
 ROOT = Path(__file__).parents[1]
 BACKENDS = ("torch_backend", "onnx_backend", "openvino_backend")
+#: Faces that are distributions of their own: folder below plugins/ to package.
+OWN_FACES = {"server": "core_server"}
 PACKAGES = {
     "core": ROOT,
     **{name: ROOT / "plugins" / name / "src" for name in BACKENDS},
+    **{name: ROOT / "plugins" / folder / "src" for folder, name in OWN_FACES.items()},
 }
 FIRST_PARTY = tuple(PACKAGES)
 #: What a package outside `core` may import of it.
@@ -88,8 +91,8 @@ def test_a_circle_is_found() -> None:
 
 
 def outside_sources() -> list[Path]:
-    """Backends, examples and what `core new-backend` writes."""
-    places = [PACKAGES[name] / name for name in BACKENDS]
+    """Backends, faces of their own, examples and what `core new-backend` writes."""
+    places = [PACKAGES[name] / name for name in (*BACKENDS, *OWN_FACES.values())]
     places += [*(ROOT / "examples").glob("*/src"), ROOT / "examples" / "ecosystem"]
     found = [path for place in places for path in place.rglob("*.py")]
     return [*found, *(ROOT / "core" / "scaffold" / "template").rglob("src/**/*.py.template")]
@@ -168,15 +171,18 @@ TOOLKIT = """
 ACTIVATIONS DATASET_ARGUMENTS DTYPE_PRECISIONS Dense Elementwise GRAPH_INPUTS GraphArray
 GraphBuilder GraphOutput HeldFiles INT8_INSTRUCTIONS LEADING_ELSEWHERE LayerNorm Module Normalize
 OnnxFile POOLING_MODES Pooling QUANTIZED_OPERATORS Reduction SENTENCE_OUTPUTS SIDECAR_SUFFIX
-SETTINGS_WITHOUT_EFFECT THREADS_VARIABLE TOKEN_OUTPUTS Tokenizer abandon_in_forks announce
-append_modules artifact_name
+SETTINGS_WITHOUT_EFFECT THREADS_VARIABLE TOKEN_OUTPUTS Tokenizer VECTOR_OUTPUTS abandon_in_forks
+announce append_modules append_token_modules artifact_name
 as_numpy available_cpus calibration_batches check_exporter check_fetched check_inputs check_labels
 check_names check_positive check_relative check_safetensors check_sizes check_token_width
-check_tokens_shape choose_logits choose_outputs choose_samples clean_configuration compare copy_file
-cpu_batch_tokens cut_batches
+check_tokens_shape check_vector_width choose_logits choose_outputs choose_samples choose_vectors
+clean_configuration
+compare copy_file cpu_batch_tokens cut_batches
 derived_name expand_home explain_surroundings external_files installed_versions modules_after
-open_source pad plain_folder pools_prompt probe_texts process_wide processor_flags
-processor_vendor quiet_transformers read_onnx_file read_weights run_modules scores_of
+modules_after_vectors open_source pad plain_folder pools_prompt probe_texts process_wide
+processor_flags
+processor_vendor quiet_transformers read_onnx_file read_weights run_modules
+run_token_modules scores_of
 stderr_is_terminal suggestion temporary_directory unit_length write_safetensors
 MaskedLanguageHead Scoring SpladePooling logits_batch_tokens
 """

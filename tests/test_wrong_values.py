@@ -47,14 +47,19 @@ class Subjects:
         dropin: SentenceTransformer,
         reranker: Path,
         sparse: Path,
+        multi_vector: Path,
     ) -> None:
         self.path, self.model, self.dropin = path, model, dropin
-        self.reranker, self.sparse = reranker, sparse
+        self.reranker, self.sparse, self.multi_vector = reranker, sparse, multi_vector
         self.rows = np.eye(4, 32, dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
-def subjects(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subjects]:
+def subjects(
+    exports: Exports,
+    tiny_kind: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Subjects]:
     reranker = tmp_path_factory.mktemp("reranker")
     build("reranker-bert", reranker)
     sparse = tmp_path_factory.mktemp("sparse")
@@ -62,7 +67,7 @@ def subjects(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Iter
     path = exports("bert-mean", "onnx")
     with core.load(path, backend="onnx", device="cpu") as model, kept(model):
         dropin = SentenceTransformer(str(path), backend="onnx", device="cpu")
-        yield Subjects(path, model, dropin, reranker, sparse)
+        yield Subjects(path, model, dropin, reranker, sparse, tiny_kind("colbert"))
 
 
 class Row(NamedTuple):
@@ -91,6 +96,14 @@ def load(argument: str, right: str = "None", says: str = "") -> Row:
         return core.load(**{**given, argument: wrong})
 
     return row(f"load {argument}", call, right, says)
+
+
+def load_multi_vector(argument: str, right: str = "None", says: str = "") -> Row:
+    def call(s: Subjects, wrong: Any) -> Any:
+        given = {"model_name_or_path": s.multi_vector, "backend": "torch", "device": "cpu"}
+        return core.load_multi_vector(**{**given, argument: wrong})
+
+    return row(f"load_multi_vector {argument}", call, right, says)
 
 
 def load_reranker(argument: str, right: str = "None", says: str = "") -> Row:
@@ -212,6 +225,10 @@ ROWS = [
     load_sparse("default_prompt_name"),
     load_sparse("similarity_fn_name"),
     load_sparse("max_active_dims", right=POSITIVE),
+    load_multi_vector("model_name_or_path", says="A model is named|no directory|not the name"),
+    load_multi_vector("prompts", right="None mapping"),
+    load_multi_vector("default_prompt_name"),
+    load_multi_vector("similarity_fn_name"),
     export("model_name_or_path", right="", says="A model is named|no directory|not the name"),
     export("target", right=PATHS),
     export("backend", right="None", says="backend|text"),

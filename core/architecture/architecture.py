@@ -8,6 +8,7 @@ from typing import Any
 
 from core.architecture.chat_template import ChatTemplate
 from core.architecture.heads import Head, Scoring
+from core.architecture.late_interaction import LateInteraction
 from core.architecture.modules import Module
 from core.architecture.routes import Routes
 
@@ -48,7 +49,7 @@ class Architecture:
         tokenizer_kwargs: The same for the tokenizer (`tokenizer_args`).
         prompts: Name to prompt.
         default_prompt_name: Which of them to use unless told otherwise.
-        similarity_fn_name: Of `SIMILARITIES`.
+        similarity_fn_name: Of `SIMILARITIES`; of a multi-vector model one of `MAXSIM_FUNCTIONS`.
         truncate_dim: Leading dimensions to keep, or None.
         kind: Of `core.architecture.kinds.KINDS`.
         head: What the transformer is loaded with besides its layers; None for nothing.
@@ -56,6 +57,7 @@ class Architecture:
         max_active_dims: Of a sparse encoder: the most values an embedding keeps; None for all.
         routes: Of a sparse encoder: which texts take another way than through the transformer;
             None where all take that one.
+        late_interaction: Of a multi-vector model: which tokens get vectors.
     """
 
     path: str
@@ -80,6 +82,7 @@ class Architecture:
     chat_template: ChatTemplate | None = None
     max_active_dims: int | None = None
     routes: Routes | None = None
+    late_interaction: LateInteraction | None = None
 
     def file(self, name: str) -> str:
         """The checkpoint-relative name of a file beside the transformer."""
@@ -89,6 +92,16 @@ class Architecture:
     def model_type(self) -> str:
         """transformers' name of the architecture ("bert", "modernbert", ...), or ""."""
         return str(self.config.get("model_type", ""))
+
+    @property
+    def query_length(self) -> int | None:
+        """Of a multi-vector model: tokens of a query."""
+        return None if self.late_interaction is None else self.late_interaction.query_length
+
+    @property
+    def document_length(self) -> int | None:
+        """Of a multi-vector model: tokens of a document."""
+        return None if self.late_interaction is None else self.late_interaction.document_length
 
     @property
     def activation(self) -> str | None:

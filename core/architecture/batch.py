@@ -19,18 +19,27 @@ class TokenBatch:
         token_type_ids: int64 [batch, tokens].
         prompt_tokens: How many of each row's first real tokens belong to the prompt and are left
             out of pooling (0 for models that pool over the prompt).
+        expansion_mask: int64 [batch, tokens], 1 for tokens that fill a query up, which have
+            positions whether they are attended to or not; None where there are none.
+        scoring_mask: int64 [batch, tokens], 1 for the tokens whose vectors a multi-vector model
+            gives; None for all that are real.
     """
 
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
     token_type_ids: NDArray[np.int64]
     prompt_tokens: int = 0
+    expansion_mask: NDArray[np.int64] | None = None
+    scoring_mask: NDArray[np.int64] | None = None
 
     @cached_property
     def position_ids(self) -> NDArray[np.int64]:
         """int64 [batch, tokens]: 0, 1, ... from each row's first real token; 0 on padding."""
-        positions = np.cumsum(self.attention_mask, axis=1) - 1
-        return np.asarray(np.maximum(positions, 0) * self.attention_mask, dtype=np.int64)
+        counted = self.attention_mask
+        if self.expansion_mask is not None:
+            counted = counted | self.expansion_mask
+        positions = np.cumsum(counted, axis=1) - 1
+        return np.asarray(np.maximum(positions, 0) * counted, dtype=np.int64)
 
     @cached_property
     def pooling_mask(self) -> NDArray[np.int64]:

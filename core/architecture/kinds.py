@@ -37,7 +37,7 @@ KINDS: Mapping[str, Kind] = {
     EMBEDDING: Kind("an embedding model", "core.load", "SentenceTransformer"),
     RERANKER: Kind("a reranker", "core.load_reranker", "CrossEncoder"),
     SPARSE: Kind("a sparse encoder", "core.load_sparse", "SparseEncoder"),
-    MULTI_VECTOR: Kind("a multi-vector model", "", "MultiVectorEncoder"),
+    MULTI_VECTOR: Kind("a multi-vector model", "core.load_multi_vector", "MultiVectorEncoder"),
 }
 
 #: Classes in modules.json that only one kind of model has.
@@ -58,7 +58,9 @@ _PACKAGES = {
     "pylate": MULTI_VECTOR,
 }
 #: What Stanford's ColBERT writes beside a model.
-_COLBERT = "artifact.metadata"
+COLBERT_METADATA = "artifact.metadata"
+#: Settings of the whole model that only PyLate's have; its first releases name no kind.
+_PYLATE_SETTINGS = ("query_prefix", "document_prefix")
 _TASKS = {
     "sequence-classification": RERANKER,
     "text-generation": RERANKER,
@@ -78,13 +80,11 @@ def kinds_of(source: Source) -> tuple[str, ...]:
     stated = _stated(source)
     if stated is not None:
         return (stated,)
-    if source.has(_COLBERT):
-        return (MULTI_VECTOR,)
     if source.has("modules.json"):
         return (_by_modules(source),)
-    config = read_config(source, "")
-    if is_first(config, "HF_ColBERT"):
+    if source.has(COLBERT_METADATA) or is_stanford_colbert(source):
         return (MULTI_VECTOR,)
+    config = read_config(source, "")
     if is_first(config, "ForSequenceClassification"):
         return (RERANKER,)
     if is_first(config, "ForMaskedLM"):
@@ -134,12 +134,17 @@ def _why_not(asked: str) -> str:
     return ""
 
 
+def is_stanford_colbert(source: Source) -> bool:
+    """Whether config.json names the architecture of Stanford's ColBERT."""
+    return is_first(read_config(source, ""), "HF_ColBERT")
+
+
 def _stated(source: Source) -> str | None:
     name = "config_sentence_transformers.json"
     content: dict[str, Any] = source.read_json(name) if source.has(name) else {}
     stated = content.get("model_type")
     if stated is None or stated == KINDS[EMBEDDING].reference:
-        return None
+        return MULTI_VECTOR if any(key in content for key in _PYLATE_SETTINGS) else None
     if stated == "ColBERT":  # PyLate's name
         return MULTI_VECTOR
     for name, kind in KINDS.items():

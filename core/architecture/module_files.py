@@ -24,7 +24,7 @@ from core.architecture.sparse_modules import (
 )
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.source import Source
-from core.files.weights import Tensors, checked_weights, read_folder
+from core.files.weights import Tensors, checked_weights, read_folder, read_tensor
 
 #: A pooling mode's flag in configuration files older than the list of modes.
 POOLING_FLAGS = {
@@ -70,7 +70,12 @@ def _where(source: Source, path: str) -> str:
     return f"{source}: {path}/config.json" if path else f"{source}: config.json"
 
 
-def _module_config(source: Source, path: str) -> dict[str, Any]:
+def read_module_config(source: Source, path: str) -> dict[str, Any]:
+    """The config.json of a module's folder.
+
+    Raises:
+        ModelFormatError: It is missing.
+    """
     name = f"{path}/config.json" if path else "config.json"
     if not source.has(name):
         raise ModelFormatError(
@@ -82,12 +87,12 @@ def _module_config(source: Source, path: str) -> dict[str, Any]:
 
 def pooling_width(source: Source, path: str) -> int:
     """Width of the token embeddings a pooling folder states; 0 where it states none."""
-    config, where = _module_config(source, path), _where(source, path)
+    config, where = read_module_config(source, path), _where(source, path)
     return stated_size(config, where, "embedding_dimension", "word_embedding_dimension") or 0
 
 
 def _read_pooling(source: Source, path: str) -> Pooling:
-    config, where = _module_config(source, path), _where(source, path)
+    config, where = read_module_config(source, path), _where(source, path)
     modes = config.get("pooling_mode")
     # Read whichever spelling counts: a wrong value is a damaged file.
     on = [mode for mode, name in POOLING_FLAGS.items() if flag(config, where, name, False)]
@@ -106,7 +111,7 @@ def _read_pooling(source: Source, path: str) -> Pooling:
 
 
 def _read_layer_norm(source: Source, path: str, weights: bool) -> LayerNorm:
-    width = stated_size(_module_config(source, path), _where(source, path), "dimension")
+    width = stated_size(read_module_config(source, path), _where(source, path), "dimension")
     if not weights:
         return LayerNorm(_zeros(width or 0), _zeros(width or 0))
     tensors = read_folder(source, path, f"module {path!r}")
@@ -115,7 +120,7 @@ def _read_layer_norm(source: Source, path: str, weights: bool) -> LayerNorm:
 
 
 def _read_dense(source: Source, path: str, weights: bool) -> Dense:
-    config, where = _module_config(source, path), _where(source, path)
+    config, where = read_module_config(source, path), _where(source, path)
     kind = text(config, where, "activation_function", "torch.nn.modules.activation.Tanh")
     package, _, activation = kind.rpartition(".")
     if package.split(".")[0] != "torch" or activation not in ACTIVATIONS:
@@ -148,7 +153,7 @@ def _read_dense(source: Source, path: str, weights: bool) -> Dense:
 
 
 def _read_splade_pooling(source: Source, path: str) -> SpladePooling:
-    config, where = _module_config(source, path), _where(source, path)
+    config, where = read_module_config(source, path), _where(source, path)
     strategy = text(config, where, "pooling_strategy", "max")
     activation = text(config, where, "activation_function", "relu")
     for name, value, known in (
@@ -163,7 +168,7 @@ def _read_splade_pooling(source: Source, path: str) -> SpladePooling:
 
 
 def _read_autoencoder(source: Source, path: str, weights: bool) -> SparseAutoEncoder:
-    config, where = _module_config(source, path), _where(source, path)
+    config, where = read_module_config(source, path), _where(source, path)
     inputs, hidden = (stated_size(config, where, name) for name in ("input_dim", "hidden_dim"))
     k = stated_size(config, where, "k") or _USUAL_KEPT
     normalize = flag(config, where, "normalize", False)
@@ -178,6 +183,21 @@ def _read_autoencoder(source: Source, path: str, weights: bool) -> SparseAutoEnc
     pre_bias = _tensor(source, path, tensors, "pre_bias", weight.shape[1:])
     latent_bias = _tensor(source, path, tensors, "latent_bias", weight.shape[:1])
     return SparseAutoEncoder(weight, pre_bias, latent_bias, k, normalize)
+
+
+def read_inner_projection(source: Source, width: int, inputs: int, weights: bool) -> Dense:
+    """The projection of token embeddings that lies among the transformer's weights, as
+    `linear.weight`: Stanford's ColBERT has it there.
+
+    Args:
+        width, inputs: What other files state of its size; 0 where they state nothing.
+    """
+    if weights:
+        tensors = {"linear.weight": read_tensor(source, "linear.weight")}
+        weight = _tensor(source, "", tensors, "linear.weight", (width or None, inputs or None))
+    else:
+        weight = _zeros(width, inputs)
+    return Dense(weight, None, "Identity", "token_embeddings", "token_embeddings")
 
 
 def _zeros(*shape: int) -> Any:

@@ -130,17 +130,23 @@ _POOL: Mapping[str, Callable[[Any, Any, Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Normalize:
-    """Scale each sentence embedding to length 1; a zero vector stays zero."""
+    """Scale each sentence embedding to length 1; a zero vector stays zero.
+
+    Attributes:
+        input_name: Or `"token_embeddings"`, to scale those.
+    """
+
+    input_name: str = "sentence_embedding"
 
     def convert(self, to_array: Callable[[NDArray[np.float32]], Any]) -> Normalize:
         return self
 
     def __call__(self, xp: Any, features: Features) -> None:
-        features["sentence_embedding"] = unit_length(xp, features["sentence_embedding"])
+        features[self.input_name] = unit_length(xp, features[self.input_name])
 
 
 def unit_length(xp: Any, embeddings: Any) -> Any:
-    """[n, dimension] scaled to length 1 row by row; lengths under 1e-12 divide by 1e-12."""
+    """[..., dimension] scaled to length 1 row by row; lengths under 1e-12 divide by 1e-12."""
     length = xp.sqrt((embeddings * embeddings).sum(axis=-1, keepdims=True))
     return embeddings / xp.clip(length, 1e-12, None)
 
@@ -239,6 +245,28 @@ def run_modules(
     return features["sentence_embedding"]
 
 
+def run_token_modules(xp: Any, modules: Sequence[Module], token_embeddings: Any) -> Any:
+    """Run modules of token embeddings alone: float32 [batch, tokens, hidden] to [batch, tokens,
+    dimension]."""
+    features: Features = {"token_embeddings": token_embeddings}
+    for module in modules:
+        module(xp, features)
+    return features["token_embeddings"]
+
+
+def append_token_modules(
+    builder: GraphBuilder, modules: Sequence[Module], token_embeddings: Any
+) -> Any:
+    """Add modules of token embeddings alone to a graph: the builder's values, float32.
+
+    Raises:
+        UnsupportedOperation: A module, or a function of it, has no operation in a graph.
+    """
+    features: Features = {"token_embeddings": GraphArray(builder, token_embeddings, 3)}
+    _run_in_graph(modules, features)
+    return features["token_embeddings"].value
+
+
 def append_modules(
     builder: GraphBuilder,
     modules: Sequence[Module],
@@ -264,6 +292,14 @@ def append_modules(
         "mask": GraphArray(builder, mask, 2),
         "pooling_mask": GraphArray(builder, pooling_mask, 2),
     }
+    _run_in_graph(modules, features)
+    if "sentence_embedding" not in features:
+        names = ", ".join(type(module).__name__ for module in modules)
+        raise UnsupportedOperation(f"The modules ({names}) pool nothing that a graph could give.")
+    return features["sentence_embedding"].value
+
+
+def _run_in_graph(modules: Sequence[Module], features: Features) -> None:
     for module in modules:
         try:
             module(graph_functions, features)
@@ -271,10 +307,6 @@ def append_modules(
             raise UnsupportedOperation(
                 f"The module {type(module).__name__} cannot be part of a graph: {error}."
             ) from error
-    if "sentence_embedding" not in features:
-        names = ", ".join(type(module).__name__ for module in modules)
-        raise UnsupportedOperation(f"The modules ({names}) pool nothing that a graph could give.")
-    return features["sentence_embedding"].value
 
 
 def pools_prompt(modules: Sequence[Module]) -> bool:

@@ -13,10 +13,11 @@ from typing import Any
 from core.architecture.architecture import Architecture
 from core.architecture.chain import Chain
 from core.architecture.entries import read_entries, unknown_module
-from core.architecture.kinds import EMBEDDING, RERANKER, SPARSE, choose_kind
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE, choose_kind
 from core.architecture.limits import hidden_size
 from core.architecture.module_files import read_module
 from core.architecture.modules import Pooling
+from core.architecture.multi_vector_files import read_multi_vector
 from core.architecture.reranker_files import read_reranker
 from core.architecture.sparse_files import read_sparse
 from core.architecture.transformer_files import (
@@ -136,4 +137,5 @@ _READERS: Mapping[str, Callable[[Source, bool], Architecture]] = {
     EMBEDDING: _read_embedding,
     RERANKER: read_reranker,
     SPARSE: read_sparse,
+    MULTI_VECTOR: read_multi_vector,
 }

@@ -6,12 +6,12 @@ activation function, and there is no modules.json. Prompts and `LogitScore` exis
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from core.architecture.architecture import TRANSFORMER_CONFIGS, Architecture
 from core.architecture.heads import LogitScore
+from core.architecture.staged import read_staged, write_length, write_staged
 from core.version import __version__
 
 _TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
@@ -28,7 +28,9 @@ def write_reranker(tree: Path, architecture: Architecture, settings: Any) -> Non
         settings: `core.architecture.writing.ModelSettings`.
     """
     _write_activation(tree, settings.activation)
-    _write_length(tree, architecture, settings.max_seq_length)
+    length = settings.max_seq_length
+    if length is not None and length != architecture.max_seq_length:
+        write_length(tree, length)
     listed = (tree / "modules.json").is_file()
     scores = isinstance(architecture.head, LogitScore)
     if listed or scores or settings.prompts:
@@ -37,7 +39,7 @@ def write_reranker(tree: Path, architecture: Architecture, settings: Any) -> Non
 
 def _write_activation(tree: Path, activation: str | None) -> None:
     place = tree / "config.json"
-    config = _read(place)
+    config = read_staged(place)
     if not config or activation is None:
         return
     stated = config.get("sentence_transformers")
@@ -46,20 +48,7 @@ def _write_activation(tree: Path, activation: str | None) -> None:
         "activation_fn": activation,
     }
     config.pop("sbert_ce_default_activation_function", None)
-    _write(place, config)
-
-
-def _write_length(tree: Path, architecture: Architecture, length: int | None) -> None:
-    if length is None or length == architecture.max_seq_length:
-        return
-    place = tree / "tokenizer_config.json"
-    _write(place, {**_read(place), "model_max_length": length})
-    for name in TRANSFORMER_CONFIGS:
-        config = _read(tree / name)
-        for arguments in ("processor_kwargs", "tokenizer_args"):  # which come before the others
-            if "model_max_length" in (config.get(arguments) or {}):
-                config[arguments]["model_max_length"] = length
-                _write(tree / name, config)
+    write_staged(place, config)
 
 
 def _write_layout(tree: Path, architecture: Architecture, settings: Any) -> None:
@@ -71,8 +60,8 @@ def _write_layout(tree: Path, architecture: Architecture, settings: Any) -> None
         modules.append((folder, _LOGIT_SCORE))
         place = tree / folder / "config.json"
         tokens = {"true_token_id": head.true_token, "false_token_id": head.false_token}
-        _write(place, {"module_input_name": "causal_logits", **_read(place), **tokens})
-    _write(
+        write_staged(place, {"module_input_name": "causal_logits", **read_staged(place), **tokens})
+    write_staged(
         tree / "modules.json",
         [
             {"idx": i, "name": str(i), "path": folder, "type": kind}
@@ -80,8 +69,8 @@ def _write_layout(tree: Path, architecture: Architecture, settings: Any) -> None
         ],
     )
     if not any((tree / name).is_file() for name in TRANSFORMER_CONFIGS):
-        _write(tree / TRANSFORMER_CONFIGS[0], _transformer(architecture))
-    config = _read(tree / _SETTINGS)
+        write_staged(tree / TRANSFORMER_CONFIGS[0], _transformer(architecture))
+    config = read_staged(tree / _SETTINGS)
     versions = config.get("__version__")
     versions = dict(versions) if isinstance(versions, dict) else {}
     versions.setdefault("sentence_transformers", _LAYOUT_VERSION)
@@ -94,7 +83,7 @@ def _write_layout(tree: Path, architecture: Architecture, settings: Any) -> None
             "default_prompt_name": settings.default_prompt_name,
         }
     )
-    _write(tree / _SETTINGS, config)
+    write_staged(tree / _SETTINGS, config)
 
 
 def _transformer(architecture: Architecture) -> dict[str, Any]:
@@ -111,13 +100,3 @@ def _transformer(architecture: Architecture) -> dict[str, Any]:
         "modality_config": modalities,
         "module_output_name": "causal_logits" if causal else "scores",
     }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    found: Any = json.loads(path.read_bytes()) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
-
-
-def _write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

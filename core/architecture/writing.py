@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from core.architecture.architecture import TRANSFORMER_CONFIGS, Architecture
-from core.architecture.kinds import KINDS, RERANKER
+from core.architecture.kinds import KINDS, MULTI_VECTOR, RERANKER
 from core.architecture.module_files import POOLING_FLAGS
 from core.architecture.modules import POOLING_MODES, Dense, LayerNorm, Module, Pooling
+from core.architecture.multi_vector_writing import write_multi_vector
 from core.architecture.reranker_writing import write_reranker
 from core.architecture.sparse_modules import SpladePooling
 from core.architecture.table import is_plain_table, read_table
@@ -45,6 +46,8 @@ class ModelSettings:
     truncate_dim: int | None = None
     activation: str | None = None
     max_active_dims: int | None = None
+    query_length: int | None = None
+    document_length: int | None = None
 
     @classmethod
     def of(cls, stated: Any) -> ModelSettings:
@@ -75,6 +78,10 @@ def write_configuration(
         _flatten(tree, architecture.path)
     if architecture.kind == RERANKER:
         write_reranker(tree, architecture, settings)
+        _write_tokenizer_class(tree)
+        return
+    if architecture.kind == MULTI_VECTOR:
+        write_multi_vector(tree, architecture, settings)
         _write_tokenizer_class(tree)
         return
     if architecture.is_static:

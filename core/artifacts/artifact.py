@@ -115,6 +115,41 @@ class SparseVerification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VectorVerification:
+    """How the vectors of a multi-vector model's artifact compare with its source's.
+
+    Attributes:
+        texts: How many probe texts were encoded, in how many batch shapes they were seen.
+        vectors: How many vectors they have.
+        mean_cosine: Mean over the vectors of the cosine between both.
+        p1_cosine: First percentile of it.
+        min_cosine: Minimum of it.
+        mean_maxsim_difference: Mean absolute difference of MaxSim for each vector of a query, of
+            some of the texts with all.
+        max_maxsim_difference: Maximum of it.
+        rank_correlation: Spearman's, of the order in which both rank the texts by MaxSim; the
+            lowest of any query.
+    """
+
+    texts: int
+    vectors: int
+    mean_cosine: float
+    p1_cosine: float
+    min_cosine: float
+    mean_maxsim_difference: float
+    max_maxsim_difference: float
+    rank_correlation: float
+
+    def __str__(self) -> str:
+        return (
+            f"cosine mean {self.mean_cosine:.6f}, 1st percentile {self.p1_cosine:.6f}, minimum "
+            f"{self.min_cosine:.6f} over {self.vectors} vectors; MaxSim difference mean "
+            f"{self.mean_maxsim_difference:.6f}, maximum {self.max_maxsim_difference:.6f}, rank "
+            f"correlation {self.rank_correlation:.4f} over {self.texts} texts"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A file a backend can load, made by export, optimize or quantize.
 
@@ -134,7 +169,7 @@ class Artifact:
         operation: `"export"`, `"optimize"` or `"quantize"`.
         verification: Drift against the source, in the measure of its kind of model:
             `Verification`, `ScoreVerification` of a reranker, `SparseVerification` of a sparse
-            encoder.
+            encoder, `VectorVerification` of a multi-vector model.
         kind: Of the model: `"embedding"`, `"reranker"`, ...
         url: Of the commit or pull request, when pushed.
     """

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
-from core.architecture.kinds import EMBEDDING, KINDS, RERANKER, SPARSE
+from core.architecture.kinds import EMBEDDING, KINDS, MULTI_VECTOR, RERANKER, SPARSE
 from core.arguments import check_flag, check_text_or_flag
 from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact, Verification
 from core.checkpoint.checkpoint import Checkpoint
@@ -126,6 +126,7 @@ _EXAMPLES: Mapping[str, str] = {
     EMBEDDING: 'model.encode(["one text", "another"]).shape',
     RERANKER: 'model.predict([("a question", "an answer")])',
     SPARSE: 'model.decode(model.encode("one text"), top_k=5)',
+    MULTI_VECTOR: 'model.encode_query("a question").shape',
 }
 
 

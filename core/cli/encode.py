@@ -1,4 +1,4 @@
-"""`core encode`: texts in, embeddings out, dense or sparse."""
+"""`core encode`: texts in, embeddings out: dense, sparse, or vectors of their tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from core.options import EMBEDDING_PRECISIONS, TASKS, EncodeOptions
 from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
 
 #: Kinds of model that it runs, to the ending of a file that holds all embeddings as arrays.
-_ARRAYS = {"embedding": ".npy", "sparse": ".npz"}
+_ARRAYS = {"embedding": ".npy", "sparse": ".npz", "multi_vector": ".npz"}
 
 
 def add_commands(commands: Any) -> None:
@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
         "encode",
         help="embed texts",
         description="Embed texts given as arguments, from a file or from standard input. A sparse "
-        "encoder gives the values that are not zero.",
+        "encoder gives the values that are not zero, a multi-vector model a vector for each token.",
     )
     add_model(parser)
     parser.add_argument("texts", nargs="*", metavar="TEXT")
@@ -45,7 +45,8 @@ def add_commands(commands: Any) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        help=".npy (of a sparse encoder .npz) or .jsonl; absent: .jsonl on stdout",
+        help=".npy (of a sparse encoder or a multi-vector model .npz) or .jsonl; absent: .jsonl on "
+        "stdout",
     )
     parser.add_argument(
         "--kind",
@@ -62,6 +63,11 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--max-active-dims", type=int, help="of a sparse encoder: the most values of an embedding"
     )
+    parser.add_argument(
+        "--pool-factor",
+        type=float,
+        help="of a multi-vector model: keep about one vector of a document in so many",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON summary for machines")
     parser.set_defaults(command=run)
 
@@ -74,8 +80,8 @@ def run(parsed: argparse.Namespace) -> None:
     output = Path(parsed.output) if parsed.output else None
     if output is not None and output.suffix not in (*_ARRAYS.values(), ".jsonl"):
         raise OptionError(
-            "--output must end in .npy or .jsonl, of a sparse encoder in .npz or .jsonl, not "
-            f"{output.name!r}."
+            "--output must end in .npy or .jsonl, of a sparse encoder or a multi-vector model in "
+            f".npz or .jsonl, not {output.name!r}."
         )
     if output is not None and not os.access(output.parent, os.W_OK):
         why = "is not writable" if output.parent.is_dir() else "does not exist"
@@ -92,12 +98,13 @@ def run(parsed: argparse.Namespace) -> None:
     _check_form(output, kind)
     with load_model(parsed, kind) as model:
         texts = read_texts(parsed)
-        count = _write(output, _embed(model, texts, parsed))
+        count = _write(output, _embed(model, texts, parsed), kind)
         if output is not None:
+            width = model.dimension
             summary = {
                 "output": str(output),
                 "texts": count,
-                "dimension": min(model.dimension, parsed.truncate_dim or model.dimension),
+                "dimension": min(width, parsed.truncate_dim or width) if width else None,
                 "precision": parsed.precision,
                 "backend": model.backend,
                 "device": model.device,
@@ -128,6 +135,7 @@ def _embed(
         "precision": None if parsed.precision == "float32" else parsed.precision,
         "task": parsed.task,
         "max_active_dims": parsed.max_active_dims,
+        "token_pooling": parsed.pool_factor,
         "show_progress_bar": stderr_is_terminal(),
     }
     # What is for another kind of model is refused where it is given.
@@ -184,11 +192,12 @@ def _as_utf8(text: str) -> str:
         return text
 
 
-def _write(output: Path | None, results: Iterator[tuple[list[str], Any]]) -> int:
+def _write(output: Path | None, results: Iterator[tuple[list[str], Any]], kind: str) -> int:
     if output is not None and output.suffix == ".npy":
         return _write_npy(output, results)
     if output is not None and output.suffix == ".npz":
-        return _write_npz(output, results)
+        write = _write_sparse if kind == "sparse" else _write_vectors
+        return write(output, results)
     count = 0
     # JSON has escapes of its own for what the encoding of standard output may lack.
     escape = output is None and (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
@@ -206,7 +215,7 @@ def _as_json(embeddings: Any) -> Iterator[dict[str, Any]]:
     from core.engine.sparse import SparseEmbeddings
 
     if not isinstance(embeddings, SparseEmbeddings):
-        yield from ({"embedding": embedding} for embedding in embeddings.tolist())
+        yield from ({"embedding": embedding.tolist()} for embedding in embeddings)
         return
     for row in embeddings:
         yield {"indices": row.indices.tolist(), "values": row.values.tolist()}
@@ -222,7 +231,7 @@ def _write_npy(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
     return len(array)
 
 
-def _write_npz(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
+def _write_sparse(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
     """Sparse embeddings as scipy stores them."""
     from core.engine.sparse import SparseEmbeddings
 
@@ -230,6 +239,20 @@ def _write_npz(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
     rows = SparseEmbeddings.concatenate(parts) if parts else SparseEmbeddings.from_rows([], 0)
     with _replacing(output, binary=True) as file:
         rows.write(cast("BinaryIO", file))
+    return len(rows)
+
+
+def _write_vectors(output: Path, results: Iterator[tuple[list[str], Any]]) -> int:
+    """Vectors of all tokens one after another, and how many each text has."""
+    import numpy as np
+
+    rows = [row for _, vectors in results for row in vectors]
+    arrays = {
+        "vectors": np.concatenate(rows) if rows else np.empty((0, 0), np.float32),
+        "lengths": np.array([len(row) for row in rows], dtype=np.int64),
+    }
+    with _replacing(output, binary=True) as file:
+        np.savez(file, allow_pickle=False, **arrays)
     return len(rows)
 
 

@@ -115,6 +115,11 @@ def render(info: ModelInfo) -> str:
         ("modules", " > ".join(info.modules)),
         ("dimension", info.dimension),
         ("longest text", f"{info.max_seq_length} tokens" if info.max_seq_length else "no limit"),
+        ("longest query", None if info.query_length is None else f"{info.query_length} tokens"),
+        (
+            "longest document",
+            None if info.document_length is None else f"{info.document_length} tokens",
+        ),
         ("labels", None if info.labels is None else ", ".join(info.labels)),
         ("activation", info.activation),
         ("similarity", info.similarity if info.labels is None else None),

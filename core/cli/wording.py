@@ -25,7 +25,7 @@ _PHRASES = (
 _CALL = re.compile(r"core\.(export|quantize|optimize)\((?:\.\.\.)?(?:, backend='(\w+)')?\)")
 
 #: Option of the command line to the argument's name where that differs.
-_OTHER_NAMES = {"normalize": "normalize_embeddings"}
+_OTHER_NAMES = {"normalize": "normalize_embeddings", "pool_factor": "token_pooling"}
 
 
 def in_shell_words(message: str, parser: argparse.ArgumentParser | None) -> str:

@@ -48,6 +48,9 @@ CHUNK_TEXTS = 1_024
 # Work that has ended this many processes is not given to another.
 _MOST_DEATHS = 3
 
+# An idle worker process is looked after this often.
+_LOOK_SECONDS = 1.0
+
 # A process that broke the pipe is given this long to end with its own exit code.
 _LAST_WORDS_SECONDS = 2.0
 
@@ -223,8 +226,13 @@ class ProcessPool:
 
     @property
     def pids(self) -> list[int]:
-        """Process numbers of the workers."""
+        """Process numbers of the workers; of one that is being started again, the last it had."""
         return [worker.pid for worker in self._workers]
+
+    @property
+    def running(self) -> list[bool]:
+        """Of each worker whether it is there: one that died is started again within a second."""
+        return [worker.alive for worker in self._workers]
 
     def _parse(self, options: dict[str, Any]) -> EncodeOptions:
         if self._closed:
@@ -286,14 +294,26 @@ class ProcessPool:
             raise failure
 
     def _serve(self, worker: _Process) -> None:
-        """A thread's life: give one process one task after the other."""
-        while (task := self._tasks.get()) is not None:
+        """A thread's life: give one process one task after the other, and keep it running."""
+        while (task := self._next_task(worker)) is not None:
             if not task.future.set_running_or_notify_cancel():
                 continue
             try:
                 task.future.set_result(self._answer(worker, task))
             except BaseException as error:
                 task.future.set_exception(error)
+
+    def _next_task(self, worker: _Process) -> _Task | None:
+        """Wait for a task; a process that dies meanwhile is started again before it is needed."""
+        while True:
+            try:
+                return self._tasks.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                if worker.alive or self._closed:
+                    continue
+                # What is wrong shows to whoever brings the next task.
+                with contextlib.suppress(Exception):
+                    self._start(worker)
 
     def _answer(self, worker: _Process, task: _Task) -> Any:
         last = task.start + len(task.texts) - 1
@@ -353,16 +373,13 @@ class _Process:
     def __init__(self, state: bytes, threads: int) -> None:
         self._state, self._threads = state, threads
         self._process: subprocess.Popen[bytes] | None = None
+        self.pid = 0
         self.loaded = False
 
     @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    @property
     def alive(self) -> bool:
-        return self.loaded and self._process is not None and self._process.poll() is None
+        process = self._process  # other threads ask, too
+        return self.loaded and process is not None and process.poll() is None
 
     def start(self) -> None:
         self.kill()
@@ -382,6 +399,7 @@ class _Process:
             stderr=subprocess.DEVNULL if sys.stderr is None else None,
             env=environment,
         )
+        self.pid = self._process.pid
 
     def wait_until_loaded(self) -> None:
         """Raises what loading the model raised."""

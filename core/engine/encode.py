@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from core.architecture.architecture import Architecture
 from core.architecture.batch import TokenBatch
-from core.architecture.kinds import RERANKER, SPARSE
+from core.architecture.kinds import MULTI_VECTOR, RERANKER, SPARSE
 from core.architecture.modules import pools_prompt
 from core.engine.batching import ACCELERATOR_BATCH_TOKENS, Batches, cpu_batch_tokens, cut_batches
 from core.engine.limits import check_tokens, padding_id
 from core.engine.runtime import Runtime
 from core.engine.sparse import SparseEmbeddings
+from core.engine.token_vectors import ScoredBatches, ScoringRules, cut_out
 from core.errors import CoreError, ModelFormatError, OptionError, PluginError
 from core.machine.forks import check_fork
 from core.options import EncodeOptions
@@ -42,6 +43,17 @@ _OUT_OF_MEMORY = re.compile(
     r"alloc|out ?of ?memory|(not enough|insufficient) memory|memory object|CL_OUT_OF_",
     re.IGNORECASE,
 )
+
+
+class BatchSource(Protocol):
+    """Batches, and the text at each of their rows."""
+
+    @property
+    def order(self) -> NDArray[np.int64]: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.int64], TokenBatch]]: ...
 
 
 class Encodable(Protocol):
@@ -63,7 +75,8 @@ def encode_texts(model: Encodable, texts: Sequence[Text], options: EncodeOptions
         Of an embedding model float32 [len(texts), dimension], or for
         `output_value="token_embeddings"` a list of float32 [tokens, hidden], padding removed. Of a
         reranker float32 [len(texts), labels], before any activation function. Of a sparse encoder
-        `SparseEmbeddings` [len(texts), dimension].
+        `SparseEmbeddings` [len(texts), dimension]. Of a multi-vector model a list of float32
+        [tokens, dimension], tokens without a vector left out.
 
     Raises:
         PluginError: A batch failed; the message names positions of its texts.
@@ -82,6 +95,8 @@ def encode_texts(model: Encodable, texts: Sequence[Text], options: EncodeOptions
         return _rows(model, runtime, texts, options, runtime.scores, lambda: width)
     if runtime.architecture.kind == SPARSE:
         return _sparse_rows(model, runtime, cast("Sequence[str]", texts), options)
+    if runtime.architecture.kind == MULTI_VECTOR:
+        return _token_vectors(cast("Any", model), runtime, texts, options)
     if options.output_value == "token_embeddings":
         return _token_embeddings(model, runtime, texts, options)
     compute, any_model = runtime.sentence_embeddings, cast("Any", model)
@@ -141,17 +156,85 @@ def _check_rows(architecture: Architecture, rows: Any, count: int) -> None:
 def _token_embeddings(
     model: Encodable, runtime: Runtime, texts: Sequence[Text], options: EncodeOptions
 ) -> list[NDArray[np.float32]]:
+    def compute(batch: TokenBatch, *, workers: int) -> list[NDArray[np.float32]]:
+        return cut_out(runtime.token_embeddings(batch, workers=workers), batch)
+
+    def prepare(firsts: NDArray[np.int64] | None) -> Batches:
+        return _prepare(model, runtime, texts, options, firsts)
+
+    return _arrays(runtime, texts, options, compute, prepare)
+
+
+def _token_vectors(
+    model: Any, runtime: Runtime, texts: Sequence[Text], options: EncodeOptions
+) -> list[NDArray[np.float32]]:
+    def compute(batch: TokenBatch, *, workers: int) -> list[NDArray[np.float32]]:
+        vectors = runtime.token_vectors(batch, workers=workers)
+        _check_vectors(runtime.architecture, vectors, batch)
+        return cut_out(vectors, batch)
+
+    def prepare(firsts: NDArray[np.int64] | None) -> ScoredBatches:
+        return scored_batches(model, texts, options, firsts)
+
+    return _arrays(runtime, texts, options, compute, prepare)
+
+
+def scored_batches(
+    model: Any,
+    texts: Sequence[Text],
+    options: EncodeOptions,
+    chosen: NDArray[np.int64] | None = None,
+) -> ScoredBatches:
+    """Batches of texts of a multi-vector model, or of those at the positions `chosen`.
+
+    Args:
+        model: A `core.MultiVectorEncoder`.
+    """
+    runtime: Runtime = model.runtime
+    rules: ScoringRules = model.scoring_rules
+    tokenizer: Tokenizer = model.tokenizer_for(options.task)
+    plain = tokenizer.encode(texts if chosen is None else [texts[i] for i in chosen])
+    tokenized = rules.expand(plain, options.task)
+    check_tokens(runtime, tokenizer, tokenized, chosen)
+    batches = cut_batches(
+        tokenized,
+        batch_tokens=_batch_tokens(runtime, options),
+        batch_size=options.batch_size,
+        pad_id=padding_id(runtime, tokenizer),
+        padding_side="right",
+        workers=_most_workers(runtime, options),
+        equal_lengths=runtime.equal_lengths,
+    )
+    lengths = plain.lengths[batches.order]
+    if chosen is not None:
+        batches = replace(batches, order=chosen[batches.order])
+    return ScoredBatches(batches, lengths, rules, options.task)
+
+
+def _check_vectors(architecture: Architecture, vectors: Any, batch: TokenBatch) -> None:
+    """Refuse vectors of another model's width."""
+    shape, width = tuple(vectors.shape), architecture.dimension
+    if len(shape) != 3 or shape[:2] != (batch.rows, batch.width) or shape[2] != (width or shape[2]):
+        raise ModelFormatError(
+            f"The model gives an array of shape {list(shape)} for {batch.rows} texts of "
+            f"{batch.width} tokens, and its configuration says a vector of {width} dimensions for "
+            "each token. File and configuration belong to different models."
+        )
+
+
+def _arrays(
+    runtime: Runtime,
+    texts: Sequence[Text],
+    options: EncodeOptions,
+    compute: Callable[..., list[NDArray[np.float32]]],
+    prepare: Callable[[NDArray[np.int64] | None], BatchSource],
+) -> list[NDArray[np.float32]]:
+    """An array of its own for each text."""
     if not texts:
         return []
-
-    def compute(batch: TokenBatch, *, workers: int) -> list[NDArray[np.float32]]:
-        hidden = runtime.token_embeddings(batch, workers=workers)
-        masks = batch.attention_mask.astype(bool)
-        return [row[mask] for row, mask in zip(hidden, masks, strict=True)]
-
     results: list[NDArray[np.float32] | None] = [None] * len(texts)
     firsts, duplicates, originals = find_duplicates(texts)
-    batches = _prepare(model, runtime, texts, options, firsts)
+    batches = prepare(firsts)
     with _progress(options, len(batches.order)) as advance:
         for positions, rows in _run(runtime, batches, compute, options):
             for position, row in zip(positions, rows, strict=True):
@@ -263,7 +346,7 @@ def _most_workers(runtime: Runtime, options: EncodeOptions) -> int:
 
 def _run(
     runtime: Runtime,
-    batches: Batches,
+    batches: BatchSource,
     compute: Callable[..., Any],
     options: EncodeOptions,
 ) -> Iterator[tuple[NDArray[np.int64], Any]]:

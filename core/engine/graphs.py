@@ -27,6 +27,8 @@ TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings", "hidden_states", "outp
 #: a graph that gives token embeddings as well.
 SENTENCE_OUTPUTS = ("sentence_embedding", "sentence_embeddings", "embeddings", "text_embeds")
 _ALWAYS_SENTENCE = SENTENCE_OUTPUTS[:2]
+#: Names of a multi-vector model's finished vectors [batch, tokens, dimension], ours first.
+VECTOR_OUTPUTS = ("token_vectors", "contextual")
 #: Names of what a head gives, most usual first.
 LOGIT_OUTPUTS = ("logits", "scores", "output_0")
 
@@ -58,6 +60,58 @@ def choose_outputs(outputs: Sequence[GraphOutput]) -> tuple[int | None, int | No
         tokens = deep[0] if len(deep) == 1 else None
     names = SENTENCE_OUTPUTS if tokens is None else _ALWAYS_SENTENCE
     return tokens, _by_name(outputs, names, rank=2)
+
+
+def choose_vectors(
+    architecture: Architecture, outputs: Sequence[GraphOutput]
+) -> tuple[int | None, int | None]:
+    """Positions of a multi-vector model's token embeddings and of its finished vectors; None for
+    what is missing.
+
+    Vectors are known by their name; under another, by their width where that is not the width of
+    the token embeddings.
+    """
+    vectors = _by_name(outputs, VECTOR_OUTPUTS, rank=3)
+    tokens, _ = choose_outputs(
+        [output for position, output in enumerate(outputs) if position != vectors]
+    )
+    if tokens is not None and vectors is not None and tokens >= vectors:
+        tokens += 1
+    if vectors is None and tokens is not None:
+        width = outputs[tokens].width
+        if width is not None and width == architecture.dimension != transformer_width(architecture):
+            return None, tokens
+    return tokens, vectors
+
+
+def transformer_width(architecture: Architecture) -> int:
+    """Width of what the transformer itself gives; 0 if no file states it.
+
+    A Dense module on token embeddings has its output's width for the model's hidden size: there
+    the transformer's own is the Dense's input's.
+    """
+    dense = (m for m in architecture.modules if isinstance(m, Dense))
+    of_tokens = (int(m.weight.shape[1]) for m in dense if m.input_name == "token_embeddings")
+    return next(of_tokens, architecture.hidden_size)
+
+
+def modules_after_vectors(architecture: Architecture) -> tuple[Module, ...]:
+    """The modules that run on vectors a graph has projected. Normalizing twice changes nothing."""
+    last = architecture.modules[-1:]
+    return tuple(module for module in last if isinstance(module, Normalize))
+
+
+def check_vector_width(architecture: Architecture, width: int | None, file_name: str) -> None:
+    """Refuse a graph whose finished vectors are not those the configuration describes.
+
+    Raises:
+        ModelFormatError: File and configuration belong to different models.
+    """
+    if width and architecture.dimension and width != architecture.dimension:
+        raise ModelFormatError(
+            f"{file_name} gives vectors of {width} dimensions for each token, and the model's "
+            f"configuration says {architecture.dimension}. They belong to different models."
+        )
 
 
 def choose_logits(outputs: Sequence[GraphOutput]) -> int | None:
@@ -170,15 +224,10 @@ def check_tokens_shape(
 def check_token_width(architecture: Architecture, width: int | None, file_name: str) -> None:
     """Refuse a graph whose token embeddings are not those the configuration describes.
 
-    A Dense module on token embeddings has its output's width for the model's hidden size: there
-    the graph's own is the Dense's input's.
-
     Raises:
         ModelFormatError: File and configuration belong to different models.
     """
-    dense = (m for m in architecture.modules if isinstance(m, Dense))
-    of_tokens = (int(m.weight.shape[1]) for m in dense if m.input_name == "token_embeddings")
-    expected = next(of_tokens, architecture.hidden_size)
+    expected = transformer_width(architecture)
     masked = isinstance(architecture.head, MaskedLanguageHead)
     if masked and width and width == hidden_size(architecture.config) != expected:
         raise ModelFormatError(

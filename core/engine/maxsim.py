@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.architecture.late_interaction import MAXSIM_FUNCTIONS as MAXSIM_FUNCTIONS
 from core.engine.similarity import as_embeddings
 from core.errors import OptionError
 
 Float32 = NDArray[np.float32]
-
-MAXSIM_FUNCTIONS = ("maxsim", "meanmaxsim")
 
 #: Of a document without vectors: below every other, as in sentence-transformers.
 EMPTY_DOCUMENT = np.float32(-1e9)

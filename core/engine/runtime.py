@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from core.architecture.batch import TokenBatch
 from core.architecture.limits import mixes_padding
-from core.architecture.modules import run_modules
+from core.architecture.modules import run_modules, run_token_modules
 from core.errors import UnsupportedOperation
 
 if TYPE_CHECKING:
@@ -78,6 +78,16 @@ class Runtime(ABC):
         A runtime whose backend states the kind "reranker" overrides it.
         """
         raise UnsupportedOperation(f"{type(self).__name__} does not score pairs of texts.")
+
+    def token_vectors(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        """A multi-vector model's vector of every token, float32 [batch, tokens, dimension].
+
+        Those of padding mean nothing. Override it to compute them where the token embeddings are,
+        or where a graph gives them.
+        """
+        hidden = self.token_embeddings(batch, workers=workers)
+        result: NDArray[np.float32] = run_token_modules(np, self.architecture.modules, hidden)
+        return result
 
     def preferred_workers(self, batches: int) -> int:
         """How many batches to run at once when there are `batches` of them."""

@@ -14,11 +14,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.architecture.late_interaction import TokenPooling
 from core.architecture.modules import unit_length
 from core.engine.similarity import as_embeddings
 from core.errors import OptionError
+from core.options import TASKS, check_flag
 
 Float64 = NDArray[np.float64]
+
+
+def chosen_pooling(given: Any) -> TokenPooling | None:
+    """What `token_pooling` of a call asks for: None, a `TokenPooling` or what is like one (such as
+    sentence-transformers' `HierarchicalTokenPooling`), or a `pool_factor`.
+
+    Raises:
+        OptionError: Something else, or numbers out of range.
+    """
+    if given is None:
+        return None
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        given = TokenPooling(given)
+    names = ("pool_factor", "num_protected_tokens", "normalize_embeddings", "tasks")
+    if not all(hasattr(given, name) for name in names):
+        raise OptionError(
+            "token_pooling must be a core.TokenPooling or a number, its pool_factor, not "
+            f"{given!r:.80}."
+        )
+    factor, kept, scaled, tasks = (getattr(given, name) for name in names)
+    _check_numbers(factor, kept)
+    check_flag("normalize_embeddings of token_pooling", scaled)
+    tasks = [tasks] if isinstance(tasks, str) else tasks
+    if not isinstance(tasks, list | tuple) or not set(tasks) <= set(TASKS):
+        raise OptionError(f"tasks of token_pooling must be some of {TASKS}, not {tasks!r:.80}.")
+    return TokenPooling(factor, kept, scaled, tuple(tasks))
 
 
 def pool_tokens(
@@ -41,16 +69,7 @@ def pool_tokens(
     Raises:
         OptionError: Arguments out of range, or no such vectors.
     """
-    if isinstance(pool_factor, bool) or not isinstance(pool_factor, int | float) or pool_factor < 1:
-        raise OptionError(f"pool_factor must be a number of 1 or more, not {pool_factor!r}.")
-    if (
-        isinstance(num_protected_tokens, bool)
-        or not isinstance(num_protected_tokens, int)
-        or num_protected_tokens < 0
-    ):
-        raise OptionError(
-            f"num_protected_tokens must be a number of 0 or more, not {num_protected_tokens!r}."
-        )
+    _check_numbers(pool_factor, num_protected_tokens)
     rows = as_embeddings(vectors, "vectors")
     protected, rest = rows[:num_protected_tokens], rows[num_protected_tokens:]
     count = max(int(len(rest) // pool_factor), 1)
@@ -62,6 +81,19 @@ def pool_tokens(
         means = sums / np.bincount(labels).astype(np.float32)[:, None]
         rows = np.concatenate([protected, means])
     return np.asarray(unit_length(np, rows)) if normalize_embeddings else rows
+
+
+def _check_numbers(pool_factor: Any, num_protected_tokens: Any) -> None:
+    if isinstance(pool_factor, bool) or not isinstance(pool_factor, int | float) or pool_factor < 1:
+        raise OptionError(f"pool_factor must be a number of 1 or more, not {pool_factor!r}.")
+    if (
+        isinstance(num_protected_tokens, bool)
+        or not isinstance(num_protected_tokens, int)
+        or num_protected_tokens < 0
+    ):
+        raise OptionError(
+            f"num_protected_tokens must be a number of 0 or more, not {num_protected_tokens!r}."
+        )
 
 
 def ward_clusters(distances: NDArray[Any], count: int) -> NDArray[np.int64]:

@@ -78,6 +78,37 @@ def read_folder(source: Source, folder: str, what: str) -> Tensors:
     )
 
 
+def read_tensor(source: Source, name: str) -> NDArray[Any]:
+    """One tensor of the weights at the top of a model; of safetensors no other is read.
+
+    Raises:
+        ModelFormatError: There are no weights, or none of this name among them.
+    """
+    file = next((file for file in WEIGHT_FILES if source.has(file)), None)
+    for index in (f"{file}.index.json" for file in WEIGHT_FILES):
+        if file is None and source.has(index):  # in parts
+            places = source.read_json(index).get("weight_map")
+            stated = places.get(name) if isinstance(places, dict) else None
+            file = stated if isinstance(stated, str) and source.has(stated) else None
+    if file is None:
+        raise ModelFormatError(
+            f"{source}: the weights that hold {name!r} are missing: neither "
+            f"{' nor '.join(WEIGHT_FILES)} is there."
+        )
+    path = source.path(file)
+    check_fetched(path, str(path))
+    if path.suffix == ".safetensors":
+        tensors = _read_safetensors(path, only=name)
+    else:
+        tensors = read_weights(path)
+    if name not in tensors:
+        raise ModelFormatError(
+            f"{source}: {file} holds no {name!r}: the projection of its token embeddings is "
+            "missing. Restore or download the weights again."
+        )
+    return tensors[name]
+
+
 def checked_weights(tensor: NDArray[Any], what: str) -> NDArray[np.float32]:
     """A tensor of fractions as float32 in C order.
 
@@ -153,8 +184,10 @@ def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
     return header, start
 
 
-def _read_safetensors(path: Path) -> Tensors:
+def _read_safetensors(path: Path, only: str | None = None) -> Tensors:
     header, start = _safetensors_header(path)
+    if only is not None:
+        header = {name: entry for name, entry in header.items() if name == only}
     data = np.memmap(path, dtype=np.uint8, mode="r") if header else np.empty(0, np.uint8)
     tensors: Tensors = {}
     for name, entry in header.items():

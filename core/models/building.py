@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from core.architecture.heads import MaskedLanguageHead, Scoring
-from core.architecture.kinds import EMBEDDING, RERANKER, SPARSE
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
 from core.checkpoint.checkpoint import Checkpoint
 from core.engine.limits import check_tokenizer
 from core.engine.lookup import read_word_weights
 from core.engine.runtime import Runtime, RuntimeFactory
 from core.engine.scores import stated_activation
 from core.engine.static import StaticRuntime
+from core.engine.token_vectors import ScoringRules
 from core.models.embedding import EmbeddingModel
 from core.models.model import Model
+from core.models.multi_vector import MultiVectorEncoder
 from core.models.reranker import Reranker
 from core.models.sparse import SparseEncoder
 from core.options import LoadOptions
 from core.tokenizer.chat import read_template
-from core.tokenizer.reading import read_tokenizer
+from core.tokenizer.reading import read_tokenizer, unknown_token
+from core.tokenizer.scored_tokens import expansion_id, skipped_ids
 
 
 def build_model(source: Checkpoint, options: LoadOptions, open_runtime: RuntimeFactory) -> Model:
@@ -29,7 +32,7 @@ def build_model(source: Checkpoint, options: LoadOptions, open_runtime: RuntimeF
 
     Returns:
         The model, of the class that belongs to the architecture's kind: `EmbeddingModel`,
-        `Reranker`, `SparseEncoder`.
+        `Reranker`, `SparseEncoder`, `MultiVectorEncoder`.
     """
     architecture = source.architecture
     return _BUILDERS[architecture.kind](source, options, open_runtime)
@@ -107,9 +110,39 @@ def _sparse_encoder(
     )
 
 
+def _multi_vector(
+    source: Checkpoint, options: LoadOptions, open_runtime: RuntimeFactory
+) -> MultiVectorEncoder:
+    architecture = source.architecture
+    rules = architecture.late_interaction
+    assert rules is not None
+    tokenizer = read_tokenizer(source, architecture)
+    filler = expansion_id(source, architecture, tokenizer.backend)
+    skipped = skipped_ids(source, tokenizer.backend, rules, unknown_token(tokenizer.backend))
+    runtime = open_runtime(source, architecture, options)
+    check_tokenizer(str(source), runtime, tokenizer)
+    return MultiVectorEncoder(
+        source,
+        runtime,
+        tokenizer=tokenizer,
+        scoring_rules=ScoringRules.of(
+            rules,
+            expansion_id=filler,
+            skipped=skipped,
+            padding_side=tokenizer.padding_side,
+        ),
+        late_interaction=rules,
+        dimension=architecture.dimension or None,
+        prompts=architecture.prompts,
+        default_prompt_name=architecture.default_prompt_name,
+        similarity_fn_name=architecture.similarity_fn_name,
+    )
+
+
 #: Each kind's builder of a model.
 _BUILDERS: Mapping[str, Callable[[Checkpoint, LoadOptions, RuntimeFactory], Model]] = {
     EMBEDDING: _embedding_model,
     RERANKER: _reranker,
     SPARSE: _sparse_encoder,
+    MULTI_VECTOR: _multi_vector,
 }

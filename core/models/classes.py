@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from core.architecture.kinds import EMBEDDING, RERANKER, SPARSE
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
 from core.models.embedding import EmbeddingModel
 from core.models.model import Model
+from core.models.multi_vector import MultiVectorEncoder
 from core.models.reranker import Reranker
 from core.models.sparse import SparseEncoder
 
@@ -15,4 +16,5 @@ MODEL_CLASSES: Mapping[str, type[Model]] = {
     EMBEDDING: EmbeddingModel,
     RERANKER: Reranker,
     SPARSE: SparseEncoder,
+    MULTI_VECTOR: MultiVectorEncoder,
 }

@@ -40,7 +40,13 @@ class EmbeddingModel(Model):
 
     kind = EMBEDDING
     noun = "sentence embedding model"
-    other_options = ("activation_fn", "apply_softmax", "task", "max_active_dims")
+    other_options = (
+        "activation_fn",
+        "apply_softmax",
+        "task",
+        "max_active_dims",
+        "token_pooling",
+    )
 
     def __init__(
         self,

@@ -221,10 +221,14 @@ class LoadedModel:
         version, load options, device, dtype and token limit; not prompts and truncation, which are
         options of a call.
         """
-        key = (self.max_seq_length, self._device, self._dtype)
+        key = (*self._lengths(), self._device, self._dtype)
         if self._identity is None or self._identity[0] != key:
             self._identity = (key, self._digest())
         return self._identity[1]
+
+    def _lengths(self) -> tuple[Any, ...]:
+        """Where it cuts texts."""
+        return (self.max_seq_length,)
 
     def _digest(self) -> str:
         options = LoadOptions() if self._reload is None else self._reload.options
@@ -235,7 +239,7 @@ class LoadedModel:
             self.hooks.distribution,
             self.device,
             self.dtype,
-            self.max_seq_length,
+            *self._lengths(),
             repr(sorted(options.model_kwargs.items())),
             repr(sorted(options.config_kwargs.items())),
         ]

@@ -174,6 +174,10 @@ class Model(LoadedModel):
         """
         return self.tokenizer
 
+    def limit_name(self, options: EncodeOptions) -> str:
+        """The setting that says where the texts of a call are cut."""
+        return "max_seq_length"
+
     # What a kind of model says of itself
 
     def check_options(self, options: EncodeOptions) -> None:

@@ -56,6 +56,7 @@ class Reranker(Model):
         "truncate_dim",
         "task",
         "max_active_dims",
+        "token_pooling",
     )
 
     def __init__(

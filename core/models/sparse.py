@@ -53,6 +53,7 @@ class SparseEncoder(Model):
         "truncate_dim",
         "activation_fn",
         "apply_softmax",
+        "token_pooling",
     )
 
     def __init__(

@@ -27,6 +27,8 @@ class Tokenizing(Protocol):
 
     def cutting_tokenizer(self, options: EncodeOptions) -> Tokenizer: ...
 
+    def limit_name(self, options: EncodeOptions) -> str: ...
+
     def with_prompt(self, rows: Sequence[Any], prompt: str) -> Sequence[Any]: ...
 
 
@@ -65,7 +67,7 @@ def check_truncation(
     many = len(positions) > 1
     found = (
         f"{len(positions)} of {len(texts)} texts {'have' if many else 'has'} more tokens than the "
-        f"{tokenizer.max_length} that the model reads (max_seq_length): "
+        f"{tokenizer.max_length} that the model reads ({model.limit_name(options)}): "
         f"{'positions' if many else 'position'} {shown}{more}."
     )
     if options.truncation == "error":

@@ -79,7 +79,8 @@ class Hooks(BackendCalls):
         """Open a checkpoint.
 
         Returns:
-            The model, of the class of its kind: `EmbeddingModel`, `Reranker`, `SparseEncoder`.
+            The model, of the class of its kind: `EmbeddingModel`, `Reranker`, `SparseEncoder`,
+            `MultiVectorEncoder`.
 
         Raises:
             ArtifactNotFound: The file asked for, or any this backend can load, is missing.
@@ -219,8 +220,8 @@ class Hooks(BackendCalls):
         return save_model(model, directory, options, write)
 
     def raw_encode(self, model: Model, texts: Sequence[Any], options: EncodeOptions) -> Any:
-        """The checked result of the `encode` hook: float32 [len(texts), full_dimension], or a
-        reranker's scores, or a sparse encoder's `SparseEmbeddings`.
+        """The checked result of the `encode` hook: float32 [len(texts), full_dimension], a
+        reranker's scores, a sparse encoder's `SparseEmbeddings`, or a multi-vector model's vectors.
 
         `texts` have their prompts in front already, and truncation, normalization, precision and
         activation functions are not applied: what a plugin calls (on `hooks.unwrapped`) that

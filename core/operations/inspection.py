@@ -8,6 +8,7 @@ from typing import Any
 from core.architecture.architecture import Architecture
 from core.architecture.heads import Head, LogitScore, MaskedLanguageHead, Scoring
 from core.architecture.kinds import EMBEDDING
+from core.architecture.late_interaction import LateInteraction
 from core.architecture.modules import Dense, LayerNorm, Module, Normalize, Pooling
 from core.architecture.reading import read_architecture
 from core.architecture.sparse_modules import SparseAutoEncoder, SpladePooling
@@ -92,6 +93,8 @@ class ModelInfo:
     labels: list[str] | None = None
     activation: str | None = None
     max_active_dims: int | None = None
+    query_length: int | None = None
+    document_length: int | None = None
     artifacts: list[FoundArtifact] = field(default_factory=list)
     tuned: FoundChoice | None = None
 
@@ -120,6 +123,8 @@ def inspect_model(source: Checkpoint) -> ModelInfo:
         labels=labels,
         activation=architecture.activation,
         max_active_dims=architecture.max_active_dims,
+        query_length=architecture.query_length,
+        document_length=architecture.document_length,
         artifacts=list_artifacts(source, architecture),
         tuned=inspect_choice(source),
     )
@@ -158,12 +163,29 @@ def describe_modules(architecture: Architecture) -> list[str]:
     else:
         first = f"Transformer ({architecture.model_type or 'unknown'})"
     heads = [] if architecture.head is None else [_describe_head(architecture.head)]
-    modules = [first, *heads, *map(_describe, architecture.modules)]
+    rules = architecture.late_interaction
+    last = [] if rules is None else _describe_rules(rules)
+    modules = [first, *heads, *map(_describe, architecture.modules), *last]
     if architecture.routes is not None:
         folders = architecture.routes.folders.items()
         looked_up = ", ".join(route for route, folder in folders if folder is not None)
         modules.insert(0, f"Router (SparseStaticEmbedding for {looked_up or 'nothing'})")
     return modules
+
+
+def _describe_rules(rules: LateInteraction) -> list[str]:
+    """What a multi-vector model does with tokens."""
+    expansion, words = rules.expansion, len(rules.skiplist_words)
+    said = []
+    if expansion is not None:
+        least = "at least " if expansion.strategy == "min" else ""
+        said.append(f"queries filled up to {least}{expansion.length} tokens")
+    if words:
+        said.append(f"{words} words left out of {' and '.join(rules.skiplist_tasks)}")
+    phrases = [f"MultiVectorMask ({', '.join(said)})" if said else "MultiVectorMask"]
+    if rules.pooling is not None:
+        phrases.append(f"HierarchicalTokenPooling (factor {rules.pooling.pool_factor:g})")
+    return phrases
 
 
 def _describe_head(head: Head) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.architecture.kinds import EMBEDDING, RERANKER, SPARSE
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
 from core.models.embedding import EmbeddingModel
 from core.models.model import Model
+from core.models.multi_vector import MultiVectorEncoder
 from core.models.reranker import Reranker
 from core.models.sparse import SparseEncoder
 from core.options import CardData
@@ -147,6 +148,51 @@ print(model.similarity(queries, documents))
 """
 
 
+_MULTI_VECTOR_CARD = """\
+---
+{header}
+---
+
+# {title}
+
+Maps every token of a text to a vector of {dimension} numbers, for {task}.
+
+| | |
+| --- | --- |
+| dimension | {dimension} |
+| longest query | {query_length} |
+| longest document | {document_length} |
+| similarity | {similarity} |
+| modules | {modules} |
+{prompts}
+## Use it with core
+
+```python
+import core
+
+model = core.load_multi_vector("{name}", backend="{backend}")
+queries = model.encode_query(["a question"])
+documents = model.encode_document(["an answer", "another answer"])
+print(model.similarity(queries, documents))
+```
+
+`{install}` installs what this needs.
+{reference}"""
+
+_MULTI_VECTOR_REFERENCE = """
+## Use it with sentence-transformers
+
+```python
+from sentence_transformers import MultiVectorEncoder
+
+model = MultiVectorEncoder("{name}"{option})
+queries = model.encode_query(["a question"])
+documents = model.encode_document(["an answer", "another answer"])
+print(model.similarity(queries, documents))
+```
+"""
+
+
 @dataclass(frozen=True)
 class _Template:
     """A kind of model's card."""
@@ -173,6 +219,13 @@ _TEMPLATES: Mapping[str, _Template] = {
         "search with an inverted index",
         "feature-extraction",
         ("sentence-transformers", "sparse-encoder", "sparse"),
+    ),
+    MULTI_VECTOR: _Template(
+        _MULTI_VECTOR_CARD,
+        _MULTI_VECTOR_REFERENCE,
+        "search by late interaction (MaxSim)",
+        "feature-extraction",
+        ("sentence-transformers", "multi-vector", "ColBERT"),
     ),
 }
 
@@ -218,6 +271,16 @@ def _facts(model: Model) -> dict[str, Any]:
             "dimension": model.dimension,
             "similarity": model.similarity_fn_name,
             "max_active_dims": model.max_active_dims or "all",
+        }
+    if isinstance(model, MultiVectorEncoder):
+        most = model.max_seq_length
+        lengths = (model.query_length or most, model.document_length or most)
+        query, document = (f"{n} tokens" if n else "no limit" for n in lengths)
+        return {
+            "dimension": model.dimension,
+            "similarity": model.similarity_fn_name,
+            "query_length": query,
+            "document_length": document,
         }
     return {}
 

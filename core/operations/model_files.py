@@ -6,6 +6,9 @@ import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import tokenizers
+
+from core.architecture.architecture import Architecture
 from core.architecture.writing import ModelSettings, write_configuration
 from core.artifacts.artifact import SIDECAR_SUFFIX
 from core.artifacts.tuned import LOCK_NAME
@@ -13,6 +16,8 @@ from core.checkpoint.checkpoint import Checkpoint
 from core.files.staging import copy_file
 from core.files.weights import WEIGHT_FILES
 from core.plugin.known_backends import FOREIGN_WEIGHTS, KNOWN_FILES, OTHER_WEIGHTS
+from core.tokenizer.reading import read_tokenizer
+from core.tokenizer.tokenizer import Tokenizer
 
 _CONFIGURATION = (".json", ".model", "vocab.txt", "merges.txt")
 _MODULE_FOLDER = re.compile(r"\d+_\w+(/|$)")
@@ -62,6 +67,22 @@ def stage_configuration(source: Checkpoint, tree: Path) -> None:
             copy_file(source.path(name), tree / name)
     architecture = source.architecture
     write_configuration(tree, source, architecture, ModelSettings.of(architecture))
+    if has_marks(architecture):
+        write_tokenizer(tree, read_tokenizer(source, architecture))
+
+
+def has_marks(architecture: Architecture) -> bool:
+    """Whether the tokenizer finds marks of queries and documents whole that its files would cut
+    up: the layouts that state them are not written."""
+    rules = architecture.late_interaction
+    return rules is not None and bool(rules.prefixes)
+
+
+def write_tokenizer(tree: Path, tokenizer: Tokenizer) -> None:
+    """Write tokenizer.json as the tokenizer is now, but for where it cuts texts."""
+    copy = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
+    copy.no_truncation()
+    copy.save(str(tree / "tokenizer.json"))
 
 
 def _patterns() -> tuple[str, ...]:

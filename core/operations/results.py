@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from core.architecture.kinds import EMBEDDING, RERANKER, SPARSE
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
 from core.artifacts.artifact import Artifact
 from core.engine.sparse import SparseEmbeddings
 from core.errors import ModelFormatError
@@ -95,11 +95,16 @@ def _check_sparse(model: Any, count: int, options: EncodeOptions) -> Check:
     return functools.partial(check_sparse, count=count, dimension=model.dimension or None)
 
 
+def _check_vectors(model: Any, count: int, options: EncodeOptions) -> Check:
+    return functools.partial(check_token_vectors, count=count, dimension=model.dimension)
+
+
 #: Kind of model to the check of what its `encode` hook returns.
 _ENCODED: Mapping[str, Callable[[Any, int, EncodeOptions], Check]] = {
     EMBEDDING: _check_embedding,
     RERANKER: _check_scores,
     SPARSE: _check_sparse,
+    MULTI_VECTOR: _check_vectors,
 }
 
 
@@ -156,4 +161,22 @@ def check_sparse(result: Any, count: int, dimension: int | None) -> str | None:
     if bad.any():
         row = int(np.searchsorted(result.indptr, int(np.argmax(bad)), side="right")) - 1
         return f"returned NaN or infinity for the text at position {row}"
+    return None
+
+
+def check_token_vectors(result: Any, count: int, dimension: int | None) -> str | None:
+    """A list of `count` writable, finite float32 arrays [tokens, dimension]."""
+    wrong = check_token_embeddings(result, count)
+    if wrong is not None:
+        return wrong
+    widths = {row.shape[1] for row in result if len(row)} | ({dimension} if dimension else set())
+    if len(widths) > 1:
+        found = ", ".join(map(str, sorted(widths - {dimension} if dimension else widths)))
+        has = f"the model has {dimension}" if dimension else "all vectors have the same"
+        return f"returned vectors of {found} dimensions; {has}"
+    for position, row in enumerate(result):
+        if not row.flags.writeable:
+            return "returned a read-only array; callers own their results"
+        if not math.isfinite(np.vdot(row, row)) and not np.isfinite(row).all():
+            return f"returned NaN or infinity for the text at position {position}"
     return None

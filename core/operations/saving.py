@@ -8,8 +8,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import tokenizers
-
 from core.architecture.writing import ModelSettings, write_configuration
 from core.artifacts.artifact import SIDECAR_SUFFIX
 from core.artifacts.tuned import LOCK_NAME
@@ -30,8 +28,10 @@ from core.operations.model_card import model_card
 from core.operations.model_files import (
     belongs_to_model,
     configuration_names,
+    has_marks,
     is_foreign,
     is_weights,
+    write_tokenizer,
 )
 from core.operations.tuned import carry_choice
 from core.options import CardData, SaveOptions
@@ -127,12 +127,10 @@ def _write_tokenizer(tree: Path, model: Model) -> None:
     """Older models have vocabulary files only; with tokenizer.json they load without torch."""
     place = tree / "tokenizer.json"
     architecture = model.source.architecture
-    if architecture.is_static or place.exists() or not model.has_tokenizer:
+    if architecture.is_static or not model.has_tokenizer:
         return
-
-    copy = tokenizers.Tokenizer.from_str(model.tokenizer.backend.to_str())
-    copy.no_truncation()
-    copy.save(str(place))
+    if has_marks(architecture) or not place.exists():
+        write_tokenizer(tree, model.tokenizer)
 
 
 def _check_space(source: Checkpoint, names: list[str], tree: Path) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.architecture.batch import TokenBatch
-from core.architecture.kinds import EMBEDDING, RERANKER, SPARSE
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
 from core.artifacts.artifact import Artifact
 from core.engine.runtime import Runtime
 from core.engine.sparse import SparseEmbeddings
@@ -21,6 +21,13 @@ from core.operations.judging import Thresholds
 from core.operations.probes import probe_batches, probe_pairs, probe_texts
 from core.operations.score_agreement import check_scores, compare_scores
 from core.operations.sparse_agreement import check_sparse, compare_sparse
+from core.operations.vector_agreement import (
+    check_vectors,
+    compare_vectors,
+    join_vectors,
+    vector_batches,
+    vectors_of,
+)
 from core.options import EncodeOptions
 
 
@@ -30,17 +37,19 @@ class _Measure:
 
     Attributes:
         inputs: What both are given.
-        compute: A runtime's result for a batch, one row for each input.
+        compute: A runtime's result for a batch.
         compare: The verification of both results.
         check: None when it is good, else the warning to give.
-        both_sides: Whether rows padded on the left are compared, too.
+        batches: The batches of the inputs that both are given.
+        join: All results of one of them, from those of the batches.
     """
 
     inputs: Callable[[], Sequence[Any]]
-    compute: Callable[[Runtime, TokenBatch], NDArray[np.float32]]
+    compute: Callable[[Runtime, TokenBatch], Any]
     compare: Callable[[Any, Any], Any]
     check: Callable[[Artifact, Any, Thresholds], str | None]
-    both_sides: bool = True
+    batches: Callable[[Any, Runtime, Sequence[Any]], Iterable[TokenBatch]] = probe_batches
+    join: Callable[[Sequence[Any]], Any] = np.concatenate
 
 
 _MEASURES: Mapping[str, _Measure] = {
@@ -55,7 +64,16 @@ _MEASURES: Mapping[str, _Measure] = {
         lambda runtime, batch: runtime.scores(batch),
         compare_scores,
         check_scores,
-        both_sides=False,
+        # A classification head reads the first token, which is padding on the left.
+        batches=functools.partial(probe_batches, both_sides=False),
+    ),
+    MULTI_VECTOR: _Measure(
+        probe_texts,
+        vectors_of,
+        compare_vectors,
+        check_vectors,
+        batches=vector_batches,
+        join=join_vectors,
     ),
     SPARSE: _Measure(
         probe_texts,
@@ -80,7 +98,8 @@ def verify(source: Model, result: Model) -> Any:
     """Give the probes to both, in the same batches, and compare.
 
     Returns:
-        `Verification`, `ScoreVerification` of a reranker, `SparseVerification` of a sparse encoder.
+        `Verification`, or what the kind has: `ScoreVerification`, `SparseVerification`,
+        `VectorVerification`.
 
     Raises:
         VerificationError: The result fails on a batch that its source runs.
@@ -89,9 +108,7 @@ def verify(source: Model, result: Model) -> Any:
     measure = _MEASURES[source.kind]
     expected, actual = [], []
     if isinstance(source.runtime, Runtime) and isinstance(result.runtime, Runtime):
-        for batch in probe_batches(
-            source, result.runtime, measure.inputs(), both_sides=measure.both_sides
-        ):
+        for batch in measure.batches(source, result.runtime, measure.inputs()):
             try:
                 expected.append(measure.compute(source.runtime, batch))
             except CoreError:
@@ -113,7 +130,7 @@ def verify(source: Model, result: Model) -> Any:
             rows, given = model.prepare(measure.inputs(), options)
             raw = model.hooks.raw_encode(model, rows, given)
             results.append(raw.to_dense() if isinstance(raw, SparseEmbeddings) else raw)
-    return measure.compare(np.concatenate(expected), np.concatenate(actual))
+    return measure.compare(measure.join(expected), measure.join(actual))
 
 
 def _failed(what: str, batch: TokenBatch, error: Exception) -> PluginError:

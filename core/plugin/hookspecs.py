@@ -110,6 +110,8 @@ def encode(model: Model, texts: Sequence[Any], options: EncodeOptions) -> Any:
     - `"sparse"`: strings, for what `options.task` says; `core.SparseEmbeddings` [len(texts),
       model.dimension], of which `core` keeps the largest `options.max_active_dims` values of each
       row.
+    - `"multi_vector"`: strings, each a query or a document by `options.task`; a list of float32
+      [tokens, dimension], one for each text, to which `core` applies token pooling.
     """
 
 

@@ -23,12 +23,14 @@ from core.sentence_transformers.backend import (
 from core.sentence_transformers.cross_encoder import CrossEncoder
 from core.sentence_transformers.model import SentenceTransformer
 from core.sentence_transformers.model_card import SentenceTransformerModelCardData
+from core.sentence_transformers.multi_vector_encoder import MultiVectorEncoder
 from core.sentence_transformers.quantization import quantize_embeddings
 from core.sentence_transformers.similarity_functions import SimilarityFunction
 from core.sentence_transformers.sparse_encoder import SparseEncoder
 
 __all__ = [
     "CrossEncoder",
+    "MultiVectorEncoder",
     "SentenceTransformer",
     "SentenceTransformerModelCardData",
     "SimilarityFunction",

@@ -24,9 +24,8 @@ class NotImportable(UnsupportedOperation, ImportError):  # noqa: N818
 
 _PAIRS = "training rerankers"
 _SPARSE = "training sparse encoders"
-_LATE = "late interaction"
-_FAMILIES = {"MultiVectorEncoder": _LATE}
-_PARTS = ("", "Trainer", "TrainingArguments", "ModelCardData")
+_LATE = "training multi-vector models"
+_PARTS = ("Trainer", "TrainingArguments", "ModelCardData")
 _FOR_TRAINING = (
     "DefaultBatchSampler",
     "InputExample",
@@ -49,18 +48,14 @@ _FOR_TRAINING = (
 )
 #: Name of an attribute or submodule to what it is for.
 ELSEWHERE = {
-    **{family + part: use for family, use in _FAMILIES.items() for part in _PARTS},
     **dict.fromkeys(_FOR_TRAINING, "training"),
-    **{f"CrossEncoder{part}": _PAIRS for part in ("Trainer", "TrainingArguments", "ModelCardData")},
-    **{
-        f"SparseEncoder{part}": _SPARSE
-        for part in ("Trainer", "TrainingArguments", "ModelCardData")
-    },
+    **{f"CrossEncoder{part}": _PAIRS for part in _PARTS},
+    **{f"SparseEncoder{part}": _SPARSE for part in _PARTS},
+    **{f"MultiVectorEncoder{part}": _LATE for part in _PARTS},
     "LoggingHandler": "a handler of log records",
     "base": "putting a model together from torch modules",
     "evaluation": "evaluation",
     "models": "putting a model together from torch modules",
-    "multi_vector_encoder": _LATE,
     "sentence_transformer": "putting a model together from torch modules",
 }
 

@@ -127,7 +127,8 @@ def _model_of(model: Any, backend: str) -> Model:
     found = getattr(model, "embedding_model", model)
     if not isinstance(found, Model):
         raise OptionError(
-            "The model must be a SentenceTransformer, a CrossEncoder or a SparseEncoder of "
+            "The model must be a SentenceTransformer, a CrossEncoder, a SparseEncoder or a "
+            "MultiVectorEncoder of "
             f"core.sentence_transformers, not {type(model).__module__}.{type(model).__name__}."
         )
     if found.backend != backend:

@@ -11,7 +11,9 @@ class TestMine(BackendConformance):
 `tiny_model()` is such a model, a directory of files, and `tiny_reference()` its reference. A
 backend that states the kind "reranker" subclasses `RerankerConformance` as well, for which there
 are `tiny_reranker()` and `tiny_reranker_reference()`; one that states "sparse" subclasses
-`SparseConformance`, for which there are `tiny_sparse()` and `tiny_sparse_reference()`.
+`SparseConformance`, for which there are `tiny_sparse()` and `tiny_sparse_reference()`; one that
+states "multi_vector" `MultiVectorConformance`, with `tiny_multi_vector()` and
+`tiny_multi_vector_reference()`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ except ImportError as error:
 for _module in (
     "encoding",
     "loading",
+    "multi_vector",
     "reranking",
     "saving",
     "sharing",
@@ -37,10 +40,13 @@ for _module in (
     pytest.register_assert_rewrite(f"core.testing.{_module}")
 
 from core.testing.conformance import BackendConformance  # noqa: E402
+from core.testing.multi_vector import MultiVectorConformance  # noqa: E402
 from core.testing.reranking import RerankerConformance  # noqa: E402
 from core.testing.sparse_encoding import SparseConformance  # noqa: E402
 from core.testing.tiny import (  # noqa: E402
     tiny_model,
+    tiny_multi_vector,
+    tiny_multi_vector_reference,
     tiny_reference,
     tiny_reranker,
     tiny_reranker_reference,
@@ -50,9 +56,12 @@ from core.testing.tiny import (  # noqa: E402
 
 __all__ = [
     "BackendConformance",
+    "MultiVectorConformance",
     "RerankerConformance",
     "SparseConformance",
     "tiny_model",
+    "tiny_multi_vector",
+    "tiny_multi_vector_reference",
     "tiny_reference",
     "tiny_reranker",
     "tiny_reranker_reference",

@@ -72,6 +72,15 @@ def tiny_sparse(directory: str | os.PathLike[str] | None = None) -> Path:
     return _written(directory, "tiny-sparse", _write_sparse)
 
 
+def tiny_multi_vector(directory: str | os.PathLike[str] | None = None) -> Path:
+    """Write a BERT with random weights that gives every token a vector; returns its directory.
+
+    As `tiny_model`, with a projection to 16 dimensions, prompts for queries and documents, queries
+    filled up to 24 tokens, and marks that get no vector in documents.
+    """
+    return _written(directory, "tiny-multi-vector", _write_multi_vector)
+
+
 def _written(
     directory: str | os.PathLike[str] | None, name: str, write: Callable[[Path], None]
 ) -> Path:
@@ -110,6 +119,14 @@ def tiny_sparse_reference() -> dict[str, dict[int, float]]:
     place = files("core.testing").joinpath("tiny_sparse_reference.json")
     found = json.loads(place.read_text(encoding="utf-8"))
     return {text: {int(n): value for n, value in row.items()} for text, row in found.items()}
+
+
+def tiny_multi_vector_reference() -> dict[tuple[str, str], list[list[float]]]:
+    """A few queries and documents with their vectors by `tiny_multi_vector()`, as
+    sentence-transformers computes them: what `MultiVectorConformance.reference` takes."""
+    place = files("core.testing").joinpath("tiny_multi_vector_reference.json")
+    found = json.loads(place.read_text(encoding="utf-8"))
+    return {(task, text): vectors for task, text, vectors in found}
 
 
 def _write(tree: Path) -> None:
@@ -186,6 +203,59 @@ def _write_sparse(tree: Path) -> None:
     }
     weights |= {f"cls.predictions.{name}": w.astype(np.float32) for name, w in head.items()}
     write_safetensors(tree / "model.safetensors", weights)
+
+
+def _write_multi_vector(tree: Path) -> None:
+    config = _write_tokenizer(tree)
+    width, base = 16, "sentence_transformers.base.modules"
+    mask = "sentence_transformers.multi_vector_encoder.modules.multi_vector_mask"
+    of_tokens = {"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
+    kinds = {
+        "": f"{base}.transformer.Transformer",
+        "1_Dense": f"{base}.dense.Dense",
+        "2_MultiVectorMask": f"{mask}.MultiVectorMask",
+        "3_Normalize": f"{base}.normalize.Normalize",
+    }
+    for name, content in {
+        "config.json": config,
+        "modules.json": [
+            {"idx": number, "name": str(number), "path": path, "type": kind}
+            for number, (path, kind) in enumerate(kinds.items())
+        ],
+        "sentence_bert_config.json": {
+            "transformer_task": "feature-extraction",
+            "modality_config": {
+                "text": {"method": "forward", "method_output_name": "last_hidden_state"}
+            },
+            "module_output_name": "token_embeddings",
+            "query_expansion": {"strategy": "fixed", "attend": False, "token": None, "length": 24},
+        },
+        "1_Dense/config.json": {
+            "in_features": config["hidden_size"],
+            "out_features": width,
+            "bias": False,
+            "activation_function": "torch.nn.modules.linear.Identity",
+            **of_tokens,
+        },
+        "2_MultiVectorMask/config.json": {
+            "skiplist_words": [".", ",", "!", "?"],
+            "skiplist_tasks": ["document"],
+            "keep_only_token_ids": None,
+        },
+        "3_Normalize/config.json": of_tokens,
+        "config_sentence_transformers.json": {
+            "__version__": {"sentence_transformers": "6.0.0"},
+            "model_type": "MultiVectorEncoder",
+            "prompts": {"query": "query: ", "document": "text: "},
+            "default_prompt_name": None,
+            "similarity_fn_name": "maxsim",
+        },
+    }.items():
+        _write_json(tree / name, content)
+    write_safetensors(tree / "model.safetensors", dict(_weights(config)))
+    projection = np.random.RandomState(22).standard_normal((width, config["hidden_size"]))
+    weights = {"linear.weight": (projection * 0.2).astype(np.float32)}
+    write_safetensors(tree / "1_Dense/model.safetensors", weights)
 
 
 def _write_tokenizer(tree: Path) -> dict[str, Any]:

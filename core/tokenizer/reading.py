@@ -18,6 +18,7 @@ from core.files.source import Source
 from core.machine.cpus import limit_tokenizer_threads
 from core.tokenizer.added_tokens import add_tokens, set_ends
 from core.tokenizer.chat import PairTemplate
+from core.tokenizer.scored_tokens import register_prefixes
 from core.tokenizer.settings import GENERIC_CLASSES, read_settings, tokenizer_class
 from core.tokenizer.tokenizer import Tokenizer
 from core.tokenizer.vocabulary import convert, knows_words
@@ -57,6 +58,8 @@ def read_tokenizer(
             "download the model's tokenizer files again."
         )
     tokenizer.normalizer = _normalizer(tokenizer.normalizer, settings, architecture)
+    if architecture.late_interaction is not None:
+        register_prefixes(tokenizer, architecture.late_interaction)
     padding = tokenizer.padding or {}
     padding_side = settings.get("padding_side") or padding.get("direction") or "right"
     truncation_side = settings.get("truncation_side") or "right"

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from core.testing import tiny_reranker, tiny_sparse
+from core.testing import tiny_multi_vector, tiny_reranker, tiny_sparse
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import TOKEN, LoopbackHub
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-#: A tiny one takes its place.
+#: Tiny ones take their places.
 RERANKER = "cross-encoder/ms-marco-MiniLM-L6-v2"
+MULTI_VECTOR = "lightonai/GTE-ModernColBERT-v1"
 
 SPARSE = "naver/splade-cocondenser-ensembledistil"
 
@@ -29,6 +30,7 @@ def published(
         hub.create(MINILM).add(folder_files(minilm))
         hub.create(RERANKER).add(folder_files(tiny_reranker(folder / "reranker")))
         hub.create(SPARSE).add(folder_files(tiny_sparse(folder / "sparse")))
+        hub.create(MULTI_VECTOR).add(folder_files(tiny_multi_vector(folder / "multi-vector")))
         yield hub, folder
 
 

@@ -170,6 +170,21 @@ def test_a_worker_killed_while_idle_is_replaced(pool: ProcessPool, model: Embedd
 
 
 @pytest.mark.slow
+def test_a_worker_killed_while_idle_is_started_again_without_work(pool: ProcessPool) -> None:
+    before = pool.pids
+    assert all(pool.running)
+    os.kill(before[0], signal.SIGKILL)
+    pause = threading.Event()
+    for _ in range(2_000):
+        if pool.pids != before and all(pool.running):
+            break
+        pause.wait(0.01)
+    assert all(pool.running)
+    assert pool.pids[0] != before[0]
+    assert pool.pids[1:] == before[1:]
+
+
+@pytest.mark.slow
 def test_a_worker_killed_while_it_is_started_again_is_replaced_too(
     pool: ProcessPool, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,3 +187,28 @@ def test_several_processes_share_it(store: Store) -> None:
     with sqlite3.connect(store.path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
+
+
+class Letters:
+    """A multi-vector backend: its results are no rows, and are left to it."""
+
+    SOURCE = "name"
+    KINDS = ("multi_vector",)
+
+    @core.hookimpl
+    def load(self, source, options):  # type: ignore[no-untyped-def]
+        return core.MultiVectorEncoder(source, None, dimension=2)
+
+    @core.hookimpl
+    def encode(self, model, texts, options):  # type: ignore[no-untyped-def]
+        return [np.full((len(text), 2), len(options.task or ""), np.float32) for text in texts]
+
+
+def test_other_kinds_of_model_are_left_alone(store: Store) -> None:
+    core.register_backend("letters", Letters(), replace=True)
+    model = core.load_multi_vector("anything", backend="letters")
+    for _ in range(2):
+        assert [row.shape for row in model.encode(["ab", "abc"])] == [(2, 2), (3, 2)]
+        assert model.encode_query("a").max() == 5
+        assert model.encode_document("a").max() == 8
+    assert store.counts().entries == 0

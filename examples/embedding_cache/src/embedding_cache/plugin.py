@@ -24,6 +24,8 @@ logger = logging.getLogger("core.embedding_cache")
 PATH_VARIABLE = "CORE_EMBEDDING_CACHE"
 SIZE_VARIABLE = "CORE_EMBEDDING_CACHE_MB"
 DEFAULT_MEGABYTES = 1_000
+#: Kinds of model with one row of numbers for each input.
+_ROWS = ("embedding", "reranker")
 
 
 class EmbeddingCache:
@@ -62,7 +64,7 @@ class EmbeddingCache:
     @core.hookimpl(tryfirst=True)
     def encode(self, model: Model, texts: Sequence[str], options: EncodeOptions) -> Any:
         # None leaves the call to the backend.
-        if options.output_value != "sentence_embedding" or not texts:
+        if model.kind not in _ROWS or options.output_value != "sentence_embedding" or not texts:
             return None
         salt = hashlib.sha256(f"{model.identity}\0{options.prompt or ''}\0".encode())
         keys = [_key(salt, text) for text in texts]

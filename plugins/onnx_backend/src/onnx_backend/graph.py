@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core import TokenBatch
+from core import Architecture, TokenBatch
 from core.errors import ModelFormatError
-from core.toolkit import GRAPH_INPUTS, GraphOutput, choose_logits, choose_outputs
+from core.toolkit import (
+    GRAPH_INPUTS,
+    GraphOutput,
+    Scoring,
+    choose_logits,
+    choose_outputs,
+    choose_vectors,
+)
 
 _DTYPES: dict[str, type[np.integer[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
@@ -28,6 +35,9 @@ class Graph:
         token_width: Of the token output, where the graph states it.
         logits: The output of a head, where the graph was read as one with a head.
         labels: Of that output, its last size, where it is [batch, labels] and the graph states it.
+        vectors: The output that is a multi-vector model's finished [batch, tokens, dimension], if
+            there is one.
+        vector_width: Of it, where the graph states it.
     """
 
     inputs: dict[str, type[np.integer[Any]]]
@@ -38,6 +48,8 @@ class Graph:
     token_width: int | None
     logits: str | None = None
     labels: int | None = None
+    vectors: str | None = None
+    vector_width: int | None = None
 
     def feed(self, batch: TokenBatch) -> dict[str, NDArray[np.integer[Any]]]:
         """The arrays of a batch under the graph's names."""
@@ -47,11 +59,9 @@ class Graph:
         }
 
 
-def describe_graph(session: Any, name: str, *, head: bool = False) -> Graph:
-    """Match a session's inputs and outputs; `name` is its file's in messages.
-
-    Args:
-        head: Whether what a head gives is looked for, instead of embeddings.
+def describe_graph(session: Any, name: str, architecture: Architecture) -> Graph:
+    """Match a session's inputs and outputs with what the architecture reads of them; `name` is the
+    file's in messages.
 
     Raises:
         ModelFormatError: It takes or gives something an encoder does not, or only one shape.
@@ -73,8 +83,10 @@ def describe_graph(session: Any, name: str, *, head: bool = False) -> Graph:
     found = [
         GraphOutput((name,), len(shape) or None, _last(shape)) for name, shape in outputs.items()
     ]
-    if head:
+    if isinstance(architecture.head, Scoring):
         return _with_head(inputs, found, name)
+    if architecture.kind == "multi_vector":
+        return _with_vectors(inputs, found, name, architecture)
     tokens, sentence = choose_outputs(found)
     if "input_ids" not in inputs or (tokens is None and sentence is None):
         raise ModelFormatError(
@@ -107,6 +119,32 @@ def _with_head(
     found = outputs[position]
     labels = found.width if found.rank == 2 else None
     return Graph(inputs, names, None, None, None, None, found.names[0], labels)
+
+
+def _with_vectors(
+    inputs: dict[str, type[np.integer[Any]]],
+    outputs: list[GraphOutput],
+    name: str,
+    architecture: Architecture,
+) -> Graph:
+    names = tuple(output.names[0] for output in outputs)
+    tokens, vectors = choose_vectors(architecture, outputs)
+    if "input_ids" not in inputs or (tokens is None and vectors is None):
+        raise ModelFormatError(
+            f"{name} takes {', '.join(inputs)} and gives {', '.join(names)}: neither a vector for "
+            "each token [batch, tokens, dimension] nor token embeddings [batch, tokens, hidden] of "
+            "input_ids. Export the model again with core."
+        )
+    return Graph(
+        inputs,
+        names,
+        None if tokens is None else names[tokens],
+        None,
+        None,
+        None if tokens is None else outputs[tokens].width,
+        vectors=None if vectors is None else names[vectors],
+        vector_width=None if vectors is None else outputs[vectors].width,
+    )
 
 
 def _last(shape: list[Any]) -> int | None:

@@ -35,7 +35,7 @@ FILES = {
 }
 MODEL_KWARGS = ("provider", "provider_options", "session_options")
 EXPORTS_FROM = "torch"
-KINDS = ("embedding", "reranker", "sparse")
+KINDS = ("embedding", "reranker", "sparse", "multi_vector")
 AUTO_EXPORT = True
 ARTIFACT_FOLDER = "onnx"
 

@@ -25,7 +25,6 @@ from core.toolkit import (
     MaskedLanguageHead,
     Module,
     OnnxFile,
-    Scoring,
     abandon_in_forks,
     as_numpy,
     available_cpus,
@@ -33,11 +32,14 @@ from core.toolkit import (
     check_labels,
     check_token_width,
     check_tokens_shape,
+    check_vector_width,
     external_files,
     logits_batch_tokens,
     modules_after,
+    modules_after_vectors,
     read_onnx_file,
     run_modules,
+    run_token_modules,
     scores_of,
 )
 from onnx_backend.device import CPU, Provider, choose_provider, import_runtime
@@ -84,8 +86,7 @@ class OnnxRuntime(Runtime):
         self._sessions = sessions
         session = sessions.any()
         self.providers: tuple[str, ...] = tuple(session.get_providers())
-        scores = isinstance(architecture.head, Scoring)
-        self.graph: Graph = describe_graph(session, files[0], head=scores)
+        self.graph: Graph = describe_graph(session, files[0], architecture)
         check_labels(architecture, self.graph.labels, files[0])
         check_inputs(architecture, self.graph.inputs, files[0])
         self.equal_lengths = self.equal_lengths or "attention_mask" not in self.graph.inputs
@@ -93,6 +94,7 @@ class OnnxRuntime(Runtime):
         self.any_padding_side = "position_ids" not in self.graph.inputs
         self.vocabulary = file.vocabulary
         check_token_width(architecture, self.graph.token_width, files[0])
+        check_vector_width(architecture, self.graph.vector_width, files[0])
         self.device = provider.device
         self.dtype = file.dtype
         self.max_workers = sessions.cpus
@@ -109,7 +111,8 @@ class OnnxRuntime(Runtime):
         self._pooler: Any = None
         if pool_on_device is None:
             pool_on_device = provider.name != CPU
-        if pool_on_device and self.graph.tokens is not None:
+        pools = self.graph.tokens is not None and architecture.kind == "embedding"
+        if pool_on_device and pools:
             self._pooler = DevicePooler(architecture.modules, sessions.open_bytes)
 
     @classmethod
@@ -164,6 +167,15 @@ class OnnxRuntime(Runtime):
         if self._pooler is not None:
             return self._pooled_on_device(batch)
         return super().sentence_embeddings(batch, workers=workers)
+
+    def token_vectors(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        if self.graph.vectors is None:
+            return super().token_vectors(batch, workers=workers)
+        vectors = as_numpy(self._run(self.graph.vectors, batch, workers))
+        result: NDArray[np.float32] = run_token_modules(
+            np, modules_after_vectors(self.architecture), vectors
+        )
+        return result
 
     def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         assert self.graph.logits is not None

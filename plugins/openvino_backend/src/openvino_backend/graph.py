@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core import Architecture
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.toolkit import (
     GRAPH_INPUTS,
@@ -11,6 +12,7 @@ from core.toolkit import (
     GraphOutput,
     choose_logits,
     choose_outputs,
+    choose_vectors,
 )
 from openvino_backend.imports import openvino
 
@@ -45,6 +47,18 @@ def outputs(graph: openvino.Model) -> tuple[Any | None, Any | None]:
     return (
         None if tokens is None else graph.outputs[tokens],
         None if sentence is None else graph.outputs[sentence],
+    )
+
+
+def vector_outputs(
+    graph: openvino.Model, architecture: Architecture
+) -> tuple[Any | None, Any | None]:
+    """The outputs [batch, tokens, hidden] and [batch, tokens, dimension] of a multi-vector model;
+    None for what is missing."""
+    tokens, vectors = choose_vectors(architecture, [_describe(port) for port in graph.outputs])
+    return (
+        None if tokens is None else graph.outputs[tokens],
+        None if vectors is None else graph.outputs[vectors],
     )
 
 

@@ -12,8 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import UnsupportedOperation
-from core.toolkit import Elementwise, GraphBuilder, Module, Reduction, pools_prompt
+from core.toolkit import (
+    VECTOR_OUTPUTS,
+    Elementwise,
+    GraphBuilder,
+    Module,
+    Reduction,
+    pools_prompt,
+)
 from core.toolkit import append_modules as write_modules
+from core.toolkit import append_token_modules as write_token_modules
 from openvino_backend.graph import SENTENCE_OUTPUT
 from openvino_backend.imports import openvino
 
@@ -41,6 +49,20 @@ def append_modules(graph: Graph, modules: Sequence[Module]) -> Graph | None:
     result = ops.result(pooled, name=SENTENCE_OUTPUT)
     fused = openvino.Model([result], graph.get_parameters(), graph.get_friendly_name())
     fused.outputs[0].get_tensor().set_names({SENTENCE_OUTPUT})
+    return fused
+
+
+def append_token_modules(graph: Graph, modules: Sequence[Module]) -> Graph:
+    """The graph of token embeddings with modules of those behind it; weights are shared.
+
+    Raises:
+        UnsupportedOperation: One of them has no operation here.
+    """
+    tokens = ops.convert(graph.outputs[0].get_node().input_value(0), "f32")
+    vectors = write_token_modules(OpenVINOBuilder(), modules, tokens)
+    result = ops.result(vectors, name=VECTOR_OUTPUTS[0])
+    fused = openvino.Model([result], graph.get_parameters(), graph.get_friendly_name())
+    fused.outputs[0].get_tensor().set_names({VECTOR_OUTPUTS[0]})
     return fused
 
 

@@ -8,9 +8,9 @@ from core import Artifact, Model, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import check_names, derived_name
 from openvino_backend.files import graph_names, read_graph, write_graph
-from openvino_backend.graph import graph_precision, only, outputs
+from openvino_backend.graph import graph_precision, only, outputs, vector_outputs
 from openvino_backend.imports import openvino
-from openvino_backend.modules import append_modules
+from openvino_backend.modules import append_modules, append_token_modules
 from openvino_backend.presets import DEFAULT_NAME, OPTIMIZE_CONFIGS
 
 
@@ -50,12 +50,21 @@ def optimize_model(model: Model, target: Path, options: OptimizeOptions) -> Arti
 
 
 def _fused(graph: openvino.Model, model: Model) -> openvino.Model:
-    if model.source.architecture.head is not None:
+    architecture = model.source.architecture
+    if architecture.head is not None:
         raise UnsupportedOperation(
             f"{model.file_name} holds its head already: 'fused' is for embedding models."
         )
+    modules = architecture.modules
+    if architecture.kind == "multi_vector":
+        tokens, vectors = vector_outputs(graph, architecture)
+        if tokens is None or vectors is not None:
+            raise UnsupportedOperation(
+                f"{model.file_name} holds its projection already: 'fused' is for a file that gives "
+                "token embeddings alone."
+            )
+        return append_token_modules(only(graph, tokens), modules)
     tokens, _ = outputs(graph)
-    modules = model.source.architecture.modules
     fused = None if tokens is None else append_modules(only(graph, tokens), modules)
     if fused is None:
         chain = ", ".join(type(module).__name__ for module in modules)

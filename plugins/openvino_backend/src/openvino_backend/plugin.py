@@ -37,7 +37,7 @@ FILES = {
 }
 MODEL_KWARGS = ("ov_config",)
 EXPORTS_FROM = "torch"
-KINDS = ("embedding", "reranker", "sparse")
+KINDS = ("embedding", "reranker", "sparse", "multi_vector")
 AUTO_EXPORT = True
 ARTIFACT_FOLDER = "openvino"
 

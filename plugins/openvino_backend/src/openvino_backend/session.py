@@ -22,8 +22,10 @@ from core.toolkit import (
     check_labels,
     check_token_width,
     check_tokens_shape,
+    check_vector_width,
     logits_batch_tokens,
     modules_after,
+    modules_after_vectors,
     run_modules,
     scores_of,
 )
@@ -44,13 +46,14 @@ from openvino_backend.graph import (
     outputs,
     quantizes_activations,
     rank,
+    vector_outputs,
     vocabulary,
     width,
 )
 from openvino_backend.imports import openvino
 from openvino_backend.kernels.cache import compile_bounded
 from openvino_backend.kernels.shapes import Shape
-from openvino_backend.modules import append_modules
+from openvino_backend.modules import append_modules, append_token_modules
 
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
@@ -62,12 +65,15 @@ class Graphs(NamedTuple):
     tokens: openvino.Model | None
     sentences: openvino.Model | None
     scores: openvino.Model | None = None
+    vectors: openvino.Model | None = None
 
     @property
     def first(self) -> str:
         """The part that is compiled when the model is opened."""
         if self.scores is not None:
             return "scores"
+        if self.vectors is not None:
+            return "vectors"
         return "tokens" if self.sentences is None else "sentences"
 
 
@@ -107,7 +113,7 @@ class OpenVINORuntime(Runtime):
         self._target = device
         graphs = _graphs(graph, architecture, file_name)
         self._graphs: Graphs | None = graphs
-        self._pools = graphs.tokens is None
+        self._pools = graphs.tokens is None and graphs.sentences is not None
         if isinstance(architecture.head, MaskedLanguageHead) and not self._pools:
             self.batch_tokens = logits_batch_tokens(architecture.dimension)
         if self._pools and graphs.sentences is not None:
@@ -170,6 +176,9 @@ class OpenVINORuntime(Runtime):
         hidden = self.token_embeddings(batch, workers=workers)
         result: NDArray[np.float32] = run_modules(np, self.architecture.modules, hidden, batch)
         return result
+
+    def token_vectors(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        return self._run("vectors", batch, workers)
 
     def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         logits = self._run("scores", batch, workers)
@@ -344,6 +353,8 @@ def _graphs(graph: openvino.Model, architecture: Architecture, file_name: str) -
         logits = logits_output(graph, file_name)
         check_labels(architecture, width(logits) if rank(logits) == 2 else None, file_name)
         return Graphs(graph, None, None, only(graph, logits))
+    if architecture.kind == "multi_vector":
+        return _vector_graphs(graph, architecture, file_name)
     tokens, sentences = outputs(graph)
     if tokens is None and sentences is None:
         names = ", ".join(sorted(n for port in graph.outputs for n in port.get_names()))
@@ -357,6 +368,30 @@ def _graphs(graph: openvino.Model, architecture: Architecture, file_name: str) -
     check_token_width(architecture, width(tokens), file_name)
     token_graph = only(graph, tokens)
     return Graphs(graph, token_graph, append_modules(token_graph, architecture.modules))
+
+
+def _vector_graphs(graph: openvino.Model, architecture: Architecture, file_name: str) -> Graphs:
+    """The parts that give token embeddings and a multi-vector model's finished vectors."""
+    tokens, vectors = vector_outputs(graph, architecture)
+    if tokens is None and vectors is None:
+        names = ", ".join(sorted(n for port in graph.outputs for n in port.get_names()))
+        raise ModelFormatError(
+            f"{file_name} has neither a vector for each token [batch, tokens, dimension] nor token "
+            f"embeddings [batch, tokens, hidden]; its outputs are {names or 'nameless'}. Export "
+            "the model again with core."
+        )
+    token_graph = None
+    if tokens is not None:
+        check_token_width(architecture, width(tokens), file_name)
+        token_graph = only(graph, tokens)
+    if vectors is not None:
+        check_vector_width(architecture, width(vectors), file_name)
+        after = modules_after_vectors(architecture)
+        finished = append_token_modules(only(graph, vectors), after)
+    else:
+        assert token_graph is not None
+        finished = append_token_modules(token_graph, architecture.modules)
+    return Graphs(graph, token_graph, None, vectors=finished)
 
 
 def _fixed_shape(graph: openvino.Model, architecture: Architecture, *, exact: bool) -> Shape:
@@ -379,6 +414,7 @@ def _cut(batch: TokenBatch, rows: int) -> list[TokenBatch]:
             batch.attention_mask[i : i + rows],
             batch.token_type_ids[i : i + rows],
             batch.prompt_tokens,
+            None if batch.expansion_mask is None else batch.expansion_mask[i : i + rows],
         )
         for i in range(0, batch.rows, rows)
     ]

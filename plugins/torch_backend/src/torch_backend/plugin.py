@@ -43,7 +43,7 @@ FILES = {
 }
 MODEL_KWARGS = ("dtype", "torch_dtype", "attn_implementation")
 EXPORTS_FROM = "torch"
-KINDS = ("embedding", "reranker", "sparse")
+KINDS = ("embedding", "reranker", "sparse", "multi_vector")
 
 
 @core.hookimpl

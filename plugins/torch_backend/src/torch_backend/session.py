@@ -16,10 +16,12 @@ from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import (
     SENTENCE_OUTPUTS,
+    VECTOR_OUTPUTS,
     MaskedLanguageHead,
     check_tokens_shape,
     logits_batch_tokens,
     run_modules,
+    run_token_modules,
 )
 from torch_backend.configuration import stored_options
 from torch_backend.device import choose_device, choose_dtype
@@ -166,6 +168,12 @@ class TorchRuntime(Runtime):
             result: NDArray[np.float32] = weights.float().cpu().numpy()
         return result
 
+    def token_vectors(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        with self._threads(workers), torch.inference_mode():
+            vectors = run_token_modules(torch, self._modules, self._forward(batch))
+            result: NDArray[np.float32] = vectors.cpu().numpy()
+        return result
+
     def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         run = self._opened()
         with self._threads(workers), torch.inference_mode():
@@ -181,6 +189,7 @@ class TorchRuntime(Runtime):
 
         The module takes int64 [batch, tokens] tensors in the order of `input_names` and returns
         the last hidden state, or what its head gives: `output_name` and `output_axes` tell which.
+        Where there are `further_outputs`, it returns a tuple of that and of those.
         While the context lasts, masks are built so that a tracer sees them.
 
         Raises:
@@ -189,7 +198,13 @@ class TorchRuntime(Runtime):
         with tracing(source, wanted):
             longest = self.architecture.max_seq_length
             with traced_head(self.module, self.architecture):
-                yield traceable_module(self.module, self.input_names, longest, self.architecture)
+                yield traceable_module(
+                    self.module,
+                    self.input_names,
+                    longest,
+                    self.architecture,
+                    vectors=self._modules if self._gives_vectors else (),
+                )
 
     @property
     def output_name(self) -> str:
@@ -202,6 +217,16 @@ class TorchRuntime(Runtime):
     def output_axes(self) -> tuple[str, ...]:
         """The axes of that output whose sizes differ from batch to batch, from the first on."""
         return ("batch", "tokens") if self.architecture.head is None else ("batch",)
+
+    @property
+    def further_outputs(self) -> dict[str, tuple[str, ...]]:
+        """What `traceable` returns besides, as graphs call it, with the axes that differ."""
+        # sentence-transformers reads the first output of such a graph, and projects by itself.
+        return {VECTOR_OUTPUTS[0]: ("batch", "tokens")} if self._gives_vectors else {}
+
+    @property
+    def _gives_vectors(self) -> bool:
+        return self.architecture.kind == "multi_vector" and bool(self._modules)
 
     def preferred_workers(self, batches: int) -> int:
         # A few batches would leave most threads idle: better one after the other with all.

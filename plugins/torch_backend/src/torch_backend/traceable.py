@@ -13,7 +13,7 @@ from typing import Any
 
 from core import Architecture, Checkpoint
 from core.errors import CoreError, UnsupportedOperation
-from core.toolkit import MaskedLanguageHead, quiet_transformers
+from core.toolkit import MaskedLanguageHead, Module, quiet_transformers, run_token_modules
 from torch_backend.heads import head_scores, scored_tokens
 from torch_backend.masks import traceable_masks
 from torch_backend.pooled_logits import pooled_logits, pooling_of, splade_weights
@@ -45,6 +45,8 @@ def traceable_module(
     names: Sequence[str],
     max_length: int | None = None,
     architecture: Architecture | None = None,
+    *,
+    vectors: Sequence[Module] = (),
 ) -> tuple[Any, tuple[Any, ...]]:
     """A torch module that takes int64 [batch, tokens] tensors in the order of `names` and returns
     the last hidden state [batch, tokens, hidden], and example inputs for it.
@@ -53,6 +55,8 @@ def traceable_module(
         max_length: The maximum number of tokens in a text; None for any number.
         architecture: Of a module with a head, what that is: scores [batch, labels], or the weights
             of words [batch, vocabulary], are returned instead.
+        vectors: Modules of token embeddings, whose result [batch, tokens, dimension] is returned
+            as well.
     """
     import torch
 
@@ -76,7 +80,8 @@ def traceable_module(
                 return splade_weights(run, inputs, pooling, pooled_logits(self.module))
             if head is not None:
                 return head_scores(run, self.module, inputs)
-            return hidden_state(run(**inputs))
+            hidden = hidden_state(run(**inputs))
+            return (hidden, run_token_modules(torch, vectors, hidden)) if vectors else hidden
 
     module.float()
     config = getattr(module, "config", None)

@@ -52,6 +52,11 @@ class Shape:
             attention_mask=_fill(batch.attention_mask, rows, width, 0),
             token_type_ids=_fill(batch.token_type_ids, rows, width, 0),
             prompt_tokens=batch.prompt_tokens,
+            expansion_mask=(
+                None
+                if batch.expansion_mask is None
+                else _fill(batch.expansion_mask, rows, width, 0)
+            ),
         )
 
 

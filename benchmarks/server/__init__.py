@@ -1,0 +1,1 @@
+"""`core serve` under load, beside `encode` in a process and other servers."""

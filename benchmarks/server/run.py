@@ -1,0 +1,158 @@
+"""`core serve` under load: `python -m benchmarks.server.run MODEL`.
+
+On loopback, with texts of mixed lengths, in rounds that alternate between `encode` in a process and
+the servers, so that what else the machine does touches all of them:
+
+- closed loop: 64 clients with one text a request, against `encode` of the same texts at once;
+- a lone client, against `encode` of one text;
+- overload: three times as many requests a second as the server answered in the closed loop;
+- soak: the closed loop for minutes, and the server's memory.
+
+Other servers are started by `--peer NAME=COMMAND`, whose port goes behind it. `peers.py` is one of
+a few lines, with FastAPI and sentence-transformers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import core
+from benchmarks.machine import describe
+from benchmarks.server.clients import Answers, closed_loop, open_loop, request_of
+from benchmarks.server.process import ServerProcess
+from benchmarks.texts import mix
+
+HOST = "127.0.0.1"
+CLIENTS = 64
+OVERLOAD = 3.0
+_LONE = "How do I renew a library card that has expired?"
+
+
+def main() -> None:
+    """Measure, print, and write the figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("model", help="a directory with a file for the backend")
+    parser.add_argument("--backend", default="onnx")
+    parser.add_argument("--serve", default="", help="more arguments of `core serve`")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND")
+    parser.add_argument("--texts", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--overload-seconds", type=float, default=30.0)
+    parser.add_argument("--soak-minutes", type=float, default=10.0)
+    parser.add_argument("--output", type=Path)
+    parsed = parser.parse_args()
+    found = measure(parsed)
+    print(json.dumps(found, indent=2))
+    if parsed.output:
+        parsed.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(parsed: argparse.Namespace) -> dict[str, Any]:
+    texts = mix("mixed", parsed.texts)
+    requests = [request_of("/v1/embeddings", text, "input") for text in texts]
+    lone = request_of("/v1/embeddings", _LONE, "input")
+    command = [sys.executable, "-m", "core", "serve", parsed.model, "--backend", parsed.backend]
+    commands = {"core serve": [*command, *shlex.split(parsed.serve)]}
+    for peer in parsed.peer:
+        name, _, words = peer.partition("=")
+        commands[name] = shlex.split(words)
+    found: dict[str, Any] = {"machine": describe(), "texts": len(texts)}
+    rates: dict[str, list[float]] = {"encode": []}
+    waits: dict[str, list[float]] = {"encode": []}
+    latencies: dict[str, list[Answers]] = {}
+    for _ in range(parsed.rounds):
+        _encode_round(parsed, texts, rates["encode"], waits["encode"])
+        for name, words in commands.items():
+            with ServerProcess(words) as server:
+                asyncio.run(closed_loop(HOST, server.port, requests[:200], CLIENTS))
+                answers = asyncio.run(closed_loop(HOST, server.port, requests, CLIENTS))
+                rates.setdefault(name, []).append(answers.done / answers.elapsed)
+                latencies.setdefault(name, []).append(answers)
+                alone = asyncio.run(closed_loop(HOST, server.port, [lone] * 200, 1))
+                waits.setdefault(name, []).append(alone.percentile(200, 50))
+    own = [a / b for a, b in zip(rates["core serve"], rates["encode"], strict=True)]
+    more = [a - b for a, b in zip(waits["core serve"], waits["encode"], strict=True)]
+    found["closed_loop"] = {
+        "clients": CLIENTS,
+        "texts_per_second": {name: statistics.median(given) for name, given in rates.items()},
+        "share_of_encode": statistics.median(own),
+        "p50_ms": {n: _middle(given, 50) for n, given in latencies.items()},
+        "p99_ms": {n: _middle(given, 99) for n, given in latencies.items()},
+        "failed": {n: sum(one.failed for one in given) for n, given in latencies.items()},
+    }
+    found["lone_request"] = {
+        "p50_ms": {name: 1e3 * statistics.median(given) for name, given in waits.items()},
+        "over_encode_ms": 1e3 * statistics.median(more),
+    }
+    peak = statistics.median(rates["core serve"])
+    with ServerProcess(commands["core serve"]) as server:
+        asyncio.run(closed_loop(HOST, server.port, requests[:200], CLIENTS))
+        if parsed.overload_seconds:
+            found["overload"] = _overload(server.port, requests, peak, parsed.overload_seconds)
+        if parsed.soak_minutes:
+            found["soak"] = _soak(server, requests, parsed.soak_minutes)
+    return found
+
+
+def _encode_round(
+    parsed: argparse.Namespace, texts: Sequence[str], rates: list[float], waits: list[float]
+) -> None:
+    with core.load(parsed.model, backend=parsed.backend) as model:
+        model.encode(texts[:200])
+        start = time.perf_counter()
+        model.encode(texts)
+        rates.append(len(texts) / (time.perf_counter() - start))
+        seconds = []
+        for _ in range(200):
+            start = time.perf_counter()
+            model.encode([_LONE])
+            seconds.append(time.perf_counter() - start)
+        waits.append(statistics.median(seconds))
+
+
+def _middle(given: Sequence[Answers], percent: float) -> float:
+    return 1e3 * statistics.median(one.percentile(200, percent) for one in given)
+
+
+def _overload(port: int, requests: Sequence[bytes], peak: float, seconds: float) -> dict[str, Any]:
+    answers = asyncio.run(open_loop(HOST, port, requests, OVERLOAD * peak, seconds))
+    sent = answers.failed + sum(map(len, answers.seconds.values()))
+    return {
+        "sent_per_second": sent / answers.elapsed,
+        # What was accepted last is answered after the last request was sent.
+        "goodput_share_of_peak": answers.done / answers.total_elapsed / peak,
+        "answers": {str(status): len(found) for status, found in answers.seconds.items()},
+        "failed": answers.failed,
+        "refusal_p50_ms": 1e3 * answers.percentile(429, 50),
+        "refusal_p99_ms": 1e3 * answers.percentile(429, 99),
+    }
+
+
+def _soak(server: ServerProcess, requests: Sequence[bytes], minutes: float) -> dict[str, Any]:
+    memory: list[float] = []
+    failed = done = 0
+    for _ in range(max(int(minutes * 6), 2)):
+        answers = asyncio.run(closed_loop(HOST, server.port, requests, CLIENTS, seconds=10.0))
+        done, failed = done + answers.done, failed + answers.failed
+        memory.append(server.megabytes)
+    half = len(memory) // 2
+    return {
+        "minutes": minutes,
+        "requests": done,
+        "failed": failed,
+        "megabytes": [round(one, 1) for one in memory],
+        "growth_of_second_half_mb": memory[-1] - memory[half],
+    }
+
+
+if __name__ == "__main__":
+    main()

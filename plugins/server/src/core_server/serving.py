@@ -1,0 +1,136 @@
+"""The process that serves: sockets, signals, and an end that leaves no accepted request out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from core.errors import OptionError
+from core_server.app import make_app
+from core_server.service import Service
+
+logger = logging.getLogger("core_server")
+
+#: For so long after a signal, connections are answered and told to close; then they are closed. A
+#: client that sends a request at that moment gets its answer, not a reset.
+_FAREWELL_SECONDS = 0.5
+_BACKLOG = 2_048
+#: A connection that rests is closed after so long: later than clients and proxies close theirs, who
+#: would else send a request into one that is just being closed.
+_IDLE_SECONDS = 75
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which ends by a signal in two steps, and leaves the exit code to the caller."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(
+            uvicorn.Config(
+                make_app(service),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws="none",
+                backlog=_BACKLOG,
+                timeout_keep_alive=_IDLE_SECONDS,
+                timeout_graceful_shutdown=int(service.settings.timeout) + 1,
+            )
+        )
+        self._service = service
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals are the main thread's
+            return
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in numbers}
+        for number in numbers:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.end))
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def end(self) -> None:
+        """Answer what was accepted, then end; called again, end at once. On the event loop."""
+        if self._service.draining:  # the second signal: at once
+            self.force_exit = self.should_exit = True
+            return
+        logger.info("ending: requests that were accepted are answered first")
+        self._service.draining = True
+        asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self._close_connections)
+
+    def _close_connections(self) -> None:
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.start()
+        await super().startup(sockets)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        OptionError: The address is taken or is none of this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except BaseException:
+            bound.close()
+            raise
+    except OSError as error:
+        raise OptionError(
+            f"cannot listen on {host}, port {port}: {error.strerror or error}. Choose others with "
+            "--host and --port."
+        ) from error
+    bound.set_inheritable(False)
+    return bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """The address of a bound socket, as a URL."""
+    host, port, *_ = bound.getsockname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(service: Service, bound: socket.socket, announce: Any = None) -> None:
+    """Serve until a signal comes, then finish what was accepted.
+
+    Args:
+        announce: Called with the address when connections are accepted.
+    """
+    server = Server(service)
+
+    async def serve() -> None:
+        task = asyncio.create_task(server.serve([bound]))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.01)
+        if announce is not None and not task.done():
+            announce(address_of(bound))
+        await task
+
+    try:
+        factory = server.config.get_loop_factory()
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(serve())
+    finally:
+        service.close()

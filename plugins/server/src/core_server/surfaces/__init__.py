@@ -1,0 +1,1 @@
+"""Interfaces that clients speak: what they send, and what they are answered."""

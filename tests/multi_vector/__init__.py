@@ -1,0 +1,1 @@
+"""Multi-vector models: a vector for every token, compared by MaxSim."""

@@ -1,0 +1,163 @@
+"""What is too much is refused at once, with the limit; and who has no key gets nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import socket
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import GatedServer, Running, running, send, wait_for
+
+
+def test_a_full_server_refuses_at_once(gated: GatedServer) -> None:
+    with gated(max_concurrent=3) as (server, gate):
+        sent = [send(server, "/embed", {"inputs": f"text {i}"}) for i in range(3)]
+        wait_for(lambda: server.service.in_flight == 3)
+        refused = server.post("/embed", {"inputs": "one more"})
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "3 are accepted" in refused.json()["error"]
+        assert refused.json()["error_type"] == "Overloaded"
+        assert server.client.get("/health").status_code == 200
+        gate.opened.set()
+        assert [one.answer().status_code for one in sent] == [200] * 3
+        assert server.post("/embed", {"inputs": "one more"}).status_code == 200
+        assert server.metric("core_refused_total", reason="429") == 1
+
+
+def test_a_full_queue_refuses_at_once(gated: GatedServer) -> None:
+    with gated(max_queued_inputs=10) as (server, gate):
+        first = send(server, "/embed", {"inputs": "the first"})
+        wait_for(lambda: len(gate.batches) == 1)
+        # One request may have more than fit, where nothing else waits.
+        large = send(server, "/embed", {"inputs": ["a"] * 12})
+        wait_for(lambda: server.metric("core_queue_inputs", model="tiny") == 12)
+        refused = server.post("/v1/embeddings", {"input": "one more"})
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["error"]["type"] == "rate_limit_error"
+        gate.opened.set()
+        assert large.answer().status_code == first.answer().status_code == 200
+
+
+def test_requests_over_the_limits_are_told_them(embedding_folder: Any) -> None:
+    limits: dict[str, Any] = {"max_inputs": 3, "max_body_bytes": 2_000, "max_text_characters": 100}
+    with running(embedding_folder, **limits) as server:
+        answer = server.post("/embed", {"inputs": ["a"] * 4})
+        assert answer.status_code == 413
+        assert "4 entries" in answer.json()["error"]
+        assert " 3." in answer.json()["error"]
+        answer = server.post("/embed", {"inputs": ["a", "b" * 101]})
+        assert answer.status_code == 422
+        assert "inputs[1] has 101 characters" in answer.json()["error"]
+        assert "100" in answer.json()["error"]
+        for headers in ({}, {"Transfer-Encoding": "chunked"}):
+            content: Any = json.dumps({"inputs": "b" * 3_000}).encode()
+            content = iter([content[:1_500], content[1_500:]]) if headers else content
+            answer = server.client.post("/embed", content=content)
+            assert answer.status_code == 413
+            assert "2000 bytes" in answer.json()["error"]
+        assert server.post("/embed", {"inputs": ["b" * 100] * 3}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"inputs": "a',
+        b'{"inputs": NaN}',
+        b"\xff\xfe",
+        b'{"inputs": "\\ud800"}',
+        b'{"inputs": "\\ud800abc"}',
+        b'{"inputs": "\xed\xa0\x80"}',
+        b"[" * 100_000,
+        b'{"inputs": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+        b'{"inputs": 1' + b"0" * 5_000 + b"}",
+        b'{"inputs": [1' + b"0" * 30 + b"]}",
+        b'{"inputs": [-5]}',
+        b'{"inputs": "a", "dimensions": 1e400}',
+        b'{"inputs": "a", "prompt_name": 5}',
+        b"null",
+        b"[]",
+        b'"text"',
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+@pytest.mark.parametrize("path", ["/embed", "/"])
+def test_malformed_bodies_are_refused(server: Running, path: str, body: bytes) -> None:
+    answer = server.client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)
+    assert set(answer.json()) == {"error", "error_type"}
+    assert "Traceback" not in answer.text
+
+
+def test_a_body_that_does_not_arrive_ends(embedding_folder: Any) -> None:
+    unfinished = b'POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"in'
+    with running(embedding_folder, body_timeout=0.2) as server:
+        address = ("127.0.0.1", server.port)
+        with socket.create_connection(address, timeout=10) as connection:
+            connection.sendall(unfinished)
+            assert connection.recv(1_000).startswith(b"HTTP/1.1 408")
+        with socket.create_connection(address, timeout=10) as connection:
+            connection.sendall(unfinished)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(1_000)  # an answer, or the end: no wait
+        wait_for(lambda: server.service.in_flight == 0)
+        assert server.post("/embed", {"inputs": "a"}).status_code == 200
+
+
+@pytest.mark.parametrize("given", ["nan", "-1", "0", "soon"])
+def test_a_timeout_that_is_none_is_refused(server: Running, given: str) -> None:
+    answer = server.post("/embed", {"inputs": "a"}, headers={"X-Request-Timeout": given})
+    assert answer.status_code == 422
+    assert given in answer.json()["error"]
+
+
+def test_the_key(embedding_folder: Any) -> None:
+    with running(embedding_folder, api_key="geheimnis-ü") as server:
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": "geheimnis"},
+            {"api-key": ""},
+        ):
+            answer = server.post("/v1/embeddings", {"input": "a"}, headers=headers)
+            assert answer.status_code == 401
+            assert answer.json()["error"]["code"] == "invalid_api_key"
+        for path in ("/info", "/v1/models"):
+            assert server.client.get(path).status_code == 401
+        for path in ("/health", "/health/live", "/metrics", "/docs", "/openapi.json"):
+            assert server.client.get(path).status_code == 200
+        key = "geheimnis-ü".encode()
+        for right in ({b"Authorization": b"Bearer " + key}, {b"api-key": key}):
+            answer = server.post("/v1/embeddings", {"input": "a"}, headers=right)
+            assert answer.status_code == 200
+        document = server.client.get("/openapi.json").json()
+        assert document["paths"]["/embed"]["post"]["security"] == [{"key": []}]
+        assert "security" not in document["paths"]["/health"]["get"]
+
+
+def test_request_ids_and_logs_without_texts(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        named = server.post(
+            "/embed", {"inputs": "confidential words"}, headers={"X-Request-Id": "client-7"}
+        )
+        assert named.headers["x-request-id"] == "client-7"
+        forged = server.post("/embed", {"inputs": 5}, headers={"X-Request-Id": 'a"}\t{"b'})
+        assert re.fullmatch(r"[0-9a-f]{32}", forged.headers["x-request-id"])
+        wait_for(lambda: sum(r.name == "core_server.access" for r in caplog.records) == 2)
+    lines = [r.__dict__["fields"] for r in caplog.records if r.name == "core_server.access"]
+    assert lines[0]["id"] == "client-7"
+    assert lines[0]["route"] == "/embed"
+    assert lines[0]["model"] == "tiny"
+    assert lines[0]["inputs"] == 1
+    assert lines[0]["tokens"] > 2
+    assert lines[1]["status"] == 422
+    assert "confidential" not in caplog.text + str([r.__dict__ for r in caplog.records])

@@ -1,0 +1,156 @@
+"""How requests meet in batches, who waits for whom, and what nobody wants is not computed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import threading
+
+import numpy as np
+import pytest
+
+import core
+from tests.server.conftest import PATIENCE, GatedServer, Running, send, wait_for
+
+
+def waiting(server: Running) -> float:
+    return server.metric("core_queue_inputs", model="tiny")
+
+
+def test_requests_that_wait_together_are_computed_together(
+    gated: GatedServer, model: core.EmbeddingModel
+) -> None:
+    with gated() as (server, gate):
+        first = send(server, "/embed", {"inputs": "the first"})
+        wait_for(lambda: gate.batches == [["the first"]])  # at once: nothing else is waited for
+        texts = [f"text {i}" for i in range(12)]
+        others = [send(server, "/embed", {"inputs": text, "normalize": False}) for text in texts]
+        wait_for(lambda: waiting(server) == len(texts))
+        gate.opened.set()
+        found = np.concatenate([other.answer().json() for other in others])
+        np.testing.assert_allclose(found, model.encode(texts), atol=1e-5)
+        assert first.answer().status_code == 200
+        assert len(gate.batches) == 2
+        assert sorted(gate.batches[1]) == sorted(texts)
+        assert server.metric("core_batch_inputs_sum", model="tiny") == 13
+        assert server.metric("core_batch_inputs_count", model="tiny") == 2
+
+
+def test_requests_with_other_prompts_are_computed_apart(
+    gated: GatedServer, model: core.EmbeddingModel
+) -> None:
+    with gated() as (server, gate):
+        first = send(server, "/embed", {"inputs": "the first"})
+        wait_for(lambda: len(gate.batches) == 1)
+        plain = send(server, "/embed", {"inputs": "a cat", "normalize": False})
+        body = {"inputs": "a cat", "normalize": False, "prompt_name": "query"}
+        prompted = send(server, "/embed", body)
+        every = send(server, "/embed_all", {"inputs": "a cat"})
+        wait_for(lambda: waiting(server) == 3)
+        gate.opened.set()
+        np.testing.assert_allclose(plain.answer().json()[0], model.encode("a cat"), atol=1e-5)
+        expected = model.encode("a cat", prompt_name="query")
+        np.testing.assert_allclose(prompted.answer().json()[0], expected, atol=1e-5)
+        (tokens,) = every.answer().json()
+        assert np.shape(tokens) == (model.count_tokens("a cat")[0], model.dimension)
+        assert first.answer().status_code == 200
+
+
+def test_a_short_text_waits_for_one_batch_of_a_long_request(gated: GatedServer) -> None:
+    with gated(max_batch_tokens=64) as (server, gate):
+        many = [f"long text {i} " * 8 for i in range(60)]
+        long = send(server, "/embed", {"inputs": many})
+        wait_for(lambda: bool(gate.batches))
+        short = send(server, "/embed", {"inputs": "short"})
+        wait_for(lambda: waiting(server) == 61 - len(gate.batches[0]))
+        gate.opened.set()
+        assert short.answer().status_code == 200
+        assert long.answer().status_code == 200
+        assert len(gate.batches) > 10
+        place = next(i for i, batch in enumerate(gate.batches) if "short" in batch)
+        assert place <= 2
+        assert sum(len(batch) for batch in gate.batches) == 61
+
+
+def test_what_a_client_that_hung_up_wanted_is_not_computed(gated: GatedServer) -> None:
+    with gated() as (server, gate):
+        first = send(server, "/embed", {"inputs": "the first"})
+        wait_for(lambda: len(gate.batches) == 1)
+        body = json.dumps({"inputs": ["unwanted"] * 5}).encode()
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            wait_for(lambda: waiting(server) == 5)
+        wait_for(lambda: waiting(server) == 0)
+        kept = send(server, "/embed", {"inputs": "wanted"})
+        wait_for(lambda: waiting(server) == 1)
+        gate.opened.set()
+        assert first.answer().status_code == kept.answer().status_code == 200
+        assert list(itertools.chain(*gate.batches)) == ["the first", "wanted"]
+        assert server.metric("core_refused_total", reason="client gone") == 1
+
+
+def test_a_request_without_a_result_in_time_is_answered_and_dropped(gated: GatedServer) -> None:
+    with gated() as (server, gate):
+        first = send(server, "/embed", {"inputs": "the first"})
+        wait_for(lambda: len(gate.batches) == 1)
+        late = server.post("/embed", {"inputs": "late"}, headers={"X-Request-Timeout": "0.05"})
+        assert late.status_code == 504
+        assert "0.05 seconds" in late.json()["error"]
+        assert waiting(server) == 0
+        gate.opened.set()
+        assert first.answer().status_code == 200
+        assert gate.batches == [["the first"]]
+
+
+def test_the_server_answers_while_it_computes(gated: GatedServer) -> None:
+    with gated() as (server, gate):
+        sent = send(server, "/embed", {"inputs": "the first"})
+        wait_for(lambda: len(gate.batches) == 1)
+        assert server.client.get("/health").status_code == 200
+        assert server.client.get("/metrics").status_code == 200
+        assert server.post("/tokenize", {"inputs": "a cat"}).status_code == 200
+        gate.opened.set()
+        assert sent.answer().status_code == 200
+
+
+def test_many_clients_get_their_own_results(server: Running, model: core.EmbeddingModel) -> None:
+    texts = [f"text {i} " * (1 + i % 11) for i in range(64)]
+    expected = model.encode(texts)
+    sent = [send(server, "/embed", {"inputs": text, "normalize": False}) for text in texts]
+    for one, wanted in zip(sent, expected, strict=True):
+        np.testing.assert_allclose(one.answer().json()[0], wanted, atol=1e-5)
+
+
+def test_padding_is_counted_as_the_engine_pads(gated: GatedServer) -> None:
+    with gated() as (server, gate):
+        gate.opened.set()
+        texts = ["a", "a " * 20, "a " * 40]
+        lengths = [len(one) for one in server.post("/tokenize", {"inputs": texts}).json()]
+        server.post("/embed", {"inputs": texts})
+        assert server.metric("core_tokens_total", model="tiny") == sum(lengths)
+        padding = server.metric("core_padding_tokens_total", model="tiny")
+        assert padding in (3 * max(lengths) - sum(lengths), 0, lengths[1] - lengths[0])
+        fill = server.metric("core_batch_fill_ratio_sum", model="tiny")
+        most = server.service.models.served[0].facts["max_batch_tokens"]
+        assert fill == pytest.approx(sum(lengths) / most)
+
+
+def test_the_end_answers_every_request_that_was_accepted(gated: GatedServer) -> None:
+    with gated(max_batch_tokens=16) as (server, gate):
+        sent = [send(server, "/embed", {"inputs": [f"text {i}", "more"]}) for i in range(20)]
+        wait_for(lambda: server.service.in_flight == 20)
+        server.end()
+        wait_for(lambda: server.service.draining)
+        health = server.client.get("/health/ready")
+        assert health.status_code == 503
+        assert health.json()["status"] == "draining"
+        assert health.headers["connection"] == "close"
+        wait_for(lambda: server.server.should_exit)
+        opener = threading.Timer(0.1, gate.opened.set)
+        opener.start()
+        assert [one.answer().status_code for one in sent] == [200] * 20
+        server.thread.join(PATIENCE)
+        assert not server.thread.is_alive()
+        opener.join()
