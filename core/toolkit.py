@@ -26,6 +26,12 @@ from core.architecture.modules import (
     run_modules,
     unit_length,
 )
+from core.architecture.token_heads import (
+    HEAD_OUTPUTS,
+    TokenHeads,
+    finish_head,
+    run_outputs,
+)
 from core.artifacts.artifact import DTYPE_PRECISIONS, SIDECAR_SUFFIX
 from core.artifacts.naming import artifact_name, derived_name, installed_versions
 from core.artifacts.plain import plain_folder
@@ -35,6 +41,7 @@ from core.engine.graphs import (
     GRAPH_INPUTS,
     SENTENCE_OUTPUTS,
     TOKEN_OUTPUTS,
+    GraphHeads,
     GraphOutput,
     check_inputs,
     check_labels,
@@ -67,15 +74,24 @@ from core.machine.surroundings import (
 from core.operations.embedding_agreement import compare
 from core.operations.origin import open_source
 from core.operations.probes import probe_texts
-from core.options import check_exporter, check_names, check_positive, suggestion
+from core.options import (
+    DENSE,
+    SPARSE,
+    check_exporter,
+    check_names,
+    check_positive,
+    suggestion,
+)
 from core.texts.calibration import DATASET_ARGUMENTS, choose_samples
 from core.tokenizer.tokenizer import Tokenizer
 
 __all__ = [
     "ACTIVATIONS",
     "DATASET_ARGUMENTS",
+    "DENSE",
     "DTYPE_PRECISIONS",
     "GRAPH_INPUTS",
+    "HEAD_OUTPUTS",
     "INT8_INSTRUCTIONS",
     "LEADING_ELSEWHERE",
     "POOLING_MODES",
@@ -83,12 +99,14 @@ __all__ = [
     "SENTENCE_OUTPUTS",
     "SETTINGS_WITHOUT_EFFECT",
     "SIDECAR_SUFFIX",
+    "SPARSE",
     "THREADS_VARIABLE",
     "TOKEN_OUTPUTS",
     "Dense",
     "Elementwise",
     "GraphArray",
     "GraphBuilder",
+    "GraphHeads",
     "GraphOutput",
     "HeldFiles",
     "LayerNorm",
@@ -97,6 +115,7 @@ __all__ = [
     "OnnxFile",
     "Pooling",
     "Reduction",
+    "TokenHeads",
     "Tokenizer",
     "abandon_in_forks",
     "announce",
@@ -128,6 +147,7 @@ __all__ = [
     "expand_home",
     "explain_surroundings",
     "external_files",
+    "finish_head",
     "installed_versions",
     "modules_after",
     "open_source",
@@ -142,6 +162,7 @@ __all__ = [
     "read_onnx_file",
     "read_weights",
     "run_modules",
+    "run_outputs",
     "scores_of",
     "stderr_is_terminal",
     "suggestion",

@@ -177,6 +177,7 @@ derived_name expand_home explain_surroundings external_files installed_versions 
 open_source pad plain_folder pools_prompt probe_texts process_wide processor_flags
 processor_vendor quiet_transformers read_onnx_file read_weights run_modules scores_of
 stderr_is_terminal suggestion temporary_directory unit_length write_safetensors
+DENSE GraphHeads HEAD_OUTPUTS SPARSE TokenHeads finish_head run_outputs
 """
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from core.architecture.chat_template import ChatTemplate
 from core.architecture.heads import Head, Scoring
 from core.architecture.modules import Module
+from core.architecture.token_heads import TokenHeads
+from core.options import DENSE
 
 #: Older names of sentence_bert_config.json, all of the same content.
 TRANSFORMER_CONFIGS = (
@@ -51,6 +53,8 @@ class Architecture:
         kind: Of `core.architecture.kinds.KINDS`.
         head: What the transformer is loaded with besides its layers; None for nothing.
         chat_template: Makes one text of a pair; None where a pair is given to the tokenizer.
+        token_heads: Of an embedding model: what computes other embeddings beside `modules`; None
+            for nothing.
     """
 
     path: str
@@ -73,6 +77,7 @@ class Architecture:
     kind: str = "embedding"
     head: Head | None = None
     chat_template: ChatTemplate | None = None
+    token_heads: TokenHeads | None = None
 
     def file(self, name: str) -> str:
         """The checkpoint-relative name of a file beside the transformer."""
@@ -82,6 +87,11 @@ class Architecture:
     def model_type(self) -> str:
         """transformers' name of the architecture ("bert", "modernbert", ...), or ""."""
         return str(self.config.get("model_type", ""))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Kinds of embeddings that an embedding model gives, of `core.options.OUTPUTS`."""
+        return (DENSE, *(() if self.token_heads is None else self.token_heads.names))
 
     @property
     def activation(self) -> str | None:

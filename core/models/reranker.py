@@ -49,7 +49,13 @@ class Reranker(Model):
     kind = RERANKER
     noun = "reranker"
     method = "predict"
-    other_options = ("output_value", "precision", "normalize_embeddings", "truncate_dim")
+    other_options = (
+        "output_value",
+        "outputs",
+        "precision",
+        "normalize_embeddings",
+        "truncate_dim",
+    )
 
     def __init__(
         self,

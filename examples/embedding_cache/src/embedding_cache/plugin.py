@@ -62,7 +62,7 @@ class EmbeddingCache:
     @core.hookimpl(tryfirst=True)
     def encode(self, model: Model, texts: Sequence[str], options: EncodeOptions) -> Any:
         # None leaves the call to the backend.
-        if options.output_value != "sentence_embedding" or not texts:
+        if options.output_value != "sentence_embedding" or options.outputs or not texts:
             return None
         salt = hashlib.sha256(f"{model.identity}\0{options.prompt or ''}\0".encode())
         keys = [_key(salt, text) for text in texts]

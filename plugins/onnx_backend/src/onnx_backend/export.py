@@ -95,7 +95,11 @@ def _export_module(
     names: Sequence[str] = runtime.input_names
     output = getattr(runtime, "output_name", "last_hidden_state")
     axes = {0: "batch", 1: "tokens"}
-    varying = dict(enumerate(getattr(runtime, "output_axes", ("batch", "tokens"))))
+    outputs = {
+        output: getattr(runtime, "output_axes", ("batch", "tokens")),
+        **getattr(runtime, "further_outputs", {}),
+    }
+    varying = {name: dict(enumerate(sizes)) for name, sizes in outputs.items()}
     with _quiet():
         torch.onnx.export(
             module,
@@ -105,8 +109,8 @@ def _export_module(
             opset_version=opset,
             do_constant_folding=True,
             input_names=list(names),
-            output_names=[output],
-            dynamic_axes={**dict.fromkeys(names, axes), output: varying},
+            output_names=list(outputs),
+            dynamic_axes={**dict.fromkeys(names, axes), **varying},
         )
 
 

@@ -28,6 +28,7 @@ class Graph:
         token_width: Of the token output, where the graph states it.
         logits: The output of a head, where the graph was read as one with a head.
         labels: Of that output, its last size, where it is [batch, labels] and the graph states it.
+        described: All outputs, in the order of `outputs`.
     """
 
     inputs: dict[str, type[np.integer[Any]]]
@@ -38,6 +39,7 @@ class Graph:
     token_width: int | None
     logits: str | None = None
     labels: int | None = None
+    described: tuple[GraphOutput, ...] = ()
 
     def feed(self, batch: TokenBatch) -> dict[str, NDArray[np.integer[Any]]]:
         """The arrays of a batch under the graph's names."""
@@ -90,6 +92,7 @@ def describe_graph(session: Any, name: str, *, head: bool = False) -> Graph:
         None if sentence is None else found[sentence].names[0],
         None if sentence is None else found[sentence].width,
         None if tokens is None else found[tokens].width,
+        described=tuple(found),
     )
 
 

@@ -89,6 +89,10 @@ def trace(module: Any, example: tuple[Any, ...], runtime: Any) -> Any:
         port.get_node().set_friendly_name(name)
         port.get_node().set_partial_shape(openvino.PartialShape([-1, -1]))
         port.get_node().set_element_type(openvino.Type.i64)
-    graph.outputs[0].get_tensor().set_names({getattr(runtime, "output_name", "last_hidden_state")})
+    first = getattr(runtime, "output_name", "last_hidden_state")
+    for name, port in zip(
+        (first, *getattr(runtime, "further_outputs", ())), graph.outputs, strict=True
+    ):
+        port.get_tensor().set_names({name})
     graph.validate_nodes_and_infer_types()
     return graph

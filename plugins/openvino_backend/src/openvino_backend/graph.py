@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from core.errors import ModelFormatError, UnsupportedOperation
@@ -41,7 +42,7 @@ def input_names(graph: openvino.Model, file_name: str) -> tuple[str, ...]:
 
 def outputs(graph: openvino.Model) -> tuple[Any | None, Any | None]:
     """The outputs [batch, tokens, hidden] and [batch, dimension]; None for what is missing."""
-    tokens, sentence = choose_outputs([_describe(port) for port in graph.outputs])
+    tokens, sentence = choose_outputs(described(graph))
     return (
         None if tokens is None else graph.outputs[tokens],
         None if sentence is None else graph.outputs[sentence],
@@ -54,7 +55,7 @@ def logits_output(graph: openvino.Model, file_name: str) -> Any:
     Raises:
         ModelFormatError: There is none.
     """
-    position = choose_logits([_describe(port) for port in graph.outputs])
+    position = choose_logits(described(graph))
     if position is None:
         names = ", ".join(sorted(n for port in graph.outputs for n in port.get_names()))
         raise ModelFormatError(
@@ -73,6 +74,11 @@ def rank(port: Any) -> int | None:
 def width(port: Any) -> int | None:
     """The last size of an output, where the graph states it."""
     return _describe(port).width
+
+
+def described(graph: openvino.Model) -> list[GraphOutput]:
+    """Every output, in the graph's order."""
+    return [_describe(port) for port in graph.outputs]
 
 
 def _describe(port: Any) -> GraphOutput:
@@ -120,8 +126,13 @@ def only(graph: openvino.Model, output: Any) -> openvino.Model:
     """The part of a graph that computes one of its outputs; weights are shared."""
     if len(graph.outputs) == 1:
         return graph
-    value = output.get_node().input_value(0)
-    return openvino.Model([value], graph.get_parameters(), graph.get_friendly_name())
+    return joined(graph, [output])
+
+
+def joined(graph: openvino.Model, outputs: Iterable[Any]) -> openvino.Model:
+    """What computes these outputs, of this graph or of others that share its nodes and weights."""
+    values = [port.get_node().input_value(0) for port in outputs]
+    return openvino.Model(values, graph.get_parameters(), graph.get_friendly_name())
 
 
 def graph_precision(graph: openvino.Model) -> str:

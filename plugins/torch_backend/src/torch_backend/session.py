@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import OptionError, UnsupportedOperation
-from core.toolkit import check_tokens_shape, run_modules
+from core.toolkit import HEAD_OUTPUTS, check_tokens_shape, run_modules, run_outputs
 from torch_backend.configuration import stored_options
 from torch_backend.device import choose_device, choose_dtype
 from torch_backend.encoders import check_encoder
@@ -67,6 +67,8 @@ class TorchRuntime(Runtime):
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
         self.dtype = dtype or str(getattr(parameter, "dtype", torch.float32)).removeprefix("torch.")
         self._modules = tuple(m.convert(self._to_device) for m in architecture.modules)
+        heads = architecture.token_heads
+        self._heads = None if heads is None else heads.convert(self._to_device)
         if device.type == "cpu":
             threads = limit_threads()
             # A compiled module has its number of threads built in.
@@ -142,6 +144,16 @@ class TorchRuntime(Runtime):
             result: NDArray[np.float32] = pooled.cpu().numpy()
         return result
 
+    def outputs(
+        self, batch: TokenBatch, names: Sequence[str], *, workers: int = 1
+    ) -> dict[str, NDArray[np.float32]]:
+        with self._threads(workers), torch.inference_mode():
+            hidden = self._forward(batch)
+            computed = run_outputs(
+                torch, self._modules, self._heads, names, hidden, batch, self._to_device
+            )
+            return {name: value.cpu().numpy() for name, value in computed.items()}
+
     def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         run = self._opened()
         with self._threads(workers), torch.inference_mode():
@@ -157,6 +169,7 @@ class TorchRuntime(Runtime):
 
         The module takes int64 [batch, tokens] tensors in the order of `input_names` and returns
         the last hidden state, or what its head gives: `output_name` and `output_axes` tell which.
+        Where there are `further_outputs`, it returns a tuple of that and of those.
         While the context lasts, masks are built so that a tracer sees them.
 
         Raises:
@@ -166,7 +179,11 @@ class TorchRuntime(Runtime):
             longest = self.architecture.max_seq_length
             with traced_head(self.module, self.architecture):
                 yield traceable_module(
-                    self.module, self.input_names, longest, head=self.architecture.head is not None
+                    self.module,
+                    self.input_names,
+                    longest,
+                    head=self.architecture.head is not None,
+                    token_heads=self.architecture.token_heads,
                 )
 
     @property
@@ -178,6 +195,13 @@ class TorchRuntime(Runtime):
     def output_axes(self) -> tuple[str, ...]:
         """The axes of that output whose sizes differ from batch to batch, from the first on."""
         return ("batch", "tokens") if self.architecture.head is None else ("batch",)
+
+    @property
+    def further_outputs(self) -> dict[str, tuple[str, ...]]:
+        """What `traceable` returns besides, as graphs call it, with the axes that differ."""
+        heads = self.architecture.token_heads
+        names = () if heads is None else heads.names
+        return {HEAD_OUTPUTS[name]: ("batch", "tokens") for name in names}
 
     def preferred_workers(self, batches: int) -> int:
         # A few batches would leave most threads idle: better one after the other with all.
@@ -191,7 +215,7 @@ class TorchRuntime(Runtime):
         # First: a batch that finds the rest missing finds this, too, and says so.
         self._run = None
         del self.module
-        self._modules = ()
+        self._modules, self._heads = (), None
 
 
 def _compiled(

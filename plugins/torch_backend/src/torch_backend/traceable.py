@@ -13,7 +13,7 @@ from typing import Any
 
 from core import Architecture, Checkpoint
 from core.errors import CoreError, UnsupportedOperation
-from core.toolkit import quiet_transformers
+from core.toolkit import Dense, TokenHeads, finish_head, quiet_transformers
 from torch_backend.heads import head_scores, scored_tokens
 from torch_backend.masks import traceable_masks
 
@@ -40,7 +40,12 @@ def traced_head(module: Any, architecture: Architecture) -> Iterator[None]:
 
 
 def traceable_module(
-    module: Any, names: Sequence[str], max_length: int | None = None, *, head: bool = False
+    module: Any,
+    names: Sequence[str],
+    max_length: int | None = None,
+    *,
+    head: bool = False,
+    token_heads: TokenHeads | None = None,
 ) -> tuple[Any, tuple[Any, ...]]:
     """A torch module that takes int64 [batch, tokens] tensors in the order of `names` and returns
     the last hidden state [batch, tokens, hidden], and example inputs for it.
@@ -48,6 +53,7 @@ def traceable_module(
     Args:
         max_length: The maximum number of tokens in a text; None for any number.
         head: Return the scores of the module's head, [batch, labels], instead.
+        token_heads: Return what these give, too, in the order of their names.
     """
     import torch
 
@@ -55,17 +61,26 @@ def traceable_module(
         {"use_cache": False} if "use_cache" in inspect.signature(module.forward).parameters else {}
     )
 
+    heads = () if token_heads is None else token_heads.names
+
     class Traceable(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.module = module
+            # As parameters, which an exporter writes as weights and not as a part of the program.
+            self.heads = torch.nn.ModuleDict(
+                {name: _linear(getattr(token_heads, name)) for name in heads}
+            )
 
         def forward(self, *tensors: torch.Tensor) -> Any:
             inputs = dict(zip(names, tensors, strict=True))
             run = functools.partial(self.module, **extra)
             if head:
                 return head_scores(run, self.module, inputs)
-            return hidden_state(run(**inputs))
+            hidden = hidden_state(run(**inputs))
+            if token_heads is None:
+                return hidden
+            return hidden, *(finish_head(torch, name, self.heads[name](hidden)) for name in heads)
 
     module.float()
     config = getattr(module, "config", None)
@@ -80,6 +95,19 @@ def traceable_module(
         example["attention_mask"][0, :last] = 1
         example["attention_mask"][1, min(2, width - 1) :] = 1
     return Traceable().eval(), tuple(example.values())
+
+
+def _linear(head: Dense) -> Any:
+    """A head's layer as a module."""
+    import torch
+
+    outputs, inputs = head.weight.shape
+    with torch.no_grad():
+        layer = torch.nn.Linear(inputs, outputs, bias=head.bias is not None)
+        layer.weight.copy_(torch.from_numpy(head.weight))
+        if head.bias is not None:
+            layer.bias.copy_(torch.from_numpy(head.bias))
+    return layer
 
 
 @contextmanager
