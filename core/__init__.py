@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     )
     from core.architecture.architecture import Architecture
     from core.architecture.batch import TokenBatch
-    from core.artifacts.artifact import Artifact, ScoreVerification, Verification
+    from core.artifacts.artifact import (
+        Artifact,
+        OutputsVerification,
+        ScoreVerification,
+        Verification,
+    )
     from core.checkpoint.checkpoint import Checkpoint
     from core.distributed.pool import ProcessPool
     from core.engine.encode import encode_texts
@@ -91,6 +96,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "architecture.batch": ("TokenBatch",),
     "artifacts.artifact": (
         "Artifact",
+        "OutputsVerification",
         "ScoreVerification",
         "Verification",
     ),
@@ -168,6 +174,7 @@ __all__ = [
     "ModelNotFound",
     "OptimizeOptions",
     "OptionError",
+    "OutputsVerification",
     "PluginError",
     "PluginStatus",
     "ProcessPool",

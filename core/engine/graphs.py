@@ -59,7 +59,8 @@ def choose_outputs(outputs: Sequence[GraphOutput]) -> tuple[int | None, int | No
     """
     tokens = _by_name(outputs, TOKEN_OUTPUTS, rank=3)
     if tokens is None:
-        deep = [position for position, output in enumerate(outputs) if output.rank == 3]
+        heads = set(choose_heads(outputs).values())
+        deep = [n for n, output in enumerate(outputs) if output.rank == 3 and n not in heads]
         tokens = deep[0] if len(deep) == 1 else None
     names = SENTENCE_OUTPUTS if tokens is None else _ALWAYS_SENTENCE
     return tokens, _by_name(outputs, names, rank=2)

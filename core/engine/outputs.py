@@ -45,7 +45,8 @@ def _sparse(
     weights: NDArray[np.float32], batch: TokenBatch, vocabulary: int, unweighted: Sequence[int]
 ) -> SparseEmbeddings:
     """The largest weight of each word, of those over 0."""
-    kept = (batch.attention_mask > 0) & (weights > 0) & ~np.isin(batch.input_ids, unweighted)
+    # Not `weights > 0`: what is no number shall show.
+    kept = (batch.attention_mask > 0) & ~(weights <= 0) & ~np.isin(batch.input_ids, unweighted)
     row, column = np.nonzero(kept)
     places = row * vocabulary + batch.input_ids[row, column]
     order = np.argsort(places, kind="stable")

@@ -145,8 +145,12 @@ def check_outputs(
         elif name == SPARSE:
             whole = isinstance(value, SparseEmbeddings) and len(value) == count
             fault = None if whole else f"returned no SparseEmbeddings of {count} texts"
+            if whole and not np.isfinite(value.values).all():
+                fault = "returned NaN or infinity"
         else:
             fault = check_token_embeddings(value, count)
+            if fault is None and not all(math.isfinite(np.vdot(row, row)) for row in value):
+                fault = "returned NaN or infinity"
         if fault is not None:
             return f"{fault} (of its {name} embeddings)"
     return None

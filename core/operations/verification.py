@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.architecture.batch import TokenBatch
 from core.architecture.kinds import EMBEDDING, RERANKER
-from core.artifacts.artifact import Artifact
+from core.artifacts.artifact import Artifact, OutputsVerification
+from core.engine.outputs import join_outputs
 from core.engine.runtime import Runtime
 from core.errors import CoreError, PluginError, VerificationError
 from core.models.model import Model
 from core.operations.embedding_agreement import check_embeddings, compare
 from core.operations.judging import Thresholds
+from core.operations.output_agreement import check_outputs, compare_outputs, outputs_of
 from core.operations.probes import probe_batches, probe_pairs, probe_texts
 from core.operations.score_agreement import check_scores, compare_scores
-from core.options import EncodeOptions
+from core.options import DENSE, EncodeOptions
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ class _Measure:
         compare: The verification of both results.
         check: None when it is good, else the warning to give.
         both_sides: Whether rows padded on the left are compared, too.
+        join: All results of one of them, from those of the batches.
     """
 
     inputs: Callable[[], Sequence[Any]]
-    compute: Callable[[Runtime, TokenBatch], NDArray[np.float32]]
+    compute: Callable[[Runtime, TokenBatch], Any]
     compare: Callable[[Any, Any], Any]
     check: Callable[[Artifact, Any, Thresholds], str | None]
     both_sides: bool = True
+    join: Callable[[Sequence[Any]], Any] = np.concatenate
 
 
 _MEASURES: Mapping[str, _Measure] = {
@@ -57,6 +60,9 @@ _MEASURES: Mapping[str, _Measure] = {
     ),
 }
 
+#: Of an embedding model that gives other embeddings beside its own.
+_OUTPUTS = _Measure(probe_texts, outputs_of, compare_outputs, check_outputs, join=join_outputs)
+
 
 def check(artifact: Artifact, verification: Any, thresholds: Thresholds) -> str | None:
     """Judge a verification by the measure of its kind: None when it is good, else the warning.
@@ -65,20 +71,27 @@ def check(artifact: Artifact, verification: Any, thresholds: Thresholds) -> str 
         VerificationError: A full-precision artifact drifts too far.
         OptionError: A threshold is for another kind of model.
     """
-    return _MEASURES[artifact.kind].check(artifact, verification, thresholds)
+    measure = _MEASURES[artifact.kind]
+    if isinstance(verification, OutputsVerification):
+        measure = _OUTPUTS
+    return measure.check(artifact, verification, thresholds)
 
 
 def verify(source: Model, result: Model) -> Any:
     """Give the probes to both, in the same batches, and compare.
 
     Returns:
-        `Verification`, or `ScoreVerification` of a reranker.
+        `Verification`, `ScoreVerification` of a reranker, `OutputsVerification` of an embedding
+        model with several kinds of embeddings.
 
     Raises:
         VerificationError: The result fails on a batch that its source runs.
         PluginError: The source itself fails.
     """
     measure = _MEASURES[source.kind]
+    outputs = getattr(source, "outputs", (DENSE,))
+    if len(outputs) > 1 and outputs == getattr(result, "outputs", ()):
+        measure = _OUTPUTS
     expected, actual = [], []
     if isinstance(source.runtime, Runtime) and isinstance(result.runtime, Runtime):
         for batch in probe_batches(
@@ -100,11 +113,11 @@ def verify(source: Model, result: Model) -> Any:
                     "export cannot keep."
                 ) from error
     else:
-        options = EncodeOptions(prompt="")
+        options = EncodeOptions(prompt="", outputs=outputs if measure is _OUTPUTS else None)
         for model, results in ((source, expected), (result, actual)):
             rows, given = model.prepare(measure.inputs(), options)
             results.append(model.hooks.raw_encode(model, rows, given))
-    return measure.compare(np.concatenate(expected), np.concatenate(actual))
+    return measure.compare(measure.join(expected), measure.join(actual))
 
 
 def _failed(what: str, batch: TokenBatch, error: Exception) -> PluginError:

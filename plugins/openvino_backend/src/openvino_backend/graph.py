@@ -8,6 +8,7 @@ from typing import Any
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.toolkit import (
     GRAPH_INPUTS,
+    HEAD_OUTPUTS,
     SENTENCE_OUTPUTS,
     GraphOutput,
     choose_logits,
@@ -127,6 +128,38 @@ def only(graph: openvino.Model, output: Any) -> openvino.Model:
     if len(graph.outputs) == 1:
         return graph
     return joined(graph, [output])
+
+
+def head_operations(graph: openvino.Model) -> list[str]:
+    """Names of the operations between the token embeddings and what the heads of a graph give.
+
+    Int8 leaves them alone: they are a few thousandths of the arithmetic, and a token's weight is
+    one number, which rounding hits in full.
+    """
+    names = set(HEAD_OUTPUTS.values())
+    heads = [port for port in graph.outputs if port.get_names() & names]
+    if not heads:
+        return []
+    shared = _needed(port for port in graph.outputs if not port.get_names() & names)
+    own = _needed(heads)
+    return [
+        name
+        for name, node in own.items()
+        if name not in shared and node.get_type_name() not in ("Constant", "Result", "Parameter")
+    ]
+
+
+def _needed(ports: Iterable[Any]) -> dict[str, Any]:
+    """Name to node of all that these outputs are computed by."""
+    found: dict[str, Any] = {}
+    waiting = [port.get_node() for port in ports]
+    while waiting:
+        node = waiting.pop()
+        name = node.get_friendly_name()
+        if name not in found:
+            found[name] = node
+            waiting.extend(value.get_node() for value in node.input_values())
+    return found
 
 
 def joined(graph: openvino.Model, outputs: Iterable[Any]) -> openvino.Model:
