@@ -14,8 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.architecture.batch import TokenBatch
+from core.engine.maxsim import maxsim, maxsim_pairwise
 from core.engine.postprocessing import postprocess, to_tensor
+from core.engine.similarity import similarity, similarity_pairwise
 from core.engine.sparse import SparseEmbeddings
+from core.engine.sparse_similarity import sparse_similarity, sparse_similarity_pairwise
+from core.errors import OptionError
 from core.options import DENSE, MULTI_VECTOR, SPARSE, EncodeOptions
 
 Outputs = dict[str, Any]
@@ -111,6 +115,37 @@ def first_output(result: Mapping[str, Any]) -> Outputs:
     """The result of a single text: `[dimension]`, one row of `SparseEmbeddings`, and `[tokens,
     dimension]`."""
     return {name: value[:1] if name == SPARSE else value[0] for name, value in result.items()}
+
+
+def output_similarity(
+    a: Any, b: Any, function: str, *, pairwise: bool = False
+) -> NDArray[np.float32]:
+    """How alike embeddings of one kind are: float32 [len(a), len(b)], or [len(a)] row by row.
+
+    Args:
+        function: For dense embeddings. Sparse ones are compared by dot product, and lists of
+            arrays [tokens, dimension] by the mean of MaxSim over the vectors of `a`.
+
+    Raises:
+        OptionError: Embeddings of different kinds, or such as cannot be compared.
+    """
+    kinds = {_kind_of(a), _kind_of(b)}
+    if len(kinds) > 1:
+        raise OptionError(
+            f"similarity compares embeddings of one kind, not {' with '.join(sorted(kinds))} ones."
+        )
+    if kinds == {SPARSE}:
+        return (sparse_similarity_pairwise if pairwise else sparse_similarity)(a, b)
+    if kinds == {MULTI_VECTOR}:
+        return (maxsim_pairwise if pairwise else maxsim)(a, b, "meanmaxsim")
+    return (similarity_pairwise if pairwise else similarity)(a, b, function)
+
+
+def _kind_of(embeddings: Any) -> str:
+    if isinstance(embeddings, SparseEmbeddings):
+        return SPARSE
+    rows = embeddings if isinstance(embeddings, list | tuple) else ()
+    return MULTI_VECTOR if rows and getattr(rows[0], "ndim", 1) == 2 else DENSE
 
 
 def finish_outputs(

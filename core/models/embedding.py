@@ -16,11 +16,11 @@ from core.engine.outputs import (
     finish_outputs,
     first_output,
     join_outputs,
+    output_similarity,
     take_texts,
 )
 from core.engine.postprocessing import postprocess
 from core.engine.runtime import Runtime
-from core.engine.similarity import similarity, similarity_pairwise
 from core.errors import OptionError, UnsupportedOperation
 from core.models.model import Model
 from core.options import DENSE, EncodeOptions, check_positive
@@ -229,12 +229,17 @@ class EmbeddingModel(Model):
         return self._stream(texts, window, options)
 
     def similarity(self, a: Any, b: Any) -> NDArray[np.float32]:
-        """Every row of `a` against every row of `b`: float32 [len(a), len(b)]."""
-        return similarity(a, b, self._similarity)
+        """Every row of `a` against every row of `b`: float32 [len(a), len(b)].
+
+        Embeddings are compared by `similarity_fn_name`. Two `SparseEmbeddings` are compared by dot
+        product, and two lists of multi-vector embeddings by the mean of MaxSim, as FlagEmbedding
+        does for such models.
+        """
+        return output_similarity(a, b, self._similarity)
 
     def similarity_pairwise(self, a: Any, b: Any) -> NDArray[np.float32]:
-        """Each row of `a` against the same row of `b`: float32 [len(a)]."""
-        return similarity_pairwise(a, b, self._similarity)
+        """Each row of `a` against the same row of `b`, as `similarity`: float32 [len(a)]."""
+        return output_similarity(a, b, self._similarity, pairwise=True)
 
     def state(self) -> dict[str, Any]:
         return {

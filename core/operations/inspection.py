@@ -90,6 +90,7 @@ class ModelInfo:
     kind: str = EMBEDDING
     labels: list[str] | None = None
     activation: str | None = None
+    outputs: list[str] = field(default_factory=list)
     artifacts: list[FoundArtifact] = field(default_factory=list)
     tuned: FoundChoice | None = None
 
@@ -117,6 +118,7 @@ def inspect_model(source: Checkpoint) -> ModelInfo:
         kind=architecture.kind,
         labels=labels,
         activation=architecture.activation,
+        outputs=list(architecture.outputs) if architecture.kind == EMBEDDING else [],
         artifacts=list_artifacts(source, architecture),
         tuned=inspect_choice(source),
     )

@@ -11,10 +11,12 @@ import pytest
 from core.testing import tiny_reranker
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import TOKEN, LoopbackHub
+from tests.outputs.conftest import build_m3
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-#: A tiny one takes its place.
+#: Tiny ones take their places.
 RERANKER = "cross-encoder/ms-marco-MiniLM-L6-v2"
+M3 = "BAAI/bge-m3"
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +27,7 @@ def published(
     folder = tmp_path_factory.mktemp("published")
     with LoopbackHub(folder / "hub") as hub:
         hub.create(MINILM).add(folder_files(minilm))
+        hub.create(M3).add(folder_files(build_m3(folder / "m3")))
         hub.create(RERANKER).add(folder_files(tiny_reranker(folder / "reranker")))
         yield hub, folder
 
