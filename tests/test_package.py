@@ -81,7 +81,7 @@ def test_errors_form_one_tree() -> None:
 def test_extras_are_those_of_the_design() -> None:
     metadata = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = metadata["project"]
-    wanted = {"torch", "onnx", "onnx-gpu", "openvino", "quantize", "optimum", "plot", "all"}
+    wanted = {"torch", "onnx", "onnx-gpu", "openvino", "quantize", "optimum", "plot", "chat", "all"}
     assert set(project["optional-dependencies"]) == wanted
     runtimes = ("torch", "transformers", "onnx", "openvino", "sentence")
     assert not [d for d in project["dependencies"] if d.startswith(runtimes)]
