@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ import onnx
 import pytest
 
 import core
+from core.cli import main
 from tests.conftest import copy_model
+from tests.hub.conftest import folder_files
+from tests.hub.loopback import LoopbackHub
 from tests.outputs.conftest import OUTPUTS, TEXTS, WIDTH, assert_alike
 
 
@@ -173,3 +178,34 @@ def test_pooling_on_a_device_takes_the_heads_along(
         runtime._pooler = DevicePooler(runtime.architecture.modules, runtime._sessions.open_bytes)
         assert_alike(model.encode(TEXTS, outputs=OUTPUTS), expected)
         np.testing.assert_allclose(model.encode(TEXTS), models["onnx"].encode(TEXTS), atol=1e-5)
+
+
+def test_info_lists_the_outputs(m3: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(m3)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"outputs +dense, sparse, multi_vector", shown)
+    assert "sparse 1.000000; multi-vector 1.000000" in shown
+    assert main(["info", str(m3), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["outputs"] == list(OUTPUTS)
+
+
+def test_a_pickled_model_has_them_again(
+    models: dict[str, core.EmbeddingModel], expected: list[dict[str, Any]]
+) -> None:
+    with pickle.loads(pickle.dumps(models["onnx"])) as again:
+        assert_alike(again.encode(TEXTS, outputs=OUTPUTS), expected)
+
+
+def test_only_the_heads_files_are_fetched_along(
+    m3: Path, expected: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a repository, weights of other backends stay where they are."""
+    with LoopbackHub(tmp_path / "hub") as hub:
+        hub.create("acme/m3").add(folder_files(m3))
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+        with core.load("acme/m3", backend="onnx", export=False) as model:
+            assert_alike(model.encode(TEXTS, outputs=OUTPUTS), expected)
+    fetched = {path.name for path in (tmp_path / "cache").rglob("*") if not path.is_dir()}
+    assert {"sparse_linear.pt", "colbert_linear.pt", "model.onnx"} <= fetched
+    assert "model.safetensors" not in fetched
