@@ -69,7 +69,7 @@ def make_reranker(folder: Path) -> None:
     assert spec is not None
     assert spec.origin is not None
     minilm = Path(spec.origin).parent / "model"
-    pairs = make_pairs(1_000, seed=7)
+    pairs = make_pairs(600, seed=7)
     with core.load(minilm, backend="torch") as model:
         embeddings = model.encode([text for pair in pairs for text in pair])
     wanted = 10 * (embeddings[::2] * embeddings[1::2]).sum(axis=1)
@@ -81,7 +81,7 @@ def make_reranker(folder: Path) -> None:
             batch = tokenizer([pair], truncation=True, max_length=256, return_tensors="pt")
             pooled.append(encoder(**batch).pooler_output.numpy())
     features = np.concatenate([np.concatenate(pooled), np.ones((len(pairs), 1))], axis=1)
-    ridge = 1.0 * np.eye(features.shape[1])
+    ridge = 3.0 * np.eye(features.shape[1])
     head = np.linalg.solve(features.T @ features + ridge, features.T @ wanted)
     print(f"head: correlation with the cosines {np.corrcoef(features @ head, wanted)[0, 1]:.3f}")
     made = BertForSequenceClassification.from_pretrained(minilm, num_labels=1)

@@ -13,6 +13,7 @@ import pytest
 import core
 from core import hookimpl
 from core.plugin.registry import registry
+from tests.checkpoint.dialects import build_dialect
 from tests.conftest import copy_model
 from tests.outputs.conftest import OUTPUTS, TEXTS, assert_alike
 
@@ -25,6 +26,12 @@ def test_a_model_without_heads(minilm_torch: core.EmbeddingModel) -> None:
     np.testing.assert_allclose(found["dense"], minilm_torch.encode(["one"]), atol=1e-6)
     with pytest.raises(core.UnsupportedOperation, match=r"sparse.*sparse_linear\.pt.*bge-m3"):
         minilm_torch.encode(["one"], outputs=("dense", "sparse"))
+
+
+def test_static_embeddings_are_dense(tmp_path: Path) -> None:
+    with core.load(build_dialect("static-table", tmp_path / "static"), backend="torch") as model:
+        found = model.encode(["a b", "c"], outputs=("dense",))
+        np.testing.assert_array_equal(found["dense"], model.encode(["a b", "c"]))
 
 
 def test_a_model_with_one_head(m3: Path, tmp_path: Path) -> None:
@@ -152,6 +159,8 @@ def test_a_backend_that_states_nothing_is_not_asked(
 ) -> None:
     with core.load(m3, backend=register(_backend(models["torch"].runtime))) as model:
         assert model.outputs == ("dense",)
+        found = model.encode(TEXTS, outputs=("dense",))["dense"]
+        np.testing.assert_array_equal(found, model.encode(TEXTS))
         with pytest.raises(core.UnsupportedOperation, match=r"plain backend.*its OUTPUTS"):
             model.encode(TEXTS, outputs=OUTPUTS)
 
