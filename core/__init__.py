@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from core.architecture.late_interaction import TokenPooling
     from core.artifacts.artifact import (
         Artifact,
+        OutputsVerification,
         ScoreVerification,
         SparseVerification,
         VectorVerification,
@@ -105,6 +106,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "architecture.late_interaction": ("TokenPooling",),
     "artifacts.artifact": (
         "Artifact",
+        "OutputsVerification",
         "ScoreVerification",
         "SparseVerification",
         "VectorVerification",
@@ -187,6 +189,7 @@ __all__ = [
     "MultiVectorEncoder",
     "OptimizeOptions",
     "OptionError",
+    "OutputsVerification",
     "PluginError",
     "PluginStatus",
     "ProcessPool",

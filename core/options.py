@@ -27,6 +27,11 @@ Task = Literal["query", "document"]
 
 TASKS = ("query", "document")
 
+#: Kinds of embeddings that one pass of a model can give; names of `EncodeOptions.outputs`.
+DENSE, SPARSE, MULTI_VECTOR = "dense", "sparse", "multi_vector"
+
+OUTPUTS = (DENSE, SPARSE, MULTI_VECTOR)
+
 Truncation = Literal["cut", "warn", "error"]
 
 TRUNCATIONS = ("cut", "warn", "error")
@@ -195,6 +200,10 @@ class EncodeOptions:
         show_progress_bar: None shows it when logging is at INFO or below.
         output_value: `"sentence_embedding"` ([texts, dimension]) or `"token_embeddings"` (a list
             of [tokens, hidden]).
+        outputs: Kinds of embeddings to compute in one pass, of `OUTPUTS`: a hook then returns a
+            mapping of them, "dense" as without this, "sparse" as `core.SparseEmbeddings` and
+            "multi_vector" as a list of float32 [tokens, dimension]. None for the embeddings alone.
+            Only backends whose `OUTPUTS` name them are asked.
         precision: Of the returned embeddings.
         normalize_embeddings: Scale every embedding to length 1.
         truncate_dim: Keep this many leading dimensions; None for the model's own setting.
@@ -220,6 +229,7 @@ class EncodeOptions:
     workers: int | None = None
     show_progress_bar: bool | None = None
     output_value: OutputValue = "sentence_embedding"
+    outputs: tuple[str, ...] | None = None
     precision: EmbeddingPrecision = "float32"
     normalize_embeddings: bool = False
     truncate_dim: int | None = None
@@ -245,6 +255,7 @@ class EncodeOptions:
             _check_choice(self, "truncation", TRUNCATIONS)
         if self.task is not None:
             _check_choice(self, "task", TASKS)
+        _check_outputs(self)
         if self.precision != "float32" and self.output_value == "token_embeddings":
             raise OptionError(
                 f"precision={self.precision!r} quantizes sentence embeddings; "
@@ -393,6 +404,24 @@ def _check_choice(options: Any, name: str, choices: Sequence[str]) -> None:
     value = getattr(options, name)
     if not isinstance(value, str) or value not in choices:
         raise OptionError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}.")
+
+
+def _check_outputs(options: EncodeOptions) -> None:
+    given = options.outputs
+    if given is None:
+        return
+    names = given if isinstance(given, list | tuple) else ()
+    if not names or any(name not in OUTPUTS for name in names) or len(set(names)) < len(names):
+        raise OptionError(
+            f"outputs must be some of {', '.join(map(repr, OUTPUTS))}, each once, as in "
+            f'outputs=("dense", "sparse"), not {given!r}.'
+        )
+    if options.output_value != "sentence_embedding":
+        raise OptionError(
+            f"outputs={given!r} and output_value={options.output_value!r} ask for different "
+            "things: pass one of them."
+        )
+    object.__setattr__(options, "outputs", tuple(names))
 
 
 def _check_mapping(options: Any, *names: str) -> None:

@@ -30,6 +30,12 @@ from core.architecture.modules import (
     unit_length,
 )
 from core.architecture.sparse_modules import SpladePooling
+from core.architecture.token_heads import (
+    HEAD_OUTPUTS,
+    TokenHeads,
+    finish_head,
+    run_outputs,
+)
 from core.artifacts.artifact import DTYPE_PRECISIONS, SIDECAR_SUFFIX
 from core.artifacts.naming import artifact_name, derived_name, installed_versions
 from core.artifacts.plain import plain_folder
@@ -40,6 +46,7 @@ from core.engine.graphs import (
     SENTENCE_OUTPUTS,
     TOKEN_OUTPUTS,
     VECTOR_OUTPUTS,
+    GraphHeads,
     GraphOutput,
     check_inputs,
     check_labels,
@@ -75,15 +82,24 @@ from core.machine.surroundings import (
 from core.operations.embedding_agreement import compare
 from core.operations.origin import open_source
 from core.operations.probes import probe_texts
-from core.options import check_exporter, check_names, check_positive, suggestion
+from core.options import (
+    DENSE,
+    SPARSE,
+    check_exporter,
+    check_names,
+    check_positive,
+    suggestion,
+)
 from core.texts.calibration import DATASET_ARGUMENTS, choose_samples
 from core.tokenizer.tokenizer import Tokenizer
 
 __all__ = [
     "ACTIVATIONS",
     "DATASET_ARGUMENTS",
+    "DENSE",
     "DTYPE_PRECISIONS",
     "GRAPH_INPUTS",
+    "HEAD_OUTPUTS",
     "INT8_INSTRUCTIONS",
     "LEADING_ELSEWHERE",
     "POOLING_MODES",
@@ -91,6 +107,7 @@ __all__ = [
     "SENTENCE_OUTPUTS",
     "SETTINGS_WITHOUT_EFFECT",
     "SIDECAR_SUFFIX",
+    "SPARSE",
     "THREADS_VARIABLE",
     "TOKEN_OUTPUTS",
     "VECTOR_OUTPUTS",
@@ -98,6 +115,7 @@ __all__ = [
     "Elementwise",
     "GraphArray",
     "GraphBuilder",
+    "GraphHeads",
     "GraphOutput",
     "HeldFiles",
     "LayerNorm",
@@ -109,6 +127,7 @@ __all__ = [
     "Reduction",
     "Scoring",
     "SpladePooling",
+    "TokenHeads",
     "Tokenizer",
     "abandon_in_forks",
     "announce",
@@ -143,6 +162,7 @@ __all__ = [
     "expand_home",
     "explain_surroundings",
     "external_files",
+    "finish_head",
     "installed_versions",
     "logits_batch_tokens",
     "modules_after",
@@ -159,6 +179,7 @@ __all__ = [
     "read_onnx_file",
     "read_weights",
     "run_modules",
+    "run_outputs",
     "run_token_modules",
     "scores_of",
     "stderr_is_terminal",

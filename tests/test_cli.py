@@ -18,6 +18,7 @@ import pytest
 
 import core
 from core.cli import main
+from core.testing import tiny_reranker
 from tests.conftest import ROOT, copy_model
 
 
@@ -266,6 +267,39 @@ def test_demo_shows_every_backend_in_float32_and_int8(
         assert float(row[-1]) > 0.8
     assert "A search in 8 sentences" in captured.out
     assert captured.err == ""  # the export it reports is not a warning as well
+
+
+@pytest.mark.slow
+def test_demo_of_a_reranker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own kind is found; what it says to type next works."""
+    monkeypatch.setenv("CORE_CACHE", str(tmp_path / "cache"))
+    folder = str(tiny_reranker(tmp_path / "reranker"))
+    names = ("torch", "onnx")
+    monkeypatch.setattr(core, "backends", lambda: {n: core.BackendStatus(n, "ok") for n in names})
+    assert main(["demo", folder]) == 0
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    assert any(line.startswith("Scores with") for line in lines)
+    head = next(line for line in lines if line.startswith("BACKEND"))
+    assert "PAIRS/S" in head
+    assert "DIFFERENCE, RANKS" in head
+    start = lines.index(head)
+    rows = [line.split() for line in lines[start + 1 : start + 5]]
+    assert [(row[0], row[2]) for row in rows] == [
+        (name, dtype) for name in sorted(names) for dtype in ("float32", "int8")
+    ]
+    assert all(float(row[-1]) > 0.7 for row in rows)
+    assert "The best of 6 documents" in shown
+    for command in lines[lines.index("Next:") + 1 :]:
+        words = shlex.split(command.partition("    (")[0])
+        assert main(words[1:]) == 0, command
+
+
+def test_a_demo_of_another_kind(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", tiny, "--kind", "reranker"]) == 1
+    assert "not a reranker: load it with core.load" in capsys.readouterr().err
 
 
 def test_what_the_demo_says_to_type_next_works(

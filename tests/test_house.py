@@ -185,6 +185,7 @@ processor_vendor quiet_transformers read_onnx_file read_weights run_modules
 run_token_modules scores_of
 stderr_is_terminal suggestion temporary_directory unit_length write_safetensors
 MaskedLanguageHead Scoring SpladePooling logits_batch_tokens
+DENSE GraphHeads HEAD_OUTPUTS SPARSE TokenHeads finish_head run_outputs
 """
 
 

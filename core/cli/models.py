@@ -113,6 +113,7 @@ def render(info: ModelInfo) -> str:
         ("commit", info.commit),
         ("kind", _kind(info.kind)),
         ("modules", " > ".join(info.modules)),
+        ("outputs", ", ".join(info.outputs) if len(info.outputs) > 1 else None),
         ("dimension", info.dimension),
         ("longest text", f"{info.max_seq_length} tokens" if info.max_seq_length else "no limit"),
         ("longest query", None if info.query_length is None else f"{info.query_length} tokens"),
@@ -204,4 +205,9 @@ def _drift(verification: dict[str, Any] | None) -> str:
     mean, least = verification.get("mean_cosine"), verification.get("min_cosine")
     if not isinstance(mean, float | int) or not isinstance(least, float | int):
         return "-"
-    return f"cosine mean {mean:.6f}, minimum {least:.6f}"
+    others = "".join(
+        f"; {title} {value:.6f}"
+        for title, name in (("sparse", "sparse"), ("multi-vector", "multi_vector"))
+        if isinstance(value := verification.get(f"{name}_mean_cosine"), float | int)
+    )
+    return f"cosine mean {mean:.6f}, minimum {least:.6f}{others}"

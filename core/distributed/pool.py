@@ -154,7 +154,7 @@ class ProcessPool:
         """
         self._check_method("encode")
         if isinstance(texts, str):
-            return self.encode([texts], **options)[0]
+            return self.model.first_of(self.encode([texts], **options))
         return self._all(texts, self._parse(options))
 
     def predict(self, pairs: Any, **options: Any) -> Any:

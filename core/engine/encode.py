@@ -25,13 +25,20 @@ from core.architecture.batch import TokenBatch
 from core.architecture.kinds import MULTI_VECTOR, RERANKER, SPARSE
 from core.architecture.modules import pools_prompt
 from core.engine.batching import ACCELERATOR_BATCH_TOKENS, Batches, cpu_batch_tokens, cut_batches
-from core.engine.limits import check_tokens, padding_id
+from core.engine.limits import check_tokens, known_vocabulary, padding_id
+from core.engine.outputs import (
+    Outputs,
+    batch_outputs,
+    join_outputs,
+    no_outputs,
+    take_texts,
+)
 from core.engine.runtime import Runtime
 from core.engine.sparse import SparseEmbeddings
 from core.engine.token_vectors import ScoredBatches, ScoringRules, cut_out
 from core.errors import CoreError, ModelFormatError, OptionError, PluginError
 from core.machine.forks import check_fork
-from core.options import EncodeOptions
+from core.options import DENSE, EncodeOptions
 from core.tokenizer.tokenizer import Text, Tokenizer
 
 logger = logging.getLogger("core")
@@ -72,11 +79,12 @@ def encode_texts(model: Encodable, texts: Sequence[Text], options: EncodeOptions
     """Run `texts`, or pairs of texts, with the model's tokenizer and runtime.
 
     Returns:
-        Of an embedding model float32 [len(texts), dimension], or for
-        `output_value="token_embeddings"` a list of float32 [tokens, hidden], padding removed. Of a
-        reranker float32 [len(texts), labels], before any activation function. Of a sparse encoder
-        `SparseEmbeddings` [len(texts), dimension]. Of a multi-vector model a list of float32
-        [tokens, dimension], tokens without a vector left out.
+        Of an embedding model float32 [len(texts), dimension]; for
+        `output_value="token_embeddings"` a list of float32 [tokens, hidden], padding removed; for
+        `outputs` a mapping of `core.engine.outputs`. Of a reranker float32 [len(texts), labels],
+        before any activation function. Of a sparse encoder `SparseEmbeddings` [len(texts),
+        dimension]. Of a multi-vector model a list of float32 [tokens, dimension], tokens without a
+        vector left out.
 
     Raises:
         PluginError: A batch failed; the message names positions of its texts.
@@ -99,6 +107,8 @@ def encode_texts(model: Encodable, texts: Sequence[Text], options: EncodeOptions
         return _token_vectors(cast("Any", model), runtime, texts, options)
     if options.output_value == "token_embeddings":
         return _token_embeddings(model, runtime, texts, options)
+    if options.outputs is not None:
+        return _outputs(model, runtime, texts, options, options.outputs)
     compute, any_model = runtime.sentence_embeddings, cast("Any", model)
     return _rows(model, runtime, texts, options, compute, lambda: any_model.full_dimension)
 
@@ -277,6 +287,41 @@ def _sparse_rows(
     place[np.concatenate(order)] = np.arange(len(batches.order))
     place[duplicates] = place[originals]
     return SparseEmbeddings.concatenate(parts)[place]
+
+
+def _outputs(
+    model: Encodable,
+    runtime: Runtime,
+    texts: Sequence[Text],
+    options: EncodeOptions,
+    names: Sequence[str],
+) -> Outputs:
+    """Several kinds of embeddings of each text, of one pass."""
+    known = known_vocabulary(runtime)
+    vocabulary = known or model.tokenizer.backend.get_vocab_size(with_added_tokens=True)
+    if not texts:
+        return no_outputs(names, cast("Any", model).full_dimension, vocabulary)
+    unweighted = model.tokenizer.special_ids
+
+    def compute(batch: TokenBatch, *, workers: int) -> Outputs:
+        computed = runtime.outputs(batch, names, workers=workers)
+        return batch_outputs(computed, batch, vocabulary, unweighted)
+
+    firsts, duplicates, originals = find_duplicates(texts)
+    batches = _prepare(model, runtime, texts, options, firsts)
+    blocks: list[Outputs] = []
+    place = np.empty(len(texts), dtype=np.int64)  # of each text in the blocks
+    count = 0
+    with _progress(options, len(batches.order)) as advance:
+        for positions, block in _run(runtime, batches, compute, options):
+            if DENSE in block and not blocks:
+                _check_rows(runtime.architecture, block[DENSE], len(positions))
+            blocks.append(block)
+            place[positions] = np.arange(count, count + len(positions))
+            count += len(positions)
+            advance(len(positions))
+    place[duplicates] = place[originals]
+    return take_texts(join_outputs(blocks), place)
 
 
 def find_duplicates(

@@ -5,7 +5,8 @@ Names are those that Optimum, sentence-transformers, transformers.js and `core` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,11 @@ from core.architecture.batch import TokenBatch
 from core.architecture.heads import LogitScore, MaskedLanguageHead
 from core.architecture.limits import hidden_size, mixes_padding
 from core.architecture.modules import Dense, Module, Normalize, Pooling
-from core.errors import ModelFormatError
+from core.architecture.token_heads import HEAD_FILES, HEAD_OUTPUTS, run_outputs
+from core.errors import ModelFormatError, UnsupportedOperation
+from core.options import DENSE, SPARSE
+
+logger = logging.getLogger("core")
 
 #: What a `TokenBatch` can feed; each is an attribute of it.
 GRAPH_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
@@ -56,7 +61,8 @@ def choose_outputs(outputs: Sequence[GraphOutput]) -> tuple[int | None, int | No
     """
     tokens = _by_name(outputs, TOKEN_OUTPUTS, rank=3)
     if tokens is None:
-        deep = [position for position, output in enumerate(outputs) if output.rank == 3]
+        heads = set(choose_heads(outputs).values())
+        deep = [n for n, output in enumerate(outputs) if output.rank == 3 and n not in heads]
         tokens = deep[0] if len(deep) == 1 else None
     names = SENTENCE_OUTPUTS if tokens is None else _ALWAYS_SENTENCE
     return tokens, _by_name(outputs, names, rank=2)
@@ -125,6 +131,92 @@ def choose_logits(outputs: Sequence[GraphOutput]) -> int | None:
         if found is not None:
             return found
     return 0 if len(outputs) == 1 and outputs[0].rank in (None, 2) else None
+
+
+def choose_heads(outputs: Sequence[GraphOutput]) -> dict[str, int]:
+    """Positions of what the heads of `core.architecture.token_heads` give, by the heads' names."""
+    found = {}
+    for name, output in HEAD_OUTPUTS.items():
+        position = _by_name(outputs, (output,), rank=2 if name == SPARSE else 3)
+        if position is not None:
+            found[name] = position
+    return found
+
+
+class GraphHeads:
+    """Which of a model's heads a graph holds; those it was exported without run after it.
+
+    Attributes:
+        inside: Position of the graph's output for each head that is in it.
+
+    Args:
+        outputs: The graph's.
+        has_tokens: Whether one of them is the token embeddings.
+
+    Raises:
+        ModelFormatError: Graph and head files belong to different models.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        outputs: Sequence[GraphOutput],
+        file_name: str,
+        *,
+        has_tokens: bool,
+    ) -> None:
+        self._architecture, self._file_name = architecture, file_name
+        self._has_tokens = has_tokens
+        self._told = False
+        found = choose_heads(outputs)
+        self.inside = {n: at for n, at in found.items() if n in architecture.outputs}
+        for name, position in self.inside.items():
+            width = outputs[position].width
+            expected = getattr(architecture.token_heads, name).out_features
+            if name != SPARSE and width not in (None, expected):
+                raise ModelFormatError(
+                    f"{file_name} gives {name} embeddings of {width} dimensions, and "
+                    f"{HEAD_FILES[name]} those of {expected}. They belong to different models."
+                )
+
+    def check(self, names: Sequence[str]) -> None:
+        """Say once which heads are run after the graph.
+
+        Raises:
+            UnsupportedOperation: The graph gives nothing to run them on.
+        """
+        missing = [n for n in names if n != DENSE and n not in self.inside]
+        if not missing or (self._told and self._has_tokens):
+            return
+        listed = " and ".join(missing)
+        again = "Export the model again with core (core.load(..., export=True), or core.export)."
+        if not self._has_tokens:
+            raise UnsupportedOperation(
+                f"{self._file_name} was exported without the model's heads for {listed} "
+                f"embeddings, and gives no token embeddings to compute them from. {again}"
+            )
+        self._told = True
+        logger.warning(
+            "%s was exported without the model's heads for %s embeddings: they are computed after "
+            "it, which is slower. %s",
+            self._file_name,
+            listed,
+            again,
+        )
+
+    def complete(
+        self,
+        names: Sequence[str],
+        given: Mapping[str, NDArray[np.float32]],
+        token_embeddings: Any,
+        batch: TokenBatch,
+    ) -> dict[str, NDArray[np.float32]]:
+        """All the outputs `names`: those the graph gave, others computed of its token
+        embeddings."""
+        modules, heads = self._architecture.modules, self._architecture.token_heads
+        others = [name for name in names if name not in given]
+        rest = run_outputs(np, modules, heads, others, token_embeddings, batch)
+        return {name: given[name] if name in given else rest[name] for name in names}
 
 
 def check_labels(architecture: Architecture, width: int | None, file_name: str) -> None:

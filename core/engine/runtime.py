@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from core.architecture.batch import TokenBatch
 from core.architecture.limits import mixes_padding
 from core.architecture.modules import run_modules, run_token_modules
+from core.architecture.token_heads import run_outputs
 from core.errors import UnsupportedOperation
 
 if TYPE_CHECKING:
@@ -71,6 +72,23 @@ class Runtime(ABC):
         hidden = self.token_embeddings(batch, workers=workers)
         result: NDArray[np.float32] = run_modules(np, self.architecture.modules, hidden, batch)
         return result
+
+    def outputs(
+        self, batch: TokenBatch, names: Sequence[str], *, workers: int = 1
+    ) -> dict[str, NDArray[np.float32]]:
+        """Several kinds of embeddings of one pass, of those in `architecture.outputs`.
+
+        Override it where a graph holds the heads, or to compute them where the token embeddings
+        are.
+
+        Returns:
+            float32 by name: "dense" [batch, dimension] as `sentence_embeddings`, "sparse" [batch,
+            tokens] the weight of each token, "multi_vector" [batch, tokens, dimension] the vector
+            of each; what stands at padding means nothing.
+        """
+        hidden = self.token_embeddings(batch, workers=workers)
+        modules, heads = self.architecture.modules, self.architecture.token_heads
+        return run_outputs(np, modules, heads, names, hidden, batch)
 
     def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         """A reranker's scores before any activation function, float32 [batch, labels].

@@ -10,13 +10,20 @@ from numpy.typing import NDArray
 
 from core.architecture.architecture import SIMILARITIES
 from core.architecture.kinds import EMBEDDING
+from core.architecture.token_heads import HEAD_FILES
 from core.checkpoint.checkpoint import Checkpoint
+from core.engine.outputs import (
+    finish_outputs,
+    first_output,
+    join_outputs,
+    output_similarity,
+    take_texts,
+)
 from core.engine.postprocessing import postprocess
 from core.engine.runtime import Runtime
-from core.engine.similarity import similarity, similarity_pairwise
-from core.errors import OptionError
+from core.errors import OptionError, UnsupportedOperation
 from core.models.model import Model
-from core.options import EncodeOptions, check_positive
+from core.options import DENSE, EncodeOptions, check_positive
 from core.texts.inputs import DOCUMENT_PROMPTS, QUERY_PROMPTS, STREAM_WINDOW, check_texts
 from core.tokenizer.tokenizer import Tokenizer
 
@@ -119,6 +126,12 @@ class EmbeddingModel(Model):
         return int(self.hooks.raw_encode(self, ["dimension"], EncodeOptions()).shape[1])
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """What `encode(outputs=...)` can compute: `"dense"`, and `"sparse"` and `"multi_vector"`
+        of a model with heads for them whose backend runs those."""
+        return outputs_of(self)
+
+    @property
     def similarity_fn_name(self) -> str:
         """`"cosine"`, `"dot"`, `"euclidean"` or `"manhattan"`."""
         return self._similarity
@@ -167,6 +180,8 @@ class EmbeddingModel(Model):
             show_progress_bar: None shows it when logging is at INFO or below.
             output_value: `"sentence_embedding"`, or `"token_embeddings"` for a list of
                 float32 [tokens, hidden].
+            outputs: Several kinds of embeddings of one pass, of `model.outputs`, as in
+                `outputs=("dense", "sparse", "multi_vector")`.
             precision: `"float32"`, `"int8"`, `"uint8"`, `"binary"` or `"ubinary"`; see
                 `core.quantize_embeddings`.
             normalize_embeddings: Scale every embedding to length 1.
@@ -177,15 +192,20 @@ class EmbeddingModel(Model):
 
         Returns:
             float32 [len(texts), dimension]; for a single text [dimension]. Equal texts give equal
-            rows.
+            rows. With `outputs` a dictionary: "dense" is the above, "sparse" `SparseEmbeddings`
+            [len(texts), vocabulary] with the weights of words (of a single text one row), and
+            "multi_vector" a list of float32 [tokens, dimension], each of length 1, without the
+            first token (of a single text one array). `precision`, `normalize_embeddings` and
+            `truncate_dim` change "dense".
 
         Raises:
             OptionError: An unknown option, or an input that is not a string; the message names it.
+            UnsupportedOperation: `outputs` that the model or its backend does not have.
             PluginError: The backend failed.
         """
         single = isinstance(texts, str)
         result = self._run([texts] if single else texts, self.parse_options(options))
-        return result[0] if single else result
+        return self.first_of(result) if single else result
 
     def encode_query(self, texts: str | Sequence[str], **options: Any) -> Any:
         """`encode` with the prompt named `query`, if the model has one and none is given."""
@@ -211,12 +231,17 @@ class EmbeddingModel(Model):
         return self._stream(texts, window, options)
 
     def similarity(self, a: Any, b: Any) -> NDArray[np.float32]:
-        """Every row of `a` against every row of `b`: float32 [len(a), len(b)]."""
-        return similarity(a, b, self._similarity)
+        """Every row of `a` against every row of `b`: float32 [len(a), len(b)].
+
+        Embeddings are compared by `similarity_fn_name`. Two `SparseEmbeddings` are compared by dot
+        product, and two lists of multi-vector embeddings by the mean of MaxSim, as FlagEmbedding
+        does for such models.
+        """
+        return output_similarity(a, b, self._similarity)
 
     def similarity_pairwise(self, a: Any, b: Any) -> NDArray[np.float32]:
-        """Each row of `a` against the same row of `b`: float32 [len(a)]."""
-        return similarity_pairwise(a, b, self._similarity)
+        """Each row of `a` against the same row of `b`, as `similarity`: float32 [len(a)]."""
+        return output_similarity(a, b, self._similarity, pairwise=True)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -236,6 +261,7 @@ class EmbeddingModel(Model):
     def check_options(self, options: EncodeOptions) -> None:
         super().check_options(options)
         check_truncate_dim(options.truncate_dim, self)
+        check_outputs(options.outputs, self)
 
     def checked(self, inputs: Any, start: int = 0) -> Sequence[str]:
         if isinstance(inputs, str):
@@ -243,16 +269,35 @@ class EmbeddingModel(Model):
         return check_texts(inputs, start)
 
     def finish(self, raw: Any, options: EncodeOptions) -> Any:
+        if options.outputs is not None:
+            return finish_outputs(raw, options, self.truncate_dim, self.tensor_device)
         return postprocess(raw, options, self.truncate_dim, self.tensor_device)
 
     def note_result(self, raw: Any, options: EncodeOptions) -> None:
-        if self._dimension is None and options.output_value != "token_embeddings":
+        if options.outputs is not None:
+            raw = raw.get(DENSE)
+        elif options.output_value == "token_embeddings":
+            raw = None
+        if self._dimension is None and raw is not None:
             self._dimension = int(raw.shape[1])
 
+    def first_of(self, result: Any) -> Any:
+        return first_output(result) if isinstance(result, dict) else super().first_of(result)
+
     def join(self, blocks: Sequence[Any]) -> Any:
+        if blocks and isinstance(blocks[0], dict):
+            return join_outputs(blocks)
         if blocks and isinstance(blocks[0], list):  # token embeddings
             return [row for block in blocks for row in block]
         return super().join(blocks)
+
+    def spread(self, unique: Any, count: int, firsts: Any, duplicates: Any, originals: Any) -> Any:
+        if not isinstance(unique, dict):
+            return super().spread(unique, count, firsts, duplicates, originals)
+        place = np.empty(count, dtype=np.int64)
+        place[firsts] = np.arange(len(firsts))
+        place[duplicates] = place[originals]
+        return take_texts(unique, place)
 
 
 def check_truncate_dim(value: int | None, model: EmbeddingModel) -> None:
@@ -262,3 +307,33 @@ def check_truncate_dim(value: int | None, model: EmbeddingModel) -> None:
             f"truncate_dim={value}: the model's embeddings have {model.full_dimension} dimensions. "
             f"Pass {model.full_dimension} or less, or None for all."
         )
+
+
+def outputs_of(model: EmbeddingModel) -> tuple[str, ...]:
+    """The kinds of embeddings that both the model and its backend have."""
+    stated = model.source.architecture.outputs if model.source.names else (DENSE,)
+    owner = model.owner
+    runs = stated if owner is None else owner.capabilities.outputs
+    return tuple(name for name in stated if name in runs)
+
+
+def check_outputs(names: Sequence[str] | None, model: EmbeddingModel) -> None:
+    """Raise `UnsupportedOperation` for kinds of embeddings that a model does not give."""
+    missing = [name for name in names or () if name not in model.outputs]
+    if not missing:
+        return
+    stated = model.source.architecture.outputs if model.source.names else (DENSE,)
+    listed = " and ".join(missing)
+    lacking = [name for name in missing if name not in stated]
+    if lacking:
+        files = ", ".join(HEAD_FILES[name] for name in lacking)
+        raise UnsupportedOperation(
+            f"{model!r} has no {' and '.join(lacking)} embeddings: a model that gives them beside "
+            f"its own has {files} beside its weights, as BAAI/bge-m3 does. It gives "
+            f"{', '.join(model.outputs)}."
+        )
+    raise UnsupportedOperation(
+        f"{model.source} has heads for {listed} embeddings, and the {model.backend} backend does "
+        f"not run them: its OUTPUTS are {', '.join(model.outputs)}. Load the model with a backend "
+        "that does, such as onnx, openvino or torch."
+    )

@@ -207,6 +207,10 @@ class Model(LoadedModel):
     def note_result(self, raw: Any, options: EncodeOptions) -> None:
         """Remember what a result of the `encode` hook tells of the model."""
 
+    def first_of(self, result: Any) -> Any:
+        """What the caller gets for a single input, of the result for a sequence of it alone."""
+        return result[0]
+
     def join(self, blocks: Sequence[Any]) -> Any:
         """What the `encode` hook would return for all inputs, from what it returned for parts."""
         return np.concatenate(blocks)

@@ -56,6 +56,7 @@ class MultiVectorEncoder(Model):
         "activation_fn",
         "apply_softmax",
         "output_value",
+        "outputs",
         "precision",
         "truncate_dim",
         "max_active_dims",

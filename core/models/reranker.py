@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ class Reranker(Model):
     method = "predict"
     other_options = (
         "output_value",
+        "outputs",
         "precision",
         "normalize_embeddings",
         "truncate_dim",
@@ -198,6 +199,23 @@ class Reranker(Model):
         Raises:
             OptionError: The model has several labels, or an input is not a string.
         """
+        return self.rank_by(self.predict, query, documents, top_k, return_documents, options)
+
+    def rank_by(
+        self,
+        predict: Callable[..., Any],
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None,
+        return_documents: bool,
+        options: Mapping[str, Any],
+    ) -> list[dict[str, Any]]:
+        """`rank`, the pairs scored elsewhere.
+
+        Args:
+            predict: As `predict`: that of a `core.ProcessPool` of this model, say.
+            options: `predict`'s.
+        """
         if len(self._labels) != 1:
             raise OptionError(
                 f"rank orders documents by one score, and {self!r} gives {len(self._labels)} for a "
@@ -214,7 +232,7 @@ class Reranker(Model):
         top_k = check_positive("top_k", top_k)
         check_flag("return_documents", return_documents)
         texts = check_texts(documents)
-        scores = self.predict([(query, text) for text in texts], **options)
+        scores = predict([(query, text) for text in texts], **options)
         ranked = []
         for position in order_of(np.asarray(_plain(scores)), top_k):
             entry = {"corpus_id": position, "score": float(scores[position])}

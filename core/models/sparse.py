@@ -48,6 +48,7 @@ class SparseEncoder(Model):
     noun = "sparse encoder"
     other_options = (
         "output_value",
+        "outputs",
         "precision",
         "normalize_embeddings",
         "truncate_dim",

@@ -38,6 +38,7 @@ from core.operations.production import Production, produce
 from core.operations.results import check_encoded, check_saved
 from core.operations.saving import save_model
 from core.options import (
+    DENSE,
     EncodeOptions,
     ExportOptions,
     LoadOptions,
@@ -228,10 +229,13 @@ class Hooks(BackendCalls):
         answers a part of a call itself and leaves the other texts to the backend.
         """
         self.check_model("encode", model)
-        check = check_encoded(model, len(texts), options)
-        result = self.call("encode", check, model=model, texts=texts, options=options)
-        model.note_result(result, options)
-        return result
+        # Which every backend has, whether or not it knows of outputs.
+        alone = options.outputs == (DENSE,)
+        asked = dataclasses.replace(options, outputs=None) if alone else options
+        check = check_encoded(model, len(texts), asked)
+        result = self.call("encode", check, model=model, texts=texts, options=asked)
+        model.note_result(result, asked)
+        return {DENSE: result} if alone else result
 
     def _rewrite(
         self,

@@ -95,6 +95,7 @@ class ModelInfo:
     max_active_dims: int | None = None
     query_length: int | None = None
     document_length: int | None = None
+    outputs: list[str] = field(default_factory=list)
     artifacts: list[FoundArtifact] = field(default_factory=list)
     tuned: FoundChoice | None = None
 
@@ -125,6 +126,7 @@ def inspect_model(source: Checkpoint) -> ModelInfo:
         max_active_dims=architecture.max_active_dims,
         query_length=architecture.query_length,
         document_length=architecture.document_length,
+        outputs=list(architecture.outputs) if architecture.kind == EMBEDDING else [],
         artifacts=list_artifacts(source, architecture),
         tuned=inspect_choice(source),
     )

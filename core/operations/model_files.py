@@ -9,6 +9,7 @@ from pathlib import Path
 import tokenizers
 
 from core.architecture.architecture import Architecture
+from core.architecture.token_heads import HEAD_FILES
 from core.architecture.writing import ModelSettings, write_configuration
 from core.artifacts.artifact import SIDECAR_SUFFIX
 from core.artifacts.tuned import LOCK_NAME
@@ -51,11 +52,12 @@ def configuration_names(source: Checkpoint) -> list[str]:
         return [n for n in source.names if n in own or not is_weights(n)]
     folders = [f"{folder}/" for _, folder in architecture.entries[1:] if folder]
     beside = architecture.file("")
+    heads = {architecture.file(name) for name in HEAD_FILES.values()}
     kept = []
     for name in source.names:
         in_module = any(name.startswith(folder) for folder in folders)
         at_top = "/" not in name or "/" not in name.removeprefix(beside)
-        if in_module or (at_top and not is_weights(name)):
+        if in_module or name in heads or (at_top and not is_weights(name)):
             kept.append(name)
     return kept
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from core.files.files import LocalFiles
 from core.files.paths import check_relative
 from core.models.model import Model
 from core.operations.file_choice import find_artifacts
-from core.options import EncodeOptions
+from core.options import DENSE, EncodeOptions
+from core.options import SPARSE as SPARSE_OUTPUT
 
 Check = Callable[[Any], str | None]
 
@@ -80,6 +81,10 @@ def check_encoded(model: Model, count: int, options: EncodeOptions) -> Check:
 
 
 def _check_embedding(model: Any, count: int, options: EncodeOptions) -> Check:
+    if options.outputs is not None:
+        return functools.partial(
+            check_outputs, names=options.outputs, count=count, dimension=model.known_dimension
+        )
     if options.output_value == "token_embeddings":
         return functools.partial(check_token_embeddings, count=count)
     return functools.partial(check_embeddings, count=count, dimension=model.known_dimension)
@@ -135,6 +140,30 @@ def check_embeddings(
                 f"returned NaN or infinity for {len(bad)} of {count} texts "
                 f"(positions {shown}{more})"
             )
+    return None
+
+
+def check_outputs(
+    result: Any, names: Sequence[str], count: int, dimension: int | None
+) -> str | None:
+    """A mapping of the kinds of embeddings asked for."""
+    if not isinstance(result, dict) or tuple(result) != tuple(names):
+        found = ", ".join(map(str, result)) if isinstance(result, dict) else type(result).__name__
+        return f"returned {found}, not a dictionary with {', '.join(names)}"
+    for name, value in result.items():
+        if name == DENSE:
+            fault = check_embeddings(value, count, dimension)
+        elif name == SPARSE_OUTPUT:
+            whole = isinstance(value, SparseEmbeddings) and len(value) == count
+            fault = None if whole else f"returned no SparseEmbeddings of {count} texts"
+            if whole and not np.isfinite(value.values).all():
+                fault = "returned NaN or infinity"
+        else:
+            fault = check_token_embeddings(value, count)
+            if fault is None and not all(math.isfinite(np.vdot(row, row)) for row in value):
+                fault = "returned NaN or infinity"
+        if fault is not None:
+            return f"{fault} (of its {name} embeddings)"
     return None
 
 

@@ -11,13 +11,15 @@ import numpy as np
 
 from core.architecture.batch import TokenBatch
 from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
-from core.artifacts.artifact import Artifact
+from core.artifacts.artifact import Artifact, OutputsVerification
+from core.engine.outputs import join_outputs
 from core.engine.runtime import Runtime
 from core.engine.sparse import SparseEmbeddings
 from core.errors import CoreError, PluginError, VerificationError
 from core.models.model import Model
 from core.operations.embedding_agreement import check_embeddings, compare
 from core.operations.judging import Thresholds
+from core.operations.output_agreement import check_outputs, compare_outputs, outputs_of
 from core.operations.probes import probe_batches, probe_pairs, probe_texts
 from core.operations.score_agreement import check_scores, compare_scores
 from core.operations.sparse_agreement import check_sparse, compare_sparse
@@ -28,7 +30,7 @@ from core.operations.vector_agreement import (
     vector_batches,
     vectors_of,
 )
-from core.options import EncodeOptions
+from core.options import DENSE, EncodeOptions
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ _MEASURES: Mapping[str, _Measure] = {
     ),
 }
 
+#: Of an embedding model that gives other embeddings beside its own.
+_OUTPUTS = _Measure(probe_texts, outputs_of, compare_outputs, check_outputs, join=join_outputs)
+
 
 def check(artifact: Artifact, verification: Any, thresholds: Thresholds) -> str | None:
     """Judge a verification by the measure of its kind: None when it is good, else the warning.
@@ -91,7 +96,10 @@ def check(artifact: Artifact, verification: Any, thresholds: Thresholds) -> str 
         VerificationError: A full-precision artifact drifts too far.
         OptionError: A threshold is for another kind of model.
     """
-    return _MEASURES[artifact.kind].check(artifact, verification, thresholds)
+    measure = _MEASURES[artifact.kind]
+    if isinstance(verification, OutputsVerification):
+        measure = _OUTPUTS
+    return measure.check(artifact, verification, thresholds)
 
 
 def verify(source: Model, result: Model) -> Any:
@@ -99,13 +107,17 @@ def verify(source: Model, result: Model) -> Any:
 
     Returns:
         `Verification`, or what the kind has: `ScoreVerification`, `SparseVerification`,
-        `VectorVerification`.
+        `VectorVerification`; `OutputsVerification` of an embedding model with several kinds of
+        embeddings.
 
     Raises:
         VerificationError: The result fails on a batch that its source runs.
         PluginError: The source itself fails.
     """
     measure = _MEASURES[source.kind]
+    outputs = getattr(source, "outputs", (DENSE,))
+    if len(outputs) > 1 and outputs == getattr(result, "outputs", ()):
+        measure = _OUTPUTS
     expected, actual = [], []
     if isinstance(source.runtime, Runtime) and isinstance(result.runtime, Runtime):
         for batch in measure.batches(source, result.runtime, measure.inputs()):
@@ -125,7 +137,7 @@ def verify(source: Model, result: Model) -> Any:
                     "export cannot keep."
                 ) from error
     else:
-        options = EncodeOptions(prompt="")
+        options = EncodeOptions(prompt="", outputs=outputs if measure is _OUTPUTS else None)
         for model, results in ((source, expected), (result, actual)):
             rows, given = model.prepare(measure.inputs(), options)
             raw = model.hooks.raw_encode(model, rows, given)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from core.architecture.kinds import EMBEDDING, KINDS
+from core.options import DENSE, OUTPUTS
 
 #: Values of `SOURCE`.
 SOURCES = ("checkpoint", "name")
@@ -50,6 +51,8 @@ class Capabilities:
             anywhere.
         kinds: Which kinds of model it runs: `"embedding"`, `"reranker"`, `"sparse"`,
             `"multi_vector"`.
+        outputs: Which kinds of embeddings its `encode` gives in one pass, for models with heads
+            for them: `"dense"`, `"sparse"`, `"multi_vector"`.
         source: `"checkpoint"`, or `"name"` for backends whose models are not files (a server's).
     """
 
@@ -70,6 +73,7 @@ class Capabilities:
     load_configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kinds: tuple[str, ...] = (EMBEDDING,)
+    outputs: tuple[str, ...] = (DENSE,)
     source: str = "checkpoint"
 
 
@@ -95,6 +99,12 @@ def read_capabilities(implementation: Any) -> Capabilities:
     unknown = [kind for kind in capabilities.kinds if kind not in KINDS]
     if unknown or not capabilities.kinds:
         raise ValueError(f"its KINDS must be some of {', '.join(KINDS)}, not {unknown!r}")
+    other = [name for name in capabilities.outputs if name not in OUTPUTS]
+    if other or DENSE not in capabilities.outputs:
+        raise ValueError(
+            f"its OUTPUTS must be {DENSE!r} and others of {', '.join(OUTPUTS)}, not "
+            f"{capabilities.outputs!r}"
+        )
     return capabilities
 
 

@@ -103,7 +103,9 @@ def encode(model: Model, texts: Sequence[Any], options: EncodeOptions) -> Any:
 
     - `"embedding"`: strings; float32 [len(texts), model.full_dimension], to which `core` applies
       truncation, normalization on request and embedding quantization. Or, for
-      `options.output_value == "token_embeddings"`, a list of float32 [tokens, hidden].
+      `options.output_value == "token_embeddings"`, a list of float32 [tokens, hidden]; for
+      `options.outputs`, which only backends are given that state them in `OUTPUTS`, a dictionary
+      of what is named there, in that order.
     - `"reranker"`: pairs of strings, as tuples (or strings, where the model's chat template made
       one text of each pair); float32 [len(texts), len(model.labels)], the scores before the
       activation function, which `core` applies.

@@ -13,7 +13,7 @@ from core.api import load_reranker
 from core.arguments import check_keywords, check_mapping_or_none
 from core.distributed.pool import ProcessPool
 from core.engine.scores import chosen_activation
-from core.errors import OptionError, UnsupportedOperation
+from core.errors import OptionError
 from core.models.reranker import Reranker
 from core.options import check_positive
 from core.sentence_transformers.arguments import (
@@ -300,28 +300,25 @@ class CrossEncoder:
         Args:
             top_k: How many to return; None for all.
             return_documents: Whether to return the texts, too.
+            device, pool: As for `predict`.
             apply_softmax, num_workers, convert_to_numpy, convert_to_tensor: Of older releases;
                 they have no effect.
 
         Returns:
             `{"corpus_id": position, "score": number}` for each, and its `"text"` on request.
         """
-        if device is not None or pool is not None:
-            raise UnsupportedOperation(
-                "rank scores in this process. Call predict with the pairs and a pool, and order "
-                "what it returns."
+        given = renamed("activation_fct", "activation_fn", activation_fct, activation_fn)
+        options = {
+            "prompt_name": prompt_name,
+            "prompt": prompt,
+            "batch_size": check_positive("batch_size", batch_size),
+            "show_progress_bar": show_progress_bar,
+            "activation_fn": None if given is None else chosen_activation(given),
+        }
+        with self._runner(device, pool) as runner:
+            return self.reranker.rank_by(
+                runner.predict, query, documents, top_k, return_documents, options
             )
-        return self.reranker.rank(
-            query,
-            documents,
-            top_k=top_k,
-            return_documents=return_documents,
-            prompt_name=prompt_name,
-            prompt=prompt,
-            batch_size=check_positive("batch_size", batch_size),
-            show_progress_bar=show_progress_bar,
-            activation_fn=renamed("activation_fct", "activation_fn", activation_fct, activation_fn),
-        )
 
     @contextlib.contextmanager
     def _runner(self, device: Any, pool: ProcessPool | None) -> Any:

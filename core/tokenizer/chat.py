@@ -112,7 +112,8 @@ def _compile(shown: str, text: str) -> Any:
         import jinja2.sandbox
     except ImportError as error:
         raise UnsupportedOperation(
-            f"{shown} puts its pairs into a chat template, which needs `pip install jinja2`."
+            f"{shown} puts its pairs into a chat template, which needs jinja2: "
+            "`pip install core[chat]`, or `pip install jinja2`."
         ) from error
 
     def fail(message: str) -> str:

@@ -24,6 +24,7 @@ from core.tokenizer.tokenizer import Tokenizer
 from core.tokenizer.vocabulary import convert, knows_words
 
 _MAX_TOKENIZER_BYTES = 500_000_000
+_XLM = "xlm-roberta"
 
 
 def read_tokenizer(
@@ -77,7 +78,32 @@ def read_tokenizer(
         add_special_tokens=special_tokens and not architecture.is_static and template is None,
         endings=template.probes if template is not None and template.keeps_end else None,
         types_pairs=_types_pairs(settings, architecture),
+        special_ids=_special_ids(tokenizer, settings, architecture),
     )
+
+
+#: Settings that name the tokens of `Tokenizer.special_ids`, and XLM-RoBERTa's where they are unset.
+_WEIGHTLESS = {
+    "cls_token": "<s>",
+    "eos_token": "</s>",
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+}
+
+
+def _special_ids(
+    tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any], architecture: Architecture
+) -> list[int]:
+    kind = tokenizer_class(settings, architecture)
+    own = kind == "XLMRobertaTokenizer" or (kind is None and architecture.model_type == _XLM)
+    found = []
+    for name, default in _WEIGHTLESS.items():
+        token = settings.get(name) or (default if own else None)
+        content = token.get("content") if isinstance(token, Mapping) else token
+        number = tokenizer.token_to_id(content) if isinstance(content, str) else None
+        if number is not None:
+            found.append(number)
+    return found
 
 
 def _types_pairs(settings: Mapping[str, Any], architecture: Architecture) -> bool:

@@ -77,6 +77,8 @@ class Tokenizer:
         max_length: In tokens, or None for no limit.
         pad_id: The padding token's id.
         padding_side: "right" or "left".
+        special_ids: Ids of the tokens that begin and end a text, pad it, or stand for what is
+            unknown, as the model's files name them.
 
     Args:
         types_pairs: Whether the model tells the texts of a pair apart by token types.
@@ -95,6 +97,7 @@ class Tokenizer:
         add_special_tokens: bool = True,
         types_pairs: bool = False,
         endings: Sequence[str] | None = None,
+        special_ids: Sequence[int] = (),
     ) -> None:
         tokenizer.no_padding()
         self._window = 0
@@ -112,6 +115,7 @@ class Tokenizer:
         self.max_length = max_length
         self.pad_id = pad_id
         self.padding_side = padding_side
+        self.special_ids = tuple(special_ids)
 
     def with_max_length(self, max_length: int | None) -> Tokenizer:
         """A copy that truncates elsewhere; this one stays as it is."""
@@ -124,6 +128,7 @@ class Tokenizer:
             add_special_tokens=self._special,
             types_pairs=self._types_pairs,
             endings=self._endings,
+            special_ids=self.special_ids,
         )
 
     def encode(self, texts: Sequence[Text]) -> TokenizedTexts:

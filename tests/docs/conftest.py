@@ -11,6 +11,7 @@ import pytest
 from core.testing import tiny_multi_vector, tiny_reranker, tiny_sparse
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import TOKEN, LoopbackHub
+from tests.outputs.conftest import build_m3
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 #: Tiny ones take their places.
@@ -18,6 +19,7 @@ RERANKER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 MULTI_VECTOR = "lightonai/GTE-ModernColBERT-v1"
 
 SPARSE = "naver/splade-cocondenser-ensembledistil"
+M3 = "BAAI/bge-m3"
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +30,7 @@ def published(
     folder = tmp_path_factory.mktemp("published")
     with LoopbackHub(folder / "hub") as hub:
         hub.create(MINILM).add(folder_files(minilm))
+        hub.create(M3).add(folder_files(build_m3(folder / "m3")))
         hub.create(RERANKER).add(folder_files(tiny_reranker(folder / "reranker")))
         hub.create(SPARSE).add(folder_files(tiny_sparse(folder / "sparse")))
         hub.create(MULTI_VECTOR).add(folder_files(tiny_multi_vector(folder / "multi-vector")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,18 @@ def test_each_kind_says_what_loads_it(reranker: Make, tiny_model: Callable[[str]
         core.load(reranker("reranker-bert"), backend="torch")
     with pytest.raises(UnsupportedOperation, match=r"an embedding model.*with core\.load\."):
         core.load_reranker(tiny_model("bert-cls"), backend="torch")
+
+
+def test_a_chat_template_without_jinja2(reranker: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where `core[onnx]` alone is installed; other rerankers do without."""
+    folder, other = reranker("reranker-qwen3-chat"), reranker("reranker-bert")
+    for name in [n for n in sys.modules if n.partition(".")[0] == "jinja2"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(UnsupportedOperation, match=r"pip install core\[chat\]"):
+        core.load_reranker(folder, backend="onnx")
+    with core.load_reranker(other, backend="onnx") as loaded:
+        assert loaded.predict([("a", "b")]).shape == (1,)
 
 
 def test_a_backend_that_runs_no_rerankers_says_so(reranker: Make) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import core
-from core import OptionError, UnsupportedOperation
+from core import OptionError
 from core.sentence_transformers import CrossEncoder, export_dynamic_quantized_onnx_model
 from tests.rerankers.conftest import PAIRS
 
@@ -114,6 +114,22 @@ def test_files_of_a_cross_encoder(model: CrossEncoder, tmp_path: Path) -> None:
     again.reranker.close()
 
 
+@pytest.mark.slow
+def test_ranking_in_other_processes(model: CrossEncoder) -> None:
+    query, documents = PAIRS[0][0], [document for _, document in PAIRS]
+    alone = model.rank(query, documents, top_k=2)
+    assert model.rank(query, documents, top_k=2, device="cpu") == alone
+    pool = model.start_multi_process_pool(["cpu"])
+    try:
+        spread = model.rank(query, documents, top_k=2, return_documents=True, pool=pool)
+    finally:
+        model.stop_multi_process_pool(pool)
+    assert [entry["corpus_id"] for entry in spread] == [entry["corpus_id"] for entry in alone]
+    assert [entry["text"] for entry in spread] == [documents[e["corpus_id"]] for e in alone]
+    for one, other in zip(spread, alone, strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+
+
 def test_what_is_not_here_says_so(model: CrossEncoder, reranker: Make) -> None:
     path = str(reranker("reranker-bert"))
     calls: list[tuple[Callable[[], Any], type[Exception], str]] = [
@@ -122,7 +138,6 @@ def test_what_is_not_here_says_so(model: CrossEncoder, reranker: Make) -> None:
         (lambda: CrossEncoder(path, keep_in_fp32_modules=["x"]), OptionError, "does not take"),  # type: ignore[call-arg]
         (lambda: model.predict(), OptionError, "predict takes pairs"),
         (lambda: model.predict([{"image": "a"}]), OptionError, "not a pair of texts"),
-        (lambda: model.rank("a", ["b"], device="cpu"), UnsupportedOperation, "Call predict"),
         (lambda: model.save("x", safe_serialization=False), OptionError, "safetensors"),
     ]
     for call, kind, says in calls:

@@ -64,7 +64,8 @@ class EmbeddingCache:
     @core.hookimpl(tryfirst=True)
     def encode(self, model: Model, texts: Sequence[str], options: EncodeOptions) -> Any:
         # None leaves the call to the backend.
-        if model.kind not in _ROWS or options.output_value != "sentence_embedding" or not texts:
+        plain = options.output_value == "sentence_embedding" and not options.outputs
+        if model.kind not in _ROWS or not plain or not texts:
             return None
         salt = hashlib.sha256(f"{model.identity}\0{options.prompt or ''}\0".encode())
         keys = [_key(salt, text) for text in texts]

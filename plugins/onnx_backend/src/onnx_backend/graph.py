@@ -38,6 +38,7 @@ class Graph:
         vectors: The output that is a multi-vector model's finished [batch, tokens, dimension], if
             there is one.
         vector_width: Of it, where the graph states it.
+        described: All outputs, in the order of `outputs`.
     """
 
     inputs: dict[str, type[np.integer[Any]]]
@@ -50,6 +51,7 @@ class Graph:
     labels: int | None = None
     vectors: str | None = None
     vector_width: int | None = None
+    described: tuple[GraphOutput, ...] = ()
 
     def feed(self, batch: TokenBatch) -> dict[str, NDArray[np.integer[Any]]]:
         """The arrays of a batch under the graph's names."""
@@ -102,6 +104,7 @@ def describe_graph(session: Any, name: str, architecture: Architecture) -> Graph
         None if sentence is None else found[sentence].names[0],
         None if sentence is None else found[sentence].width,
         None if tokens is None else found[tokens].width,
+        described=tuple(found),
     )
 
 

@@ -36,6 +36,7 @@ FILES = {
 MODEL_KWARGS = ("provider", "provider_options", "session_options")
 EXPORTS_FROM = "torch"
 KINDS = ("embedding", "reranker", "sparse", "multi_vector")
+OUTPUTS = ("dense", "sparse", "multi_vector")
 AUTO_EXPORT = True
 ARTIFACT_FOLDER = "onnx"
 

@@ -24,6 +24,7 @@ from onnx_backend.files import copied_path, plain_path, read_model, save_model, 
 from onnx_backend.optimize import optimize_model
 from onnx_backend.presets import DEFAULT_NAME, QUANTIZE_CONFIGS, better_preset, choose_preset
 from onnx_backend.quiet import quiet_calibration, quiet_tools
+from onnx_backend.rewriting.heads import head_nodes
 from onnx_backend.rewriting.values import state_types
 from onnx_backend.session import OnnxRuntime, onnx_file
 
@@ -253,7 +254,7 @@ def _quantize_dynamic(path: Path, settings: Settings, written: Path, external: b
         str(path),
         str(written),
         op_types_to_quantize=list(settings.operators) if settings.operators else None,
-        nodes_to_exclude=list(settings.exclude),
+        nodes_to_exclude=[*settings.exclude, *head_nodes(path)],
         per_channel=settings.per_channel,
         reduce_range=settings.reduce_range,
         weight_type=getattr(QuantType, settings.weights),
@@ -299,7 +300,10 @@ def _quantize_static(
             reader,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(settings.operators or _STATIC_OPERATORS),
-            nodes_to_exclude=list(settings.exclude) or narrowing_products(path),
+            nodes_to_exclude=[
+                *(settings.exclude or narrowing_products(path)),
+                *head_nodes(path),
+            ],
             per_channel=settings.per_channel,
             reduce_range=settings.reduce_range,
             activation_type=getattr(QuantType, settings.activations),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from core import (
 )
 from core.errors import BackendLoadError, ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
+    DENSE,
+    GraphHeads,
     HeldFiles,
     MaskedLanguageHead,
     Module,
@@ -92,6 +94,12 @@ class OnnxRuntime(Runtime):
         self.equal_lengths = self.equal_lengths or "attention_mask" not in self.graph.inputs
         # Positions that are fed come from the mask, which is not how PyTorch counts from the left.
         self.any_padding_side = "position_ids" not in self.graph.inputs
+        self._heads = GraphHeads(
+            architecture,
+            self.graph.described,
+            files[0],
+            has_tokens=self.graph.tokens is not None,
+        )
         self.vocabulary = file.vocabulary
         check_token_width(architecture, self.graph.token_width, files[0])
         check_vector_width(architecture, self.graph.vector_width, files[0])
@@ -154,18 +162,11 @@ class OnnxRuntime(Runtime):
         return as_numpy(tokens)
 
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
-        # What the graph pooled includes the prompt; where it must not, its tokens are pooled here.
-        if self.graph.sentence is not None and not (batch.prompt_tokens and self.graph.tokens):
-            pooled = as_numpy(self._run(self.graph.sentence, batch, workers))
-            modules = self._modules_after(pooled.shape[-1])
-            if not modules:
-                return pooled
-            result: NDArray[np.float32] = run_modules(
-                np, modules, None, batch, sentence_embedding=pooled
-            )
-            return result
+        if self._pools(batch):
+            pooled = as_numpy(self._run(str(self.graph.sentence), batch, workers))
+            return self._after_pooling(pooled, batch)
         if self._pooler is not None:
-            return self._pooled_on_device(batch)
+            return self._pooled_on_device(batch)[0]
         return super().sentence_embeddings(batch, workers=workers)
 
     def token_vectors(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
@@ -176,6 +177,42 @@ class OnnxRuntime(Runtime):
             np, modules_after_vectors(self.architecture), vectors
         )
         return result
+
+    def _pools(self, batch: TokenBatch) -> bool:
+        """Whether the graph's own pooling counts for a batch."""
+        # What the graph pooled includes the prompt; where it must not, its tokens are pooled here.
+        return self.graph.sentence is not None and not (batch.prompt_tokens and self.graph.tokens)
+
+    def _after_pooling(self, pooled: NDArray[np.float32], batch: TokenBatch) -> NDArray[np.float32]:
+        modules = self._modules_after(pooled.shape[-1])
+        if not modules:
+            return pooled
+        result: NDArray[np.float32] = run_modules(
+            np, modules, None, batch, sentence_embedding=pooled
+        )
+        return result
+
+    def outputs(
+        self, batch: TokenBatch, names: Sequence[str], *, workers: int = 1
+    ) -> dict[str, NDArray[np.float32]]:
+        self._heads.check(names)
+        outputs = {n: self.graph.outputs[at] for n, at in self._heads.inside.items() if n in names}
+        if DENSE in names and self._pools(batch):
+            outputs[DENSE] = str(self.graph.sentence)
+        others = [name for name in names if name not in outputs]
+        if others == [DENSE] and self._pooler is not None:
+            pooled, *arrays = self._pooled_on_device(batch, list(outputs.values()))
+            given = {DENSE: pooled, **dict(zip(outputs, map(as_numpy, arrays), strict=True))}
+            return self._heads.complete(names, given, None, batch)
+        further = [self.graph.tokens] if others and self.graph.tokens is not None else []
+        arrays = self._run_all([*outputs.values(), *further], batch, workers)
+        tokens = as_numpy(arrays.pop()) if further else None
+        if tokens is not None:
+            check_tokens_shape(self.architecture, tokens, batch, self.files[0])
+        given = dict(zip(outputs, map(as_numpy, arrays), strict=True))
+        if DENSE in outputs:
+            given[DENSE] = self._after_pooling(given[DENSE], batch)
+        return self._heads.complete(names, given, tokens, batch)
 
     def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         assert self.graph.logits is not None
@@ -201,10 +238,16 @@ class OnnxRuntime(Runtime):
         return modules_after(self.architecture, width, self.files[0])
 
     def _run(self, output: str, batch: TokenBatch, workers: int) -> Any:
-        return self._sessions.get(workers).run([output], self.graph.feed(batch))[0]
+        return self._run_all([output], batch, workers)[0]
 
-    def _pooled_on_device(self, batch: TokenBatch) -> NDArray[np.float32]:
-        """Only [batch, dimension] leaves the device."""
+    def _run_all(self, outputs: list[str], batch: TokenBatch, workers: int) -> list[Any]:
+        results: list[Any] = self._sessions.get(workers).run(outputs, self.graph.feed(batch))
+        return results
+
+    def _pooled_on_device(
+        self, batch: TokenBatch, further: Sequence[str] = ()
+    ) -> list[NDArray[np.float32]]:
+        """Only [batch, dimension] leaves the device, and the further outputs that are asked for."""
         session = self._sessions.get(1)
         tokens = self.graph.tokens
         binding = session.io_binding()
@@ -213,10 +256,11 @@ class OnnxRuntime(Runtime):
         kind, _, index = self.device.partition(":")
         device = kind if self.provider.binds_outputs else "cpu"
         binding.bind_output(tokens, "cuda" if device == "tensorrt" else device, int(index or 0))
+        for name in further:
+            binding.bind_output(name, "cpu")
         session.run_with_iobinding(binding)
-        hidden = binding.get_outputs()[0]
-        result: NDArray[np.float32] = self._pooler(hidden, batch)
-        return result
+        hidden, *others = binding.get_outputs()
+        return [self._pooler(hidden, batch), *(value.numpy() for value in others)]
 
 
 def onnx_file(model: Model, operation: str) -> OnnxRuntime:

@@ -7,6 +7,7 @@ from typing import Any
 
 from core.errors import OptionError
 from core.toolkit import check_names, check_positive
+from openvino_backend.graph import head_operations
 from openvino_backend.imports import import_nncf
 from openvino_backend.presets import is_number, require
 from openvino_backend.quiet import quiet
@@ -56,7 +57,11 @@ def compress_weights(graph: Any, precision: str, settings: Mapping[str, Any]) ->
     int4 falls back to int8 where a weight's rows are not a multiple of the group.
     """
     nncf = import_nncf(f"Compressing weights to {precision}")
-    arguments = {**settings, "mode": nncf.CompressWeightsMode(settings["mode"])}
+    arguments = {
+        **settings,
+        "mode": nncf.CompressWeightsMode(settings["mode"]),
+        "ignored_scope": nncf.IgnoredScope(names=head_operations(graph)),
+    }
     if precision == "int4":
         arguments["advanced_parameters"] = nncf.AdvancedCompressionParameters(
             group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST

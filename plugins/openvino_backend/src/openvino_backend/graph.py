@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from core import Architecture
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.toolkit import (
     GRAPH_INPUTS,
+    HEAD_OUTPUTS,
     SENTENCE_OUTPUTS,
     GraphOutput,
     choose_logits,
@@ -43,7 +45,7 @@ def input_names(graph: openvino.Model, file_name: str) -> tuple[str, ...]:
 
 def outputs(graph: openvino.Model) -> tuple[Any | None, Any | None]:
     """The outputs [batch, tokens, hidden] and [batch, dimension]; None for what is missing."""
-    tokens, sentence = choose_outputs([_describe(port) for port in graph.outputs])
+    tokens, sentence = choose_outputs(described(graph))
     return (
         None if tokens is None else graph.outputs[tokens],
         None if sentence is None else graph.outputs[sentence],
@@ -68,7 +70,7 @@ def logits_output(graph: openvino.Model, file_name: str) -> Any:
     Raises:
         ModelFormatError: There is none.
     """
-    position = choose_logits([_describe(port) for port in graph.outputs])
+    position = choose_logits(described(graph))
     if position is None:
         names = ", ".join(sorted(n for port in graph.outputs for n in port.get_names()))
         raise ModelFormatError(
@@ -87,6 +89,11 @@ def rank(port: Any) -> int | None:
 def width(port: Any) -> int | None:
     """The last size of an output, where the graph states it."""
     return _describe(port).width
+
+
+def described(graph: openvino.Model) -> list[GraphOutput]:
+    """Every output, in the graph's order."""
+    return [_describe(port) for port in graph.outputs]
 
 
 def _describe(port: Any) -> GraphOutput:
@@ -134,8 +141,45 @@ def only(graph: openvino.Model, output: Any) -> openvino.Model:
     """The part of a graph that computes one of its outputs; weights are shared."""
     if len(graph.outputs) == 1:
         return graph
-    value = output.get_node().input_value(0)
-    return openvino.Model([value], graph.get_parameters(), graph.get_friendly_name())
+    return joined(graph, [output])
+
+
+def head_operations(graph: openvino.Model) -> list[str]:
+    """Names of the operations between the token embeddings and what the heads of a graph give.
+
+    Int8 leaves them alone: they are a few thousandths of the arithmetic, and a token's weight is
+    one number, which rounding hits in full.
+    """
+    names = set(HEAD_OUTPUTS.values())
+    heads = [port for port in graph.outputs if port.get_names() & names]
+    if not heads:
+        return []
+    shared = _needed(port for port in graph.outputs if not port.get_names() & names)
+    own = _needed(heads)
+    return [
+        name
+        for name, node in own.items()
+        if name not in shared and node.get_type_name() not in ("Constant", "Result", "Parameter")
+    ]
+
+
+def _needed(ports: Iterable[Any]) -> dict[str, Any]:
+    """Name to node of all that these outputs are computed by."""
+    found: dict[str, Any] = {}
+    waiting = [port.get_node() for port in ports]
+    while waiting:
+        node = waiting.pop()
+        name = node.get_friendly_name()
+        if name not in found:
+            found[name] = node
+            waiting.extend(value.get_node() for value in node.input_values())
+    return found
+
+
+def joined(graph: openvino.Model, outputs: Iterable[Any]) -> openvino.Model:
+    """What computes these outputs, of this graph or of others that share its nodes and weights."""
+    values = [port.get_node().input_value(0) for port in outputs]
+    return openvino.Model(values, graph.get_parameters(), graph.get_friendly_name())
 
 
 def graph_precision(graph: openvino.Model) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from core import Artifact, Model, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
-from core.toolkit import check_names, derived_name
+from core.toolkit import HEAD_OUTPUTS, check_names, derived_name
 from openvino_backend.files import graph_names, read_graph, write_graph
-from openvino_backend.graph import graph_precision, only, outputs, vector_outputs
+from openvino_backend.graph import graph_precision, joined, only, outputs, vector_outputs
 from openvino_backend.imports import openvino
 from openvino_backend.modules import append_modules, append_token_modules
 from openvino_backend.presets import DEFAULT_NAME, OPTIMIZE_CONFIGS
@@ -73,4 +73,5 @@ def _fused(graph: openvino.Model, model: Model) -> openvino.Model:
             "embeddings or no attention mask, or the model leaves prompts out of pooling, which "
             "differ from call to call."
         )
-    return fused
+    heads = [port for port in graph.outputs if port.get_names() & set(HEAD_OUTPUTS.values())]
+    return joined(graph, [*fused.outputs, *heads]) if heads else fused

@@ -38,6 +38,7 @@ FILES = {
 MODEL_KWARGS = ("ov_config",)
 EXPORTS_FROM = "torch"
 KINDS = ("embedding", "reranker", "sparse", "multi_vector")
+OUTPUTS = ("dense", "sparse", "multi_vector")
 AUTO_EXPORT = True
 ARTIFACT_FOLDER = "openvino"
 

@@ -28,7 +28,7 @@ from openvino_backend.calibration import feed
 from openvino_backend.compress import compress_weights, compression_settings
 from openvino_backend.device import PRECISION_HINT
 from openvino_backend.files import graph_names, read_graph, write_graph
-from openvino_backend.graph import graph_precision, outputs, quantizes_activations
+from openvino_backend.graph import graph_precision, head_operations, outputs, quantizes_activations
 from openvino_backend.imports import import_nncf, openvino
 from openvino_backend.presets import DEFAULT_NAME, StaticConfig, read_config
 from openvino_backend.quiet import quiet
@@ -130,7 +130,7 @@ def _quantize(
 ) -> Any:
     names = model.runtime.input_names
     batches = calibration_batches(model, texts)
-    arguments = _arguments(nncf, static)
+    arguments = _arguments(nncf, static, head_operations(graph))
     try:
         if static.max_drop is None:
             data = nncf.Dataset([feed(batch, names) for batch in batches])
@@ -142,7 +142,8 @@ def _quantize(
         ) from error
 
 
-def _arguments(nncf: Any, static: StaticConfig) -> dict[str, Any]:
+def _arguments(nncf: Any, static: StaticConfig, ignored: Sequence[str]) -> dict[str, Any]:
+    """What nncf is told; `ignored` operations stay in float32."""
     advanced = nncf.AdvancedQuantizationParameters(
         overflow_fix=nncf.OverflowFix(static.overflow_fix)
     )
@@ -154,6 +155,7 @@ def _arguments(nncf: Any, static: StaticConfig) -> dict[str, Any]:
     elif static.smooth_quant_alpha is not None:
         alphas.matmul = static.smooth_quant_alpha
     scope = {name: list(values) for name, values in static.ignored_scope.items()}
+    scope["names"] = [*scope.get("names", []), *ignored]
     return {
         "preset": nncf.QuantizationPreset("performance" if static.sym else "mixed"),
         "model_type": nncf.ModelType.TRANSFORMER,

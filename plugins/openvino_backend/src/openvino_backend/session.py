@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
+    DENSE,
+    SPARSE,
+    GraphHeads,
     MaskedLanguageHead,
     Scoring,
     abandon_in_forks,
@@ -40,7 +43,9 @@ from openvino_backend.device import (
 )
 from openvino_backend.files import ReadGraph, read_graph, reason
 from openvino_backend.graph import (
+    described,
     input_names,
+    joined,
     logits_output,
     only,
     outputs,
@@ -116,6 +121,9 @@ class OpenVINORuntime(Runtime):
         self._pools = graphs.tokens is None and graphs.sentences is not None
         if isinstance(architecture.head, MaskedLanguageHead) and not self._pools:
             self.batch_tokens = logits_batch_tokens(architecture.dimension)
+        self._heads = GraphHeads(
+            architecture, described(graph), file_name, has_tokens=graphs.tokens is not None
+        )
         if self._pools and graphs.sentences is not None:
             modules_after(architecture, width(graphs.sentences.outputs[0]), file_name)
         self._scheduled = any(name in self.settings for name in SCHEDULING)
@@ -165,20 +173,39 @@ class OpenVINORuntime(Runtime):
 
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         if self._opened().sentences is not None:
-            pooled = self._run("sentences", batch, workers)
-            if not self._pools:
-                return pooled
-            modules = modules_after(self.architecture, pooled.shape[-1], self.file_name)
-            after: NDArray[np.float32] = run_modules(
-                np, modules, None, batch, sentence_embedding=pooled
-            )
-            return after
+            return self._after_pooling(self._run("sentences", batch, workers), batch)
         hidden = self.token_embeddings(batch, workers=workers)
         result: NDArray[np.float32] = run_modules(np, self.architecture.modules, hidden, batch)
         return result
 
     def token_vectors(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         return self._run("vectors", batch, workers)
+
+    def _after_pooling(self, pooled: NDArray[np.float32], batch: TokenBatch) -> NDArray[np.float32]:
+        if not self._pools:
+            return pooled
+        modules = modules_after(self.architecture, pooled.shape[-1], self.file_name)
+        after: NDArray[np.float32] = run_modules(
+            np, modules, None, batch, sentence_embedding=pooled
+        )
+        return after
+
+    def outputs(
+        self, batch: TokenBatch, names: Sequence[str], *, workers: int = 1
+    ) -> dict[str, NDArray[np.float32]]:
+        self._heads.check(names)
+        parts = [name for name in names if name in self._heads.inside]
+        if DENSE in names and self._opened().sentences is not None:
+            parts.append("sentences")
+        if len(parts) < len(names):
+            parts.append("tokens")
+        arrays = dict(zip(parts, self._run_all(parts, batch, workers), strict=True))
+        tokens = arrays.pop("tokens", None)
+        if tokens is not None:
+            check_tokens_shape(self.architecture, tokens, batch, self.file_name)
+        if "sentences" in arrays:
+            arrays[DENSE] = self._after_pooling(arrays.pop("sentences"), batch)
+        return self._heads.complete(names, arrays, tokens, batch)
 
     def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         logits = self._run("scores", batch, workers)
@@ -214,6 +241,12 @@ class OpenVINORuntime(Runtime):
         return graphs
 
     def _run(self, kind: str, batch: TokenBatch, workers: int) -> NDArray[np.float32]:
+        return self._run_all([kind], batch, workers)[0]
+
+    def _run_all(
+        self, kinds: Sequence[str], batch: TokenBatch, workers: int
+    ) -> list[NDArray[np.float32]]:
+        """What one graph gives for these: fields of `Graphs`, or heads."""
         width, rows = self._shape.width, self._shape.rows
         if width is not None and batch.width > width:
             raise OptionError(
@@ -225,10 +258,15 @@ class OpenVINORuntime(Runtime):
         for part in parts:
             padded = self._shape.padded(part)
             inputs = {name: getattr(padded, name) for name in self.input_names}
-            executable = self._executable(kind, workers=workers)
-            result = executable.infer(inputs)[: part.rows]
-            results.append(result[:, : batch.width] if result.ndim == 3 else result)
-        return results[0] if len(results) == 1 else np.concatenate(results)
+            executable = self._executable("+".join(kinds), workers=workers)
+            found = [array[: part.rows] for array in executable.infer(inputs)]
+            for position, kind in enumerate(kinds):
+                if found[position].ndim == 3 or kind == SPARSE:  # an axis is the padded tokens
+                    found[position] = found[position][:, : batch.width]
+            results.append(found)
+        if len(results) == 1:
+            return results[0]
+        return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]
 
     def _executable(self, kind: str, *, workers: int) -> Compiled:
         """The graph compiled for so many workers."""
@@ -245,7 +283,7 @@ class OpenVINORuntime(Runtime):
         settings = {**self._schedule(mode), **self.settings}
         graphs = self._opened()
         self._held.check()  # the weights are mapped: what is written over them is compiled
-        graph = getattr(graphs, kind)
+        graph = self._part(graphs, kind.split("+"))
         try:
             compiled = compile_bounded(self._runtime, graph, self._target, settings)
         except (RuntimeError, TypeError) as error:
@@ -258,6 +296,17 @@ class OpenVINORuntime(Runtime):
                 f"{' Check ov_config.' if given else ''}"
             ) from error
         return Compiled(compiled, graphs.whole)
+
+    def _part(self, graphs: Graphs, kinds: Sequence[str]) -> openvino.Model:
+        """The graph that gives these."""
+        heads = self._heads.inside
+        if len(kinds) == 1 and kinds[0] not in heads:
+            return getattr(graphs, kinds[0])
+        outputs = [
+            graphs.whole.outputs[heads[kind]] if kind in heads else getattr(graphs, kind).outputs[0]
+            for kind in kinds
+        ]
+        return joined(graphs.whole, outputs)
 
     def _schedule(self, mode: str) -> dict[str, Any]:
         """How a device spreads the work, unless the caller says it."""
@@ -284,6 +333,7 @@ class Compiled:
 
     def __init__(self, compiled: openvino.CompiledModel, graph: openvino.Model) -> None:
         self._compiled = compiled
+        self._outputs = len(compiled.outputs)
         self._idle: deque[openvino.InferRequest] = deque()
         self._graph = graph  # its weights are mapped, and must stay so
         self._types = {
@@ -292,7 +342,7 @@ class Compiled:
             for name in port.get_names()
         }
 
-    def infer(self, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+    def infer(self, inputs: Mapping[str, NDArray[np.int64]]) -> list[NDArray[np.float32]]:
         """Run one batch; every call has a request of its own."""
         try:
             request = self._idle.pop()
@@ -304,9 +354,9 @@ class Compiled:
         }
         result = request.infer(arrays, share_inputs=True, share_outputs=True)
         # The request's memory is used again by the next call.
-        output = as_numpy(np.array(result[0], copy=True))
+        outputs = [as_numpy(np.array(result[i], copy=True)) for i in range(self._outputs)]
         self._idle.append(request)
-        return output
+        return outputs
 
     @property
     def device(self) -> str:

@@ -44,6 +44,7 @@ FILES = {
 MODEL_KWARGS = ("dtype", "torch_dtype", "attn_implementation")
 EXPORTS_FROM = "torch"
 KINDS = ("embedding", "reranker", "sparse", "multi_vector")
+OUTPUTS = ("dense", "sparse", "multi_vector")
 
 
 @core.hookimpl

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import (
+    HEAD_OUTPUTS,
     SENTENCE_OUTPUTS,
     VECTOR_OUTPUTS,
     MaskedLanguageHead,
     check_tokens_shape,
     logits_batch_tokens,
     run_modules,
+    run_outputs,
     run_token_modules,
 )
 from torch_backend.configuration import stored_options
@@ -78,6 +80,8 @@ class TorchRuntime(Runtime):
         self._modules = tuple(m.convert(self._to_device) for m in architecture.modules)
         if self.pools_logits and (compile_options is not None or pooled_logits(module) is None):
             self.batch_tokens = logits_batch_tokens(architecture.dimension)
+        heads = architecture.token_heads
+        self._heads = None if heads is None else heads.convert(self._to_device)
         if device.type == "cpu":
             threads = limit_threads()
             # A compiled module has its number of threads built in.
@@ -174,6 +178,16 @@ class TorchRuntime(Runtime):
             result: NDArray[np.float32] = vectors.cpu().numpy()
         return result
 
+    def outputs(
+        self, batch: TokenBatch, names: Sequence[str], *, workers: int = 1
+    ) -> dict[str, NDArray[np.float32]]:
+        with self._threads(workers), torch.inference_mode():
+            hidden = self._forward(batch)
+            computed = run_outputs(
+                torch, self._modules, self._heads, names, hidden, batch, self._to_device
+            )
+            return {name: value.cpu().numpy() for name, value in computed.items()}
+
     def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         run = self._opened()
         with self._threads(workers), torch.inference_mode():
@@ -204,6 +218,7 @@ class TorchRuntime(Runtime):
                     longest,
                     self.architecture,
                     vectors=self._modules if self._gives_vectors else (),
+                    token_heads=self.architecture.token_heads,
                 )
 
     @property
@@ -221,8 +236,12 @@ class TorchRuntime(Runtime):
     @property
     def further_outputs(self) -> dict[str, tuple[str, ...]]:
         """What `traceable` returns besides, as graphs call it, with the axes that differ."""
-        # sentence-transformers reads the first output of such a graph, and projects by itself.
-        return {VECTOR_OUTPUTS[0]: ("batch", "tokens")} if self._gives_vectors else {}
+        if self._gives_vectors:
+            # sentence-transformers reads the first output of such a graph, and projects by itself.
+            return {VECTOR_OUTPUTS[0]: ("batch", "tokens")}
+        heads = self.architecture.token_heads
+        names = () if heads is None else heads.names
+        return {HEAD_OUTPUTS[name]: ("batch", "tokens") for name in names}
 
     @property
     def _gives_vectors(self) -> bool:
@@ -240,7 +259,7 @@ class TorchRuntime(Runtime):
         # First: a batch that finds the rest missing finds this, too, and says so.
         self._run = None
         del self.module
-        self._modules = ()
+        self._modules, self._heads = (), None
 
 
 def _compiled(

@@ -13,7 +13,15 @@ from typing import Any
 
 from core import Architecture, Checkpoint
 from core.errors import CoreError, UnsupportedOperation
-from core.toolkit import MaskedLanguageHead, Module, quiet_transformers, run_token_modules
+from core.toolkit import (
+    Dense,
+    MaskedLanguageHead,
+    Module,
+    TokenHeads,
+    finish_head,
+    quiet_transformers,
+    run_token_modules,
+)
 from torch_backend.heads import head_scores, scored_tokens
 from torch_backend.masks import traceable_masks
 from torch_backend.pooled_logits import pooled_logits, pooling_of, splade_weights
@@ -47,6 +55,7 @@ def traceable_module(
     architecture: Architecture | None = None,
     *,
     vectors: Sequence[Module] = (),
+    token_heads: TokenHeads | None = None,
 ) -> tuple[Any, tuple[Any, ...]]:
     """A torch module that takes int64 [batch, tokens] tensors in the order of `names` and returns
     the last hidden state [batch, tokens, hidden], and example inputs for it.
@@ -57,6 +66,7 @@ def traceable_module(
             of words [batch, vocabulary], are returned instead.
         vectors: Modules of token embeddings, whose result [batch, tokens, dimension] is returned
             as well.
+        token_heads: Return what these give, too, in the order of their names.
     """
     import torch
 
@@ -68,10 +78,16 @@ def traceable_module(
         {"use_cache": False} if "use_cache" in inspect.signature(module.forward).parameters else {}
     )
 
+    heads = () if token_heads is None else token_heads.names
+
     class Traceable(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.module = module
+            # As parameters, which an exporter writes as weights and not as a part of the program.
+            self.heads = torch.nn.ModuleDict(
+                {name: _linear(getattr(token_heads, name)) for name in heads}
+            )
 
         def forward(self, *tensors: torch.Tensor) -> Any:
             inputs = dict(zip(names, tensors, strict=True))
@@ -81,7 +97,11 @@ def traceable_module(
             if head is not None:
                 return head_scores(run, self.module, inputs)
             hidden = hidden_state(run(**inputs))
-            return (hidden, run_token_modules(torch, vectors, hidden)) if vectors else hidden
+            if vectors:
+                return hidden, run_token_modules(torch, vectors, hidden)
+            if token_heads is None:
+                return hidden
+            return hidden, *(finish_head(torch, name, self.heads[name](hidden)) for name in heads)
 
     module.float()
     config = getattr(module, "config", None)
@@ -96,6 +116,19 @@ def traceable_module(
         example["attention_mask"][0, :last] = 1
         example["attention_mask"][1, min(2, width - 1) :] = 1
     return Traceable().eval(), tuple(example.values())
+
+
+def _linear(head: Dense) -> Any:
+    """A head's layer as a module."""
+    import torch
+
+    outputs, inputs = head.weight.shape
+    with torch.no_grad():
+        layer = torch.nn.Linear(inputs, outputs, bias=head.bias is not None)
+        layer.weight.copy_(torch.from_numpy(head.weight))
+        if head.bias is not None:
+            layer.bias.copy_(torch.from_numpy(head.bias))
+    return layer
 
 
 @contextmanager
