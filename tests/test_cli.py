@@ -389,6 +389,39 @@ def test_a_command_that_is_stopped_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+HIDDEN = """
+import runpy, sys
+module, *words = sys.argv[1:]
+class Compiled:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == module:  # what pybind11 makes of an interrupt
+            raise ImportError("initialization failed") from KeyboardInterrupt()
+sys.meta_path.insert(0, Compiled)
+sys.argv = ["core", *words]
+runpy.run_module("core", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "module"),
+    [
+        ("torch", "torch"),
+        ("onnx", "onnxruntime"),
+        ("openvino", "openvino"),
+        ("onnx", "onnx_backend"),
+    ],
+)
+def test_ctrl_c_while_a_runtime_is_imported_is_not_a_broken_installation(
+    tiny: str, backend: str, module: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HIDDEN, module, "encode", tiny, "a text", "--backend", backend],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "core encode: interrupted.\n")
+
+
 def test_the_installed_command_is_guarded_too() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"]["core"] == "core.__main__:main"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.errors import CoreError, OptionError, PluginError, UnsupportedOperation
+from core.machine.interrupts import raise_interrupt
 from core.machine.surroundings import explain_surroundings
 from core.models.model import Model
 from core.operations.results import Check
@@ -60,9 +61,11 @@ class BackendCalls:
         trail: Trail = []
         try:
             result = chain(arguments, trail)
-        except CoreError:
+        except CoreError as error:
+            raise_interrupt(error)
             raise
         except (Exception, SystemExit) as error:
+            raise_interrupt(error)
             lacking = explain_surroundings(error)
             if lacking is not None:
                 raise lacking from error

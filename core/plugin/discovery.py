@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import BackendLoadError
+from core.machine.interrupts import raise_interrupt
 from core.plugin.plugin import (
     BACKEND_GROUP,
     COMMAND_GROUP,
@@ -63,6 +64,7 @@ class Candidate:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit too: a plugin must not end the process
+            raise_interrupt(error)
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise InvalidPlugin(f"{doing} raised {what}") from error
         if value is None:
