@@ -63,6 +63,20 @@ def test_every_architecture_is_close_and_independent_of_its_batch(
         check_independent(model, TEXTS)
 
 
+@pytest.mark.parametrize("name", ["bert-mean", "xlm-roberta"])
+def test_a_text_beside_others_is_the_same_to_the_last_bit_in_torch(
+    tiny_model: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    words = " ".join(prose(4)).split()
+    texts = [" ".join(words[:count]) for count in (1, 2, 3, 6, 11, 15, 16, 17, 31, 47, 64, 95)]
+    with core.load(tiny_model(name), backend="torch", device="cpu") as source:
+        artifact = source.quantize(target=tmp_path, num_samples=8)
+    with artifact.load(device="cpu") as model:
+        together = model.encode(texts, batch_size=len(texts), workers=1)
+        for text, expected in zip(texts, together, strict=True):
+            assert np.array_equal(model.encode(text), expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", GRAPHS)
 def test_the_real_model_is_close_text_by_text(

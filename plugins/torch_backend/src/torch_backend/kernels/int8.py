@@ -24,6 +24,7 @@ from core import Checkpoint
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.toolkit import INT8_INSTRUCTIONS, processor_flags, smoothing_factors
 from torch_backend.files import QUANTIZATION, check_missing, check_shapes
+from torch_backend.kernels.even_attention import attend_evenly
 from torch_backend.kernels.row_counts import fill_rows
 
 SCHEME = "int8-dynamic"
@@ -179,7 +180,7 @@ def quantize_linears(
     largest: Mapping[str, NDArray[np.float32]],
     kept: Collection[str] = (),
 ) -> None:
-    """Replace the linear layers of `find_linears`.
+    """Replace the linear layers of `find_linears`, and let attention sum in one order.
 
     Args:
         largest: By name: of each input of a layer the largest absolute value, [in_features].
@@ -190,6 +191,7 @@ def quantize_linears(
             parent, _, own = name.rpartition(".")
             layer = Int8Linear.quantize(linear, largest.get(name))
             setattr(module.get_submodule(parent), own, layer)
+    attend_evenly(module)
 
 
 def open_quantized(source: Checkpoint, file_name: str, empty: torch.nn.Module) -> torch.nn.Module:
@@ -225,6 +227,7 @@ def open_quantized(source: Checkpoint, file_name: str, empty: torch.nn.Module) -
     # An output layer of integers is no copy of the token embeddings any more.
     if callable(tie) and not tied & {f"{name}.weight" for name in integer}:
         tie()
+    attend_evenly(empty)
     return empty
 
 
