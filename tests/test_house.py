@@ -156,6 +156,11 @@ def test_backends_have_one_shape() -> None:
             "traceable",
             "masks",
             "kernels",
+            # Batches without padding, and what a GPU needs: how much at once, in which precision.
+            "packed",
+            "budget",
+            "transfers",
+            "precision",
         },
         # Reading an untrusted file without onnx; hushing the tools.
         "onnx_backend": {"quiet", "rewriting"},
@@ -187,7 +192,7 @@ keep_sensitive_layers modules_after
 modules_after_vectors open_source pad plain_folder pools_prompt probe_texts process_wide
 processor_flags
 processor_vendor quiet_transformers read_onnx_file read_weights round_weights run_modules
-run_token_modules scores_of smoothing_factors
+run_sentence_modules run_token_modules follows_pooling scores_of smoothing_factors
 stderr_is_terminal suggestion temporary_directory unit_length write_safetensors
 MaskedLanguageHead Scoring SpladePooling logits_batch_tokens
 DENSE GraphHeads HEAD_OUTPUTS SPARSE TokenHeads finish_head run_outputs

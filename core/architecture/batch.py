@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,16 @@ class TokenBatch:
         return np.asarray(
             np.where(position > self.prompt_tokens, self.attention_mask, 0), dtype=np.int64
         )
+
+    def part(self, first: int, last: int) -> TokenBatch:
+        """The rows from `first` up to `last`, as wide as before."""
+        own = slice(first, last)
+        arrays: dict[str, Any] = {
+            field.name: value[own]
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), np.ndarray)
+        }
+        return replace(self, **arrays)
 
     @property
     def rows(self) -> int:

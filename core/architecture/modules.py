@@ -245,6 +245,27 @@ def run_modules(
     return features["sentence_embedding"]
 
 
+def run_sentence_modules(xp: Any, modules: Sequence[Module], sentence_embedding: Any) -> Any:
+    """Run modules that come after pooling alone: float32 [batch, dimension] to the same of the
+    last of them.
+
+    `follows_pooling` tells whether there are others among them.
+    """
+    features: Features = {"sentence_embedding": sentence_embedding}
+    for module in modules:
+        module(xp, features)
+    return features["sentence_embedding"]
+
+
+def follows_pooling(module: Module) -> bool:
+    """Whether a module takes and gives nothing but sentence embeddings."""
+    if isinstance(module, Normalize):
+        return module.input_name == "sentence_embedding"
+    if isinstance(module, Dense):
+        return {module.input_name, module.output_name} == {"sentence_embedding"}
+    return isinstance(module, LayerNorm)
+
+
 def run_token_modules(xp: Any, modules: Sequence[Module], token_embeddings: Any) -> Any:
     """Run modules of token embeddings alone: float32 [batch, tokens, hidden] to [batch, tokens,
     dimension]."""

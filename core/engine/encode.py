@@ -7,6 +7,7 @@ array in the caller's order. Equal texts are computed once.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import re
@@ -24,6 +25,7 @@ from core.architecture.architecture import Architecture
 from core.architecture.batch import TokenBatch
 from core.architecture.kinds import MULTI_VECTOR, RERANKER, SPARSE
 from core.architecture.modules import pools_prompt
+from core.engine.ahead import TokenizedAhead, read_behind
 from core.engine.batching import ACCELERATOR_BATCH_TOKENS, Batches, cpu_batch_tokens, cut_batches
 from core.engine.limits import check_tokens, known_vocabulary, padding_id
 from core.engine.outputs import (
@@ -61,6 +63,9 @@ class BatchSource(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.int64], TokenBatch]]: ...
+
+
+_Start = Callable[[TokenBatch], Callable[[], NDArray[np.float32]]]
 
 
 class Encodable(Protocol):
@@ -110,7 +115,8 @@ def encode_texts(model: Encodable, texts: Sequence[Text], options: EncodeOptions
     if options.outputs is not None:
         return _outputs(model, runtime, texts, options, options.outputs)
     compute, any_model = runtime.sentence_embeddings, cast("Any", model)
-    return _rows(model, runtime, texts, options, compute, lambda: any_model.full_dimension)
+    start = runtime.start_sentence_embeddings if runtime.batches_ahead else None
+    return _rows(model, runtime, texts, options, compute, lambda: any_model.full_dimension, start)
 
 
 def _rows(
@@ -120,15 +126,23 @@ def _rows(
     options: EncodeOptions,
     compute: Callable[..., NDArray[np.float32]],
     width: Callable[[], int],
+    start: _Start | None = None,
 ) -> NDArray[np.float32]:
     """One row of numbers for each text."""
     if not texts:
         return np.empty((0, width()), dtype=np.float32)
     firsts, duplicates, originals = find_duplicates(texts)
-    batches = _prepare(model, runtime, texts, options, firsts)
+    batches: BatchSource
+    part = runtime.texts_ahead
+    if part is None or len(texts) - len(duplicates) <= part:
+        batches = _prepare(model, runtime, texts, options, firsts)
+    else:
+        order = np.arange(len(texts)) if firsts is None else firsts
+        prepare = functools.partial(_prepare, model, runtime, texts, options)
+        batches = TokenizedAhead(order, part, prepare)
     result: NDArray[np.float32] | None = None
     with _progress(options, len(batches.order)) as advance:
-        for positions, rows in _run(runtime, batches, compute, options):
+        for positions, rows in _run(runtime, batches, compute, options, start):
             if result is None:
                 _check_rows(runtime.architecture, rows, len(positions))
                 result = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
@@ -394,20 +408,36 @@ def _run(
     batches: BatchSource,
     compute: Callable[..., Any],
     options: EncodeOptions,
+    start: _Start | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], Any]]:
-    """Results of `compute` over all batches, in any order, a bounded number of them at once."""
+    """Results of `compute` over all batches, in any order, a bounded number of them at once.
+
+    Args:
+        start: Begins what `compute` does, where the runtime can; used with one worker.
+    """
     workers = runtime.preferred_workers(len(batches))
     if options.workers is not None:
         workers = min(_most_workers(runtime, options), len(batches))
 
-    def guarded(positions: NDArray[np.int64], batch: TokenBatch) -> Any:
+    def blamed(positions: NDArray[np.int64], batch: TokenBatch, function: Callable[[], Any]) -> Any:
         try:
-            return compute(batch, workers=workers)
+            return function()
         except CoreError:
             raise
         except Exception as error:
             raise _batch_error(positions, batch, error) from error
 
+    def guarded(positions: NDArray[np.int64], batch: TokenBatch) -> Any:
+        return blamed(positions, batch, lambda: compute(batch, workers=workers))
+
+    if workers <= 1 and start is not None:
+
+        def started(positions: NDArray[np.int64], batch: TokenBatch) -> Callable[[], Any]:
+            read = blamed(positions, batch, lambda: start(batch))
+            return lambda: blamed(positions, batch, read)
+
+        yield from read_behind(batches, started, runtime.batches_ahead)
+        return
     if workers <= 1:
         for positions, batch in batches:
             yield positions, guarded(positions, batch)

@@ -42,6 +42,13 @@ class Runtime(ABC):
     #: Tokens per batch the runtime runs best; None leaves it to the engine.
     batch_tokens: int | None = None
 
+    #: How many batches may be started before the embeddings of the first are asked for: see
+    #: `start_sentence_embeddings`. 0 for a runtime that computes while it is called.
+    batches_ahead: int = 0
+    #: Texts tokenized at a time, while those before them are computed; None tokenizes all first,
+    #: which is best where both would share the processor.
+    texts_ahead: int | None = None
+
     #: The `torch.device` tensors of the embeddings belong on; None leaves them on the CPU.
     tensor_device: Any = None
     #: Whether batches may be padded on the side the tokenizer does not use, positions counted from
@@ -89,6 +96,14 @@ class Runtime(ABC):
         hidden = self.token_embeddings(batch, workers=workers)
         modules, heads = self.architecture.modules, self.architecture.token_heads
         return run_outputs(np, modules, heads, names, hidden, batch)
+
+    def start_sentence_embeddings(self, batch: TokenBatch) -> Callable[[], NDArray[np.float32]]:
+        """Start on a batch without waiting for it; the function returned waits for the result.
+
+        Override it, and set `batches_ahead`, where a device computes while its caller goes on.
+        """
+        rows = self.sentence_embeddings(batch)
+        return lambda: rows
 
     def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
         """A reranker's scores before any activation function, float32 [batch, labels].

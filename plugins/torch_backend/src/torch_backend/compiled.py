@@ -1,4 +1,5 @@
-"""Compile configurations: small JSON files that name weights and how to compile the model.
+"""Compile configurations: small JSON files that name weights and how to compile the model; and
+modules compiled as they say.
 
 `torch.compile` produces nothing that could be stored and trusted, so its artifact is the request:
 `{"format": 1, "weights": "model.safetensors", "compile": {"dynamic": true}}`.
@@ -7,13 +8,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from core import Checkpoint
-from core.errors import ModelFormatError, OptionError
+from core.errors import ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import check_names
 
 _FORMAT = 1
@@ -80,3 +84,27 @@ def check_compile_options(options: Mapping[str, Any]) -> None:
     for name in ("dynamic", "fullgraph"):
         if not isinstance(options.get(name, True), bool):
             raise OptionError(f"{name} must be true or false, not {options[name]!r}.")
+
+
+def compile_module(
+    module: torch.nn.Module,
+    input_names: Sequence[str],
+    device: torch.device,
+    options: Mapping[str, Any],
+) -> Any:
+    """`torch.compile`, tried at once: a missing compiler shows here and not in a later batch."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own deprecations while it traces
+        compiled = torch.compile(module, **options)
+        sample = torch.ones((2, 8), dtype=torch.long, device=device)
+        try:
+            with torch.inference_mode():
+                compiled(**dict.fromkeys(input_names, sample))
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0][:300]
+            raise UnsupportedOperation(
+                f"torch.compile cannot compile this model here ({type(error).__name__}: {reason}). "
+                "On a CPU it needs a C++ compiler (`apt-get install g++`). Load the weights "
+                "themselves to run without it."
+            ) from error
+    return compiled

@@ -78,3 +78,18 @@ def choose_dtype(kwargs: Mapping[str, Any]) -> torch.dtype | str | None:
     if name not in DTYPES:
         raise OptionError(f"dtype must be float32, float16, bfloat16 or 'auto', not {value!r}.")
     return DTYPES[name]
+
+
+def choose_packed(kwargs: Mapping[str, Any]) -> bool | None:
+    """`packed`: whether batches are computed without padding; None leaves it to the device.
+
+    Another attention that the caller named computes padded batches.
+    """
+    packed = kwargs.get("packed")
+    if packed is not None and not isinstance(packed, bool):
+        raise OptionError(
+            f"packed must be True, False, or None to let the device decide, not {packed!r}."
+        )
+    if packed is None and kwargs.get("attn_implementation") is not None:
+        return False
+    return packed

@@ -1,4 +1,5 @@
-"""Whether a class of transformers embeds texts: what it takes and gives, by its declaration."""
+"""What a class of transformers takes and gives, by its declaration: whether it embeds texts, and
+which inputs it must be given."""
 
 from __future__ import annotations
 
@@ -71,3 +72,36 @@ def _declared_outputs(kind: type, annotation: Any) -> list[tuple[str, ...]]:
         and dataclasses.is_dataclass(output)
         and output.__name__.endswith(("Output", "Attentions", "Pooling", "State"))
     ]
+
+
+def forward_inputs(module: torch.nn.Module) -> tuple[str, ...]:
+    """Which token inputs a module must be given, in the order of its forward."""
+    usual = ("input_ids", "attention_mask")
+    known = (*usual, "token_type_ids") if _has_token_types(module) else usual
+    parameters = inspect.signature(module.forward).parameters
+    return tuple(name for name in parameters if name in known) or usual
+
+
+def vocabulary_size(module: torch.nn.Module) -> int | None:
+    """Rows of the table of token embeddings; None where the configuration has no vocabulary."""
+    stated = getattr(getattr(module, "config", None), "vocab_size", None)
+    try:
+        table: Any = module.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
+        return None
+    weight = getattr(table, "weight", None)
+    if not isinstance(stated, int) or not isinstance(weight, torch.Tensor) or weight.ndim != 2:
+        return None
+    return max(stated, int(weight.shape[0]))
+
+
+def _has_token_types(module: torch.nn.Module) -> bool:
+    """Whether token type 0 is a token type of its own.
+
+    GPT-2 and its relatives take `token_type_ids` too, but add the embeddings of the words with
+    those numbers.
+    """
+    config = getattr(module, "config", None)
+    if config is None or config.model_type == "xlnet":
+        return True
+    return bool(getattr(config, "type_vocab_size", 0))

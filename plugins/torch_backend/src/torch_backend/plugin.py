@@ -42,7 +42,7 @@ FILES = {
     "model_*.safetensors": (),
     "torch/model_*.json": (),
 }
-MODEL_KWARGS = ("dtype", "torch_dtype", "attn_implementation")
+MODEL_KWARGS = ("dtype", "torch_dtype", "attn_implementation", "packed")
 EXPORTS_FROM = "torch"
 KINDS = ("embedding", "reranker", "sparse", "multi_vector")
 OUTPUTS = ("dense", "sparse", "multi_vector")
@@ -50,9 +50,9 @@ OUTPUTS = ("dense", "sparse", "multi_vector")
 
 @core.hookimpl
 def load(source: Checkpoint, options: LoadOptions) -> Model:
-    from torch_backend.session import TorchRuntime
+    from torch_backend.precision import open_model
 
-    return core.build_model(source, options, TorchRuntime.open)
+    return open_model(source, options)
 
 
 @core.hookimpl

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -25,15 +25,28 @@ from core.toolkit import (
     run_outputs,
     run_token_modules,
 )
+from torch_backend.budget import MemoryLimit, gpu_batch_tokens, joined
+from torch_backend.compiled import compile_module
 from torch_backend.configuration import stored_options
-from torch_backend.device import choose_device, choose_dtype
-from torch_backend.encoders import check_encoder
+from torch_backend.device import choose_device, choose_dtype, choose_packed
+from torch_backend.encoders import check_encoder, forward_inputs, vocabulary_size
 from torch_backend.heads import check_head, head_scores
 from torch_backend.kernels.blocked_weights import use_blocked_weights
 from torch_backend.kernels.threads import limit_threads, single_threaded
+from torch_backend.packed.attention import KERNELS
+from torch_backend.packed.encoders import packed_encoder
+from torch_backend.packed.runner import PackedRunner, find_fault, probe_batch
 from torch_backend.pooled_logits import pooled_logits, pooling_of, splade_weights
 from torch_backend.traceable import hidden_state, traceable_module, traced_head, tracing
+from torch_backend.transfers import as_array, copy_back, copy_over
 from torch_backend.weights import open_transformer
+
+logger = logging.getLogger("core")
+
+# A GPU computes one batch while the next is started; a third keeps it from waiting for a slow one.
+_BATCHES_AHEAD = 2
+#: Texts tokenized at a time: some tenths of a second of a GPU's work.
+_TEXTS_AHEAD = 16_384
 
 
 class TorchRuntime(Runtime):
@@ -47,6 +60,8 @@ class TorchRuntime(Runtime):
         input_names: Of `input_ids`, `attention_mask`, `token_type_ids`, those it takes, in the
             order of its forward.
         compile_options: Of `torch.compile`, or None where the module runs as it is.
+        attention: Where batches are computed without padding, what computes attention within each
+            text: "varlen_attn", "flash_attn" or "sdpa". None where batches are padded.
     """
 
     survives_fork = False
@@ -60,6 +75,7 @@ class TorchRuntime(Runtime):
         files: tuple[str, ...] = (),
         dtype: str | None = None,
         compile_options: Mapping[str, Any] | None = None,
+        packed: bool | None = None,
     ) -> None:
         super().__init__(architecture)
         self.files = files
@@ -69,10 +85,10 @@ class TorchRuntime(Runtime):
         self.compile_options = compile_options
         # Without a mask it cannot tell padding from text.
         self.equal_lengths = self.equal_lengths or "attention_mask" not in self.input_names
-        self.vocabulary = _vocabulary(module)
+        self.vocabulary = vocabulary_size(module)
         self._run: Any = self.module
         if compile_options is not None:
-            self._run = _compiled(self.module, self.input_names, device, compile_options)
+            self._run = compile_module(self.module, self.input_names, device, compile_options)
         self._device = self.tensor_device = device
         self.device = str(device)
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
@@ -82,6 +98,14 @@ class TorchRuntime(Runtime):
             self.batch_tokens = logits_batch_tokens(architecture.dimension)
         heads = architecture.token_heads
         self._heads = None if heads is None else heads.convert(self._to_device)
+        self._limit = MemoryLimit()
+        self._wanted = packed
+        self._packed = self._packed_runner(packed)
+        self.attention = None if self._packed is None else self._packed.attention
+        if device.type == "cuda":
+            self.batches_ahead, self.texts_ahead = _BATCHES_AHEAD, _TEXTS_AHEAD
+            if self.batch_tokens is None and isinstance(parameter, torch.Tensor):
+                self.batch_tokens = gpu_batch_tokens(self.module, device, parameter.dtype)
         if device.type == "cpu":
             threads = limit_threads()
             # A compiled module has its number of threads built in.
@@ -101,7 +125,7 @@ class TorchRuntime(Runtime):
         device = choose_device(options.device)
         given = options.model_kwargs
         kwargs = {**stored_options(source, architecture, given), **given}
-        dtype = choose_dtype(kwargs)
+        dtype, packed = choose_dtype(kwargs), choose_packed(kwargs)
         opened = open_transformer(
             source, architecture, options, kwargs, dtype, on_cpu=device.type == "cpu"
         )
@@ -120,7 +144,47 @@ class TorchRuntime(Runtime):
             files=opened.files,
             dtype=opened.dtype,
             compile_options=opened.compile_options,
+            packed=packed,
         )
+
+    def converted(self, dtype: torch.dtype) -> TorchRuntime:
+        """A runtime of its own with a copy of the weights in another dtype."""
+        module = copy.deepcopy(self.module).to(dtype)
+        return TorchRuntime(
+            self.architecture, module, self._device, files=self.files, packed=self._wanted
+        )
+
+    @property
+    def packed(self) -> bool:
+        """Whether batches are computed without padding."""
+        return self._packed is not None
+
+    def _packed_runner(self, wanted: bool | None) -> PackedRunner | None:
+        """What computes batches without padding; None for those that stay padded.
+
+        Args:
+            wanted: None where the device decides: a GPU with a kernel for it.
+        """
+        architecture = self.architecture
+        plain = architecture.head is None and architecture.kind == "embedding"
+        if wanted is False or not plain or self.compile_options is not None:
+            return None
+        encoder = packed_encoder(self.module)
+        if encoder is None or (wanted is None and encoder.attention not in KERNELS):
+            return None
+        has_types = "token_type_ids" in self.input_names
+        runner = PackedRunner(
+            encoder, self._modules, self._device, self._to_device, has_types=has_types
+        )
+        if self._device.type == "cpu":
+            return runner
+        batch = probe_batch(self.vocabulary, architecture.max_seq_length)
+        with torch.inference_mode():
+            fault = find_fault(runner, batch, self._padded)
+        if fault is None:
+            return runner
+        logger.warning("%s: batches stay padded, because %s.", self._shown, fault)
+        return None
 
     def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
         tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
@@ -134,66 +198,89 @@ class TorchRuntime(Runtime):
 
     def _inputs(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
         return {
-            name: torch.from_numpy(getattr(batch, name)).to(self._device, non_blocking=True)
+            name: copy_over(torch.from_numpy(getattr(batch, name)), self._device)
             for name in self.input_names
         }
 
+    def _computed(
+        self, batch: TokenBatch, compute: Callable[[TokenBatch], torch.Tensor], workers: int = 1
+    ) -> torch.Tensor:
+        """A batch's rows, in parts where the device's memory does not hold all of them at once."""
+        with self._threads(workers), torch.inference_mode():
+            rows = joined(self._limit.run(batch, compute))
+        found = self._limit.tokens
+        if found is not None:
+            self.batch_tokens = min(self.batch_tokens or found, found)
+        return rows
+
     def _forward(self, batch: TokenBatch) -> torch.Tensor:
+        self._opened()
+        packed = self._packed
+        return self._padded(batch) if packed is None else packed.hidden_states(batch)
+
+    def _padded(self, batch: TokenBatch) -> torch.Tensor:
         run = self._opened()
         hidden: torch.Tensor = hidden_state(run(**self._inputs(batch)))
         check_tokens_shape(self.architecture, hidden, batch, self._shown)
         return hidden.float()
 
     def token_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
-        with self._threads(workers), torch.inference_mode():
-            result: NDArray[np.float32] = self._forward(batch).cpu().numpy()
-        return result
+        return as_array(self._computed(batch, self._forward, workers))
 
     def sentence_embeddings(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
+        return as_array(self._computed(batch, self._embeddings, workers))
+
+    def start_sentence_embeddings(self, batch: TokenBatch) -> Callable[[], NDArray[np.float32]]:
+        return copy_back(self._computed(batch, self._embeddings))
+
+    def _embeddings(self, batch: TokenBatch) -> torch.Tensor:
         if self.pools_logits:
-            return self._word_weights(batch, workers)
-        with self._threads(workers), torch.inference_mode():
-            pooled: torch.Tensor = run_modules(
-                torch, self._modules, self._forward(batch), batch, self._to_device
-            )
-            result: NDArray[np.float32] = pooled.cpu().numpy()
-        return result
+            return self._word_weights(batch)
+        self._opened()
+        if self._packed is not None:
+            return self._packed.sentence_embeddings(batch)
+        pooled: torch.Tensor = run_modules(
+            torch, self._modules, self._padded(batch), batch, self._to_device
+        )
+        return pooled
 
     def token_vectors(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
-        with self._threads(workers), torch.inference_mode():
-            vectors = run_token_modules(torch, self._modules, self._forward(batch))
-            result: NDArray[np.float32] = vectors.cpu().numpy()
-        return result
+        def compute(part: TokenBatch) -> torch.Tensor:
+            vectors: torch.Tensor = run_token_modules(torch, self._modules, self._padded(part))
+            return vectors
+
+        return as_array(self._computed(batch, compute, workers))
 
     @property
     def pools_logits(self) -> bool:
         """Whether the module's head gives logits of a vocabulary, which are pooled."""
         return isinstance(self.architecture.head, MaskedLanguageHead)
 
-    def _word_weights(self, batch: TokenBatch, workers: int) -> NDArray[np.float32]:
+    def _word_weights(self, batch: TokenBatch) -> torch.Tensor:
         run, pooling = self._opened(), pooling_of(self.architecture)
-        with self._threads(workers), torch.inference_mode():
-            early = pooled_logits(self.module) if run is self.module else None
-            weights = splade_weights(run, self._inputs(batch), pooling, early)
-            result: NDArray[np.float32] = weights.float().cpu().numpy()
-        return result
+        early = pooled_logits(self.module) if run is self.module else None
+        weights: torch.Tensor = splade_weights(run, self._inputs(batch), pooling, early)
+        return weights.float()
 
     def outputs(
         self, batch: TokenBatch, names: Sequence[str], *, workers: int = 1
     ) -> dict[str, NDArray[np.float32]]:
-        with self._threads(workers), torch.inference_mode():
-            hidden = self._forward(batch)
-            computed = run_outputs(
-                torch, self._modules, self._heads, names, hidden, batch, self._to_device
+        def compute(part: TokenBatch) -> dict[str, torch.Tensor]:
+            hidden = self._forward(part)
+            return run_outputs(
+                torch, self._modules, self._heads, names, hidden, part, self._to_device
             )
-            return {name: value.cpu().numpy() for name, value in computed.items()}
+
+        with self._threads(workers), torch.inference_mode():
+            parts = self._limit.run(batch, compute)
+            return {name: as_array(joined([p[name] for p in parts])) for name in parts[0]}
 
     def scores(self, batch: TokenBatch, *, workers: int = 1) -> NDArray[np.float32]:
-        run = self._opened()
-        with self._threads(workers), torch.inference_mode():
-            scores: torch.Tensor = head_scores(run, self.module, self._inputs(batch))
-            result: NDArray[np.float32] = scores.float().cpu().numpy()
-        return result
+        def compute(part: TokenBatch) -> torch.Tensor:
+            scores: torch.Tensor = head_scores(self._opened(), self.module, self._inputs(part))
+            return scores.float()
+
+        return as_array(self._computed(batch, compute, workers))
 
     @contextmanager
     def traceable(
@@ -257,63 +344,6 @@ class TorchRuntime(Runtime):
 
     def close(self) -> None:
         # First: a batch that finds the rest missing finds this, too, and says so.
-        self._run = None
+        self._run = self._packed = None
         del self.module
         self._modules, self._heads = (), None
-
-
-def _compiled(
-    module: torch.nn.Module,
-    input_names: Sequence[str],
-    device: torch.device,
-    options: Mapping[str, Any],
-) -> Any:
-    """`torch.compile`, tried at once: a missing compiler shows here and not in a later batch."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own deprecations while it traces
-        compiled = torch.compile(module, **options)
-        sample = torch.ones((2, 8), dtype=torch.long, device=device)
-        try:
-            with torch.inference_mode():
-                compiled(**dict.fromkeys(input_names, sample))
-        except Exception as error:
-            reason = str(error).strip().split("\n")[0][:300]
-            raise UnsupportedOperation(
-                f"torch.compile cannot compile this model here ({type(error).__name__}: {reason}). "
-                "On a CPU it needs a C++ compiler (`apt-get install g++`). Load the weights "
-                "themselves to run without it."
-            ) from error
-    return compiled
-
-
-def forward_inputs(module: torch.nn.Module) -> tuple[str, ...]:
-    """Which token inputs a module must be given, in the order of its forward."""
-    usual = ("input_ids", "attention_mask")
-    known = (*usual, "token_type_ids") if _has_token_types(module) else usual
-    parameters = inspect.signature(module.forward).parameters
-    return tuple(name for name in parameters if name in known) or usual
-
-
-def _vocabulary(module: torch.nn.Module) -> int | None:
-    """Rows of the table of token embeddings; None where the configuration has no vocabulary."""
-    stated = getattr(getattr(module, "config", None), "vocab_size", None)
-    try:
-        table: Any = module.get_input_embeddings()  # type: ignore[operator]
-    except (AttributeError, NotImplementedError):
-        return None
-    weight = getattr(table, "weight", None)
-    if not isinstance(stated, int) or not isinstance(weight, torch.Tensor) or weight.ndim != 2:
-        return None
-    return max(stated, int(weight.shape[0]))
-
-
-def _has_token_types(module: torch.nn.Module) -> bool:
-    """Whether token type 0 is a token type of its own.
-
-    GPT-2 and its relatives take `token_type_ids` too, but add the embeddings of the words with
-    those numbers.
-    """
-    config = getattr(module, "config", None)
-    if config is None or config.model_type == "xlnet":
-        return True
-    return bool(getattr(config, "type_vocab_size", 0))
