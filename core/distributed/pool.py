@@ -45,6 +45,9 @@ from core.texts.pairs import is_one_pair
 #: Texts given to a process at once.
 CHUNK_TEXTS = 1_024
 
+#: The same of a process with a device of its own: a GPU takes more to be filled.
+DEVICE_CHUNK_TEXTS = 16_384
+
 # Work that has ended this many processes is not given to another.
 _MOST_DEATHS = 3
 
@@ -123,6 +126,7 @@ class ProcessPool:
         self.processes = processes or available_cpus()
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closed = False
+        self._most_texts = CHUNK_TEXTS if devices is None else DEVICE_CHUNK_TEXTS
         places: Sequence[str | None] = devices or [None]
         states = [pickle.dumps(_OnDevice(model, place)) for place in places]
         own = threads or max(available_cpus() // self.processes, 1)
@@ -250,7 +254,7 @@ class ProcessPool:
 
     def _gather(self, rows: Sequence[Any], options: EncodeOptions) -> Any:
         # Several chunks for each process, so that all end at about the same time.
-        size = min(max(-(-len(rows) // (4 * self.processes)), 16), CHUNK_TEXTS)
+        size = min(max(-(-len(rows) // (4 * self.processes)), 16), self._most_texts)
         chunks = (rows[i : i + size] for i in range(0, len(rows), size))
         return self.model.join(list(self._run(chunks, options)))
 

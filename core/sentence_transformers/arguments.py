@@ -62,9 +62,12 @@ def read_model_kwargs(
     for name in ("dtype", "torch_dtype"):
         if name in own:
             own[name] = plain(own[name])
-            # "auto" is the dtype of the file, which other backends compute in anyway.
+            # "auto" is the dtype of the file, which other backends compute in anyway. One that
+            # takes both names may choose for itself where it is asked to by the newer one.
             if own[name] == "auto" and not _takes(backend, name):
                 del own[name]
+            elif own[name] == "auto" and _takes(backend, "torch_dtype"):
+                own["torch_dtype"] = own.pop(name)
     arguments = {name: own.pop(name) for name in _ALSO_ARGUMENTS if name in own}
     arguments = {name: value for name, value in arguments.items() if value is not None}
     place = own.pop("device_map", None)

@@ -35,6 +35,7 @@ from torch_backend.kernels.blocked_weights import use_blocked_weights
 from torch_backend.kernels.threads import limit_threads, single_threaded
 from torch_backend.packed.attention import KERNELS
 from torch_backend.packed.encoders import packed_encoder
+from torch_backend.packed.recorded import record_cuda_graph
 from torch_backend.packed.runner import PackedRunner, find_fault, probe_batch
 from torch_backend.pooled_logits import pooled_logits, pooling_of, splade_weights
 from torch_backend.traceable import hidden_state, traceable_module, traced_head, tracing
@@ -174,12 +175,17 @@ class TorchRuntime(Runtime):
             return None
         has_types = "token_type_ids" in self.input_names
         runner = PackedRunner(
-            encoder, self._modules, self._device, self._to_device, has_types=has_types
+            encoder,
+            self._modules,
+            self._device,
+            self._to_device,
+            has_types=has_types,
+            record=record_cuda_graph if encoder.attention in KERNELS else None,
         )
         if self._device.type == "cpu":
             return runner
         batch = probe_batch(self.vocabulary, architecture.max_seq_length)
-        with torch.inference_mode():
+        with self._threads(1), torch.inference_mode():
             fault = find_fault(runner, batch, self._padded)
         if fault is None:
             return runner
@@ -231,7 +237,8 @@ class TorchRuntime(Runtime):
         return as_array(self._computed(batch, self._embeddings, workers))
 
     def start_sentence_embeddings(self, batch: TokenBatch) -> Callable[[], NDArray[np.float32]]:
-        return copy_back(self._computed(batch, self._embeddings))
+        with self._threads(1):
+            return copy_back(self._computed(batch, self._embeddings))
 
     def _embeddings(self, batch: TokenBatch) -> torch.Tensor:
         if self.pools_logits:
@@ -339,6 +346,10 @@ class TorchRuntime(Runtime):
         return min(self.max_workers, batches) if 2 * batches >= self.max_workers else 1
 
     def _threads(self, workers: int) -> AbstractContextManager[None]:
+        if self._device.type == "cuda":
+            # Pinned memory belongs to the current device: without this, every process of a pool
+            # would open the first GPU as well.
+            return torch.cuda.device(self._device)
         alone = workers > 1 and self._device.type == "cpu"
         return single_threaded() if alone else nullcontext()
 

@@ -98,7 +98,7 @@ def open_transformer(
             empty = _model_from_config(config, architecture, options.trust_remote_code)
         return OpenedTransformer(open_quantized(source, file_name, empty), files, dtype="int8")
     is_default = file_name.rpartition("/")[2] in DEFAULT_NAMES
-    if dtype is None:
+    if dtype is None or (dtype == "auto" and not is_default):
         if not is_default:  # a variant was written for its dtype, whatever config.json says
             whole = file_name.endswith(".safetensors")
             dtype = stored_dtype(source.path(file_name)) if whole else "auto"

@@ -38,9 +38,9 @@ class PackedEncoder(ABC):
     def __call__(self, tokens: PackedTokens) -> torch.Tensor:
         """The last hidden state, [tokens, hidden]."""
 
-    def positions(self, batch: TokenBatch) -> NDArray[np.int64] | None:
-        """int64 [batch, tokens], as the padded model counts them; None for columns."""
-        return None
+    def positions(self, batch: TokenBatch) -> NDArray[np.int64]:
+        """int64 [batch, tokens], as the padded model counts them: columns."""
+        return np.broadcast_to(np.arange(batch.width), batch.input_ids.shape)
 
     def _attend(
         self,
@@ -95,7 +95,7 @@ class _Bert(PackedEncoder):
 class _Roberta(_Bert):
     """RoBERTa: positions count the tokens that are not padding, from `padding_idx + 1` on."""
 
-    def positions(self, batch: TokenBatch) -> NDArray[np.int64] | None:
+    def positions(self, batch: TokenBatch) -> NDArray[np.int64]:
         padding = int(self._embeddings.padding_idx)
         counted = batch.input_ids != padding
         return np.asarray(np.cumsum(counted, axis=1) * counted + padding, dtype=np.int64)

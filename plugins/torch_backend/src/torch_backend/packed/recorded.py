@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from core import TokenBatch
 from torch_backend.packed.tokens import PackedTokens, Segments
@@ -29,9 +30,9 @@ _USES_BEFORE = 2
 # torch.cuda.graph asks for a few runs before: libraries choose their kernels in the first ones.
 _WARM_UPS = 3
 
-#: Records a function of no arguments whose tensors stay where they are; the function returned
-#: computes it again.
-Record = Callable[[Callable[[], torch.Tensor]], Callable[[], torch.Tensor]]
+#: Records a function on a device, whose tensors stay where they are; the function returned computes
+#: it again.
+Record = Callable[[torch.device, Callable[[], torch.Tensor]], Callable[[], torch.Tensor]]
 
 
 class RecordedTexts:
@@ -39,16 +40,18 @@ class RecordedTexts:
 
     Args:
         embed: The result [texts, dimension] of packed tokens.
+        positions: Of the tokens of a batch [batch, tokens], as the encoder counts them.
         record: Makes a graph; `record_cuda_graph`.
     """
 
     def __init__(
         self,
         embed: Callable[[PackedTokens], torch.Tensor],
+        positions: Callable[[TokenBatch], NDArray[np.int64]],
         device: torch.device,
         record: Record,
     ) -> None:
-        self._embed, self._device, self._record = embed, device, record
+        self._embed, self._positions, self._device, self._record = embed, positions, device, record
         self._uses: Counter[int] = Counter()
         self._graphs: dict[int, tuple[torch.Tensor, Callable[[], torch.Tensor]]] = {}
         self._lock = threading.Lock()
@@ -71,7 +74,11 @@ class RecordedTexts:
             if length not in self._graphs:
                 return None
             place, replay = self._graphs[length]
-            place.copy_(copy_over(torch.from_numpy(_layout(batch, length)), self._device))
+            layout = np.zeros(len(place), dtype=np.int32)
+            layout[: batch.width] = batch.input_ids[0]
+            layout[length : length + batch.width] = self._positions(batch)[0]
+            layout[-2:] = batch.width, length
+            place.copy_(copy_over(torch.from_numpy(layout), self._device))
             # A copy: the next text is written over it.
             return replay()[:1].clone()
 
@@ -82,39 +89,35 @@ class RecordedTexts:
         return next((length for length in LENGTHS if length >= batch.width), None)
 
     def _try_to_record(self, length: int) -> None:
+        # Token ids, positions, bounds: of the text, and of what fills it up.
         place = torch.zeros(2 * length + 3, dtype=torch.int32, device=self._device)
         ids, positions, bounds = torch.split(place, [length, length, 3])
         bounds[1:] = length
         tokens = PackedTokens(ids, positions, None, bounds, length, None, Segments(bounds))
         try:
-            self._graphs[length] = (place, self._record(lambda: self._embed(tokens)))
+            replay = self._record(self._device, lambda: self._embed(tokens))
+            self._graphs[length] = (place, replay)
         except Exception as error:  # of CUDA, the driver, a kernel that waits for the GPU
             self._broken = True
             logger.info("Single texts are computed without a recorded graph: %s", error)
 
 
-def _layout(batch: TokenBatch, length: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    """Token ids, positions and bounds of a text and of what fills it up, as a graph reads them."""
-    layout = np.zeros(2 * length + 3, dtype=np.int32)
-    layout[: batch.width] = batch.input_ids[0]
-    layout[length : length + batch.width] = np.arange(batch.width)
-    layout[-2:] = batch.width, length
-    return layout
-
-
-def record_cuda_graph(function: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+def record_cuda_graph(
+    device: torch.device, function: Callable[[], torch.Tensor]
+) -> Callable[[], torch.Tensor]:
     """A CUDA graph of the function, whose result is written to the same tensor each time."""
-    # As torch.cuda.graph's documentation asks for.
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(_WARM_UPS):
-            function()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may go on using the GPU.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = function()
+    with torch.cuda.device(device):
+        # As torch.cuda.graph's documentation asks for.
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):
+                function()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may go on using the GPU.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            result = function()
 
     def replay() -> torch.Tensor:
         graph.replay()

@@ -19,6 +19,7 @@ from core.toolkit import (
 )
 from torch_backend.packed.encoders import PackedEncoder
 from torch_backend.packed.pooling import pool
+from torch_backend.packed.recorded import Record, RecordedTexts
 from torch_backend.packed.tokens import PackedTokens, pack, unpack
 from torch_backend.transfers import copy_over
 
@@ -30,6 +31,7 @@ class PackedRunner:
         modules: The chain after the transformer, on the device.
         to_device: Moves a float32 array there.
         has_types: Whether the encoder has token types.
+        record: Makes graphs for short single texts; None where these are computed as others are.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class PackedRunner:
         to_device: Callable[[NDArray[np.float32]], torch.Tensor],
         *,
         has_types: bool,
+        record: Record | None = None,
     ) -> None:
         self._encoder, self._modules = encoder, modules
         self._device, self._to_device, self._has_types = device, to_device, has_types
@@ -47,6 +50,9 @@ class PackedRunner:
         self._pooling: Pooling | None = None
         if modules and isinstance(modules[0], Pooling) and all(map(follows_pooling, modules[1:])):
             self._pooling = modules[0]
+        self._recorded: RecordedTexts | None = None
+        if record is not None and self._pooling is not None:
+            self._recorded = RecordedTexts(self._embed, encoder.positions, device, record)
         self.attention = encoder.attention
 
     def hidden_states(self, batch: TokenBatch) -> torch.Tensor:
@@ -59,13 +65,14 @@ class PackedRunner:
             hidden = self.hidden_states(batch)
             pooled: torch.Tensor = run_modules(torch, self._modules, hidden, batch, self._to_device)
             return pooled
-        return self._embed(self._pack(batch))
+        recorded = None if self._recorded is None else self._recorded.embed(batch)
+        return self._embed(self._pack(batch)) if recorded is None else recorded
 
     def _pack(self, batch: TokenBatch) -> PackedTokens:
         return pack(
             batch,
             self._device,
-            positions=self._encoder.positions(batch),
+            self._encoder.positions(batch),
             has_types=self._has_types,
             pools_prompt=self._pooling is None or self._pooling.include_prompt,
         )

@@ -56,22 +56,25 @@ class PackedTokens:
 def pack(
     batch: TokenBatch,
     device: torch.device,
+    positions: NDArray[np.int64],
     *,
-    positions: NDArray[np.int64] | None = None,
     has_types: bool = True,
     pools_prompt: bool = True,
 ) -> PackedTokens:
     """The batch without its padding, copied to the device at once.
 
     Args:
-        positions: int [batch, tokens], where the encoder does not count columns.
+        positions: int64 [batch, tokens], as the encoder counts them.
         has_types: Whether the encoder has token types.
         pools_prompt: Whether pooling takes the prompt's tokens as well.
     """
     real = np.flatnonzero(batch.attention_mask)
     lengths = batch.attention_mask.sum(axis=1)
-    columns = real % batch.width if positions is None else positions.reshape(-1)[real]
-    parts: list[NDArray[Any]] = [batch.input_ids.reshape(-1)[real], columns, _bounds(lengths)]
+    parts: list[NDArray[Any]] = [
+        batch.input_ids.reshape(-1)[real],
+        positions.reshape(-1)[real],
+        _bounds(lengths),
+    ]
     typed = has_types and bool(batch.token_type_ids.any())
     if typed:
         parts.append(batch.token_type_ids.reshape(-1)[real])
