@@ -43,15 +43,23 @@ def texts(count: int) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
+@pytest.mark.parametrize(
+    ("backend", "options"),
+    [
+        ("torch", {"devices": ["cpu", "cpu:0"]}),
+        ("onnx", {"processes": 2}),
+        ("openvino", {"processes": 2}),
+    ],
+)
 def test_every_backend_gives_the_rows_of_one_process_in_order(
-    backend: str, tiny_model: Callable[[str], Path]
+    backend: str, options: dict[str, Any], tiny_model: Callable[[str], Path]
 ) -> None:
     rows = texts(120)
     with (
         core.load(tiny_model("bert-cls"), backend=backend) as one,
-        ProcessPool(one, processes=2) as many,
+        ProcessPool(one, **options) as many,
     ):
+        assert len(many.pids) == 2
         np.testing.assert_allclose(many.encode(rows), one.encode(rows), atol=1e-5)
 
 

@@ -149,8 +149,16 @@ class TorchRuntime(Runtime):
         )
 
     def converted(self, dtype: torch.dtype) -> TorchRuntime:
-        """A runtime of its own with a copy of the weights in another dtype."""
-        module = copy.deepcopy(self.module).to(dtype)
+        """A runtime of its own with a copy of the weights in another dtype.
+
+        Buffers stay as they are: what positions are turned by is float32 in half precision, too.
+        """
+        weights = {
+            id(weight): torch.nn.Parameter(weight.detach().to(dtype), requires_grad=False)
+            for weight in self.module.parameters()
+            if weight.is_floating_point()
+        }
+        module = copy.deepcopy(self.module, weights)
         return TorchRuntime(
             self.architecture, module, self._device, files=self.files, packed=self._wanted
         )
@@ -194,7 +202,7 @@ class TorchRuntime(Runtime):
 
     def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
         tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-        return tensor if self._device.type == "cpu" else tensor.to(self._device)
+        return copy_over(tensor, self._device)
 
     def _opened(self) -> Any:
         run = self._run
