@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import itertools
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import core
 from core.architecture.modules import Dense, Normalize, Pooling
@@ -25,9 +30,10 @@ from core.toolkit import POOLING_MODES, pad
 from tests.conftest import copy_model, kept, one_is_quick
 from tests.outputs.conftest import OUTPUTS, assert_alike, build_m3
 from tests.tiny_models import SPECS
-from torch_backend.packed import attention
+from torch_backend.packed import attention, encoders
 from torch_backend.packed.encoders import packed_encoder
 from torch_backend.packed.runner import PackedRunner, find_fault, probe_batch
+from torch_backend.packed.tokens import PackedTokens, Segments
 from torch_backend.session import TorchRuntime
 
 KNOWN = (
@@ -302,6 +308,89 @@ def test_which_kernel_a_gpu_gets(
         importlib.util, "find_spec", lambda name: object() if name in modules else None
     )
     assert attention.choose_attention(torch.device("cuda"), dtype, head_size) == expected
+
+
+def attention_by_definition(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    query_bounds: torch.Tensor,
+    key_bounds: torch.Tensor,
+    longest_query: int,
+    longest_key: int,
+    window_size: tuple[int, int] = (-1, -1),
+) -> torch.Tensor:
+    """What the documentation of both kernels says, one text and one token after the other."""
+    assert query.is_contiguous() or query.stride(-1) == 1
+    assert query_bounds.dtype == key_bounds.dtype == torch.int32
+    bounds = query_bounds.tolist()
+    assert bounds == key_bounds.tolist()
+    assert max(np.diff(bounds)) <= longest_query == longest_key
+    result = torch.empty_like(query)
+    for start, stop in itertools.pairwise(bounds):
+        for i in range(start, stop):
+            left, right = window_size
+            first = start if left < 0 else max(start, i - left)
+            last = stop if right < 0 else min(stop, i + right + 1)
+            scores = torch.einsum("hd,khd->hk", query[i], key[first:last])
+            weights = torch.softmax(scores / query.shape[-1] ** 0.5, dim=-1)
+            result[i] = torch.einsum("hk,khd->hd", weights, value[first:last])
+    return result
+
+
+@pytest.mark.parametrize("kernel", ["varlen_attn", "flash_attn"])
+@pytest.mark.parametrize("name", ["distilbert", "modernbert"])
+def test_kernels_are_asked_for_the_right_thing(
+    tiny_model: Callable[[str], Path],
+    pair: Any,
+    name: str,
+    kernel: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = [*TEXTS[:5], TEXTS[5][:150]]
+    expected = pair(name)[0].encode(texts)
+    # The kernels run on GPUs only: in their place, what they are documented to compute.
+    module = ModuleType("flash_attn")
+    monkeypatch.setattr(module, "flash_attn_varlen_func", attention_by_definition, raising=False)
+    varlen = pytest.importorskip("torch.nn.attention.varlen")
+    monkeypatch.setattr(varlen, "varlen_attn", attention_by_definition)
+    monkeypatch.setattr(encoders, "choose_attention", lambda *arguments: kernel)
+    with load(tiny_model(name), model_kwargs={"packed": True}) as model:
+        assert model.runtime.attention == kernel
+        monkeypatch.setitem(sys.modules, "flash_attn", module)  # not before: transformers looks
+        np.testing.assert_allclose(model.encode(texts), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "windows"), [("roberta", (-1, -1)), ("modernbert", (8, -1))])
+def test_pytorch_s_kernel_takes_what_encoders_give(
+    pair: Any, name: str, windows: tuple[int, int]
+) -> None:
+    # PyTorch's own description of its kernel, which runs without numbers and without a GPU.
+    pytest.importorskip("torch.nn.attention.varlen")
+    calls: list[Any] = []
+
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if "_varlen_attn" in str(func):
+                calls.append(args)
+            return func(*args, **(kwargs or {}))
+
+    module = deepcopy(pair(name)[0].runtime.module).to(device="meta", dtype=torch.float16)
+    encoder = packed_encoder(module)
+    assert encoder is not None
+    encoder.attention = "varlen_attn"
+    ids = torch.zeros(10, dtype=torch.int32, device="meta")
+    bounds = torch.zeros(4, dtype=torch.int32, device="meta")
+    tokens = PackedTokens(ids, ids, None, bounds, 5, None, Segments(bounds))
+    watch = Watch()  # type: ignore[no-untyped-call]
+    with torch.inference_mode(), watch:
+        hidden = encoder(tokens)
+    assert (tuple(hidden.shape), hidden.dtype) == ((10, 32), torch.float16)
+    assert len(calls) == 2
+    assert sorted(call[9] for call in calls) == sorted([w, w] for w in windows)
+    assert all(call[0].shape == (10, 4, 8) and call[0].dtype == torch.float16 for call in calls)
 
 
 def test_varlen_attention_is_where_pytorch_has_it() -> None:
