@@ -20,6 +20,7 @@ from core.sentence_transformers import SentenceTransformer
 from tests.conftest import copy_model
 from torch_backend import precision
 from torch_backend.budget import gpu_batch_tokens, tokens_for
+from torch_backend.session import TorchRuntime
 
 TEXTS = [" ".join(["fox", "dog", "cat"][i % 3] for i in range(n)) for n in range(1, 40)]
 
@@ -208,6 +209,19 @@ def test_auto_falls_back_where_float16_overflows(
         assert "does not compute in bfloat16: a cosine of " in caplog.text
         assert model.dtype == "float32"
         np.testing.assert_array_equal(model.encode(TEXTS), exact.encode(TEXTS))
+
+
+@pytest.mark.usefixtures("cpu_as_accelerator")
+def test_auto_stays_in_float32_where_memory_holds_no_second_copy(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(runtime: TorchRuntime, dtype: torch.dtype) -> TorchRuntime:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(TorchRuntime, "converted", refuse)
+    with load(tiny_model("bert-cls"), model_kwargs=AUTO) as model:
+        assert model.dtype == "float32"
+        assert np.isfinite(model.encode(TEXTS)).all()
 
 
 LOADS = [

@@ -67,7 +67,11 @@ def choose_precision(model: Model, exact: TorchRuntime) -> TorchRuntime:
         return exact
     expected = [_results(exact, batch) for batch in batches]
     for dtype in CANDIDATES:
-        half = exact.converted(dtype)
+        try:
+            half = exact.converted(dtype)
+        except torch.cuda.OutOfMemoryError:
+            logger.info("%s: computes in float32; memory holds no second copy to check.", model)
+            return exact
         fault = _fault(expected, [_results(half, batch) for batch in batches], exact)
         if fault is None:
             logger.info("%s: computes in %s, which agrees with float32.", model, half.dtype)
