@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -375,25 +372,6 @@ def test_pickling_names_the_option_that_cannot_go(exports: Exports) -> None:
         assert model.encode("text").shape == (32,)
         with pytest.raises(core.CoreError, match=r"session_options=.*cannot be pickled"):
             pickle.dumps(model)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-def test_a_fork_after_the_first_encode_is_an_error_and_no_hang(minilm: Path) -> None:
-    code = (
-        "import os, sys, core\n"
-        "model = core.load(sys.argv[1], backend='torch', device='cpu')\n"
-        "model.encode(['one text'] * 2)\n"
-        "if child := os.fork():\n"
-        "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
-        "try:\n"
-        "    model.encode(['another text'] * 2)\n"
-        "except core.CoreError as error:\n"
-        "    os._exit(7 if 'forked' in str(error) else 8)\n"
-        "os._exit(9)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(minilm)], timeout=120, check=False)
-    assert done.returncode == 7
 
 
 def test_an_option_that_is_nearly_right_is_named(copy: Path) -> None:

@@ -407,7 +407,7 @@ def test_the_whole_path_on_a_tiny_model(
     settings = model / "tokenizer_config.json"
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "model_max_length": 64}))
     known = variants()
-    reference = replace(known["core torch fp32"], name=REFERENCE)
+    reference = replace(known["core onnx fp32"], name=REFERENCE)
     names = ("core torch fp32", "core onnx int8")
     chosen = {REFERENCE: reference, **{name: known[name] for name in names}}
     size = Size(

@@ -422,6 +422,21 @@ def test_ctrl_c_while_a_runtime_is_imported_is_not_a_broken_installation(
     assert (done.returncode, done.stderr) == (130, "core encode: interrupted.\n")
 
 
+def test_a_command_ends_without_a_search_for_garbage() -> None:
+    """With PyTorch imported it takes a second."""
+    program = (
+        "import atexit, gc, runpy, sys\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0))\n"
+        "sys.argv = ['core', '--version']\n"
+        "runpy.run_module('core', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "True"
+
+
 def test_the_installed_command_is_guarded_too() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"]["core"] == "core.__main__:main"

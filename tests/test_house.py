@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ FACES = ("core", "core.errors", "core.toolkit")
 DOOR = ("core.artifacts.artifact", "core")
 
 
+@functools.cache
 def modules_of(package: str) -> dict[str, ast.Module]:
     """Dotted name to source, of every module of a package of this repository."""
     found = {}

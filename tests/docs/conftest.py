@@ -1,7 +1,9 @@
-"""One loopback Hub that serves the real all-MiniLM-L6-v2 under its own name."""
+"""One loopback Hub that serves all-MiniLM-L6-v2 under its own name, whole or its first layers."""
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +11,16 @@ from pathlib import Path
 import pytest
 
 from core.testing import tiny_multi_vector, tiny_reranker, tiny_sparse
+from tests.conftest import ROOT, copy_model
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import TOKEN, LoopbackHub
 from tests.outputs.conftest import build_m3
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+#: Pages whose reader looks at what the real model finds. On the others its first layers do: every
+#: block runs, and to make and compare files of six layers is most of what the pages took.
+WHOLE = (ROOT / "README.md", ROOT / "docs/tutorial.md")
+LAYERS = 2
 #: Tiny ones take their places.
 RERANKER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 MULTI_VECTOR = "lightonai/GTE-ModernColBERT-v1"
@@ -29,7 +36,10 @@ def published(
     """A running Hub, and the folder with its caches, which pages share."""
     folder = tmp_path_factory.mktemp("published")
     with LoopbackHub(folder / "hub") as hub:
-        hub.create(MINILM).add(folder_files(minilm))
+        store = hub.create(MINILM)
+        store.add(folder_files(minilm))
+        store.point("refs/heads/whole", store.resolve("main"))
+        store.add(folder_files(first_layers(minilm, folder / "layers")))
         hub.create(M3).add(folder_files(build_m3(folder / "m3")))
         hub.create(RERANKER).add(folder_files(tiny_reranker(folder / "reranker")))
         hub.create(MULTI_VECTOR).add(folder_files(tiny_multi_vector(folder / "multi-vector")))
@@ -37,14 +47,42 @@ def published(
         yield hub, folder
 
 
+def first_layers(whole: Path, target: Path) -> Path:
+    """A BERT checkpoint without the layers after the first `LAYERS`."""
+    from safetensors.numpy import load_file, save_file
+
+    copy_model(whole, target)
+    weights = target / "model.safetensors"
+    tensors = {
+        name: tensor
+        for name, tensor in load_file(weights).items()
+        if (layer := re.search(r"encoder\.layer\.(\d+)\.", name)) is None or int(layer[1]) < LAYERS
+    }
+    weights.unlink()  # it is a link
+    save_file(tensors, weights, {"format": "pt"})
+    config = target / "config.json"
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps({**settings, "num_hidden_layers": LAYERS}), encoding="utf-8")
+    return target
+
+
 @pytest.fixture
 def hub(
-    published: tuple[LoopbackHub, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    published: tuple[LoopbackHub, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[LoopbackHub]:
-    """The Hub, its variables set; what a test pushes is undone, so tests cannot see each other."""
+    """The Hub for a page, its variables set.
+
+    What a test pushes is undone, so tests cannot see each other.
+    """
     running, folder = published
     before = set(running.root.rglob("*.git"))
-    references = running.store(MINILM).references()
+    store = running.store(MINILM)
+    references = store.references()
+    if page in WHOLE:
+        store.point("refs/heads/main", store.resolve("whole"))
     monkeypatch.setenv("HF_ENDPOINT", running.url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
@@ -54,7 +92,6 @@ def hub(
     yield running
     for path in set(running.root.rglob("*.git")) - before:
         shutil.rmtree(path)
-    store = running.store(MINILM)
     for name, commit in store.references().items():
         if name in references:
             store.point(name, references[name])

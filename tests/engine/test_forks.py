@@ -24,6 +24,9 @@ import core
 
 folder, backend = sys.argv[1:]
 texts = ["text %d about many things " % i * (1 + i % 9) for i in range(100)]
+if backend == "torch":
+    import transformers.models.bert.modeling_bert
+gc.freeze()  # or each worker, when it ends, searches all that was imported for garbage
 model = core.load(folder, backend=backend, device="cpu")
 before = "loaded"
 

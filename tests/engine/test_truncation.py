@@ -14,7 +14,7 @@ from core import EmbeddingModel, OptionError, ProcessPool, UnsupportedOperation
 from core.cli import main
 from core.sentence_transformers import SentenceTransformer
 from core.tokenizer.tokenizer import Tokenizer
-from tests.conftest import kept
+from tests.conftest import Exports, kept
 from tests.engine.test_prefix import KINDS
 from tests.engine.texts import long_texts
 
@@ -77,13 +77,19 @@ def test_the_prompt_counts(model: EmbeddingModel) -> None:
             model.encode([FITS], truncation="error", **options)
 
 
-def test_a_stream_and_a_pool_count_from_their_first_text(model: EmbeddingModel) -> None:
+def test_a_stream_and_a_pool_count_from_their_first_text(
+    model: EmbeddingModel, exports: Exports
+) -> None:
     rows = ["fox"] * 5 + [LONG]
     stream = model.encode_stream(iter(rows), window=4, truncation="error")
     assert next(stream).shape == (4, 32)
     with pytest.raises(OptionError, match=r"1 of 2 texts .*position 5 \(129"):
         next(stream)
-    with ProcessPool(model, processes=1) as pool:
+    # Counting is core's; the worker of this backend starts in a fraction of a second.
+    with (
+        core.load(exports("bert-prompts", "onnx"), backend="onnx") as exported,
+        ProcessPool(exported, processes=1) as pool,
+    ):
         with pytest.raises(OptionError, match=r"1 of 6 texts .*position 5 \(129"):
             pool.encode(rows, truncation="error")
         with pytest.raises(OptionError, match=r"1 of 2 texts .*position 5 \(129"):

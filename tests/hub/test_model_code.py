@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import snapshot_download
 
+import core
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
 
@@ -32,9 +33,8 @@ class OwnModel(BertModel):
 """
 LOAD = """
 import sys, core
-arguments = {"trust_remote_code": True} if sys.argv[2] == "trusted" else {}
 try:
-    model = core.load(sys.argv[1], backend="torch", device="cpu", **arguments)
+    model = core.load(sys.argv[1], backend="torch", device="cpu", trust_remote_code=True)
     print(model.encode("one text").shape)
 except core.CoreError as error:
     print(type(error).__name__, error)
@@ -59,9 +59,10 @@ def published(hub: LoopbackHub, tiny_model: Callable[[str], Path]) -> LoopbackHu
     return hub
 
 
-def load(hub: LoopbackHub, home: Path, how: str, **environment: str) -> str:
+def load(hub: LoopbackHub, home: Path, **environment: str) -> str:
+    """What a process prints that trusts the code."""
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, "acme/tiny", how],
+        [sys.executable, "-c", LOAD, "acme/tiny"],
         env={
             **os.environ,
             "HF_ENDPOINT": hub.url,
@@ -82,19 +83,18 @@ def load(hub: LoopbackHub, home: Path, how: str, **environment: str) -> str:
 def test_code_of_another_repository_is_fetched_only_when_trusted(
     published: LoopbackHub, tmp_path: Path
 ) -> None:
-    refused = load(published, tmp_path / "home", "untrusted")
-    assert refused.startswith("UnsupportedOperation")
-    assert "trust_remote_code=True" in refused
+    with pytest.raises(core.UnsupportedOperation, match="trust_remote_code=True"):
+        core.load("acme/tiny", backend="torch", device="cpu")
     assert not [request for request in published.requests if "acme/code" in request.path]
-    assert load(published, tmp_path / "home", "trusted") == "(32,)"
+    assert load(published, tmp_path / "home") == "(32,)"
     # From then on it is cached, and offline finds it there.
-    assert load(published, tmp_path / "home", "trusted", HF_HUB_OFFLINE="1") == "(32,)"
+    assert load(published, tmp_path / "home", HF_HUB_OFFLINE="1") == "(32,)"
 
 
 def test_code_that_cannot_be_fetched_names_its_repository(
     published: LoopbackHub, tmp_path: Path
 ) -> None:
     snapshot_download("acme/tiny", cache_dir=tmp_path / "home" / "hub")
-    missing = load(published, tmp_path / "home", "trusted", HF_HUB_OFFLINE="1")
+    missing = load(published, tmp_path / "home", HF_HUB_OFFLINE="1")
     assert missing.startswith("ModelFormatError")
     assert "acme/code" in missing

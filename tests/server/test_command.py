@@ -61,7 +61,7 @@ def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, list[d
 def test_a_signal_ends_it_when_every_accepted_request_is_answered(
     embedding_folder: Path, model: core.EmbeddingModel
 ) -> None:
-    arguments = ["--backend", "torch", "--max-batch-tokens", "128"]
+    arguments = ["--backend", "onnx", "--max-batch-tokens", "128"]
     with served(f"tiny={embedding_folder}", *arguments) as (process, address, lines):
         sending = threading.Event()
 
@@ -97,7 +97,7 @@ def test_the_key_of_the_environment(
     embedding_folder: Path, model: core.EmbeddingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CORE_SERVER_API_KEY", "secret")
-    with served(str(embedding_folder), "--backend", "torch") as (process, address, _):
+    with served(str(embedding_folder), "--backend", "onnx") as (process, address, _):
         body = {"inputs": "a cat", "normalize": False}
         assert httpx.post(f"{address}/embed", json=body).status_code == 401
         headers = {"Authorization": "Bearer secret"}
