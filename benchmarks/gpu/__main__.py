@@ -6,7 +6,8 @@ import sys
 
 from benchmarks.gpu.bare import findable
 
-with findable():
-    from benchmarks.gpu.run import main
+if __name__ == "__main__":  # a section's process may import this
+    with findable():
+        from benchmarks.gpu.run import main
 
-    sys.exit(main())
+        sys.exit(main())

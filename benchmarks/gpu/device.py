@@ -39,6 +39,7 @@ def rows(setting: Setting) -> Iterator[Row]:
         "flash-attn": has_flash_attention(),
     }
     if setting.on_gpu:
+        torch.zeros(1, device=setting.device)
         found = torch.cuda.get_device_properties(torch.device(setting.device))
         row |= {
             "name": found.name,

@@ -108,15 +108,13 @@ def page(content: Mapping[str, Any]) -> str:
 
 def _head(content: Mapping[str, Any]) -> str:
     run = content["run"]
-    found = next(iter(content["sections"].get("device", {}).get("rows", ())), {})
-    gpu = (
-        "no GPU"
-        if "name" not in found
-        else (
+    found: Mapping[str, Any] = next(iter(content["sections"].get("device", {}).get("rows", ())), {})
+    gpu = "no GPU"
+    if "name" in found:
+        gpu = (
             f"{found['name']} ({found['memory_gb']:.0f} GB, driver {found['driver']}, CUDA "
             f"{found['CUDA']})"
         )
-    )
     versions = ", ".join(f"{name} {v}" for name, v in found.get("versions", {}).items())
     verdict = {
         True: "every result is right",

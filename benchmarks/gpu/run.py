@@ -38,7 +38,7 @@ from benchmarks.gpu import (
 from benchmarks.gpu.bare import ROOT
 from benchmarks.gpu.plan import FULL, MINUTES, SECONDS, TINY, Setting
 from benchmarks.gpu.record import Record
-from benchmarks.gpu.section import Ending, Section, run_section
+from benchmarks.gpu.section import METHODS, Ending, Section, run_section
 from benchmarks.progress import say
 from benchmarks.results import commit
 from core.tuning.measure import Budget
@@ -71,9 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = read_arguments(arguments)
     deadline = time.monotonic() + 60 * given.minutes
     signal.signal(signal.SIGTERM, _end)
-    # Wanted before anything imports them: no network, no notices.
+    # Before anything is imported that reads them.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # To ask whether there is a GPU does not start CUDA in this process.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     run = {
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "commit": commit(),
@@ -84,13 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = Record(given.output, run, report.page)
     for library in _LIBRARIES:
         importlib.import_module(library)
-    for name in ("device", *(n for n in SECTIONS if n in given.sections and n != "device")):
-        share = SECONDS[name] * given.minutes / MINUTES
-        seconds = min(share, deadline - time.monotonic())
-        ending = measure(name, given, record, seconds)
-        if name == "device" and ending.how != "done":
-            say(ending.why)
-            return 2
+    for method in METHODS:
+        ending = measure("device", given, record, deadline, method)
+        if ending.how == "done":
+            break
+    else:
+        return 2
+    for name in SECTIONS:
+        if name in given.sections and name != "device":
+            measure(name, given, record, deadline, method)
     say(f"{given.output}/gpu.json, {given.output}/gpu.md")
     print(report.page(record.content), flush=True)
     if "correctness" not in given.sections:
@@ -98,9 +102,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(record.correct is not True)
 
 
-def measure(name: str, given: argparse.Namespace, record: Record, seconds: float) -> Ending:
-    """One section, its rows on disk as they come."""
+def measure(
+    name: str, given: argparse.Namespace, record: Record, deadline: float, method: str
+) -> Ending:
+    """One section, its rows on disk as they come.
+
+    Args:
+        deadline: Of the whole run, by the monotonic clock.
+        method: How its process is made: one of METHODS.
+    """
     record.begin(name)
+    seconds = min(SECONDS[name] * given.minutes / MINUTES, deadline - time.monotonic())
     setting = Setting(
         device=given.device,
         plan=TINY if given.tiny else FULL,
@@ -110,7 +122,9 @@ def measure(name: str, given: argparse.Namespace, record: Record, seconds: float
     )
     start = time.monotonic()
     if seconds > 0:
-        ending = run_section(SECTIONS[name], setting, seconds, lambda row: record.add(name, row))
+        ending = run_section(
+            SECTIONS[name], setting, seconds, lambda row: record.add(name, row), method
+        )
     else:
         ending = Ending("stopped", "before it began: no time was left")
     took = time.monotonic() - start

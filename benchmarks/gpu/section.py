@@ -1,8 +1,8 @@
 """One section in a process of its own: what it finds, row by row, and how it ended.
 
 An error of a kernel leaves a process's CUDA unusable, and a section may hang: neither reaches the
-sections after it. The process is a fork of one that has imported the libraries and computed
-nothing, so it starts in no time.
+sections after it. Where it is a fork of a process that has imported the libraries and computed
+nothing, it starts in no time.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from benchmarks.gpu.plan import Setting
 
 Row = dict[str, Any]
 Section = Callable[[Setting], Iterator[Row]]
+
+#: How a section's process is made, the better one first. CUDA works in no fork of a process in
+#: which something has started it, as importing another library may.
+METHODS = ("fork", "spawn")
 
 
 class NotHereError(Exception):
@@ -43,14 +47,18 @@ class Ending:
 
 
 def run_section(
-    section: Section, setting: Setting, seconds: float, keep: Callable[[Row], None]
+    section: Section,
+    setting: Setting,
+    seconds: float,
+    keep: Callable[[Row], None],
+    method: str = METHODS[0],
 ) -> Ending:
     """Run it for so many seconds at most; `keep` is called with every row as soon as there is one.
 
     Raises:
         BaseException: What `keep` raises, or a signal's handler; the process is gone then.
     """
-    context = multiprocessing.get_context("fork")
+    context: Any = multiprocessing.get_context(method)
     incoming, outgoing = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(section, setting, outgoing), daemon=True)
     process.start()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+from tokenizers import Tokenizer
 
 from benchmarks.gpu.device import allocated, peak_over
 from benchmarks.gpu.models import model
@@ -54,7 +57,7 @@ def rows(setting: Setting) -> Iterator[Row]:
             key: Timing(tuple(s / opened[key][1]["texts"] for s in timing.seconds))
             for key, timing in timings.items()
         }
-        tokens = sum(len(ids) for ids in _ids(folder, texts[:10_000])) / len(texts[:10_000])
+        tokens = _mean_tokens(folder, texts[:10_000], plan.positions)
         for key, timing in speeds.items():
             row = {"shape": name, "system": key, **opened[key][1], "mean_tokens": tokens}
             row |= {"texts_per_second": 1 / timing.median, "spread": timing.spread}
@@ -87,11 +90,10 @@ def _round(encode: Encode, texts: list[str], number: int) -> None:
     encode(texts)
 
 
-def _ids(folder: Any, texts: list[str]) -> list[list[int]]:
-    from tokenizers import Tokenizer
-
+def _mean_tokens(folder: Path, texts: list[str], longest: int) -> float:
+    """What the model reads of each text, special tokens included."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return [one.ids for one in tokenizer.encode_batch(texts)]
+    return sum(min(len(one.ids), longest) for one in tokenizer.encode_batch(texts)) / len(texts)
 
 
 def _mb(size: int | None) -> float | None:
