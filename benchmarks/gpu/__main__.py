@@ -8,6 +8,7 @@ from benchmarks.gpu.bare import findable
 
 if __name__ == "__main__":  # a section's process may import this
     with findable():
-        from benchmarks.gpu.run import main
+        from benchmarks.gpu.run import main, prepare
 
+        prepare()
         sys.exit(main())

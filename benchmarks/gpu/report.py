@@ -173,7 +173,7 @@ def _aims(sections: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
     speeds = {
         row["shape"]: row
         for row in sections.get("throughput", {}).get("rows", ())
-        if row["system"] == _AIMED and "texts_per_second" in row
+        if row.get("system") == _AIMED and "texts_per_second" in row
     }
     for shape, key, least in _AIMS:
         if key in speeds.get(shape, {}):
@@ -182,6 +182,10 @@ def _aims(sections: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
                 (f"{shape}: {_TITLES[key]}", format(least, form), format(speeds[shape][key], form))
             )
     for row in sections.get("busy", {}).get("rows", ()):
-        if row["shape"] in ("e5-small", "bert-base") and row["asked"] == "auto" and "busy" in row:
+        if (
+            row.get("shape") in ("e5-small", "bert-base")
+            and row.get("asked") == "auto"
+            and "busy" in row
+        ):
             found.append((f"{row['shape']}: busy", f"{_BUSY:.0%}", f"{row['busy']:.0%}"))
     return found

@@ -67,15 +67,21 @@ _LIBRARIES = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    given = read_arguments(arguments)
-    deadline = time.monotonic() + 60 * given.minutes
+def prepare() -> None:
+    """What concerns the whole process: to be called once, before `main`."""
     signal.signal(signal.SIGTERM, _end)
     # Before anything is imported that reads them.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # To ask whether there is a GPU does not start CUDA in this process.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    for library in _LIBRARIES:
+        importlib.import_module(library)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = read_arguments(arguments)
+    deadline = time.monotonic() + 60 * given.minutes
     run = {
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "commit": commit(),
@@ -84,8 +90,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "machine": machine.describe(),
     }
     record = Record(given.output, run, report.page)
-    for library in _LIBRARIES:
-        importlib.import_module(library)
     for method in METHODS:
         ending = measure("device", given, record, deadline, method)
         if ending.how == "done":
