@@ -73,7 +73,7 @@ TINY = Plan(
     threads=16,
 )
 
-#: Section to its seconds in a run of 8 minutes; what is left over is for starting and writing.
+#: Section to its seconds in a run of 8 minutes of all of them; in other runs, its share.
 SECONDS = {
     "device": 15.0,
     "correctness": 105.0,

@@ -149,6 +149,8 @@ def _section(section: Mapping[str, Any], columns: Sequence[tuple[str, str, str]]
         why = row.get("error") or row.get("absent")
         if why:
             lines.append(f"- {_label(row)}: {why}\n")
+    said = {message: None for row in section["rows"] for message in row.get("said", ())}
+    lines += [f"- core said: {message}\n" for message in said]
     return "\n".join(lines)
 
 

@@ -55,6 +55,8 @@ SECTIONS: dict[str, Section] = {
     "onnx": onnx.rows,
 }
 WORK = ROOT / ".cache" / "gpu"
+#: Of all the time, what the sections get; the rest is for importing and ending.
+_SHARED = 0.95
 #: Of a section's time, how much its rounds may plan with: what is under way then is let finish.
 _PLANNED = 0.8
 #: Imported before the first section, so that no other pays for it. They start no thread and
@@ -116,7 +118,9 @@ def measure(
         method: How its process is made: one of METHODS.
     """
     record.begin(name)
-    seconds = min(SECONDS[name] * given.minutes / MINUTES, deadline - time.monotonic())
+    chosen = sum(SECONDS[one] for one in {"device", *given.sections})
+    share = SECONDS[name] / chosen * _SHARED * 60 * given.minutes
+    seconds = min(share, deadline - time.monotonic())
     setting = Setting(
         device=given.device,
         plan=TINY if given.tiny else FULL,

@@ -7,6 +7,7 @@ nothing, it starts in no time.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -83,9 +84,10 @@ def run_section(
 def _child(section: Section, setting: Setting, outgoing: Connection) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # the parent's to handle
         signal.signal(number, signal.SIG_DFL)
+    notes = _Notes()
     try:
         for row in section(setting):
-            outgoing.send(("row", row))
+            outgoing.send(("row", row | notes.taken()))
         ending = ("done", "")
     except NotHereError as error:
         ending = ("skipped", str(error))
@@ -95,6 +97,26 @@ def _child(section: Section, setting: Setting, outgoing: Connection) -> None:
     outgoing.send(ending)
     sys.stderr.flush()
     os._exit(0)  # CUDA takes a second to be taken down, and nobody needs it again
+
+
+class _Notes(logging.Handler):
+    """What core says while rows are made: that memory ran out, that a dtype is not exact enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, None] = {}
+        logger = logging.getLogger("core")
+        # Below INFO, and not INFO itself, at which `encode` shows its progress.
+        logger.setLevel(logging.INFO - 1)
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said[record.getMessage()] = None
+
+    def taken(self) -> Row:
+        """What was said since the last row, each message once."""
+        said, self._said = list(self._said), {}
+        return {"said": said} if said else {}
 
 
 def in_words(error: BaseException) -> str:
