@@ -77,6 +77,7 @@ TINY = Plan(
 SECONDS = {
     "device": 15.0,
     "correctness": 105.0,
+    "kinds": 20.0,
     "throughput": 140.0,
     "busy": 30.0,
     "latency": 25.0,

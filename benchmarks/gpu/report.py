@@ -16,6 +16,11 @@ _COLUMNS: dict[str, Sequence[tuple[str, str, str]]] = {
         ("max_difference", "largest difference", ".1e"), ("alikeness", "of other texts", ".3f"),
         ("passed", "right", ""),
     ),
+    "kinds": (
+        ("model", "model", ""), ("asked", "dtype asked for", ""), ("dtype", "computed in", ""),
+        ("min_cosine", "least cosine", ".6f"), ("max_difference", "largest difference", ".1e"),
+        ("passed", "right", ""),
+    ),
     "throughput": (
         ("shape", "model", ""), ("system", "system", ""), ("texts_per_second", "texts/s", ",.0f"),
         ("tokens_per_second", "tokens/s", ",.0f"),
@@ -61,6 +66,7 @@ _NOTES = {
     "correctness": "The reference is transformers by itself, padded, in float32 on the CPU (for a "
     "model that was given, core's). A text counts with the worst of: all texts at once, batches of "
     "a few, and one by itself. `of other texts` is the mean cosine of two different texts.",
+    "kinds": "The reference is core in float32 on the CPU. Scores are compared without their mean.",
     "throughput": f"Lengths are lognormal with a mean of {MEAN_TOKENS:.0f} tokens and a deviation "
     f"of {SIGMA} of the logarithm, cut at {SHORTEST} and {LONGEST}, seeded. The columns of ratios "
     "are times as fast, the median of the interleaved rounds. `peak` is what tensors took beyond "

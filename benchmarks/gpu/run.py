@@ -27,6 +27,7 @@ from benchmarks.gpu import (
     busy,
     correctness,
     device,
+    kinds,
     latency,
     onnx,
     pool,
@@ -46,6 +47,7 @@ from core.tuning.measure import Budget
 SECTIONS: dict[str, Section] = {
     "device": device.rows,
     "correctness": correctness.rows,
+    "kinds": kinds.rows,
     "throughput": throughput.rows,
     "busy": busy.rows,
     "latency": latency.rows,
