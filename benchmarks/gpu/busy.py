@@ -31,17 +31,15 @@ def rows(setting: Setting) -> Iterator[Row]:
                     # The profiler records this thread's operators: on a CPU, encode has others.
                     act = partial(opened.encode, some, workers=1)
                     act()
-                    share, kernels, took = profiled(setting.device, act)
                     samples = utilization(setting.device, act, seconds)
                     row |= {
                         "dtype": opened.dtype,
                         "texts": len(some),
-                        "busy": share,
-                        "kernels": kernels,
-                        "seconds": took,
                         "driver_busy": statistics.median(samples) / 100 if samples else None,
                         "samples": len(samples),
                     }
+                    share, kernels, took = profiled(setting.device, act)
+                    row |= {"busy": share, "kernels": kernels, "seconds": took}
             except Exception as error:
                 row["error"] = in_words(error)
             yield row

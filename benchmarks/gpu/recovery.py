@@ -16,7 +16,8 @@ from benchmarks.gpu.texts import Vocabulary
 
 #: Of the memory that a batch needs, how much there is.
 _SHARE = 1 / 3
-_TEXTS = 20_000
+#: Few enough for one batch of all of them to stay below 2^31 activations.
+_TEXTS = 8_192
 
 
 def rows(setting: Setting) -> Iterator[Row]:

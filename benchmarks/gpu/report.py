@@ -154,7 +154,12 @@ def _section(section: Mapping[str, Any], columns: Sequence[tuple[str, str, str]]
     for row in section["rows"]:
         why = row.get("error") or row.get("absent")
         if why:
-            lines.append(f"- {_label(row)}: {why}\n")
+            figures = [
+                f"{row[key]:{form}} {title}"
+                for key, title, form in columns
+                if form and isinstance(row.get(key), float)
+            ]
+            lines.append(f"- {_label(row)}: {', '.join([*figures, why])}\n")
     said = {message: None for row in section["rows"] for message in row.get("said", ())}
     lines += [f"- core said: {message}\n" for message in said]
     return "\n".join(lines)
