@@ -152,17 +152,19 @@ def _section(section: Mapping[str, Any], columns: Sequence[tuple[str, str, str]]
         body = [[_cell(row.get(key), form) for key, _, form in shown] for row in measured]
         lines.append(table((title for _, title, _ in shown), body))
     for row in section["rows"]:
-        why = row.get("error") or row.get("absent")
+        why = row.get("error") or row.get("absent") or row.get("note")
         if why:
-            figures = [
-                f"{row[key]:{form}} {title}"
-                for key, title, form in columns
-                if form and isinstance(row.get(key), float)
-            ]
+            figures = _figures(row, columns) if "error" in row else []
             lines.append(f"- {_label(row)}: {', '.join([*figures, why])}\n")
     said = {message: None for row in section["rows"] for message in row.get("said", ())}
     lines += [f"- core said: {message}\n" for message in said]
     return "\n".join(lines)
+
+
+def _figures(row: Mapping[str, Any], columns: Sequence[tuple[str, str, str]]) -> list[str]:
+    """What a row has all the same, which is in no table."""
+    shown = [(title, row.get(key), form) for key, title, form in columns if form]
+    return [f"{title} {value:{form}}" for title, value, form in shown if value is not None]
 
 
 def _label(row: Mapping[str, Any]) -> str:
