@@ -14,6 +14,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,10 @@ from benchmarks.gpu import bare, device, report, run
 from benchmarks.gpu.agreement import alikeness, compare
 from benchmarks.gpu.models import FAMILIES
 from benchmarks.gpu.onnx import check_runtime
-from benchmarks.gpu.plan import MINUTES, SECONDS, TINY, Setting
+from benchmarks.gpu.plan import SECONDS, TINY, Setting
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.run import SECTIONS
-from benchmarks.gpu.section import METHODS, Ending, NotHereError, Row, Section, run_section
+from benchmarks.gpu.section import Ending, NotHereError, Row, Section, run_section
 from benchmarks.gpu.texts import LAYOUTS, LONGEST, MEAN_TOKENS, SHORTEST, Vocabulary, lengths
 from core.tuning.measure import Budget
 from tests.conftest import ROOT
@@ -48,12 +49,12 @@ def setting(work: Path) -> Setting:
 def test_a_dry_run_goes_through_everything(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--tiny"]
     done = subprocess.run(
-        [*command, "--output", str(tmp_path)],
+        # So many minutes that no section is stopped on a busy machine.
+        [*command, "--minutes", "100", "--output", str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": ""},  # as where nothing of this repository is installed
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -89,9 +90,8 @@ def test_a_dry_run_goes_through_everything(tmp_path: Path) -> None:
     assert all(f"## {name.capitalize()}\n" in page for name in SECTIONS if name != "device")
 
 
-def test_sections_and_their_times_fit() -> None:
+def test_every_section_has_a_time() -> None:
     assert SECONDS.keys() == SECTIONS.keys()
-    assert sum(SECONDS.values()) < 60 * MINUTES
 
 
 class TestTexts:
@@ -198,30 +198,28 @@ def is_not_here(given: Setting) -> Iterator[Row]:
 
 
 class TestSections:
-    @pytest.mark.parametrize("method", METHODS)
-    def test_rows_come_as_they_are_found(self, method: str, tmp_path: Path) -> None:
+    def test_rows_come_as_they_are_found(self, tmp_path: Path) -> None:
         rows: list[Row] = []
-        ending = run_section(two_rows, setting(tmp_path), 60.0, rows.append, method)
+        ending = run_section(two_rows, setting(tmp_path), 60.0, rows.append, "spawn")
         assert ending == Ending("done")
         assert rows == [{"number": 1, "device": "cpu"}, {"number": 2}]
 
     @pytest.mark.parametrize(
-        ("section", "seconds", "ended"),
+        ("section", "ended"),
         [
-            (
-                fails,
-                60.0,
-                Ending("failed", "RuntimeError: an illegal memory access was encountered"),
-            ),
-            (dies, 60.0, Ending("failed", "its process ended with code -9")),
-            (hangs, 1.0, Ending("stopped", "after 1 seconds")),
+            (fails, Ending("failed", "RuntimeError: an illegal memory access was encountered")),
+            (dies, Ending("failed", "its process ended with code -9")),
+            (hangs, Ending("stopped", "after 60 seconds")),
         ],
     )
     def test_what_was_found_before_the_end_is_kept(
-        self, section: Any, seconds: float, ended: Ending, tmp_path: Path
+        self, section: Section, ended: Ending, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rows: list[Row] = []
-        assert run_section(section, setting(tmp_path), seconds, rows.append, "spawn") == ended
+        if section is hangs:  # its minute is over once it hangs
+            clock = SimpleNamespace(monotonic=lambda: 60.0 * len(rows))
+            monkeypatch.setattr("benchmarks.gpu.section.time", clock)
+        assert run_section(section, setting(tmp_path), 60.0, rows.append, "spawn") == ended
         assert rows == [{"number": 1}]
 
     def test_what_this_machine_lacks_is_no_failure(self, tmp_path: Path) -> None:
