@@ -170,6 +170,19 @@ class TestBareMachine:
             assert "core-torch-backend" in names
         assert sys.path == before
 
+    def test_what_the_interpreter_lacks_is_named(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-S", "-m", "benchmarks.gpu"],  # without installed packages
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert f"{sys.executable} has no numpy. It needs PyTorch" in done.stderr
+        assert "Traceback" not in done.stderr
+
 
 def two_rows(given: Setting) -> Iterator[Row]:
     yield {"number": 1, "device": given.device}

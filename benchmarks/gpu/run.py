@@ -81,6 +81,7 @@ def prepare() -> None:
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     for library in _LIBRARIES:
         importlib.import_module(library)
+    importlib.import_module("transformers.utils.logging").disable_progress_bar()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
