@@ -119,7 +119,7 @@ def profiled(device: str, act: Callable[[], Any]) -> tuple[float, int, float]:
     on_gpu = device.startswith("cuda")
     activity = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
     wanted = "CUDA" if on_gpu else "CPU"
-    with profile(activities=[activity], acc_events=True) as profiler:
+    with profile(activities=[activity]) as profiler:
         start = time.perf_counter()
         act()
         synchronize(device)
