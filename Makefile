@@ -18,7 +18,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 PIP_INSTALL := $(BIN)/python -m pip install -qq
 
-.PHONY: setup demo test quick lint check format wheels bench docs docs-browser ui-browser ecosystem server-clients ray clean
+.PHONY: setup demo test quick lint check format wheels bench gpu gpu-bundle docs docs-browser ui-browser ecosystem server-clients ray clean
 
 setup: $(VENV)/.installed ## create .venv and install everything into it
 
@@ -58,6 +58,16 @@ wheels: setup ## build the wheels into dist/
 
 bench: setup ## every variant, and other libraries; ARGS=--quick takes 15 minutes, all of it four hours
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+# On a machine with a GPU nothing is installed: its interpreter has PyTorch for CUDA.
+GPU_PYTHON ?= $(firstword $(wildcard $(BIN)/python) python3)
+
+gpu: ## the torch backend on a GPU: is it right, how fast; 8 minutes. ARGS="--device cpu --tiny" tries it out
+	$(GPU_PYTHON) -m benchmarks.gpu $(ARGS)
+
+gpu-bundle: ## into .cache/gpu-site what such a machine may lack, for one without a network
+	rm -rf .cache/gpu-site
+	$(PYTHON) -m pip install -qq --no-deps --target .cache/gpu-site pluggy filelock tqdm
 
 docs: .cache/docs-env/.installed ## build docs/ into .cache/site; any warning fails
 	.cache/docs-env/bin/mkdocs build --quiet --strict

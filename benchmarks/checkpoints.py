@@ -31,7 +31,7 @@ def prepare_model() -> Path:
         # Some systems read the limit here and not in sentence_bert_config.json.
         write_settings(staging, {"tokenizer_config.json": {"model_max_length": 256}})
 
-    return _made("model", fill)
+    return made(WORK / "model", fill)
 
 
 def mpnet() -> Path:
@@ -61,7 +61,7 @@ def mpnet() -> Path:
             shutil.copytree(unpacked, staging, ignore=shutil.ignore_patterns("desktop.ini"))
         write_settings(staging, {"tokenizer_config.json": {"model_max_length": 384}})
 
-    return _made("mpnet", fill)
+    return made(WORK / "mpnet", fill)
 
 
 def bert(
@@ -157,14 +157,14 @@ def _random(
             },
         )
 
-    return _made(name, fill)
+    return made(WORK / name, fill)
 
 
-def _made(name: str, fill: Callable[[Path], None]) -> Path:
+def made(folder: Path, fill: Callable[[Path], None]) -> Path:
     """A folder that appears whole; filled if it is not there."""
-    folder, staging = WORK / name, WORK / f"{name}.part"
+    staging = folder.with_name(f"{folder.name}.part")
     if not folder.exists():
-        WORK.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(staging, ignore_errors=True)
         fill(staging)
         staging.rename(folder)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +17,7 @@ from benchmarks.model_files import ROOT
 
 RESULTS = Path(__file__).resolve().with_name("results")
 _FORMAT = 2
-_RUNTIMES = ("torch", "transformers", "onnxruntime", "openvino", "numpy")
+RUNTIMES = ("torch", "transformers", "onnxruntime", "openvino", "numpy")
 #: What decides a figure: the library, and how it is measured.
 _MEASURED = ("core/**/*.py", "plugins/*/src/**/*.py", "benchmarks/*.py", "scripts/peers.py")
 #: Modules that only show figures.
@@ -36,11 +36,11 @@ def describe_run(options: str, *, plan: object, complete: bool) -> dict[str, Any
             same key, and one goes on where another ended.
         complete: Whether the run has every section and every system at full size.
     """
-    found = {"machine": machine.describe(), "versions": _versions()}
+    found = {"machine": machine.describe(), "versions": versions(RUNTIMES)}
     return {
         "key": key_of({**found, "sources": sources(), "plan": repr(plan)}),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "commit": _commit(),
+        "commit": commit(),
         "options": options,
         "complete": complete,
         "load_before": machine.load_average(),
@@ -64,7 +64,7 @@ def sources() -> str:
     return digest.hexdigest()
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit measured, with a plus where files differ from it; empty outside a repository."""
 
     def git(*arguments: str) -> str:
@@ -79,9 +79,10 @@ def _commit() -> str:
         return ""
 
 
-def _versions() -> dict[str, str]:
+def versions(distributions: Iterable[str]) -> dict[str, str]:
+    """Of those that are installed."""
     found = {}
-    for name in _RUNTIMES:
+    for name in distributions:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

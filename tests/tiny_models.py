@@ -345,11 +345,12 @@ def build(name: str, target: Path) -> None:
             if parameter.ndim > 1:
                 parameter.normal_(0.0, 0.15)
     model.eval()
-    _save_model(model, target)
+    save_model(model, target)
     write_modules(target, spec, hidden=32)
 
 
-def _save_model(model: Any, target: Path) -> None:
+def save_model(model: Any, target: Path) -> None:
+    """Weights and config.json, and nothing else."""
     import warnings
 
     from transformers.utils import logging
