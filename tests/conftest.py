@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import subprocess
@@ -48,12 +47,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
-
-
-def pytest_collection_finish() -> None:
-    """What is imported and collected by now stays: garbage is not searched for in it again."""
-    gc.collect()
-    gc.freeze()
 
 
 def one_is_quick(quick: str, names: Iterable[str]) -> list[Any]:
