@@ -178,6 +178,8 @@ class TorchRuntime(Runtime):
         plain = architecture.head is None and architecture.kind == "embedding"
         if wanted is False or not plain or self.compile_options is not None:
             return None
+        if self.dtype == "int8":  # whose attention sums in one order, whatever the batch
+            return None
         encoder = packed_encoder(self.module)
         if encoder is None or (wanted is None and encoder.attention not in KERNELS):
             return None
