@@ -18,7 +18,7 @@ import httpx
 from hypothesis import HealthCheck, Phase, given, settings
 
 from benchmarks.server.process import ServerProcess
-from core.testing import tiny_model, tiny_reranker
+from core.testing import tiny_model, tiny_multi_vector, tiny_reranker, tiny_sparse
 from tests.server import fuzzing
 
 _WAIT = 60.0
@@ -31,7 +31,10 @@ def main() -> int:
     count = parser.parse_args().requests
     found: Counter[int] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        models = [tiny_model(Path(folder, "tiny")), tiny_reranker(Path(folder, "reranker"))]
+        models = [
+            make(Path(folder, make.__name__))
+            for make in (tiny_model, tiny_reranker, tiny_sparse, tiny_multi_vector)
+        ]
         command = [sys.executable, "-m", "core", "serve", *map(str, models), "--backend", "torch"]
         command += ["--log-level", "warning"]
         with (

@@ -6,10 +6,10 @@ the servers, so that what else the machine does touches all of them:
 - closed loop: 64 clients with one text a request, against `encode` of the same texts at once;
 - a lone client, against `encode` of one text;
 - overload: three times as many requests a second as the server answered in the closed loop;
-- soak: the closed loop for minutes, and the server's memory.
+- soak: the closed loop for minutes, or `--soak-rate` requests a second, and the server's memory.
 
-Other servers are started by `--peer NAME=COMMAND`, whose port goes behind it. `peers.py` is one of
-a few lines, with FastAPI and sentence-transformers.
+`--rounds 0` leaves out everything but the soak. Other servers are started by `--peer NAME=COMMAND`,
+whose port goes behind it. `peers.py` is one of a few lines, with FastAPI and sentence-transformers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from benchmarks.texts import mix
 HOST = "127.0.0.1"
 CLIENTS = 64
 OVERLOAD = 3.0
+_SOAK_STEP = 10.0
 _LONE = "How do I renew a library card that has expired?"
 
 
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--overload-seconds", type=float, default=30.0)
     parser.add_argument("--soak-minutes", type=float, default=10.0)
+    parser.add_argument("--soak-rate", type=float, help="requests a second; else as fast as it can")
     parser.add_argument("--output", type=Path)
     parsed = parser.parse_args()
     found = measure(parsed)
@@ -59,13 +61,32 @@ def main() -> None:
 def measure(parsed: argparse.Namespace) -> dict[str, Any]:
     texts = mix("mixed", parsed.texts)
     requests = [request_of("/v1/embeddings", text, "input") for text in texts]
-    lone = request_of("/v1/embeddings", _LONE, "input")
     command = [sys.executable, "-m", "core", "serve", parsed.model, "--backend", parsed.backend]
     commands = {"core serve": [*command, *shlex.split(parsed.serve)]}
     for peer in parsed.peer:
         name, _, words = peer.partition("=")
         commands[name] = shlex.split(words)
     found: dict[str, Any] = {"machine": describe(), "texts": len(texts)}
+    if parsed.rounds:
+        found |= _compare(parsed, commands, texts, requests)
+    with ServerProcess(commands["core serve"]) as server:
+        asyncio.run(closed_loop(HOST, server.port, requests[:200], CLIENTS))
+        if parsed.rounds and parsed.overload_seconds:
+            peak = found["closed_loop"]["texts_per_second"]["core serve"]
+            found["overload"] = _overload(server.port, requests, peak, parsed.overload_seconds)
+        if parsed.soak_minutes:
+            found["soak"] = _soak(server, requests, parsed.soak_minutes, parsed.soak_rate)
+    return found
+
+
+def _compare(
+    parsed: argparse.Namespace,
+    commands: Mapping[str, Sequence[str]],
+    texts: Sequence[str],
+    requests: Sequence[bytes],
+) -> dict[str, Any]:
+    """The closed loop and the lone client, in rounds with `encode`."""
+    lone = request_of("/v1/embeddings", _LONE, "input")
     rates: dict[str, list[float]] = {"encode": []}
     waits: dict[str, list[float]] = {"encode": []}
     latencies: dict[str, list[Answers]] = {}
@@ -81,7 +102,7 @@ def measure(parsed: argparse.Namespace) -> dict[str, Any]:
                 waits.setdefault(name, []).append(alone.percentile(200, 50))
     own = [a / b for a, b in zip(rates["core serve"], rates["encode"], strict=True)]
     more = [a - b for a, b in zip(waits["core serve"], waits["encode"], strict=True)]
-    found["closed_loop"] = {
+    closed = {
         "clients": CLIENTS,
         "texts_per_second": {name: statistics.median(given) for name, given in rates.items()},
         "share_of_encode": statistics.median(own),
@@ -89,18 +110,11 @@ def measure(parsed: argparse.Namespace) -> dict[str, Any]:
         "p99_ms": {n: _middle(given, 99) for n, given in latencies.items()},
         "failed": {n: sum(one.failed for one in given) for n, given in latencies.items()},
     }
-    found["lone_request"] = {
+    alone_ms = {
         "p50_ms": {name: 1e3 * statistics.median(given) for name, given in waits.items()},
         "over_encode_ms": 1e3 * statistics.median(more),
     }
-    peak = statistics.median(rates["core serve"])
-    with ServerProcess(commands["core serve"]) as server:
-        asyncio.run(closed_loop(HOST, server.port, requests[:200], CLIENTS))
-        if parsed.overload_seconds:
-            found["overload"] = _overload(server.port, requests, peak, parsed.overload_seconds)
-        if parsed.soak_minutes:
-            found["soak"] = _soak(server, requests, parsed.soak_minutes)
-    return found
+    return {"closed_loop": closed, "lone_request": alone_ms}
 
 
 def _encode_round(
@@ -137,20 +151,35 @@ def _overload(port: int, requests: Sequence[bytes], peak: float, seconds: float)
     }
 
 
-def _soak(server: ServerProcess, requests: Sequence[bytes], minutes: float) -> dict[str, Any]:
-    memory: list[float] = []
+def _soak(
+    server: ServerProcess, requests: Sequence[bytes], minutes: float, rate: float | None
+) -> dict[str, Any]:
+    memory = [server.megabytes]
     failed = done = 0
-    for _ in range(max(int(minutes * 6), 2)):
-        answers = asyncio.run(closed_loop(HOST, server.port, requests, CLIENTS, seconds=10.0))
+    for _ in range(max(int(minutes * 60 / _SOAK_STEP), 2)):
+        if rate is None:
+            load = closed_loop(HOST, server.port, requests, CLIENTS, seconds=_SOAK_STEP)
+        else:
+            load = open_loop(HOST, server.port, requests, rate, _SOAK_STEP)
+        answers = asyncio.run(load)
         done, failed = done + answers.done, failed + answers.failed
         memory.append(server.megabytes)
-    half = len(memory) // 2
+    last = len(memory) - 1
     return {
         "minutes": minutes,
         "requests": done,
         "failed": failed,
-        "megabytes": [round(one, 1) for one in memory],
-        "growth_of_second_half_mb": memory[-1] - memory[half],
+        "megabytes": {
+            name: round(memory[int(share * last)], 1)
+            for name, share in (
+                ("start", 0),
+                ("1/4", 0.25),
+                ("1/2", 0.5),
+                ("3/4", 0.75),
+                ("end", 1),
+            )
+        },
+        "growth_of_second_half_mb": round(memory[last] - memory[last // 2], 1),
     }
 
 

@@ -17,7 +17,7 @@ import pytest
 import core
 from core.plugin.plugin import PLUGIN_GROUP
 from core.plugin.registry import registry
-from core.testing import tiny_model, tiny_reranker
+from core.testing import tiny_model, tiny_multi_vector, tiny_reranker, tiny_sparse
 from core_server.metrics import Metrics
 from core_server.models import load_models
 from core_server.service import Service
@@ -111,9 +111,13 @@ def reranker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(embedding_folder: Path, reranker_folder: Path) -> Iterator[Running]:
-    """An embedding model and a reranker; shared, so leave it as it is."""
-    with running(embedding_folder, reranker_folder) as started:
+def server(
+    embedding_folder: Path, reranker_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """A model of each kind; shared, so leave it as it is."""
+    folder = tmp_path_factory.mktemp("server-kinds")
+    more = [tiny_sparse(folder / "tiny-sparse"), tiny_multi_vector(folder / "tiny-multi-vector")]
+    with running(embedding_folder, reranker_folder, *more) as started:
         yield started
 
 

@@ -44,7 +44,8 @@ def test_openai_floats_and_base64(server: Running, model: core.EmbeddingModel) -
 
 def test_openai_lists_models(server: Running) -> None:
     answer = server.client.get("/v1/models").json()
-    assert [one["id"] for one in answer["data"]] == ["tiny", "tiny-reranker"]
+    names = ["tiny", "tiny-reranker", "tiny-sparse", "tiny-multi-vector"]
+    assert [one["id"] for one in answer["data"]] == names
     assert server.client.get("/v1/models/tiny").json() == answer["data"][0]
     missing = server.client.get("/v1/models/none")
     assert missing.status_code == 404
@@ -170,7 +171,8 @@ def test_tei_info(server: Running, model: core.EmbeddingModel) -> None:
     assert found["model_id"] == "tiny"
     assert found["max_input_length"] == model.max_seq_length
     assert found["model_type"]["embedding"]["pooling"] == "mean"
-    assert [one["kind"] for one in found["models"]] == ["embedding", "reranker"]
+    kinds = ["embedding", "reranker", "sparse", "multi_vector"]
+    assert [one["kind"] for one in found["models"]] == kinds
 
 
 def test_the_address_itself_does_what_the_first_model_is_for(
@@ -191,7 +193,6 @@ def test_the_address_itself_does_what_the_first_model_is_for(
     [
         ("/v1/embeddings", {"input": "a", "model": "tiny-reranker"}, 422, "'tiny'"),
         ("/rerank", {"query": "a", "texts": ["b"], "model": "tiny"}, 422, "'tiny-reranker'"),
-        ("/embed_sparse", {"inputs": "a"}, 422, "a sparse encoder"),
         ("/embed", {"inputs": "a", "dimensions": 33}, 422, "have 32"),
         ("/embed", {"inputs": "a", "dimensions": 0}, 422, "have 32"),
         ("/embed", {"inputs": []}, 422, "inputs is empty"),
@@ -293,7 +294,7 @@ def test_the_openapi_document_describes_every_route(server: Running) -> None:
 
 def test_every_example_of_the_documentation_is_answered(server: Running) -> None:
     for operation in OPERATIONS:
-        if operation.example is None or operation.paths[0] == "/embed_sparse":
+        if operation.example is None:
             continue
         msgspec.convert(dict(operation.example), operation.body)
         answer = server.post(operation.paths[0], dict(operation.example))

@@ -44,12 +44,19 @@ _TASKS: Mapping[str, frozenset[str]] = {
 }
 #: Names of prompts to what `task` calls the texts they are for.
 _ROLES = {"query": "query", "document": "document", "passage": "document", "corpus": "document"}
+#: What a kind is called, and what is needed for a task, in messages.
+_KINDS = {
+    EMBEDDING: "an embedding model",
+    RERANKER: "a reranker",
+    SPARSE: "a sparse encoder",
+    MULTI_VECTOR: "a multi-vector model",
+}
 _WHAT = {
-    "dense": "an embedding model",
-    "tokens": "an embedding model or a multi-vector model",
-    "sparse": "a sparse encoder, or an embedding model with a head for words",
-    "scores": "a reranker",
-    "tokenize": "a model",
+    "dense": "embedding models",
+    "tokens": "embedding models and multi-vector models",
+    "sparse": "sparse encoders, and for embedding models with a head for words",
+    "scores": "rerankers",
+    "tokenize": "every model",
 }
 
 
@@ -169,16 +176,17 @@ class Models:
         able = [one for one in self.served if task in one.tasks]
         named = next((one for one in self.served if name in (one.name, *one.aliases)), None)
         if named is not None and task not in named.tasks:
-            hint = f" It is served as {able[0].name!r}." if able else ""
+            found = f"{named.name!r} is {_KINDS[named.kind]}"
+            hint = f" Here that is {' or '.join(repr(one.name) for one in able)}." if able else ""
             raise RequestFailedError(
-                422,
-                f"{named.name!r} is no model for this: it takes {_WHAT[task]}.{hint}",
-                param="model",
+                422, f"{found}, and this route is for {_WHAT[task]}.{hint}", param="model"
             )
         if not able:
-            listed = ", ".join(f"{one.name!r} ({one.kind})" for one in self.served)
+            listed = ", ".join(f"{one.name!r} ({_KINDS[one.kind]})" for one in self.served)
             raise RequestFailedError(
-                422, f"This takes {_WHAT[task]}, and the server has {listed}.", param="model"
+                422,
+                f"This route is for {_WHAT[task]}, and the server has {listed}.",
+                param="model",
             )
         if named is None and name and len(able) > 1:
             listed = ", ".join(repr(one.name) for one in able)
@@ -311,6 +319,7 @@ def _facts(model: Any) -> dict[str, Any]:
     }
     if model.kind == EMBEDDING:
         facts["dimension"] = model.dimension
+        facts["outputs"] = list(model.outputs)
         architecture = getattr(model.runtime, "architecture", None)
         modes = [m.modes for m in getattr(architecture, "modules", ()) if isinstance(m, Pooling)]
         facts["pooling"] = "+".join(modes[0]) if modes else None

@@ -154,8 +154,9 @@ async def embed_sparse(exchange: Exchange, body: EmbedSparseRequest) -> Response
     return json_answer(
         [
             [
+                # float32 as they are: as Python's floats they would have twice as many digits
                 {"index": index, "value": value}
-                for index, value in zip(row.indices.tolist(), row.values.tolist(), strict=True)
+                for index, value in zip(row.indices.tolist(), row.values, strict=True)
             ]
             for row in rows
         ]
