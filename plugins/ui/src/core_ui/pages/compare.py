@@ -9,9 +9,9 @@ import gradio as gr
 from core.errors import CoreError, OptionError
 from core_ui import markup, snippets
 from core_ui.jobs import Job
-from core_ui.pages.encoding import compare_steps, cosines_of
 from core_ui.pages.running import Context, Panel, Plan, Source, lines_of
 from core_ui.sessions import Session, Variant
+from core_ui.similarities import check_count, compare_steps, similarities_of
 
 _TEXTS = "texts.txt"
 _MOST_TEXTS = 30
@@ -55,11 +55,8 @@ def draw(context: Context, source: Source, tab: Any) -> None:
         if first not in known or second not in known:
             raise OptionError("Choose two variants; the page Model shows those of a model.")
         pair = (known[first], known[second])
-        if any(variant.kind != "embedding" for variant in pair):
-            raise OptionError("Here embeddings are compared, and this model gives other results.")
         lines = lines_of(texts)
-        if not 2 <= len(lines) <= _MOST_TEXTS:
-            raise OptionError(f"Give 2 to {_MOST_TEXTS} texts, one a line.")
+        check_count(lines, pair, _MOST_TEXTS)
         return Plan(
             lambda folder: compare_steps(pair, folder, _TEXTS),
             snippets.compare(pair, _TEXTS),
@@ -71,10 +68,9 @@ def draw(context: Context, source: Source, tab: Any) -> None:
     def show(session: Session, job: Job | None) -> list[str]:
         if job is None:
             return ["", ""]
-        found = cosines_of(job)
         return [
-            markup.heat_map(label, job.notes["texts"], cosines)
-            for label, cosines in zip(job.notes["labels"], found, strict=True)
+            markup.heat_map(label, job.notes["texts"], found)
+            for label, found in zip(job.notes["labels"], similarities_of(job), strict=True)
         ]
 
     panel.wire([*source.fields, left, right, texts], plan, maps, show, code)

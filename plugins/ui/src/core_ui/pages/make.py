@@ -12,8 +12,6 @@ import core
 from core.errors import OptionError
 from core_ui import markup, snippets
 from core_ui.jobs import Job
-from core_ui.pages.encoding import compare_steps, cosines_of
-from core_ui.pages.model import verification
 from core_ui.pages.running import (
     Context,
     Panel,
@@ -24,6 +22,7 @@ from core_ui.pages.running import (
     upload_into,
 )
 from core_ui.sessions import Session, Variant
+from core_ui.similarities import check_count, compare_steps, similarities_of
 
 _OPERATIONS = ("quantize", "optimize", "export")
 _TEXTS = "texts.txt"
@@ -172,16 +171,15 @@ def draw(context: Context, source: Source) -> None:
         (result,) = job.results()
         made = made_variant(job, result)
         session.note_made(made)
-        return [_proof(made, result), gr.Group(visible=made.kind == "embedding")]
+        return [_proof(made, result), gr.Group(visible=True)]
 
     def plan_neighbours(session: Session, texts: str) -> Plan:
         job = session.jobs.get("make")
         if job is None or job.state != "done":
             raise OptionError("Make a variant first.")
-        lines = lines_of(texts)
-        if not 2 <= len(lines) <= _MOST_NEIGHBOURS:
-            raise OptionError(f"Give 2 to {_MOST_NEIGHBOURS} texts, one a line.")
         pair = (source_variant(job), made_variant(job, job.results()[0]))
+        lines = lines_of(texts)
+        check_count(lines, pair, _MOST_NEIGHBOURS)
         return Plan(
             lambda folder: compare_steps(pair, folder, _TEXTS),
             snippets.compare(pair, _TEXTS),
@@ -192,9 +190,9 @@ def draw(context: Context, source: Source) -> None:
     def show_neighbours(session: Session, job: Job | None) -> list[Any]:
         if job is None:
             return [""]
-        found = cosines_of(job)
-        texts = job.notes["texts"]
-        return [markup.neighbours(texts, ("Nearest by the source", "By the result"), found)]
+        source, result = similarities_of(job)
+        names = ("Nearest by the source", "By the result")
+        return [markup.neighbours(job.notes["texts"], names, source, result)]
 
     inputs = [*source.fields, backend, operation, config, pasted, target]
     panel.wire(inputs, plan, [proof, neighbourhood], show, code)
@@ -235,10 +233,11 @@ def _proof(made: Variant, result: Mapping[str, Any]) -> str:
     facts = {
         "File": result["file"],
         "Size": f"{markup.size(result['bytes'])}, {result['precision']}",
-        "Agreement with its source": verification(found),
+        "Agreement with its source": markup.verification(found),
     }
     if found:
-        facts["Verified on"] = f"{found['texts']} probe texts of many lengths"
+        probes = "pairs" if made.kind == "reranker" else "texts"
+        facts["Verified on"] = f"{found['texts']} probe {probes} of many lengths"
     if result["speed_ratio"]:
         facts["Speed"] = (
             f"{result['speed_ratio']:.2f} times its source's, measured here just now "

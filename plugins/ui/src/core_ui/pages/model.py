@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +113,8 @@ def _describe(session: Session) -> str:
         "Modules": " > ".join(info["modules"]),
         "Dimension": str(info["dimension"] or "-"),
         "Longest text": f"{info['max_seq_length']} tokens" if info["max_seq_length"] else "-",
-        "Similarity": info["similarity"],
+        # A reranker's scores are its own measure.
+        "Similarity": None if info["kind"] == "reranker" else info["similarity"],
         "Commit": info["commit"],
         "Labels": ", ".join(info["labels"]) if info["labels"] else None,
     }
@@ -132,7 +132,7 @@ def _describe(session: Session) -> str:
             markup.size(file["size"]),
             file["precision"] or "?",
             file["operation"] or "-",
-            verification(file["verification"]),
+            markup.verification(file["verification"]),
         ]
         for file in info["artifacts"]
     ]
@@ -143,18 +143,3 @@ def _describe(session: Session) -> str:
         files = markup.note("No installed backend finds a file that it can load.")
     known = {title: str(text) for title, text in found.items() if text is not None}
     return markup.facts(name, known) + files
-
-
-def verification(found: Mapping[str, Any] | None) -> str:
-    """How far an artifact drifts, in the measure of its kind."""
-    if not found:
-        return "-"
-    if "mean_cosine" in found:
-        return (
-            f"cosine mean {found['mean_cosine']:.4f}, 1st percentile {found['p1_cosine']:.4f}, "
-            f"minimum {found['min_cosine']:.4f}"
-        )
-    return (
-        f"score difference at most {found['max_score_difference']:.4f}, rank correlation "
-        f"{found['rank_correlation']:.4f}"
-    )
