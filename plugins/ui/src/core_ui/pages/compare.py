@@ -34,7 +34,10 @@ def draw(context: Context, source: Source, tab: Any) -> None:
     def offer(
         request: gr.Request, model: str, revision: str, first: str | None, second: str | None
     ) -> list[Any]:
-        labels = list(choices(context, context.session(request), model, revision))
+        session = context.session(request)
+        labels = list(choices(context, session, model, revision))
+        first = first or session.fields.get("try-left")
+        second = second or session.fields.get("try-right")
         if first not in labels:
             # The model as it is, beside what was made last.
             first = labels[min(1, len(labels) - 1)] if labels else None
@@ -46,6 +49,9 @@ def draw(context: Context, source: Source, tab: Any) -> None:
         offer, [source.name, source.revision, left, right], [left, right],
         show_progress="hidden", api_visibility="private",
     )  # fmt: skip
+
+    context.fields.note(left, right)
+    context.fields.keep(texts)
 
     def plan(
         session: Session, model: str, revision: str, token: str, first: str | None,

@@ -53,6 +53,13 @@ def draw(context: Context, named: str) -> Source:
     facts = gr.HTML("", elem_id="model-facts")
     code = gr.HTML("", elem_id="model-code")
     source = Source(name, revision, token)
+    context.fields.keep(name, revision, token, query)
+
+    def code_of(session: Session, place: str, revision: str) -> str:
+        found = Variant(place, revision, kind=session.kind_of(place))
+        return markup.code(
+            snippets.describe(found), snippets.shell_lines([_words(place, revision)])
+        )
 
     def inspect(request: gr.Request, model: str, revision: str, token: str) -> list[str]:
         session = context.session(request)
@@ -60,36 +67,41 @@ def draw(context: Context, named: str) -> Source:
         lines = ""
         try:
             place = context.roots.model(model)
-            words = ["info", place, *revision_words(revision), "--json"]
-            lines = markup.code(
-                snippets.describe(Variant(place, revision)), snippets.shell_lines([words])
-            )
-            job = context.jobs.start(lambda folder: [words], token=token.strip())
+            lines = code_of(session, place, revision)
+            words = _words(place, revision)
+            job = context.jobs.start(lambda folder: [[*words, "--json"]], token=token.strip())
             job.wait()
             context.jobs.forget(job)
             session.info, session.shown = job.results()[0], (place, revision)
         except CoreError as error:
             return [markup.status(str(error), kind="bad"), "", lines]
-        return ["", _describe(session), lines]
+        return ["", _describe(session), code_of(session, place, revision)]
 
-    def begin(request: gr.Request) -> list[Any]:
+    def begin(request: gr.Request) -> list[str]:
         session = context.session(request)
         model, revision = session.shown
         if not model:
-            shown = inspect(request, named, "", "") if named else ["", "", ""]
-            return [gr.skip(), gr.skip(), *shown]
-        return [model, revision, *inspect(request, model, revision, "")]
+            return inspect(request, named, "", "") if named else ["", "", ""]
+        if Path(model).is_absolute():  # it may have other files by now
+            return inspect(request, model, revision, "")
+        # To ask the Hub again may take a token, which is not kept.
+        return ["", _describe(session), code_of(session, model, revision)]
 
     shown = [status, facts, code]
     events = private_events()
     show.click(inspect, source.fields, shown, **events)
     name.submit(inspect, source.fields, shown, **events)
     revision.submit(inspect, source.fields, shown, **events)
-    context.blocks.load(begin, None, [name, revision, *shown], **events)
+    context.blocks.load(begin, None, shown, **events)
     for trigger in (search.click, query.submit):
         trigger(_look_up, [query, token], [said, found], **events)
     found.input(lambda chosen: chosen, found, name, **events)
     return source
+
+
+def _words(place: str, revision: str) -> list[str]:
+    """The command that says what a model is."""
+    return ["info", place, *revision_words(revision)]
 
 
 def _look_up(query: str, token: str) -> list[Any]:
