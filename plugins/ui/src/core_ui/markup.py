@@ -62,8 +62,10 @@ def _scrolled(caption: str, inner: str, *, named: bool = True) -> str:
     """A table that scrolls inside a small window, by keyboard too."""
     label = escape(caption, quote=True)
     return (
+        # Above what scrolls, so that it is read in any window.
+        f'<div class="core-title" aria-hidden="true">{escape(caption)}</div>'
         f'<div class="core-scroll" tabindex="0" role="region" aria-label="{label}">'
-        f'<table class="core-table"><caption>{escape(caption)}</caption>{inner}</table></div>'
+        f'<table class="core-table" aria-label="{label}">{inner}</table></div>'
     )
 
 

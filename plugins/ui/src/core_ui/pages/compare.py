@@ -15,6 +15,7 @@ from core_ui.similarities import check_count, compare_steps, similarities_of
 
 _TEXTS = "texts.txt"
 _MOST_TEXTS = 30
+_MAP_PIXELS = 320
 _EXAMPLE = "A cat sleeps on the sofa.\nA kitten naps on the couch.\nStocks fell on Monday."
 
 
@@ -28,7 +29,10 @@ def draw(context: Context, source: Source, tab: Any) -> None:
     )
     panel = Panel(context, "try", "Compare")
     with gr.Row():
-        maps = [gr.HTML("", elem_id="try-left-map"), gr.HTML("", elem_id="try-right-map")]
+        maps = []
+        for side in ("left", "right"):
+            with gr.Column(min_width=_MAP_PIXELS):  # below each other in a small window
+                maps.append(gr.HTML("", elem_id=f"try-{side}-map"))
     code = gr.HTML("", elem_id="try-code")
 
     def offer(
