@@ -6,8 +6,8 @@ import json
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from tests.conftest import copy_model
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import TOKEN, LoopbackHub
 from tests.ui.browser import CHROMIUM, DRIVER, NARROW, WIDE, Browser, browser
-from tests.ui.serving import Served, served
+from tests.ui.serving import Served, runs, served
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,6 +41,18 @@ def opened(page: Browser, url: str, model: str) -> None:
     page.shows("model-facts", model)
 
 
+@contextmanager
+def held(page: Browser, server: Served) -> Iterator[None]:
+    """The server's one job stands still: it ends neither before it is looked at nor before it is
+    cancelled."""
+    (job,) = page.wait(server.jobs, "a job")
+    os.kill(job, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(job, signal.SIGCONT)
+
+
 def test_a_model_is_made_reloaded_refused_and_cancelled(page: Browser, server: Served) -> None:
     opened(page, server.url, "tiny")
     facts = page.text("model-facts")
@@ -53,10 +65,11 @@ def test_a_model_is_made_reloaded_refused_and_cancelled(page: Browser, server: S
     page.fill("make-target", "made")
     page.shows("make-code", f"--target {server.root}/made")
     page.click("#make-start")
-    page.shows("make-status", "Running")
-    page.settled()
-    page.driver.refresh()
-    page.shows("model-facts", "tiny")
+    with held(page, server):
+        page.shows("make-status", "Running")
+        page.settled()
+        page.driver.refresh()
+        page.shows("model-facts", "tiny")
     page.tab("Make")
     page.holds("make-target", "made")
     page.shows("make-proof", "cosine mean")
@@ -65,7 +78,9 @@ def test_a_model_is_made_reloaded_refused_and_cancelled(page: Browser, server: S
     assert json.loads(Path(f"{made}.json").read_text())["verification"]["mean_cosine"] > 0.9
     page.fill("make-target", "cancelled")
     page.click("#make-start")
-    page.click("#make-cancel")
+    with held(page, server):
+        page.click("#make-cancel")
+        page.shows("make-status", "Cancelling")
     page.shows("make-status", "Cancelled after")
     assert not (server.root / "cancelled").exists()
     assert sorted(path.name for path in server.root.iterdir()) == ["made", "tiny"]
@@ -328,9 +343,10 @@ def test_a_killed_server_leaves_no_half_written_model(page: Browser, server: Ser
         page.fill("make-target", "killed")
         page.click("#make-start")
         page.shows("make-status", "Running")
+        job = page.wait(other.jobs, "a job")[0]
         os.kill(other.process.pid, signal.SIGKILL)
         other.process.wait()
-    time.sleep(5)  # its command ends by itself
+    page.wait(lambda: not runs(job), "its command ends by itself")
     killed = server.root / "killed"
     assert not list(server.root.glob(".*"))
     for file in killed.rglob("*.onnx"):  # it was quicker: then it is whole
