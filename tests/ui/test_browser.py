@@ -103,7 +103,7 @@ def test_a_verified_int8_minilm_in_four_clicks(page: Browser, minilm: Path, tmp_
         page.screenshot("make")
         page.fill("make-texts", "\n".join(TEXTS))
         page.click("#neighbours-start")
-        page.shows("make-neighbours", "Nearest neighbours: the same for 4 of 4 texts")
+        page.shows("make-neighbours", "Nearest neighbours (cosine): the same for 4 of 4 texts")
         assert "A kitten naps on the <b>sofa</b>." in page.text("make-neighbours")
         page.tab("Try")
         page.wait(lambda: "int8" in page.value("try-right"), "what was made is chosen")

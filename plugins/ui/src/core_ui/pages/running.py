@@ -39,9 +39,12 @@ class Context:
     fields: Fields = field(default_factory=Fields)
 
     def session(self, request: gr.Request) -> Session:
-        """Of the browser that asks."""
+        """Of the browser that asks; gradio shows why there is none."""
         cookies = dict(request.headers).get("cookie", "")
-        return self.sessions.of(browser_of(cookies, self.cookie))
+        try:
+            return self.sessions.of(browser_of(cookies, self.cookie))
+        except OptionError as error:
+            raise gr.Error(str(error)) from error
 
 
 @dataclass(frozen=True)
