@@ -28,6 +28,8 @@ from core.machine.stages import shown_stages
 from core.plugin.registry import registry
 
 DONE, FAILED, USAGE = 0, 1, 2
+#: Commands whose arguments end in a list of texts.
+_TAKE_TEXTS = ("encode", "similarity", "rerank")
 
 Command = Callable[[argparse.Namespace], Any]
 
@@ -53,7 +55,7 @@ def _run(words: list[str], name: str) -> None:
     parsed, unknown = parser.parse_known_args(words[:end])
     literal = words[end + 1 :]
     wrong = [*unknown, *literal]
-    if parsed.name in ("encode", "rerank"):
+    if parsed.name in _TAKE_TEXTS:
         # Texts after options: argparse gave the positional list its share before them.
         found = [*parsed.texts, *unknown]
         wrong = [word for word in found if _like_an_option(word)]
@@ -116,7 +118,7 @@ def _refuse(parsed: argparse.Namespace, words: list[str]) -> None:
     close = [difflib.get_close_matches(word, options, n=1) for word in words]
     hints = sorted({match for matches in close for match in matches})
     hint = f" (did you mean {' or '.join(hints)}?)" if hints else ""
-    if parsed.name in ("encode", "rerank") and "-" in words:
+    if parsed.name in _TAKE_TEXTS and "-" in words:
         hint = " (texts from standard input: --input -)"
     parser.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
@@ -151,6 +153,7 @@ def build_parser(named: str = "") -> argparse.ArgumentParser:
         publishing,
         rerank,
         scaffold,
+        similarity,
         tune,
     )
 
@@ -163,7 +166,8 @@ def build_parser(named: str = "") -> argparse.ArgumentParser:
         dest="name", metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser
     )
     for module in (
-        models, encode, rerank, batch, artifacts, publishing, tune, cache, demo, scaffold
+        models, encode, similarity, rerank, batch, artifacts, publishing, tune, cache, demo,
+        scaffold,
     ):  # fmt: skip
         module.add_commands(commands)
     own = tuple(commands.choices)

@@ -32,6 +32,30 @@ _FLAGS = (
 )
 
 
+WIDE, NARROW = (1280, 1600), (360, 800)
+#: Counts the requests of the page that have no answer yet.
+_COUNTED = """
+window.unanswered = 0;
+const original = window.fetch;
+window.fetch = (...given) => {
+  window.unanswered += 1;
+  return original(...given).finally(() => { window.unanswered -= 1; });
+};
+"""
+#: Elements that end outside of the window, where nothing around them scrolls.
+_CUT_OFF = """
+const wide = document.documentElement.clientWidth;
+const scrolls = e => e && e !== document.body
+  && (["auto", "scroll"].includes(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+return [...document.querySelectorAll("main *")]
+  .filter(e => e.checkVisibility({checkOpacity: true, checkVisibilityCSS: true}))
+  .filter(e => { const r = e.getBoundingClientRect();
+    return r.width > 1 && r.height > 1 && (r.right > wide + 1 || r.left < -1); })
+  .filter(e => !scrolls(e.parentElement))
+  .map(e => e.outerHTML.slice(0, 150));
+"""
+
+
 class Browser:
     """One browser with a profile of its own.
 
@@ -39,15 +63,20 @@ class Browser:
         clicks: How often the user clicked.
     """
 
-    def __init__(self, size: str = "1280,1600") -> None:
+    def __init__(self, size: tuple[int, int]) -> None:
         options = webdriver.ChromeOptions()
-        for flag in (*_FLAGS, f"--window-size={size}"):
+        for flag in _FLAGS:
             options.add_argument(flag)
         options.binary_location = str(CHROMIUM)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver: Any = webdriver.Chrome(
             options=options, service=webdriver.ChromeService(str(DRIVER))
         )
+        # A window itself is never as narrow as a telephone.
+        metrics = {"deviceScaleFactor": 1, "mobile": False}
+        metrics |= dict(zip(("width", "height"), size, strict=True))
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _COUNTED})
         self.driver.set_script_timeout(SECONDS)
         self.clicks = 0
 
@@ -110,6 +139,20 @@ class Browser:
         script = "return document.getAnimations().some(a => a.playState === 'running')"
         return bool(self.driver.execute_script(script))
 
+    def settled(self) -> None:
+        """Wait until the server has answered everything that was asked."""
+        self.wait(
+            lambda: self.driver.execute_script("return window.unanswered === 0"), "it is quiet"
+        )
+
+    def cut_off(self) -> list[str]:
+        """What cannot be seen, because it lies beside the window; and the page, if it scrolls."""
+        found: list[str] = self.driver.execute_script(_CUT_OFF)
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        if self.driver.execute_script(f"return {wide}") > 0:
+            found.append("the page")
+        return found
+
     def fill(self, name: str, text: str) -> None:
         """Replace what a field holds."""
         field = self.wait(
@@ -166,7 +209,7 @@ class Browser:
 
 
 @contextmanager
-def browser(size: str = "1280,1600") -> Iterator[Browser]:
+def browser(size: tuple[int, int] = WIDE) -> Iterator[Browser]:
     """A fresh one."""
     os.environ.setdefault("SE_AVOID_STATS", "true")  # selenium reports to its maker, too
     os.environ.setdefault("SE_OFFLINE", "true")

@@ -52,6 +52,13 @@ class Served:
     def cookie(self) -> str:
         return f"core-ui-{self.port}"
 
+    def jobs(self) -> list[int]:
+        """The processes of its jobs."""
+        found = []
+        for children in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            found += [int(number) for number in children.read_text().split()]
+        return found
+
     def ask(
         self, path: str, headers: Mapping[str, str] | None = None, *, body: Any = None
     ) -> Answer:
@@ -85,6 +92,14 @@ class Served:
         form = {"Content-Type": "multipart/form-data; boundary=limit"}
         body = head.encode() + content + b"\r\n--limit--\r\n"
         return self.ask("/gradio_api/upload", form, body=body)
+
+
+def runs(process: int) -> bool:
+    """Whether a process has not ended."""
+    try:
+        return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
 
 
 def command(root: Path, *words: str) -> tuple[int, str]:

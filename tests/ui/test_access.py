@@ -89,6 +89,17 @@ def test_a_path_that_was_not_uploaded_is_not_read(server: Served, tmp_path: Path
         assert "theirs" not in said
 
 
+def test_a_browser_without_cookies_is_told_so(server: Served) -> None:
+    number = next(
+        event["id"]
+        for event in server.ask("/config").json()["dependencies"]
+        if not event["queue"] and any(name == "load" for _, name in event["targets"])
+    )
+    asked = {"data": [], "fn_index": number, "session_hash": "nameless"}
+    answer = server.ask("/gradio_api/run/predict", body=asked)
+    assert "keeps no cookies for this page: allow them, and reload" in answer.text
+
+
 def guarded(headers: dict[str, str], **arguments: Any) -> tuple[int, bool]:
     """Status of a request, and whether the application saw it."""
     seen = []

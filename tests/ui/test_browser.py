@@ -6,8 +6,8 @@ import json
 import os
 import re
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,8 @@ import core
 from tests.conftest import copy_model
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import TOKEN, LoopbackHub
-from tests.ui.browser import CHROMIUM, DRIVER, Browser, browser
-from tests.ui.serving import Served, served
+from tests.ui.browser import CHROMIUM, DRIVER, NARROW, WIDE, Browser, browser
+from tests.ui.serving import Served, runs, served
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,6 +41,18 @@ def opened(page: Browser, url: str, model: str) -> None:
     page.shows("model-facts", model)
 
 
+@contextmanager
+def held(page: Browser, server: Served) -> Iterator[None]:
+    """The server's one job stands still: it ends neither before it is looked at nor before it is
+    cancelled."""
+    (job,) = page.wait(server.jobs, "a job")
+    os.kill(job, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(job, signal.SIGCONT)
+
+
 def test_a_model_is_made_reloaded_refused_and_cancelled(page: Browser, server: Served) -> None:
     opened(page, server.url, "tiny")
     facts = page.text("model-facts")
@@ -53,17 +65,22 @@ def test_a_model_is_made_reloaded_refused_and_cancelled(page: Browser, server: S
     page.fill("make-target", "made")
     page.shows("make-code", f"--target {server.root}/made")
     page.click("#make-start")
-    page.shows("make-status", "Running")
-    page.driver.refresh()
-    page.shows("model-facts", "tiny")
+    with held(page, server):
+        page.shows("make-status", "Running")
+        page.settled()
+        page.driver.refresh()
+        page.shows("model-facts", "tiny")
     page.tab("Make")
+    page.holds("make-target", "made")
     page.shows("make-proof", "cosine mean")
     assert "times its source's" in page.text("make-proof")
     (made,) = (server.root / "made" / "onnx").glob("*.onnx")
     assert json.loads(Path(f"{made}.json").read_text())["verification"]["mean_cosine"] > 0.9
     page.fill("make-target", "cancelled")
     page.click("#make-start")
-    page.click("#make-cancel")
+    with held(page, server):
+        page.click("#make-cancel")
+        page.shows("make-status", "Cancelling")
     page.shows("make-status", "Cancelled after")
     assert not (server.root / "cancelled").exists()
     assert sorted(path.name for path in server.root.iterdir()) == ["made", "tiny"]
@@ -86,7 +103,7 @@ def test_a_verified_int8_minilm_in_four_clicks(page: Browser, minilm: Path, tmp_
         page.screenshot("make")
         page.fill("make-texts", "\n".join(TEXTS))
         page.click("#neighbours-start")
-        page.shows("make-neighbours", "Nearest neighbours: the same for 4 of 4 texts")
+        page.shows("make-neighbours", "Nearest neighbours (cosine): the same for 4 of 4 texts")
         assert "A kitten naps on the <b>sofa</b>." in page.text("make-neighbours")
         page.tab("Try")
         page.wait(lambda: "int8" in page.value("try-right"), "what was made is chosen")
@@ -171,6 +188,90 @@ def test_tune_recommends_and_one_click_takes_it(page: Browser, server: Served) -
 
 
 @pytest.mark.browser
+def test_what_was_typed_is_there_after_a_reload_and_a_token_is_not(
+    page: Browser, server: Served
+) -> None:
+    typed = {
+        "Model": {"model-name": "./tiny", "model-query": "minilm", "model-revision": "main"},
+        "Make": {"make-calibration": "one\ntwo", "make-target": "here"},
+        "Choose": {
+            "choose-texts": "some\ntexts", "choose-minutes": "3", "choose-recall": "0.9"
+        },
+        "Try": {"try-texts": "a\nb\nc"},
+        "Publish": {
+            "publish-target": "d", "publish-repository": "a/b", "publish-text": "In my words.",
+        },
+    }  # fmt: skip
+    opened(page, server.url, "tiny")
+    page.click("#model-hub button.label-wrap")
+    for tab, fields in typed.items():
+        page.tab(tab)
+        if tab == "Make":
+            page.click("#make-operation label:nth-of-type(2)")
+            page.wait(lambda: "optimize" in page.text("make-code"), "another operation")
+            page.click("#make-operation label:nth-of-type(1)")
+            page.click("#make-config label:nth-of-type(6)")
+            page.wait(lambda: page.find("#make-calibration"), "this one is calibrated")
+        if tab == "Choose":
+            page.click("#choose-objective label:nth-of-type(2)")
+        if tab == "Publish":
+            page.fill("publish-token", "hf_secret")
+            page.click("#publish-pr input")
+        for name, text in fields.items():
+            page.fill(name, text)
+    page.settled()
+    page.driver.refresh()
+    page.shows("model-facts", "tiny")
+    page.click("#model-hub button.label-wrap")
+    for tab, fields in typed.items():
+        page.tab(tab)
+        for name, text in fields.items():
+            page.holds(name, text)
+        if tab == "Model":
+            assert page.value("model-token") == ""
+        if tab == "Make":
+            page.shows("make-code", f"--target {server.root}/here --revision main --config static")
+        if tab == "Choose":
+            assert page.find("#choose-objective label:nth-of-type(2) input").is_selected()
+            page.shows("choose-code", "--minutes 3 --for latency --min-recall 0.9")
+        if tab == "Publish":
+            assert page.value("publish-token") == ""
+            assert not page.find("#publish-pr input").is_selected()
+    page.check(server.url)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("name", "proof", "measure"),
+    [
+        ("reranker-bert", "score difference at most", "score"),
+        ("splade", "overlap of dimensions mean", "dot product"),
+        ("colbert", "MaxSim difference at most", "MaxSim"),
+    ],
+)
+def test_other_kinds_are_proved_and_compared_by_their_own_measure(
+    page: Browser, tiny_kind: Callable[[str], Path], tmp_path: Path, name: str, proof: str,
+    measure: str,
+) -> None:  # fmt: skip
+    copy_model(tiny_kind(name), tmp_path / "tiny")
+    with served(tmp_path, "--model", "tiny") as server:
+        opened(page, server.url, "tiny")
+        page.tab("Make")
+        page.click("#make-start")
+        page.shows("make-proof", proof)
+        page.fill("make-texts", "\n".join(TEXTS))
+        page.click("#neighbours-start")
+        page.shows("make-neighbours", f"Nearest neighbours ({measure}, each row a query")
+        page.tab("Try")
+        page.wait(lambda: "int8" in page.value("try-right"), "what was made is chosen")
+        page.click("#try-start")
+        for side in ("left", "right"):
+            page.shows(f"try-{side}-map", f"{measure}, each row a query, each column a document")
+        page.screenshot(f"try-{name}")
+        page.check(server.url)
+
+
+@pytest.mark.browser
 def test_two_browsers_do_not_see_each_other(page: Browser, server: Served) -> None:
     opened(page, server.url, "tiny")
     with browser() as other:
@@ -187,19 +288,20 @@ def test_two_browsers_do_not_see_each_other(page: Browser, server: Served) -> No
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("size", ["1280,1600", "390,800"])
+@pytest.mark.parametrize("size", [WIDE, NARROW])
 @pytest.mark.parametrize("mode", ["light", "dark"])
-def test_nothing_serious_is_found_by_axe(server: Served, mode: str, size: str) -> None:
+def test_nothing_serious_is_found_by_axe_and_nothing_is_cut_off(
+    server: Served, mode: str, size: tuple[int, int]
+) -> None:
     with browser(size) as page:
         opened(page, f"{server.url}?__theme={mode}", "tiny")
         page.click("#model-hub button.label-wrap")
         for name in ("Model", "Make", "Choose", "Try", "Publish"):
             page.tab(name)
             page.wait(lambda: not page.busy(), "it stands still")
-            page.screenshot(f"{mode}-{size.partition(',')[0]}-{name}")
+            page.screenshot(f"{mode}-{size[0]}-{name}")
             assert page.serious_findings() == [], name
-            wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            assert page.driver.execute_script(f"return {wide}") <= 0, f"{name} is wider than shown"
+            assert page.cut_off() == [], name
 
 
 @pytest.mark.browser
@@ -241,9 +343,10 @@ def test_a_killed_server_leaves_no_half_written_model(page: Browser, server: Ser
         page.fill("make-target", "killed")
         page.click("#make-start")
         page.shows("make-status", "Running")
+        job = page.wait(other.jobs, "a job")[0]
         os.kill(other.process.pid, signal.SIGKILL)
         other.process.wait()
-    time.sleep(5)  # its command ends by itself
+    page.wait(lambda: not runs(job), "its command ends by itself")
     killed = server.root / "killed"
     assert not list(server.root.glob(".*"))
     for file in killed.rglob("*.onnx"):  # it was quicker: then it is whole

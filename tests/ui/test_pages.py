@@ -5,18 +5,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import re
 import shlex
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import core
 from core.cli import build_parser
 from core_ui import markup, snippets
 from core_ui.sessions import Variant
+from core_ui.similarities import Similarities, compare_steps
 from tests.test_package import run_python
 
+#: A tiny model of each other kind.
+KINDS = {"reranker": "reranker-bert", "sparse": "splade", "multi_vector": "colbert"}
 TEXTS = ["one text", "another, <b>longer</b> & bold", "the third"]
 
 
@@ -34,13 +41,20 @@ def run(python: str) -> str:
 
 
 def test_the_python_that_is_shown_does_what_it_says(
-    tiny: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Variant,
+    tiny_kind: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("texts.txt").write_text("\n".join(TEXTS) + "\n")
     assert run(snippets.describe(tiny)).startswith("torch 32 ")
     printed = run(snippets.compare((tiny, tiny), "texts.txt"))
     assert printed.count("[[") == 2
+    for kind, name in KINDS.items():
+        one = Variant(str(tiny_kind(name)), backend="torch", kind=kind)
+        assert run(snippets.describe(one)).startswith("torch ")
+        assert run(snippets.compare((one,), "texts.txt")).count("[") == 1 + len(TEXTS)
     said = run(snippets.make("optimize", tiny, "bf16", "made"))
     assert "model_bf16.safetensors" in said
     assert "cosine mean" in said
@@ -73,6 +87,7 @@ def test_shell_lines_are_quoted_and_known_to_the_command_line() -> None:
         ["encode", *Variant("a b", "r", "onnx", "f;g").words(), "--input", "t.txt", "--json"],
         ["push", "made/onnx/model.onnx", "a/b", "--create-pr", "--text", "text.md"],
         ["save", "a b", "c", "--backend", "tuned"],
+        *compare_steps((Variant("a", "", "onnx"),), Path("/"), "t.txt"),
     ]
     lines = snippets.shell_lines(steps)
     parser: argparse.ArgumentParser = build_parser()
@@ -83,10 +98,10 @@ def test_shell_lines_are_quoted_and_known_to_the_command_line() -> None:
 
 
 def test_texts_of_users_are_escaped() -> None:
-    cosines = np.eye(3, dtype=np.float32)
+    found = Similarities(np.eye(3, dtype=np.float32), "<b>", has_roles=True)
     for html in (
-        markup.heat_map(TEXTS[1], TEXTS, cosines),
-        markup.neighbours(TEXTS, ("<b>", "b"), (cosines, cosines)),
+        markup.heat_map(TEXTS[1], TEXTS, found),
+        markup.neighbours(TEXTS, ("<b>", "b"), found, found),
         markup.table("<b>", ["<b>"], [["<b>"]]),
         markup.facts("<b>", {"<b>": "<b>"}),
         markup.status("<b>"),
@@ -101,11 +116,41 @@ def test_texts_of_users_are_escaped() -> None:
 def test_neighbours_are_the_nearest_others() -> None:
     one = np.array([[1, 0.9, 0.1], [0.9, 1, 0.2], [0.1, 0.2, 1]], np.float32)
     other = np.array([[1, 0.1, 0.9], [0.1, 1, 0.2], [0.9, 0.2, 1]], np.float32)
-    html = markup.neighbours(["a", "b", "c"], ("source", "result"), (one, other))
+    both = [Similarities(scores, "cosine", has_roles=False) for scores in (one, other)]
+    html = markup.neighbours(["a", "b", "c"], ("source", "result"), *both)
     assert "the same for 0 of 3 texts" in html
     assert "b (0.900)" in html
     assert "c (0.900)" in html
     assert one[0, 0] == 1  # the caller's stay
+
+
+def test_scores_of_any_range_are_colored() -> None:
+    scores = np.array([[9, 5], [5, -1e9]], np.float32)  # a text without vectors is no other's
+    html = markup.heat_map("a", ["a", ""], Similarities(scores, "maxsim", has_roles=True))
+    assert "a: MaxSim, each row a query, each column a document" in html
+    colors = re.findall(r"rgb\(([\d,]+)\)", html)
+    assert colors == ["255,140,30", "255,255,255", "255,255,255", "255,255,255"]
+    same = Similarities(np.ones((2, 2), np.float32), "score", has_roles=True)
+    assert markup.heat_map("a", ["a", "b"], same).count("rgb(255,140,30)") == 4
+
+
+@pytest.mark.parametrize(
+    ("verification", "shown"),
+    [
+        (core.Verification, "cosine mean 0.5000, 1st percentile 0.5000, minimum 0.5000"),
+        (core.ScoreVerification, "score difference at most 0.5000, rank correlation 0.5000"),
+        (core.SparseVerification, "overlap of dimensions mean 0.5000, minimum 0.5000"),
+        (core.VectorVerification, "MaxSim difference at most 0.5000, rank correlation 0.5000"),
+    ],
+)
+def test_the_proof_is_in_the_measure_of_the_kind(verification: Any, shown: str) -> None:
+    record = dict.fromkeys((field.name for field in fields(verification)), 0.5)
+    assert shown in markup.verification(record)
+
+
+def test_a_record_of_somebody_else_is_no_proof() -> None:
+    assert markup.verification({"mean_cosine": "much", "else": 1}) == "-"
+    assert markup.verification(None) == "-"
 
 
 def test_nothing_to_show_shows_nothing() -> None:

@@ -42,6 +42,7 @@ def build(roots: Roots, named: str, jobs: Jobs, cookie: str) -> Any:
                 compare.draw(context, source, trying)
             with gr.Tab("Publish", render_children=True) as publishing:
                 publish.draw(context, source, publishing)
+        context.fields.wire(blocks, context.session)
     return blocks
 
 

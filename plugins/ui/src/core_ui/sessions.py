@@ -69,12 +69,14 @@ class Session:
         info: What `core info` said of the model that was shown last.
         shown: That model: its name and revision.
         made: What jobs wrote, newest last.
+    fields: The id of a field of the page to what it holds; no token is among them.
     """
 
     jobs: dict[str, Job] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
     shown: tuple[str, str] = ("", "")
     made: list[Variant] = field(default_factory=list)
+    fields: dict[str, Any] = field(default_factory=dict)
     used: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -7,6 +7,24 @@ from collections.abc import Iterable, Sequence
 
 from core_ui.sessions import Variant
 
+#: How a model of each kind compares texts.
+_BY_TASKS = (
+    "queries, documents = model.encode_query(texts), model.encode_document(texts)",
+    "print(model.similarity(queries, documents))",
+)
+_COMPARED = {
+    "embedding": (
+        "embeddings = model.encode(texts)",
+        "print(model.similarity(embeddings, embeddings))",
+    ),
+    "sparse": _BY_TASKS,
+    "multi_vector": _BY_TASKS,
+    "reranker": (
+        "pairs = [(query, document) for query in texts for document in texts]",
+        "print(model.predict(pairs).reshape(len(texts), len(texts)))",
+    ),
+}
+
 
 def shell_lines(steps: Iterable[Sequence[str]]) -> str:
     """As one types them; `--json` is for the page."""
@@ -40,9 +58,10 @@ def load_call(variant: Variant) -> str:
 
 def describe(variant: Variant) -> str:
     """Loads a model and prints what it is."""
+    own = "labels" if variant.kind == "reranker" else "dimension"
     return (
         f"import core\n\nmodel = {load_call(variant)}\n"
-        "print(model.backend, model.dimension, model.max_seq_length, model.prompts)"
+        f"print(model.backend, model.{own}, model.max_seq_length, model.prompts)"
     )
 
 
@@ -73,13 +92,12 @@ def tune(model: str, revision: str, texts: str, **goal: object) -> str:
 
 
 def compare(variants: Sequence[Variant], texts: str) -> str:
-    """Cosine similarities of the texts of a file, by each variant."""
+    """Similarities of the texts of a file, by each variant's own measure."""
     lines = ["from pathlib import Path", "", "import core", ""]
     lines.append(f"texts = Path({texts!r}).read_text().splitlines()")
     for variant in variants:
         lines.append(f"with {load_call(variant)} as model:")
-        lines.append("    embeddings = model.encode(texts, normalize_embeddings=True)")
-        lines.append("    print(embeddings @ embeddings.T)")
+        lines += [f"    {line}" for line in _COMPARED[variant.kind]]
     return "\n".join(lines)
 
 

@@ -139,6 +139,7 @@ def draw(context: Context, source: Source) -> None:
         session.note_made(Variant(folder, kind=job.notes["kind"]))
         return [markup.note(f"Written to {folder}; core.load follows what was measured.")]
 
+    context.fields.keep(texts, objective, minutes, recall, target)
     inputs = [*source.fields, texts, objective, minutes, recall]
     panel.wire(inputs, plan, [reason, table, plot, recommendation], show, code)
     taking.wire([target], plan_take, [taken], show_taken, taking_code)

@@ -9,12 +9,13 @@ import gradio as gr
 from core.errors import CoreError, OptionError
 from core_ui import markup, snippets
 from core_ui.jobs import Job
-from core_ui.pages.encoding import compare_steps, cosines_of
 from core_ui.pages.running import Context, Panel, Plan, Source, lines_of
 from core_ui.sessions import Session, Variant
+from core_ui.similarities import check_count, compare_steps, similarities_of
 
 _TEXTS = "texts.txt"
 _MOST_TEXTS = 30
+_MAP_PIXELS = 320
 _EXAMPLE = "A cat sleeps on the sofa.\nA kitten naps on the couch.\nStocks fell on Monday."
 
 
@@ -28,13 +29,19 @@ def draw(context: Context, source: Source, tab: Any) -> None:
     )
     panel = Panel(context, "try", "Compare")
     with gr.Row():
-        maps = [gr.HTML("", elem_id="try-left-map"), gr.HTML("", elem_id="try-right-map")]
+        maps = []
+        for side in ("left", "right"):
+            with gr.Column(min_width=_MAP_PIXELS):  # below each other in a small window
+                maps.append(gr.HTML("", elem_id=f"try-{side}-map"))
     code = gr.HTML("", elem_id="try-code")
 
     def offer(
         request: gr.Request, model: str, revision: str, first: str | None, second: str | None
     ) -> list[Any]:
-        labels = list(choices(context, context.session(request), model, revision))
+        session = context.session(request)
+        labels = list(choices(context, session, model, revision))
+        first = first or session.fields.get("try-left")
+        second = second or session.fields.get("try-right")
         if first not in labels:
             # The model as it is, beside what was made last.
             first = labels[min(1, len(labels) - 1)] if labels else None
@@ -47,6 +54,9 @@ def draw(context: Context, source: Source, tab: Any) -> None:
         show_progress="hidden", api_visibility="private",
     )  # fmt: skip
 
+    context.fields.note(left, right)
+    context.fields.keep(texts)
+
     def plan(
         session: Session, model: str, revision: str, token: str, first: str | None,
         second: str | None, texts: str,
@@ -55,11 +65,8 @@ def draw(context: Context, source: Source, tab: Any) -> None:
         if first not in known or second not in known:
             raise OptionError("Choose two variants; the page Model shows those of a model.")
         pair = (known[first], known[second])
-        if any(variant.kind != "embedding" for variant in pair):
-            raise OptionError("Here embeddings are compared, and this model gives other results.")
         lines = lines_of(texts)
-        if not 2 <= len(lines) <= _MOST_TEXTS:
-            raise OptionError(f"Give 2 to {_MOST_TEXTS} texts, one a line.")
+        check_count(lines, pair, _MOST_TEXTS)
         return Plan(
             lambda folder: compare_steps(pair, folder, _TEXTS),
             snippets.compare(pair, _TEXTS),
@@ -71,10 +78,9 @@ def draw(context: Context, source: Source, tab: Any) -> None:
     def show(session: Session, job: Job | None) -> list[str]:
         if job is None:
             return ["", ""]
-        found = cosines_of(job)
         return [
-            markup.heat_map(label, job.notes["texts"], cosines)
-            for label, cosines in zip(job.notes["labels"], found, strict=True)
+            markup.heat_map(label, job.notes["texts"], found)
+            for label, found in zip(job.notes["labels"], similarities_of(job), strict=True)
         ]
 
     panel.wire([*source.fields, left, right, texts], plan, maps, show, code)

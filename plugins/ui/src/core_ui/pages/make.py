@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import core
 from core.errors import OptionError
 from core_ui import markup, snippets
 from core_ui.jobs import Job
-from core_ui.pages.encoding import compare_steps, cosines_of
-from core_ui.pages.model import verification
+from core_ui.pages.fields import PRIVATE
 from core_ui.pages.running import (
     Context,
     Panel,
@@ -24,6 +23,7 @@ from core_ui.pages.running import (
     upload_into,
 )
 from core_ui.sessions import Session, Variant
+from core_ui.similarities import check_count, compare_steps, similarities_of
 
 _OPERATIONS = ("quantize", "optimize", "export")
 _TEXTS = "texts.txt"
@@ -121,16 +121,28 @@ def draw(context: Context, source: Source) -> None:
             offer_calibration(backend, operation, value),
         ]
 
-    def offer_calibration(backend: str, operation: str | None, config: str | None) -> Any:
-        calibrated = operation == "quantize" and (
-            config in core.hooks(backend).capabilities.calibrated_configs
-        )
-        return gr.Group(visible=calibrated)
+    def offer_calibration(backend: str | None, operation: str | None, config: str | None) -> Any:
+        return gr.Group(visible=_is_calibrated(backend, operation, config))
 
-    quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    backend.input(offer_operations, backend, [operation, config, calibration], **quiet)
-    operation.input(offer_configs, [backend, operation], [config, calibration], **quiet)
-    config.input(offer_calibration, [backend, operation, config], calibration, **quiet)
+    def restore(kept: Mapping[str, Any]) -> list[Any]:
+        chosen = _one_of(backends, kept.get("make-backend"))
+        able = operations(chosen or "")
+        doing = _one_of(able, kept.get("make-operation"))
+        found = _choices(chosen, doing)
+        value = _one_of([name for _, name in found], kept.get("make-config"))
+        return [
+            chosen,
+            gr.Radio(choices=able, value=doing),
+            gr.Radio(choices=found, value=value, visible=bool(found)),
+            offer_calibration(chosen, doing, value),
+        ]
+
+    backend.input(offer_operations, backend, [operation, config, calibration], **PRIVATE)
+    operation.input(offer_configs, [backend, operation], [config, calibration], **PRIVATE)
+    config.input(offer_calibration, [backend, operation, config], calibration, **PRIVATE)
+    context.fields.note(backend, operation, config)
+    context.fields.restore([backend, operation, config, calibration], restore)
+    context.fields.keep(pasted, target, texts)
 
     def plan(
         session: Session, model: str, revision: str, token: str, backend: str | None,
@@ -143,11 +155,7 @@ def draw(context: Context, source: Source) -> None:
         goal = context.roots.target(
             target.strip() or default_target(place, backend, config or operation)
         )
-        lines: list[str] = []
-        if operation == "quantize" and (
-            config in core.hooks(backend).capabilities.calibrated_configs
-        ):
-            lines = lines_of(pasted)
+        lines = lines_of(pasted) if _is_calibrated(backend, operation, config) else []
         kind = session.kind_of(place)
         made_of = Variant(place, revision.strip(), backend, kind=kind)
 
@@ -172,16 +180,15 @@ def draw(context: Context, source: Source) -> None:
         (result,) = job.results()
         made = made_variant(job, result)
         session.note_made(made)
-        return [_proof(made, result), gr.Group(visible=made.kind == "embedding")]
+        return [_proof(made, result), gr.Group(visible=True)]
 
     def plan_neighbours(session: Session, texts: str) -> Plan:
         job = session.jobs.get("make")
         if job is None or job.state != "done":
             raise OptionError("Make a variant first.")
-        lines = lines_of(texts)
-        if not 2 <= len(lines) <= _MOST_NEIGHBOURS:
-            raise OptionError(f"Give 2 to {_MOST_NEIGHBOURS} texts, one a line.")
         pair = (source_variant(job), made_variant(job, job.results()[0]))
+        lines = lines_of(texts)
+        check_count(lines, pair, _MOST_NEIGHBOURS)
         return Plan(
             lambda folder: compare_steps(pair, folder, _TEXTS),
             snippets.compare(pair, _TEXTS),
@@ -192,9 +199,9 @@ def draw(context: Context, source: Source) -> None:
     def show_neighbours(session: Session, job: Job | None) -> list[Any]:
         if job is None:
             return [""]
-        found = cosines_of(job)
-        texts = job.notes["texts"]
-        return [markup.neighbours(texts, ("Nearest by the source", "By the result"), found)]
+        source, result = similarities_of(job)
+        names = ("Nearest by the source", "By the result")
+        return [markup.neighbours(job.notes["texts"], names, source, result)]
 
     inputs = [*source.fields, backend, operation, config, pasted, target]
     panel.wire(inputs, plan, [proof, neighbourhood], show, code)
@@ -206,6 +213,18 @@ def _choices(backend: str | None, operation: str | None) -> list[tuple[str, str]
         return []
     found = configurations(backend, operation)
     return [(f"{name}: {text}", name) for name, text in found.items()]
+
+
+def _one_of(choices: Sequence[str], kept: str | None) -> str | None:
+    """What was chosen, if it is still offered; else the first."""
+    return kept if kept in choices else next(iter(choices), None)
+
+
+def _is_calibrated(backend: str | None, operation: str | None, config: str | None) -> bool:
+    """Whether it takes texts."""
+    if backend is None or operation != "quantize":
+        return False
+    return config in core.hooks(backend).capabilities.calibrated_configs
 
 
 def default_target(model: str, backend: str, config: str) -> str:
@@ -235,10 +254,11 @@ def _proof(made: Variant, result: Mapping[str, Any]) -> str:
     facts = {
         "File": result["file"],
         "Size": f"{markup.size(result['bytes'])}, {result['precision']}",
-        "Agreement with its source": verification(found),
+        "Agreement with its source": markup.verification(found),
     }
     if found:
-        facts["Verified on"] = f"{found['texts']} probe texts of many lengths"
+        probes = "pairs" if made.kind == "reranker" else "texts"
+        facts["Verified on"] = f"{found['texts']} probe {probes} of many lengths"
     if result["speed_ratio"]:
         facts["Speed"] = (
             f"{result['speed_ratio']:.2f} times its source's, measured here just now "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +53,13 @@ def draw(context: Context, named: str) -> Source:
     facts = gr.HTML("", elem_id="model-facts")
     code = gr.HTML("", elem_id="model-code")
     source = Source(name, revision, token)
+    context.fields.keep(name, revision, token, query)
+
+    def code_of(session: Session, place: str, revision: str) -> str:
+        found = Variant(place, revision, kind=session.kind_of(place))
+        return markup.code(
+            snippets.describe(found), snippets.shell_lines([_words(place, revision)])
+        )
 
     def inspect(request: gr.Request, model: str, revision: str, token: str) -> list[str]:
         session = context.session(request)
@@ -61,36 +67,41 @@ def draw(context: Context, named: str) -> Source:
         lines = ""
         try:
             place = context.roots.model(model)
-            words = ["info", place, *revision_words(revision), "--json"]
-            lines = markup.code(
-                snippets.describe(Variant(place, revision)), snippets.shell_lines([words])
-            )
-            job = context.jobs.start(lambda folder: [words], token=token.strip())
+            lines = code_of(session, place, revision)
+            words = _words(place, revision)
+            job = context.jobs.start(lambda folder: [[*words, "--json"]], token=token.strip())
             job.wait()
             context.jobs.forget(job)
             session.info, session.shown = job.results()[0], (place, revision)
         except CoreError as error:
             return [markup.status(str(error), kind="bad"), "", lines]
-        return ["", _describe(session), lines]
+        return ["", _describe(session), code_of(session, place, revision)]
 
-    def begin(request: gr.Request) -> list[Any]:
+    def begin(request: gr.Request) -> list[str]:
         session = context.session(request)
         model, revision = session.shown
         if not model:
-            shown = inspect(request, named, "", "") if named else ["", "", ""]
-            return [gr.skip(), gr.skip(), *shown]
-        return [model, revision, *inspect(request, model, revision, "")]
+            return inspect(request, named, "", "") if named else ["", "", ""]
+        if Path(model).is_absolute():  # it may have other files by now
+            return inspect(request, model, revision, "")
+        # To ask the Hub again may take a token, which is not kept.
+        return ["", _describe(session), code_of(session, model, revision)]
 
     shown = [status, facts, code]
     events = private_events()
     show.click(inspect, source.fields, shown, **events)
     name.submit(inspect, source.fields, shown, **events)
     revision.submit(inspect, source.fields, shown, **events)
-    context.blocks.load(begin, None, [name, revision, *shown], **events)
+    context.blocks.load(begin, None, shown, **events)
     for trigger in (search.click, query.submit):
         trigger(_look_up, [query, token], [said, found], **events)
     found.input(lambda chosen: chosen, found, name, **events)
     return source
+
+
+def _words(place: str, revision: str) -> list[str]:
+    """The command that says what a model is."""
+    return ["info", place, *revision_words(revision)]
 
 
 def _look_up(query: str, token: str) -> list[Any]:
@@ -114,7 +125,8 @@ def _describe(session: Session) -> str:
         "Modules": " > ".join(info["modules"]),
         "Dimension": str(info["dimension"] or "-"),
         "Longest text": f"{info['max_seq_length']} tokens" if info["max_seq_length"] else "-",
-        "Similarity": info["similarity"],
+        # A reranker's scores are its own measure.
+        "Similarity": None if info["kind"] == "reranker" else info["similarity"],
         "Commit": info["commit"],
         "Labels": ", ".join(info["labels"]) if info["labels"] else None,
     }
@@ -132,7 +144,7 @@ def _describe(session: Session) -> str:
             markup.size(file["size"]),
             file["precision"] or "?",
             file["operation"] or "-",
-            verification(file["verification"]),
+            markup.verification(file["verification"]),
         ]
         for file in info["artifacts"]
     ]
@@ -143,18 +155,3 @@ def _describe(session: Session) -> str:
         files = markup.note("No installed backend finds a file that it can load.")
     known = {title: str(text) for title, text in found.items() if text is not None}
     return markup.facts(name, known) + files
-
-
-def verification(found: Mapping[str, Any] | None) -> str:
-    """How far an artifact drifts, in the measure of its kind."""
-    if not found:
-        return "-"
-    if "mean_cosine" in found:
-        return (
-            f"cosine mean {found['mean_cosine']:.4f}, 1st percentile {found['p1_cosine']:.4f}, "
-            f"minimum {found['min_cosine']:.4f}"
-        )
-    return (
-        f"score difference at most {found['max_score_difference']:.4f}, rank correlation "
-        f"{found['rank_correlation']:.4f}"
-    )

@@ -57,13 +57,20 @@ def draw(context: Context, source: Source, tab: Any) -> None:
     pushing_code = gr.HTML("", elem_id="publish-push-code")
 
     def offer(request: gr.Request, model: str, revision: str, label: str | None) -> Any:
-        labels = list(choices(context, context.session(request), model, revision))
+        session = context.session(request)
+        labels = list(choices(context, session, model, revision))
+        label = label or session.fields.get("publish-variant")
         return gr.Dropdown(
             labels, value=label if label in labels else (labels[0] if labels else None)
         )
 
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    tab.select(offer, [source.name, source.revision, chosen], chosen, **quiet)
+    tab.select(
+        offer, [source.name, source.revision, chosen], chosen,
+        show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
+
+    context.fields.note(chosen)
+    context.fields.keep(target, repository, token, request_it, text)
 
     def plan_save(
         session: Session, model: str, revision: str, token: str, label: str | None, target: str

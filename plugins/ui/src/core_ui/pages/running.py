@@ -13,6 +13,7 @@ from core.errors import CoreError, OptionError
 from core_ui import markup
 from core_ui.access import browser_of
 from core_ui.jobs import Job, Jobs, Steps
+from core_ui.pages.fields import PRIVATE, Fields, is_secret
 from core_ui.paths import Roots
 from core_ui.sessions import Session, Sessions
 from core_ui.snippets import shell_lines
@@ -27,6 +28,7 @@ class Context:
 
     Attributes:
         cookie: What holds the browser's name.
+        fields: Of all pages, as they are drawn.
     """
 
     blocks: Any
@@ -34,11 +36,15 @@ class Context:
     jobs: Jobs
     sessions: Sessions
     cookie: str
+    fields: Fields = field(default_factory=Fields)
 
     def session(self, request: gr.Request) -> Session:
-        """Of the browser that asks."""
+        """Of the browser that asks; gradio shows why there is none."""
         cookies = dict(request.headers).get("cookie", "")
-        return self.sessions.of(browser_of(cookies, self.cookie))
+        try:
+            return self.sessions.of(browser_of(cookies, self.cookie))
+        except OptionError as error:
+            raise gr.Error(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -174,13 +180,12 @@ class Panel:
             lines = preview(request, *values) if job is None else job.notes["code"]
             return [lines, *view(session)]
 
-        private = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        self.start.click(start, list(inputs), [code, *shown], **private)
-        self.cancel.click(stop, None, shown, **private)
-        self._timer.tick(look, None, shown, **private)
-        context.blocks.load(found, list(inputs), [code, *shown], **private)
-        changes = [component.change for component in inputs if not _is_secret(component)]
-        gr.on(changes, preview, list(inputs), code, trigger_mode="always_last", **private)
+        self.start.click(start, list(inputs), [code, *shown], **PRIVATE)
+        self.cancel.click(stop, None, shown, **PRIVATE)
+        self._timer.tick(look, None, shown, **PRIVATE)
+        context.fields.then(found, inputs, [code, *shown])
+        changes = [component.change for component in inputs if not is_secret(component)]
+        gr.on(changes, preview, list(inputs), code, trigger_mode="always_last", **PRIVATE)
 
 
 def _controls(*, running: bool) -> list[Any]:
@@ -204,10 +209,6 @@ def _status(job: Job) -> str:
     if job.state == "failed":
         return markup.status(job.failure, kind="bad")
     return markup.status(f"Done in {said}.", kind="good")
-
-
-def _is_secret(component: Any) -> bool:
-    return getattr(component, "type", "") == "password"
 
 
 def revision_words(revision: str) -> list[str]:
