@@ -294,7 +294,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         "on_error must be one of fail, skip, null.*mean 'skip'",
     ),
     ("a.txt", {"rows_per_part": 0}, "rows_per_part must be"),
-    ("a.txt", {"text_column": ""}, "text_column must be a string"),
+    ("a.txt", {"text_column": ""}, "text_column must be the name of a column"),
     ("a.txt", {"overwrite": "yes"}, "overwrite must be True or False"),
     ("a.txt", {"precision": "int8"}, "takes its ranges from all embeddings"),
     ("a.txt", {"bakend": "onnx"}, "does not take 'bakend'"),
