@@ -18,7 +18,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 PIP_INSTALL := $(BIN)/python -m pip install -qq
 
-.PHONY: setup demo test quick lint check format wheels bench gpu gpu-bundle docs docs-browser ui-browser ecosystem server-clients ray clean
+.PHONY: setup demo test quick lint check format wheels bench gpu gpu-bundle docs docs-browser ui-browser ecosystem server-clients ray spark daft clean
 
 setup: $(VENV)/.installed ## create .venv and install everything into it
 
@@ -97,6 +97,15 @@ ecosystem: setup .cache/ecosystem/.installed .cache/ecosystem-mteb/.installed .c
 ray: setup .cache/ray/.installed .cache/tiny-onnx/.exported ## core on a Ray of this machine; ARGS go to pytest, KILLS=20 kills more often
 	cd plugins/ray/tests && CORE_EXAMPLE_MODELS=$(CURDIR)/.cache/tiny-onnx \
 		$(CURDIR)/.cache/ray/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider $(ARGS) .
+
+spark daft: %: setup .cache/%/.installed .cache/tiny-onnx/.exported ## examples/jobs with Spark (apt-get install default-jre-headless), and with Daft
+	cd examples/jobs && CORE_EXAMPLE_MODELS=$(CURDIR)/.cache/tiny-onnx \
+		$(CURDIR)/.cache/$*/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider test_$*.py
+
+.cache/spark/.installed .cache/daft/.installed: .cache/%/.installed: examples/jobs/requirements-%.txt
+	test -x .cache/$*/bin/python || $(PYTHON) -m venv .cache/$*
+	.cache/$*/bin/python -m pip install -qq -r $< . './plugins/onnx_backend[cpu]'
+	touch $@
 
 # Models for environments without PyTorch.
 .cache/tiny-onnx/.exported: tests/export_tiny.py tests/tiny_models.py tests/tiny_kinds.py | setup
