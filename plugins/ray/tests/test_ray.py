@@ -244,7 +244,7 @@ def test_killed_at_random_moments_the_result_is_that_of_an_undisturbed_run(
     begun = noted.read_text().split()
     again = len(begun) - len(set(begun))
     print(
-        f"\n{len(kills)} kills ({', '.join(kills)}); of {len(set(begun))} parts begun again: {again}"
+        f"\n{len(kills)} kills ({', '.join(kills)}); {len(set(begun))} parts, begun again: {again}"
     )
     assert len(kills) == wanted
     # An actor that dies loses the part it was making: one, or with the driver or node both do.
