@@ -18,7 +18,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 PIP_INSTALL := $(BIN)/python -m pip install -qq
 
-.PHONY: setup demo test quick lint check format wheels bench gpu gpu-bundle docs docs-browser ui-browser ecosystem server-clients ray clean
+.PHONY: setup demo test quick lint check format wheels bench gpu gpu-bundle docs docs-browser ui-browser ecosystem server-clients ray spark daft clean
 
 setup: $(VENV)/.installed ## create .venv and install everything into it
 
@@ -94,14 +94,23 @@ ecosystem: setup .cache/ecosystem/.installed .cache/ecosystem-mteb/.installed .c
 	cd examples/ecosystem/mteb && CORE_EXAMPLE_MODEL=$(CURDIR)/.cache/ecosystem-model \
 		$(CURDIR)/.cache/ecosystem-mteb/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider test_mteb.py
 
-ray: setup .cache/ray/.installed .cache/ray-model/onnx/model.onnx ## core on a Ray of this machine; ARGS go to pytest
-	cd plugins/ray/tests && CORE_EXAMPLE_MODEL=$(CURDIR)/.cache/ray-model \
+ray: setup .cache/ray/.installed .cache/tiny-onnx/.exported ## core on a Ray of this machine; ARGS go to pytest, KILLS=20 kills more often
+	cd plugins/ray/tests && CORE_EXAMPLE_MODELS=$(CURDIR)/.cache/tiny-onnx \
 		$(CURDIR)/.cache/ray/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider $(ARGS) .
 
-.cache/ray-model/onnx/model.onnx:
-	rm -rf .cache/ray-model-torch
-	PYTHONPATH=$(CURDIR) $(BIN)/python -c "from pathlib import Path; from tests import tiny_models; tiny_models.build('bert-mean', Path('.cache/ray-model-torch'))"
-	$(BIN)/core export .cache/ray-model-torch --backend onnx --target .cache/ray-model
+spark daft: %: setup .cache/%/.installed .cache/tiny-onnx/.exported ## examples/jobs with Spark (apt-get install default-jre-headless), and with Daft
+	cd examples/jobs && CORE_EXAMPLE_MODELS=$(CURDIR)/.cache/tiny-onnx \
+		$(CURDIR)/.cache/$*/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider test_$*.py
+
+.cache/spark/.installed .cache/daft/.installed: .cache/%/.installed: examples/jobs/requirements-%.txt
+	test -x .cache/$*/bin/python || $(PYTHON) -m venv .cache/$*
+	.cache/$*/bin/python -m pip install -qq -r $< . './plugins/onnx_backend[cpu]'
+	touch $@
+
+# Models for environments without PyTorch.
+.cache/tiny-onnx/.exported: tests/export_tiny.py tests/tiny_models.py tests/tiny_kinds.py | setup
+	PYTHONPATH=$(CURDIR) $(BIN)/python -m tests.export_tiny $(@D) bert-mean splade colbert reranker-bert
+	touch $@
 
 .cache/ray/.installed: plugins/ray/pyproject.toml pyproject.toml
 	test -x .cache/ray/bin/python || $(PYTHON) -m venv .cache/ray

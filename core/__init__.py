@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from core.api import (
         backends,
         export,
+        kind_of,
         load,
         load_multi_vector,
         load_reranker,
@@ -92,6 +93,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "api": (
         "backends",
         "export",
+        "kind_of",
         "load",
         "load_multi_vector",
         "load_reranker",
@@ -225,6 +227,7 @@ __all__ = [
     "export",
     "hookimpl",
     "hooks",
+    "kind_of",
     "load",
     "load_multi_vector",
     "load_reranker",

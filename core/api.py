@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
+from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE, choose_kind
 from core.arguments import (
     check_flag,
     check_keywords,
@@ -290,6 +290,45 @@ def load_multi_vector(
         if similarity_fn_name is not None:
             model.similarity_fn_name = similarity_fn_name
     return model
+
+
+@check_keywords
+def kind_of(
+    model_name_or_path: str | os.PathLike[str],
+    *,
+    backend: str | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> str:
+    """Which kind of model it is, by its files: what loads it.
+
+    Args:
+        model_name_or_path: As for `load`, and so are the other arguments.
+
+    Returns:
+        `"embedding"` (`load`), `"reranker"` (`load_reranker`), `"sparse"` (`load_sparse`) or
+        `"multi_vector"` (`load_multi_vector`). Where the files fit several, the first of these that
+        they fit; a backend whose models are names has embedding models.
+
+    Raises:
+        ModelNotFound, ModelFormatError: What is wrong with the files.
+        BackendNotFound: The backend is not installed.
+        OptionError: What is wrong with the arguments.
+    """
+    check_source(revision, token, cache_dir, local_files_only)
+    named = _named_backend(backend)
+    if named is not None and named.lower() != TUNED and hooks(named).capabilities.source == "name":
+        return EMBEDDING
+    source = resolve(
+        model_name_or_path,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
+    return choose_kind(source, None)
 
 
 def _load(

@@ -122,6 +122,13 @@ def load_sparse(argument: str, right: str = "None", says: str = "") -> Row:
     return row(f"load_sparse {argument}", call, right, says)
 
 
+def kind_of(argument: str, right: str = "None", says: str = "") -> Row:
+    def call(s: Subjects, wrong: Any) -> Any:
+        return core.kind_of(**{"model_name_or_path": s.path, argument: wrong})
+
+    return row(f"kind_of {argument}", call, right, says)
+
+
 def export(argument: str, right: str = "None", says: str = "") -> Row:
     def call(s: Subjects, wrong: Any) -> Any:
         return core.export(**{"model_name_or_path": s.path, "backend": "onnx", argument: wrong})
@@ -238,6 +245,12 @@ ROWS = [
     load_sparse("default_prompt_name"),
     load_sparse("similarity_fn_name"),
     load_sparse("max_active_dims", right=POSITIVE),
+    kind_of("model_name_or_path", says="A model is named|no directory|not the name"),
+    kind_of("backend", says="backend|text"),
+    kind_of("revision"),
+    kind_of("token", right="None flag"),
+    kind_of("cache_dir", right=PATHS),
+    kind_of("local_files_only", right="flag"),
     export("model_name_or_path", right="", says="A model is named|no directory|not the name"),
     export("target", right=PATHS),
     export("backend", right="None", says="backend|text"),

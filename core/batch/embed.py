@@ -9,19 +9,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from core.api import load
 from core.arguments import check_flag, check_flag_or_none, check_keywords
-from core.batch.job import ROWS_PER_PART, FailedRow, Job
+from core.batch.job import ROWS_PER_PART, Job
+from core.batch.loading import loader_options
+from core.batch.records import FailedRow
 from core.batch.runner import InThisProcess, Runner
 from core.errors import CoreError, OptionError
 from core.machine.surroundings import stderr_is_terminal
-from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 from core.options import EncodeOptions, check_names, field_names
 
-#: Options of `encode` that make no column of embeddings.
-_OTHER = (
-    "convert_to_tensor", "output_value", "show_progress_bar", *EmbeddingModel.other_options,
-)  # fmt: skip
+#: Options of `encode` that make no column of a job.
+_OTHER = ("convert_to_tensor", "output_value", "show_progress_bar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +56,10 @@ class DatasetReport:
 def embed_dataset(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    model: str | os.PathLike[str] | EmbeddingModel,
+    model: str | os.PathLike[str] | Model,
     *,
-    text_column: str = "text",
+    kind: str | None = None,
+    text_column: str | Sequence[str] = "text",
     id_column: str | None = None,
     on_error: str = "fail",
     overwrite: bool = False,
@@ -70,18 +70,24 @@ def embed_dataset(
 ) -> DatasetReport:
     """Embed the texts of a source into Parquet parts; a second call makes what is missing.
 
-    The target gets `part-00000.parquet` and so on with the columns `id` and `embedding` (a
-    fixed-size list of `precision`), in the order of the source, and the fingerprint of the model,
-    its options and versions in the metadata of each schema (key `core`). A part stands in its place
-    only when it is whole. Memory does not grow with the source. `pip install core[batch]` brings
-    what it needs.
+    The target gets `part-00000.parquet` and so on, in the order of the source, with the columns
+    `id` and what the model's kind gives: `embedding`, a fixed-size list of `precision`; of a sparse
+    encoder a list of `{index: int32, value: float32}`; of a multi-vector model a list of fixed-size
+    lists of float32, one for each token; of a reranker `score`, float32 (with several labels a
+    fixed-size list); with `outputs` a column of each of these names. The metadata of each schema
+    (key `core`) has the fingerprint of the model, its options and versions. A part stands in its
+    place only when it is whole. Memory does not grow with the source. `pip install core[batch]`
+    brings what it needs.
 
     Args:
         source: Parquet, JSONL or text files (a text a line): a file or a directory, as a path or
             any URL that fsspec opens.
         target: A new or empty directory or that of the same job, as a path or URL.
-        model: From `core.load`, or what `core.load` takes.
-        text_column: The column or field of the texts; text files have none.
+        model: A loaded model of any kind, or what `core.load` takes.
+        kind: What to load it as ("embedding", "reranker", "sparse", "multi_vector"), where its
+            files fit several kinds; None for its own.
+        text_column: The column or field of the texts; text files have none. Of a reranker two, of
+            the queries and of the documents.
         id_column: Of the ids; None numbers the rows of the whole source from 0.
         on_error: What becomes of a row that is no text: "fail" raises, "skip" leaves it out,
             "null" writes a null for its embedding.
@@ -89,8 +95,8 @@ def embed_dataset(
         rows_per_part: The most rows of a part, of which one at most is made again after a kill.
         runner: What makes the parts, such as `core_ray.Runner`; None makes them in this process.
         show_progress_bar: None shows it where standard error is a terminal.
-        **options: Of `core.load`, where `model` is a name or a path (`backend`, `device`, ...), and
-            of `encode`.
+        **options: Of `encode` (of a reranker, of `predict`), and where `model` is a name or a path
+            those of the function that loads it (`backend`, `device`, ...).
 
     Raises:
         OptionError: An argument cannot be used; the source lacks a column; the target is of
@@ -105,11 +111,14 @@ def embed_dataset(
     if runner is not None and not callable(getattr(runner, "start", None)):
         raise OptionError(f"runner must have a method `start`, which {runner!r} lacks.")
     loading, encoding = _split(model, options)
+    if kind is not None and isinstance(model, Model) and kind != model.kind:
+        raise OptionError(f"kind={kind!r}, and the model is loaded already, as {model.kind!r}.")
     job = Job(
         source,
         target,
         text_column=text_column,
         id_column=id_column,
+        kind=kind,
         options=encoding,
         on_error=on_error,
         rows_per_part=rows_per_part,
@@ -155,21 +164,17 @@ def _check_pyarrow() -> None:
         ) from error
 
 
-def _split(model: Any, options: dict[str, Any]) -> tuple[dict[str, Any], EncodeOptions]:
-    """Options of `core.load` and those of `encode`.
+def _split(model: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the function that loads the model and those of `encode`, which are checked.
+
+    What both take, such as `truncate_dim`, is the latter's.
 
     Raises:
-        OptionError: One is of neither, or makes no column of embeddings.
+        OptionError: One is of neither, makes no column, or has a value that it cannot have.
     """
-    import inspect
-
-    loads = [
-        name
-        for name, parameter in inspect.signature(load).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    ]
     encodes = [name for name in field_names(EncodeOptions) if name not in _OTHER]
-    loaded = isinstance(model, EmbeddingModel)
+    loads = [name for name in loader_options() if name not in encodes]
+    loaded = isinstance(model, Model)
     given = {name: value for name, value in options.items() if name in loads}
     if loaded and given:
         raise OptionError(
@@ -177,12 +182,19 @@ def _split(model: Any, options: dict[str, Any]) -> tuple[dict[str, Any], EncodeO
         )
     rest = {name: value for name, value in options.items() if name not in given}
     check_names(rest, [*encodes, *([] if loaded else loads)], "embed_dataset")
+    rest = {name: value for name, value in rest.items() if value is not None}
+    EncodeOptions(**rest)
     if rest.get("precision") in ("int8", "uint8"):
         raise OptionError(
             f"precision={rest['precision']!r} takes its ranges from all embeddings of one call, "
             "and a job has many: keep float32, or use binary or ubinary."
         )
-    return given, EncodeOptions(**rest, show_progress_bar=False)
+    if not isinstance(rest.get("activation_fn", ""), str):
+        raise OptionError(
+            "activation_fn of a job must be a name, such as 'Identity': another run has to tell "
+            "whether it is the same."
+        )
+    return {name: value for name, value in given.items() if value is not None}, rest
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 from core.operations.tuned_files import record_files
 from core.options import EncodeOptions
 from core.plugin.versions import backend_versions
@@ -19,7 +21,7 @@ _DIGITS = 32
 _SPEED_ONLY = ("show_progress_bar",)
 
 
-def describe_model(model: Any) -> dict[str, Any]:
+def describe_model(model: Model) -> dict[str, Any]:
     """The model as far as it decides embeddings: files, settings, backend, device and versions."""
     capabilities = model.hooks.capabilities
     by_name = capabilities.source == "name"
@@ -31,7 +33,8 @@ def describe_model(model: Any) -> dict[str, Any]:
         "device": model.device,
         "dtype": model.dtype,
         "file": model.file_name,
-        "dimension": model.dimension,
+        # Some of the other kinds know it only after they have computed something.
+        "dimension": model.dimension if isinstance(model, EmbeddingModel) else None,
         "files": digest_of(files),
         "settings": digest_of(model.state()),
         "versions": backend_versions(model.backend),
@@ -41,11 +44,13 @@ def describe_model(model: Any) -> dict[str, Any]:
 def describe_options(options: EncodeOptions) -> dict[str, Any]:
     """The options that are not as they are by default."""
     default = asdict(EncodeOptions())
-    return {
+    changed = {
         name: value
         for name, value in asdict(options).items()
         if name not in _SPEED_ONLY and value != default[name]
     }
+    plain: dict[str, Any] = json.loads(json.dumps(changed, default=repr))
+    return plain
 
 
 def digest_of(document: Any) -> str:

@@ -7,22 +7,27 @@ beside its place and renamed, so what stands there is whole; a run makes what ha
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from core.architecture.kinds import KINDS
 from core.arguments import check_text_or_none, suggestion
+from core.batch.columns import result_columns, window_of
 from core.batch.identity import FORMAT, describe_model, describe_options, differences, digest_of
-from core.batch.rows import WINDOW, Part, Row, Rows
+from core.batch.loading import check_columns, open_model
+from core.batch.records import FailedRow, PartRecord, parse_record
+from core.batch.rows import Part, Row, Rows
 from core.batch.storage import Folder
-from core.engine.arrow import arrow_column
 from core.errors import CoreError, OptionError
 from core.files.staging import lock_if_free
+from core.models.model import Model
 from core.options import EncodeOptions, check_positive
 
 ON_ERROR = ("fail", "skip", "null")
@@ -35,49 +40,15 @@ _METADATA = b"core"
 _SHOWN = 60
 
 
-@dataclass(frozen=True, slots=True)
-class FailedRow:
-    """A row that has no embedding.
-
-    Attributes:
-        id: Of the row; None where the row has none.
-        file: Its file, relative to the source; "" for a source of one file.
-        row: Its number in that file, from 0.
-        reason: What is wrong with it.
-    """
-
-    id: Any
-    file: str
-    row: int
-    reason: str
-
-    def __str__(self) -> str:
-        where = f"row {self.row}" + (f" of {self.file}" if self.file else "")
-        return f"id {self.id!r} ({where}): {self.reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class PartRecord:
-    """A finished part.
-
-    Attributes:
-        number: Its number.
-        rows: Rows written.
-        failed: Rows of the source that have no embedding.
-    """
-
-    number: int
-    rows: int
-    failed: tuple[FailedRow, ...] = field(default=())
-
-
 class Job:
     """What a run and its workers share: source, target and options, without the model.
 
     Args:
         source, target: Paths or URLs.
-        text_column, id_column: Of the source; `id_column` None numbers the rows from 0.
-        options: Of `encode`.
+        text_column: Of the source; of a reranker two, of the queries and of the documents.
+        id_column: Of the source; None numbers the rows from 0.
+        kind: What to load the model as; None for its own.
+        options: Of `encode` (of a reranker, of `predict`), by name.
         on_error: "fail" ends the job at a row that is no text, "skip" leaves it out, "null" writes
             a null for its embedding.
         rows_per_part: The most rows of a part.
@@ -92,38 +63,48 @@ class Job:
         source: Any,
         target: Any,
         *,
-        text_column: str,
+        text_column: str | Sequence[str],
         id_column: str | None,
-        options: EncodeOptions,
+        kind: str | None,
+        options: Mapping[str, Any],
         on_error: str,
         rows_per_part: int,
     ) -> None:
         self.source = Folder(source, "source")
         self.target = Folder(target, "target")
-        for name, value in (("text_column", text_column), ("on_error", on_error)):
-            if not isinstance(value, str) or not value:
-                raise OptionError(f"{name} must be a string, not {value!r}.")
+        columns = _text_columns(text_column)
         check_text_or_none("id_column", id_column)
-        if on_error not in ON_ERROR:
-            raise OptionError(
-                f"on_error must be one of {', '.join(ON_ERROR)}, not {on_error!r}."
-                f"{suggestion(on_error, ON_ERROR)}"
-            )
+        _check_one_of("on_error", on_error, ON_ERROR)
+        if kind is not None:
+            _check_one_of("kind", kind, tuple(KINDS))
         rows_per_part = check_positive("rows_per_part", rows_per_part) or ROWS_PER_PART
-        self.options = options
+        self.kind = kind
+        self.options = dict(options)
         self.on_error = on_error
         if self.target.root == self.source.root and self.target.local == self.source.local:
             raise OptionError(f"{self.target!r} is the source: give another directory.")
-        self.rows = Rows(self.source, text_column, id_column, rows_per_part)
+        self.rows = Rows(self.source, columns, id_column, rows_per_part)
         self._id_type = self.rows.id_type()
         self._settings = {
             "source": self.rows.digest,
-            "text_column": text_column,
+            "text_column": columns[0] if len(columns) == 1 else list(columns),
             "id_column": id_column,
             "on_error": on_error,
             "rows_per_part": rows_per_part,
-            "options": describe_options(options),
+            "options": describe_options(EncodeOptions(**self.options)),
         }
+
+    def load(self, model: str | os.PathLike[str], loading: Mapping[str, Any]) -> Model:
+        """The model, by the function that loads its kind.
+
+        Args:
+            model: What `core.load` takes.
+            loading: Options of that function.
+
+        Raises:
+            CoreError: As that function.
+        """
+        return open_model(model, self.kind, loading)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -142,8 +123,14 @@ class Job:
                     )
             yield
 
-    def identity(self, model: Any) -> dict[str, Any]:
-        """What decides the result, with its fingerprint."""
+    def identity(self, model: Model) -> dict[str, Any]:
+        """What decides the result, with its fingerprint.
+
+        Raises:
+            OptionError: The options or the columns are not for such a model.
+        """
+        check_columns(model, self.rows.text_columns)
+        model.check_options(model.parse_options(self.options))
         document = {"format": FORMAT, "model": describe_model(model), **self._settings}
         return {**document, "fingerprint": digest_of(document)}
 
@@ -194,13 +181,14 @@ class Job:
         for part in self.rows.parts:
             name = record_name(part.number)
             if name in names and part_name(part.number) in names:
-                found[part.number] = _parse_record(self.target.read_json(name), self.target, name)
+                content = self.target.read_json(name)
+                found[part.number] = parse_record(part.number, content, f"{self.target!r}: {name}")
         return found
 
     def make_part(
         self,
         part: Part,
-        model: Any,
+        model: Model,
         identity: Mapping[str, Any],
         tell: Callable[[int], None] = lambda rows: None,
     ) -> PartRecord:
@@ -217,34 +205,32 @@ class Job:
 
         failed: list[FailedRow] = []
         written = 0
+        options = model.parse_options(self.options)
+        size = window_of(model, options)
         with self.target.writing(part_name(part.number)) as path, ExitStack() as stack:
             writer = None
-            for window in _windows(self.rows.of(part)):
+            for window in _windows(self.rows.of(part), size):
                 good = [row for row in window if self._usable(row, part, failed)]
                 kept = window if self.on_error == "null" else good
-                embeddings = self._embed(model, good)
+                places = {row.place for row in good}
+                missing = np.array([row.place not in places for row in kept], bool)
+                columns = result_columns(model, [row.text for row in good], options, missing)
                 tell(len(window))
                 if writer is None:
-                    schema = self._schema(embeddings, identity)
+                    schema = self._schema(columns, identity)
                     writer = stack.enter_context(
                         pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=["id"])
                     )
-                places = {row.place for row in good}
-                missing = np.array([row.place not in places for row in kept], bool)
-                column = arrow_column(embeddings, missing if missing.any() else None)
                 ids = pa.array([row.id for row in kept], self._id_type)
-                writer.write_table(pa.table([ids, column], schema=writer.schema))
+                writer.write_table(pa.table([ids, *columns.values()], schema=writer.schema))
                 written += len(kept)
         record = PartRecord(part.number, written, tuple(failed))
-        self.target.write_json(record_name(part.number), _as_record(record))
+        self.target.write_json(record_name(part.number), record.as_json())
         return record
 
     def _usable(self, row: Row, part: Part, failed: list[FailedRow]) -> bool:
         """Whether a row can be embedded; what cannot is noted, or ends the job."""
-        wrong = row.wrong
-        if not wrong and not isinstance(row.text, str):
-            text = "it is null" if row.text is None else f"it is {row.text!r:.60}, not a string"
-            wrong = text
+        wrong = row.wrong or self._no_text(row.text)
         if not wrong:
             return True
         found = FailedRow(row.id, self.rows.files[part.file].name, row.place, wrong)
@@ -256,19 +242,25 @@ class Job:
         failed.append(found)
         return False
 
-    def _embed(self, model: Any, rows: Sequence[Row]) -> Any:
-        if not rows:
-            # Of the width and dtype that every part has.
-            return model.hooks.encode(model, ["width"], self.options)[:0]
-        return model.hooks.encode(model, [row.text for row in rows], self.options)
+    def _no_text(self, text: Any) -> str:
+        """What is wrong with the text of a row, or with one of its two; "" for nothing."""
+        names = self.rows.text_columns
+        single = len(names) == 1
+        # A line of JSONL that is no object has no columns.
+        texts = text if not single and isinstance(text, tuple) else (text,)
+        for name, value in zip(names, texts, strict=False):
+            what = "it" if single or len(texts) == 1 else f"its {name!r}"
+            if value is None:
+                return f"{what} is null"
+            if not isinstance(value, str):
+                return f"{what} is {value!r:.60}, not a string"
+        return "" if len(texts) == len(names) else f"it is {text!r:.60}, not an object"
 
-    def _schema(self, embeddings: Any, identity: Mapping[str, Any]) -> Any:
+    def _schema(self, columns: Mapping[str, Any], identity: Mapping[str, Any]) -> Any:
         import pyarrow as pa
 
-        fields = [
-            pa.field("id", self._id_type),
-            pa.field("embedding", arrow_column(embeddings).type),
-        ]
+        fields = [pa.field("id", self._id_type)]
+        fields += [pa.field(name, column.type) for name, column in columns.items()]
         told = {"fingerprint": identity["fingerprint"], "model": identity["model"]}
         return pa.schema(fields, metadata={_METADATA: json.dumps(told, sort_keys=True).encode()})
 
@@ -292,42 +284,30 @@ def _is_unfinished(name: str) -> bool:
     return name.endswith(".partial")
 
 
-def _windows(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    window: list[Row] = []
-    for row in rows:
-        window.append(row)
-        if len(window) == WINDOW:
-            yield window
-            window = []
-    if window:
+def _windows(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    while window := list(itertools.islice(rows, size)):
         yield window
 
 
-def _as_record(record: PartRecord) -> dict[str, Any]:
-    failed = [
-        {"id": _plain(row.id), "file": row.file, "row": row.row, "reason": row.reason}
-        for row in record.failed
-    ]
-    return {"rows": record.rows, "failed": failed}
-
-
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, int | str) else str(value)
-
-
-def _parse_record(content: Any, target: Folder, name: str) -> PartRecord:
-    number = int(name.rpartition("/")[2].removesuffix(".json"))
-    try:
-        failed = tuple(
-            FailedRow(row["id"], str(row["file"]), int(row["row"]), str(row["reason"]))
-            for row in content["failed"]
+def _text_columns(given: Any) -> tuple[str, ...]:
+    columns = (given,) if isinstance(given, str) else given
+    if (
+        not isinstance(columns, list | tuple)
+        or len(columns) not in (1, 2)
+        or not all(isinstance(name, str) and name for name in columns)
+    ):
+        raise OptionError(
+            "text_column must be the name of a column, or of two for a reranker, not "
+            f"{given!r:.80}."
         )
-        return PartRecord(number, int(content["rows"]), failed)
-    except (TypeError, KeyError, ValueError) as error:
-        raise CoreError(
-            f"{target!r}: {name} is not as this version of core writes it. Remove it, and its part "
-            "is made again."
-        ) from error
+    return tuple(columns)
+
+
+def _check_one_of(name: str, value: Any, known: Sequence[str]) -> None:
+    if not isinstance(value, str) or value not in known:
+        raise OptionError(
+            f"{name} must be one of {', '.join(known)}, not {value!r}.{suggestion(value, known)}"
+        )
 
 
 def _shown(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ from core.errors import CoreError, OptionError
 
 #: What a source's files end in.
 SUFFIXES = (".parquet", ".jsonl", ".txt")
-#: Texts of one call to the model, and rows of one row group of the result.
-WINDOW = 4_096
+#: Rows of a Parquet source that are read at a time.
+_READ = 4_096
 _DIGITS = 32
 
 
@@ -61,7 +61,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its place in the file, its id, and its text, or what is wrong with it."""
+    """One row: its place in the file, its id, and its text, or what is wrong with it.
+
+    Attributes:
+        text: What its column holds; of several columns a tuple.
+    """
 
     place: int
     id: Any
@@ -74,8 +78,8 @@ class Rows:
 
     Args:
         source: A file, or a directory whose files end in .parquet, .jsonl or .txt.
-        text_column: A column of Parquet, a field of JSONL.
-        id_column: The same, or None for row numbers.
+        text_columns: Columns of Parquet, fields of JSONL: one, or the two of a pair.
+        id_column: One of them, or None for row numbers.
         rows_per_part: The most rows of a part.
 
     Raises:
@@ -84,10 +88,14 @@ class Rows:
     """
 
     def __init__(
-        self, source: Folder, text_column: str, id_column: str | None, rows_per_part: int
+        self,
+        source: Folder,
+        text_columns: Sequence[str],
+        id_column: str | None,
+        rows_per_part: int,
     ) -> None:
         self.source = source
-        self.text_column = text_column
+        self.text_columns = tuple(text_columns)
         self.id_column = id_column
         self._rows_per_part = rows_per_part
         names = _source_names(source)
@@ -96,6 +104,11 @@ class Rows:
             raise OptionError(
                 f"{source!r} is text, a row a line, and has no column {id_column!r}: leave out "
                 "id_column, and rows are numbered from 0."
+            )
+        if self._suffix == ".txt" and len(self.text_columns) > 1:
+            raise OptionError(
+                f"{source!r} is text, a row a line, and has no columns "
+                f"{' and '.join(map(repr, self.text_columns))}: pairs come from .parquet or .jsonl."
             )
         scan = self._scan_parquet if self._suffix == ".parquet" else self._scan_lines
         self.files = [scan(name) for name in names]
@@ -126,7 +139,8 @@ class Rows:
 
     def _check_names(self, present: Collection[str], lacks: str) -> None:
         """Raise `OptionError` unless the columns that were asked for are there."""
-        for option, name in (("text_column", self.text_column), ("id_column", self.id_column)):
+        named = [("text_column", name) for name in self.text_columns]
+        for option, name in (*named, ("id_column", self.id_column)):
             if name is not None and name not in present:
                 listed = ", ".join(map(repr, present)) or "none"
                 raise OptionError(
@@ -155,12 +169,13 @@ class Rows:
         import pyarrow as pa
 
         self._check_names(schema.names, f"{shown} has no column")
-        kind = schema.field(self.text_column).type
-        if not _is_text(kind):
-            raise OptionError(
-                f"{shown}: column {self.text_column!r} holds {kind}, not strings. Name the column "
-                "of the texts with text_column."
-            )
+        for name in self.text_columns:
+            kind = schema.field(name).type
+            if not _is_text(kind):
+                raise OptionError(
+                    f"{shown}: column {name!r} holds {kind}, not strings. Name the column of the "
+                    "texts with text_column."
+                )
         kind = None if self.id_column is None else schema.field(self.id_column).type
         if kind is not None and (pa.types.is_nested(kind) or pa.types.is_floating(kind)):
             raise OptionError(
@@ -194,7 +209,7 @@ class Rows:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        columns = list(dict.fromkeys(c for c in (self.text_column, self.id_column) if c))
+        columns = list(dict.fromkeys(c for c in (*self.text_columns, self.id_column) if c))
         name = self.files[part.file].name
         with self.source.open(name) as file:
             opened = pq.ParquetFile(file)
@@ -202,9 +217,9 @@ class Rows:
             place = first
             end = part.start + part.rows
             try:
-                for batch in opened.iter_batches(WINDOW, row_groups=groups, columns=columns):
+                for batch in opened.iter_batches(_READ, row_groups=groups, columns=columns):
                     if place + len(batch) > part.start and place < end:
-                        texts = batch.column(self.text_column).to_pylist()
+                        texts = _texts_of(batch, self.text_columns)
                         ids = batch.column(self.id_column).to_pylist() if self.id_column else None
                         for i, text in enumerate(texts):
                             if part.start <= place + i < end:
@@ -277,14 +292,14 @@ class Rows:
         if not isinstance(record, dict):
             return Row(place, numbered, record)
         if self.id_column is None:
-            return Row(place, numbered, *_field(record, self.text_column))
+            return Row(place, numbered, *_fields(record, self.text_columns))
         given = record.get(self.id_column)
         whole = self.files[0].whole_ids
         if not (_is_whole(given) if whole else isinstance(given, str)):
             kind = "an integer" if whole else "a string"
             found = f"its {self.id_column!r} is {given!r:.60}, where the first row has {kind}"
             return Row(place, None, None, found)
-        return Row(place, given, *_field(record, self.text_column))
+        return Row(place, given, *_fields(record, self.text_columns))
 
     def of(self, part: Part) -> Iterator[Row]:
         """The rows of a part, in order."""
@@ -358,5 +373,15 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
-def _field(record: dict[str, Any], name: str) -> tuple[Any, str]:
-    return (record[name], "") if name in record else (None, f"it has no field {name!r}")
+def _fields(record: dict[str, Any], names: Sequence[str]) -> tuple[Any, str]:
+    """The text of a row, or the texts of its columns, and what is wrong with them."""
+    for name in names:
+        if name not in record:
+            return None, f"it has no field {name!r}"
+    return (record[names[0]] if len(names) == 1 else tuple(record[name] for name in names)), ""
+
+
+def _texts_of(batch: Any, names: Sequence[str]) -> list[Any]:
+    """The same of a batch of Parquet."""
+    columns = [batch.column(name).to_pylist() for name in names]
+    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))

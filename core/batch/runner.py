@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
-from core.api import load
-from core.batch.job import Job, PartRecord
+from core.batch.job import Job
+from core.batch.records import PartRecord
 from core.batch.rows import Part
-from core.models.embedding import EmbeddingModel
+from core.models.model import Model
 
 
 class Workers(Protocol):
@@ -35,7 +35,7 @@ class Workers(Protocol):
 
 
 class Runner(Protocol):
-    """Starts workers. A `Job` can be pickled; a loaded model is sent as `core.load` took it."""
+    """Starts workers. A `Job` can be pickled, and its `load` opens a model where workers are."""
 
     def start(
         self, job: Job, model: Any, loading: Mapping[str, Any]
@@ -43,8 +43,8 @@ class Runner(Protocol):
         """Workers with the model; they are gone when the context ends.
 
         Args:
-            model: From `core.load`, or what it takes.
-            loading: Options of `core.load`.
+            model: A loaded model, or what `core.load` takes.
+            loading: Options of the function that loads it.
         """
         ...
 
@@ -55,15 +55,15 @@ class InThisProcess:
     @contextmanager
     def start(self, job: Job, model: Any, loading: Mapping[str, Any]) -> Iterator[Workers]:
         """As `Runner.start`."""
-        if isinstance(model, EmbeddingModel):
+        if isinstance(model, Model):
             yield _Here(job, model)
             return
-        with load(model, **loading) as opened:
+        with job.load(model, loading) as opened:
             yield _Here(job, opened)
 
 
 class _Here:
-    def __init__(self, job: Job, model: EmbeddingModel) -> None:
+    def __init__(self, job: Job, model: Model) -> None:
         self._job, self._model = job, model
 
     def identity(self) -> dict[str, Any]:

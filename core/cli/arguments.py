@@ -103,23 +103,22 @@ def load_model(parsed: argparse.Namespace, kind: str | None = "embedding") -> An
 
 
 def kind_of(parsed: argparse.Namespace) -> str | None:
-    """The kind that a model's files tell; None for a backend whose models are not files."""
-    from core.checkpoint.resolve import resolve
+    """The kind that a model's files tell; None where the backend cannot be used."""
+    import core
     from core.errors import PluginError
     from core.plugin.registry import registry
 
     if not registry.names():  # which loading explains, without a connection
         return None
     try:
-        named = parsed.backend is not None and registry.backend(parsed.backend)
-        if named and named.capabilities.source == "name":
-            return None
+        return core.kind_of(
+            parsed.model,
+            backend=parsed.backend,
+            revision=parsed.revision,
+            local_files_only=parsed.local_files_only,
+        )
     except PluginError:  # which loading explains
         return None
-    source = resolve(
-        parsed.model, revision=parsed.revision, local_files_only=parsed.local_files_only
-    )
-    return source.architecture.kind
 
 
 def print_json(value: Any) -> None:

@@ -7,10 +7,11 @@ import sys
 from importlib.metadata import entry_points
 from typing import Any
 
+from core.architecture.kinds import KINDS
 from core.cli.arguments import add_batching, add_json, add_source, batching_of, print_json
 from core.errors import CoreError
 from core.machine.stages import announce
-from core.options import EncodeOptions
+from core.options import OUTPUTS, TASKS, EncodeOptions
 
 #: As `core.batch.job` has them, which is imported when the command runs.
 _ON_ERROR = ("fail", "skip", "null")
@@ -24,8 +25,9 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "batch",
         help="embed the rows of Parquet, JSONL or text files into Parquet files",
-        description="Embed the texts of SOURCE into Parquet parts below TARGET, with ids. What is "
-        "finished is kept: the same command goes on where it ended.",
+        description="Embed the texts of SOURCE into Parquet parts below TARGET, with ids; a "
+        "reranker scores pairs of two columns. What is finished is kept: the same command goes on "
+        "where it ended.",
     )
     parser.add_argument(
         "source",
@@ -41,7 +43,17 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="let code from the repository run"
     )
-    parser.add_argument("--text-column", default="text", help="of the texts (text)")
+    parser.add_argument(
+        "--kind",
+        choices=tuple(KINDS),
+        help="what to load the model as, where its files fit several kinds; its own if absent",
+    )
+    parser.add_argument(
+        "--text-column",
+        action="append",
+        metavar="COLUMN",
+        help="of the texts (text); of a reranker given twice, for queries and for documents",
+    )
     parser.add_argument("--id-column", help="of the ids; rows are numbered if absent")
     parser.add_argument(
         "--on-error",
@@ -60,6 +72,23 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
     parser.add_argument("--truncate-dim", type=int, help="leading dimensions to keep")
     parser.add_argument("--precision", default="float32", choices=("float32", "binary", "ubinary"))
+    parser.add_argument(
+        "--task", choices=TASKS, help="what the texts are, for a model that tells them apart"
+    )
+    parser.add_argument(
+        "--pool-factor",
+        type=float,
+        help="of a multi-vector model: keep about one vector of a document in so many",
+    )
+    parser.add_argument(
+        "--max-active-dims", type=int, help="of a sparse encoder: the most values of an embedding"
+    )
+    parser.add_argument(
+        "--outputs",
+        nargs="+",
+        choices=OUTPUTS,
+        help="of a model with several kinds of embeddings: a column of each",
+    )
     add_json(parser)
     parser.set_defaults(command=run)
 
@@ -68,12 +97,18 @@ def run(parsed: argparse.Namespace) -> None:
     """Embed, and say what was made."""
     import core
 
-    encoding = {
+    given = {
         **batching_of(parsed),
-        "normalize_embeddings": parsed.normalize,
+        "normalize_embeddings": parsed.normalize or None,
         "truncate_dim": parsed.truncate_dim,
-        "precision": parsed.precision,
+        "precision": None if parsed.precision == "float32" else parsed.precision,
+        "task": parsed.task,
+        "token_pooling": parsed.pool_factor,
+        "max_active_dims": parsed.max_active_dims,
+        "outputs": None if parsed.outputs is None else tuple(parsed.outputs),
     }
+    # What is for another kind of model is refused where it is given.
+    encoding = {name: value for name, value in given.items() if value is not None}
     EncodeOptions(**encoding)
     loading = {
         "backend": parsed.backend,
@@ -88,7 +123,8 @@ def run(parsed: argparse.Namespace) -> None:
         parsed.source,
         parsed.target,
         parsed.model,
-        text_column=parsed.text_column,
+        kind=parsed.kind,
+        text_column=parsed.text_column or "text",
         id_column=parsed.id_column,
         on_error=parsed.on_error,
         overwrite=parsed.overwrite,

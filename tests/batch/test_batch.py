@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -294,7 +297,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         "on_error must be one of fail, skip, null.*mean 'skip'",
     ),
     ("a.txt", {"rows_per_part": 0}, "rows_per_part must be"),
-    ("a.txt", {"text_column": ""}, "text_column must be a string"),
+    ("a.txt", {"text_column": ""}, "text_column must be the name of a column"),
     ("a.txt", {"overwrite": "yes"}, "overwrite must be True or False"),
     ("a.txt", {"precision": "int8"}, "takes its ranges from all embeddings"),
     ("a.txt", {"bakend": "onnx"}, "does not take 'bakend'"),
@@ -376,7 +379,7 @@ FULL = """
 import resource, sys
 import core
 core.load(sys.argv[3], backend="onnx", device="cpu").encode("warm")
-resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))
 try:
     core.embed_dataset(sys.argv[1], sys.argv[2], sys.argv[3], backend="onnx", device="cpu",
                        rows_per_part=int(sys.argv[4]))
@@ -388,17 +391,66 @@ except core.CoreError as error:
 @pytest.mark.slow
 def test_what_is_finished_outlives_a_full_disk(folder: Path, tmp_path: Path) -> None:
     source = write_source(tmp_path / "source", ".txt")
-    lines = (source / "b.txt").read_text().splitlines()
-    (source / "b.txt").write_text("\n".join(lines[:20]))  # one small part after a large one
+    lines = (source / "a.txt").read_text().splitlines()
+    (source / "a.txt").write_text("\n".join(lines[:10]))  # a small part before a large one
     out = tmp_path / "out"
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(source), str(out), str(folder), "70"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "cannot be written" in done.stdout
+    assert "cannot be written (part-00001.parquet)" in done.stdout
     assert not list(out.rglob("*.partial"))
+    first = (out / "part-00000.parquet").read_bytes()
     with core.load(folder, backend="onnx", device="cpu") as own:
-        assert core.embed_dataset(source, out, own, rows_per_part=70).rows == 90
+        report = core.embed_dataset(source, out, own, rows_per_part=70)
+    assert (report.rows, report.made) == (60, 1)
+    assert (out / "part-00000.parquet").read_bytes() == first
+
+
+def test_a_target_that_cannot_be_written_keeps_what_it_has(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own can be entered by its owner alone
+        place = Path(name)
+        shutil.copytree(folder, place / "model")
+        for path in (place, *place.rglob("*")):
+            path.chmod(0o755)
+        (place / "rows.txt").write_text("\n".join(TEXTS))
+        with core.load(place / "model", backend="onnx", device="cpu") as model:
+
+            def run(target: str) -> core.DatasetReport:
+                return core.embed_dataset(
+                    place / "rows.txt", place / target, model, rows_per_part=50
+                )
+
+            run("out")
+            whole = digests(place / "out")
+            (place / "out/part-00001.parquet").unlink()
+            before = digests(place / "out")
+            places = [place / "out", place / "out/_core", place / "out/_core/parts", place]
+            with as_another_user(places):
+                for target in ("out", "new"):
+                    with pytest.raises(CoreError, match=r"cannot be written.*denied"):
+                        run(target)
+            assert digests(place / "out") == before
+            assert not (place / "new").exists()
+            assert run("out").made == 1
+            assert digests(place / "out") == whole
+
+
+@contextmanager
+def as_another_user(places: list[Path]) -> Iterator[None]:
+    """Directories that may not be written to; root may write anywhere, and is nobody meanwhile."""
+    was_root = os.geteuid() == 0
+    for place in places:
+        place.chmod(0o555)
+    try:
+        if was_root:
+            os.seteuid(65534)
+        yield
+    finally:
+        if was_root:
+            os.seteuid(0)
+        for place in places:
+            place.chmod(0o755)
 
 
 def test_the_command_says_what_it_made_and_what_failed(

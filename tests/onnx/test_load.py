@@ -363,6 +363,26 @@ def test_session_options_are_taken(tiny: Path) -> None:
         core.load(tiny, backend="onnx", model_kwargs={"session_options": 3})
 
 
+def test_shared_weights_stay_in_the_file_that_is_mapped(tiny: Path) -> None:
+    def load(**kwargs: Any) -> core.EmbeddingModel:
+        return core.load(tiny, backend="onnx", device="cpu", model_kwargs=kwargs)
+
+    expected = load().encode(TEXTS)
+    with pytest.raises(OptionError, match="export the model with external_data=True"):
+        load(share_weights=True)
+    core.export(tiny, backend="onnx", external_data=True)
+    with load(share_weights=True) as model:
+        np.testing.assert_allclose(model.encode(TEXTS), expected, atol=2e-6)
+        if (maps := Path("/proc/self/maps")).exists():
+            mapped = [line for line in maps.read_text().splitlines() if "model.onnx_data" in line]
+            assert mapped
+            assert all(line.split()[1].startswith("r") for line in mapped)
+    with pytest.raises(OptionError, match="share_weights must be True or False, not 1"):
+        load(share_weights=1)
+    with pytest.raises(OptionError, match=r"session\.disable_prepacking"):
+        load(share_weights=True, session_options=onnxruntime.SessionOptions())
+
+
 def test_pickle_reloads_and_close_is_final(tiny: Path) -> None:
     model = core.load(tiny, backend="onnx", truncate_dim=8)
     again = pickle.loads(pickle.dumps(model))

@@ -172,6 +172,18 @@ def test_attention_implementations_agree(tiny_model: Callable[[str], Path], atte
     np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-5)
 
 
+def test_shared_weights_are_those_of_the_mapped_file(tiny_model: Callable[[str], Path]) -> None:
+    folder = tiny_model("bert-cls")
+    expected = load(folder).encode(TEXTS)
+    model = load(folder, model_kwargs={"share_weights": True})
+    np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-5)
+    layers = [m for m in model.runtime.module.modules() if isinstance(m, torch.nn.Linear)]
+    assert layers
+    assert not [layer for layer in layers if "forward" in vars(layer)]  # none has a second copy
+    with pytest.raises(core.OptionError, match="share_weights must be True or False, not 'yes'"):
+        load(folder, model_kwargs={"share_weights": "yes"})
+
+
 @pytest.fixture(params=["any number of rows", "few rows"])
 def blocked_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Processors whose weights are blocked for batches of any size, and for small ones only."""

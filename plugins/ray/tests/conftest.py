@@ -21,9 +21,15 @@ WORDS = ("fox", "dog", "river", "house", "runs", "sleeps", "blue", "green", "slo
 
 
 @pytest.fixture(scope="session")
-def folder() -> Path:
-    """An exported model, from `make ray`."""
-    return Path(os.environ["CORE_EXAMPLE_MODEL"])
+def models() -> Path:
+    """Where the exported models are that `make ray` makes."""
+    return Path(os.environ["CORE_EXAMPLE_MODELS"])
+
+
+@pytest.fixture(scope="session")
+def folder(models: Path) -> Path:
+    """An exported embedding model."""
+    return models / "bert-mean"
 
 
 @pytest.fixture(scope="session")

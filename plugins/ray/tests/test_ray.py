@@ -22,6 +22,7 @@ import ray
 
 import core
 import core_ray
+from core.toolkit import arrow_column
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -63,6 +64,44 @@ def test_map_batches_adds_a_column_of_fixed_size_lists(
     np.testing.assert_allclose(table["embedding"].to_pylist(), expected, atol=1e-5)
 
 
+#: Model, its kind, columns it reads, and the type of the column it adds.
+KINDS = {
+    "splade": ("sparse", "text", "list<item: struct<index: int32, value: float>>"),
+    "colbert": ("multi_vector", "text", "list<item: fixed_size_list<item: float>[16]>"),
+    "reranker-bert": ("reranker", ("query", "text"), "float"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_has_its_column(name: str, models: Path) -> None:
+    kind, columns, expected = KINDS[name]
+    embed = core_ray.Embed(str(models / name), column=columns, load={"backend": "onnx"})
+    batch = pa.table({"query": ["a fox?", "a dog?"], "text": ["blue fox", "a green house"]})
+    table = embed(batch)
+    output = "score" if kind == "reranker" else "embedding"
+    assert table.column_names == ["query", "text", output]
+    assert str(table.schema.field(output).type) == expected
+    with getattr(core, f"load_{kind}")(models / name, backend="onnx") as model:
+        if kind == "reranker":
+            rows = list(zip(batch["query"].to_pylist(), batch["text"].to_pylist(), strict=True))
+            result = model.predict(rows)
+        else:
+            result = model.encode(batch["text"].to_pylist())
+    assert table[output].combine_chunks().equals(pa.chunked_array([arrow_column(result)]).chunk(0))
+    assert embed(batch.slice(0, 0)).schema == table.schema  # a block that a filter left empty
+
+
+def test_jobs_of_other_kinds(cluster: None, models: Path, texts: list[str], tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.parquet", texts[:300])
+    options: dict[str, Any] = {"backend": "onnx", "id_column": "id", "rows_per_part": 100}
+    for name in ("splade", "colbert"):
+        core_ray.embed_dataset(source, tmp_path / name, str(models / name), **options)
+        core.embed_dataset(source, tmp_path / f"{name}-here", str(models / name), **options)
+        assert read(tmp_path / name).equals(read(tmp_path / f"{name}-here"))
+    with pytest.raises(core.OptionError, match="is a reranker, which reads pairs"):
+        core_ray.embed_dataset(source, tmp_path / "out", str(models / "reranker-bert"), **options)
+
+
 def test_an_actor_computes_with_the_cpus_it_was_given(cluster: None, folder: Path) -> None:
     @ray.remote(num_cpus=1)
     class Probe:
@@ -86,11 +125,13 @@ def test_batches_of_every_format(
     np.testing.assert_allclose(table["vector"].to_pylist(), model.encode(texts[:20]), atol=1e-5)
 
 
-def test_wrong_arguments_and_batches_say_so(folder: Path) -> None:
+def test_wrong_arguments_and_batches_say_so(folder: Path, models: Path) -> None:
     with pytest.raises(core.OptionError, match="kind must be one of"):
         core_ray.Embed(str(folder), kind="dense")
     with pytest.raises(core.OptionError, match=r"reads 2 column\(s\)"):
-        core_ray.Embed(str(folder), kind="reranker")
+        core_ray.Embed(str(models / "reranker-bert"))
+    with pytest.raises(core.OptionError, match="does not take 'max_active_dims'"):
+        core_ray.Embed(str(folder), load={"backend": "onnx"}, max_active_dims=3)
     embed = core_ray.Embed(str(folder), load={"backend": "onnx"})
     with pytest.raises(core.OptionError, match=r"no column 'text'; it has 'body'"):
         embed({"body": np.array(["a"], object)})
@@ -138,57 +179,83 @@ def test_errors_of_the_actors_arrive(cluster: None, folder: Path, tmp_path: Path
         core_ray.embed_dataset(lines, tmp_path / "out3", loaded)  # type: ignore[arg-type]
 
 
+#: A job that notes every part that an actor begins.
 DRIVER = """
-import sys, core_ray
+import sys
+import core.batch.embed, core_ray
+from core.batch.job import Job
+
+NOTED = sys.argv[4]
+
+class Noted(Job):
+    def make_part(self, part, *rest):
+        with open(NOTED, "a") as file:
+            file.write(f"{part.number}\\n")
+        return super().make_part(part, *rest)
+
+core.batch.embed.Job = Noted
 core_ray.embed_dataset(sys.argv[1], sys.argv[2], sys.argv[3], address="local", actors=2,
-                       backend="onnx", id_column="id", rows_per_part=500, show_progress_bar=False)
+                       backend="onnx", id_column="id", rows_per_part=250, show_progress_bar=False)
 """
 
 
-def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(
+def test_killed_at_random_moments_the_result_is_that_of_an_undisturbed_run(
     folder: Path, texts: list[str], tmp_path: Path
 ) -> None:
     """The driver, an actor or the node's daemon is killed, `$KILLS` times in all."""
-    source = write(tmp_path / "rows.parquet", texts[:8_000])
+    wanted = int(os.environ.get("KILLS", "6"))
+    # Every run makes parts between two kills, and none may come to its end before the last.
+    rows = 250 * 20 * wanted
+    source = write(tmp_path / "rows.parquet", (texts * (rows // len(texts) + 1))[:rows])
     chance = random.Random(1)
+
+    noted = tmp_path / "begun.txt"
 
     def start(target: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(source), str(target), str(folder)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+            [sys.executable, "-c", DRIVER, str(source), str(target), str(folder), str(noted)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
     calm = tmp_path / "calm"
     assert start(calm).wait() == 0
+    noted.unlink()
     disturbed = tmp_path / "disturbed"
     records = disturbed / "_core/parts"
-    kills = 0
-    wanted = int(os.environ.get("KILLS", "6"))
+    kills: list[str] = []
     while True:
         process = start(disturbed)
-        before = len(list(records.glob("*.json")))
+        before, left = len(list(records.glob("*.json"))), chance.uniform(0, 6)
+        early = time.monotonic() + (left if len(kills) % 4 == 3 else 600)
         while process.poll() is None:
             finished = len(list(records.glob("*.json")))
-            if kills < wanted and finished > before:
-                time.sleep(chance.uniform(0, 0.3))
-                kind = ("driver", "ray::_Worker", "raylet")[kills % 3]
-                _kill(process, kind)
-                kills += 1
+            if len(kills) < wanted and (finished > before or time.monotonic() > early):
+                time.sleep(chance.uniform(0, 0.2) if finished > before else 0)
+                kind = ("driver", "ray::_Worker", "raylet")[len(kills) % 3]
+                if _kill(process, kind):
+                    kills.append(kind)
+                    early = time.monotonic() + 600
                 before = finished
             time.sleep(0.01)
         if process.returncode == 0:
             break
         _reap(process)
-        if kills >= wanted:
-            wanted = kills
-    assert kills > 0
     assert digests(disturbed) == digests(calm)
+    begun = noted.read_text().split()
+    again = len(begun) - len(set(begun))
+    print(
+        f"\n{len(kills)} kills ({', '.join(kills)}); {len(set(begun))} parts, begun again: {again}"
+    )
+    assert len(kills) == wanted
+    # An actor that dies loses the part it was making: one, or with the driver or node both do.
+    assert again <= sum(1 if kind == "ray::_Worker" else 2 for kind in kills)
 
 
-def _kill(process: subprocess.Popen[bytes], kind: str) -> None:
+def _kill(process: subprocess.Popen[bytes], kind: str) -> bool:
+    """Whether there was such a process to kill."""
     if kind == "driver":
         process.kill()
-        return
+        return True
     listed = subprocess.run(
         ["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True
     )
@@ -196,7 +263,8 @@ def _kill(process: subprocess.Popen[bytes], kind: str) -> None:
         pid, session, words = line.split(None, 2)
         if session == str(process.pid) and kind in words:
             os.kill(int(pid), signal.SIGKILL)
-            return
+            return True
+    return False
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

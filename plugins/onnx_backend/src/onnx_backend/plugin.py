@@ -33,7 +33,7 @@ FILES = {
     "*.onnx": ("{file}_data*", "{file}.data*"),
     "onnx/*.onnx": ("{file}_data*", "{file}.data*"),
 }
-MODEL_KWARGS = ("provider", "provider_options", "session_options")
+MODEL_KWARGS = ("provider", "provider_options", "session_options", "share_weights")
 EXPORTS_FROM = "torch"
 KINDS = ("embedding", "reranker", "sparse", "multi_vector")
 OUTPUTS = ("dense", "sparse", "multi_vector")

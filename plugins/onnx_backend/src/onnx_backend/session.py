@@ -148,6 +148,8 @@ class OnnxRuntime(Runtime):
         files = (name, *external_files(source, name, file.external))
         if file.external:
             path = source.folder(files) / name
+        shared = kwargs.get("share_weights", False)
+        _check_shared(shared, kwargs.get("session_options"), file, f"{source}: {name}")
         held = HeldFiles([path, *(source.path(n) for n in files[1:])], str(source))
         source.path(name)  # still what was looked through
         sessions = Sessions(
@@ -156,6 +158,7 @@ class OnnxRuntime(Runtime):
             provider,
             kwargs.get("session_options"),
             disabled=_SLOW_IN_INT8 if file.is_quantized and provider.name == CPU else (),
+            shared=shared,
         )
         return cls(architecture, file, path, files, sessions.provider, sessions)
 
@@ -299,6 +302,7 @@ class Sessions:
 
     Args:
         disabled: ONNX Runtime's optimizers to leave out.
+        shared: Compute with the weights as they lie in the file, mapped into memory.
     """
 
     def __init__(
@@ -308,10 +312,12 @@ class Sessions:
         provider: Provider,
         session_options: Any,
         disabled: Sequence[str] = (),
+        shared: bool = False,
     ) -> None:
         self.held, self._shown = held, shown
         self._given = session_options
         self._disabled = list(disabled)
+        self._shared = shared
         self._lock = threading.Lock()
         self._open: dict[int, Any] = {}
         self._beside: list[Any] = []
@@ -404,6 +410,8 @@ class Sessions:
     def _session(self, model: str | bytes, threads: int) -> Any:
         onnxruntime = import_runtime()
         options = _session_options(onnxruntime, self._given, threads)
+        if self._shared:  # what it packs for its own kernels is a copy, and each process has one
+            options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             return onnxruntime.InferenceSession(
                 model,
@@ -424,6 +432,24 @@ class Sessions:
 
 def _about_provider(text: str) -> bool:
     return any(word in text for word in ("CUDA", "cuda", "TensorRT", "Provider", "provider"))
+
+
+def _check_shared(shared: Any, session_options: Any, file: OnnxFile, shown: str) -> None:
+    """Raise `OptionError` where `share_weights` cannot be had."""
+    if not isinstance(shared, bool):
+        raise OptionError(f"share_weights must be True or False, not {shared!r}.")
+    if not shared:
+        return
+    if session_options is not None and not isinstance(session_options, Mapping):
+        raise OptionError(
+            "share_weights is an option of the session: set session.disable_prepacking in your "
+            "SessionOptions instead, or give session_options as a mapping."
+        )
+    if not file.external:
+        raise OptionError(
+            f"{shown} holds its weights itself, and share_weights maps a file of their own into "
+            "memory: export the model with external_data=True."
+        )
 
 
 def _session_options(onnxruntime: Any, given: Any, threads: int) -> Any:

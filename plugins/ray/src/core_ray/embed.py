@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Kind of model to the function that loads it.
-LOADERS = {"embedding": "load", "reranker": "load_reranker"}
+LOADERS = {
+    "embedding": "load",
+    "reranker": "load_reranker",
+    "sparse": "load_sparse",
+    "multi_vector": "load_multi_vector",
+}
 
 
 class Embed:
-    """Embeds a column of every batch, with a model that each actor loads once.
+    """Embeds a column of every batch, with a model of any kind that each actor loads once.
 
     Give the class, not an instance, to `map_batches`, and its arguments as
     `fn_constructor_kwargs`: a name or a path travels to the actors, never weights. Actors on one
@@ -28,10 +34,14 @@ class Embed:
     Args:
         model: What `core.load` takes: a name, or a path that every node has.
         column: The column of the texts; of a reranker, the two columns of query and document.
-        output: The column to add: fixed-size lists of float32 or of the chosen precision
-            (sparse: lists of index and value; a reranker: float32 scores).
-        kind: "embedding" or "reranker".
-        load: Options of `core.load`: `backend`, `device`, `file_name`, ...
+        output: The column to add; None for "embedding", of a reranker "score". It holds fixed-size
+            lists of float32 or of the chosen precision; of a sparse encoder lists of `{index:
+            int32, value: float32}`; of a multi-vector model lists of fixed-size lists of float32;
+            of a reranker float32. With the option `outputs` there is a column of each of these
+            names instead.
+        kind: "embedding", "reranker", "sparse" or "multi_vector", where the model's files fit
+            several; None for its own.
+        load: Options of the function that loads the model: `backend`, `device`, `file_name`, ...
         **options: Of `encode` (of a reranker: `predict`).
 
     Raises:
@@ -44,27 +54,34 @@ class Embed:
         model: str | os.PathLike[str],
         *,
         column: str | Sequence[str] = "text",
-        output: str = "embedding",
-        kind: str = "embedding",
+        output: str | None = None,
+        kind: str | None = None,
         load: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        if kind not in LOADERS:
+        if kind is not None and kind not in LOADERS:
             raise core.OptionError(f"kind must be one of {', '.join(LOADERS)}, not {kind!r}.")
+        loading = dict(load or {})
+        if kind is None:
+            known = inspect.signature(core.kind_of).parameters
+            told = {name: value for name, value in loading.items() if name in known}
+            kind = core.kind_of(model, **told)
         self._columns = [column] if isinstance(column, str) else list(column)
         wanted = 2 if kind == "reranker" else 1
         if len(self._columns) != wanted:
             raise core.OptionError(
                 f"column={column!r}: a model of the kind {kind!r} reads {wanted} column(s)."
             )
-        self._output = output
+        self._output = output or ("score" if kind == "reranker" else "embedding")
         take_threads()
-        self._model = getattr(core, LOADERS[kind])(model, **dict(load or {}))
-        self._run = self._model.predict if kind == "reranker" else self._model.encode
+        self._model: core.Model = getattr(core, LOADERS[kind])(model, **loading)
+        self._run: Any = self._model.predict if kind == "reranker" else self._model.encode
         self._options = {"show_progress_bar": False, **options}
+        # What does not fit the model is said before the first batch.
+        self._model.check_options(self._model.parse_options(self._options))
 
     def __call__(self, batch: dict[str, NDArray[np.generic]] | Any) -> Any:
-        """The batch, as a `pyarrow.Table`, with the output column added.
+        """The batch, as a `pyarrow.Table`, with the output column or columns added.
 
         Args:
             batch: Columns by name, as arrays (`batch_format="numpy"`), a `pyarrow.Table` or a
@@ -79,10 +96,14 @@ class Embed:
                 raise core.OptionError(f"The batch has no column {name!r}; it has {listed}.")
         inputs = [table[name].to_pylist() for name in self._columns]
         rows = inputs[0] if len(inputs) == 1 else list(zip(*inputs, strict=True))
-        column = arrow_column(self._run(rows, **self._options)) if rows else pa.nulls(0)
-        if self._output in table.column_names:
-            table = table.drop_columns([self._output])
-        return table.append_column(self._output, column)
+        # Of a batch without rows, too, the column has its type.
+        result = self._run(rows or self._model.as_inputs(["width"]), **self._options)
+        named = result if isinstance(result, Mapping) else {self._output: result}
+        for name, values in named.items():
+            if name in table.column_names:
+                table = table.drop_columns([name])
+            table = table.append_column(name, arrow_column(values).slice(0, len(rows)))
+        return table
 
 
 def _as_table(batch: Any, pa: Any) -> Any:

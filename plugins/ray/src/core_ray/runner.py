@@ -120,14 +120,17 @@ class _Worker:
         self._job = job
         self._error: core.CoreError | None = None
         try:
-            self._model = core.load(model, **loading)
+            self._model = job.load(model, loading)
         except core.CoreError as error:  # an actor that ends while it begins is begun for ever
             self._error = error
 
     def identity(self) -> Any:
         if self._error is not None:
             return self._error
-        return self._job.identity(self._model)
+        try:
+            return self._job.identity(self._model)
+        except core.CoreError as error:
+            return error
 
     def make(self, part: Any, identity: Any) -> Any:
         try:

@@ -42,7 +42,7 @@ FILES = {
     "model_*.safetensors": (),
     "torch/model_*.json": (),
 }
-MODEL_KWARGS = ("dtype", "torch_dtype", "attn_implementation", "packed")
+MODEL_KWARGS = ("dtype", "torch_dtype", "attn_implementation", "packed", "share_weights")
 EXPORTS_FROM = "torch"
 KINDS = ("embedding", "reranker", "sparse", "multi_vector")
 OUTPUTS = ("dense", "sparse", "multi_vector")

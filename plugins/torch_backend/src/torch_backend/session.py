@@ -77,6 +77,7 @@ class TorchRuntime(Runtime):
         dtype: str | None = None,
         compile_options: Mapping[str, Any] | None = None,
         packed: bool | None = None,
+        share_weights: bool = False,
     ) -> None:
         super().__init__(architecture)
         self.files = files
@@ -111,7 +112,8 @@ class TorchRuntime(Runtime):
             threads = limit_threads()
             # A compiled module has its number of threads built in.
             self.max_workers = threads if compile_options is None else 1
-            if compile_options is None and self.dtype == "float32":
+            # A second copy would be each process's own, and the file's pages are common to all.
+            if compile_options is None and self.dtype == "float32" and not share_weights:
                 use_blocked_weights(self.module)
 
     @classmethod
@@ -124,7 +126,10 @@ class TorchRuntime(Runtime):
         keeps the dtype its file stores.
         """
         device = choose_device(options.device)
-        given = options.model_kwargs
+        given = dict(options.model_kwargs)
+        share_weights = given.pop("share_weights", False)
+        if not isinstance(share_weights, bool):
+            raise OptionError(f"share_weights must be True or False, not {share_weights!r}.")
         kwargs = {**stored_options(source, architecture, given), **given}
         dtype, packed = choose_dtype(kwargs), choose_packed(kwargs)
         opened = open_transformer(
@@ -146,6 +151,7 @@ class TorchRuntime(Runtime):
             dtype=opened.dtype,
             compile_options=opened.compile_options,
             packed=packed,
+            share_weights=share_weights,
         )
 
     def converted(self, dtype: torch.dtype) -> TorchRuntime:
