@@ -414,6 +414,7 @@ OPTIONAL = {
     "openvino_telemetry",
     "scipy",
     "jinja2",
+    "flash_attn",
 }
 
 

@@ -25,7 +25,7 @@ from core.testing.traces import Traces, watched
 _THREADS = 8
 #: How often a thread stops at one instruction, and for how many seconds. None runs ahead of all:
 #: it would finish what the others should see half made.
-_STOPS, _PAUSES = 3, ((1e-3,), *[(0.0, 2e-5, 2e-5, 1e-3)] * 7)
+_STOPS, _PAUSES = 5, ((1e-3,), *[(0.0, 2e-5, 2e-5, 1e-3)] * 7)
 #: Whose code is not the backend's.
 _SHARED_PACKAGES = {"core", "builtins", "numpy", "torch", "onnxruntime", "openvino"}
 
