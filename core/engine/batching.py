@@ -41,8 +41,11 @@ _LEAST_BATCH_TOKENS = 64
 # What a batch costs beside its tokens, in tokens: 27 with MiniLM on ONNX Runtime.
 _BATCH_COST = 32
 
-# Of more texts next to nothing is padding, and only the last batches need to be equal.
-_MOST_PLANNED = 512
+# With so many batches for each worker only the last ones are made equal.
+_FEW = 8
+
+# Of more texts little is padding, and smaller batches would cost more than they save.
+_MOST_PLANNED = 128
 
 
 def cpu_batch_tokens(config: Mapping[str, Any], cpus: int, cache: int | None = None) -> int:
@@ -131,8 +134,9 @@ def cut_batches(
     if equal_lengths:
         bounds = [part for first, last in bounds for part in _equal_runs(lengths, first, last)]
     elif workers > 1:
+        few = len(bounds) < _FEW * workers
         bounds = _share_rest(lengths, bounds, workers, batch_tokens, rows)
-        if len(lengths) <= _MOST_PLANNED:
+        if few:
             bounds = _soonest(lengths, bounds, workers, batch_tokens, rows)
     return Batches(tokenized.reorder(order), order, bounds, pad_id, padding_side, prompt_tokens)
 
@@ -164,8 +168,9 @@ def _soonest(
     """Of several ways to cut few texts, the one whose last batch ends first."""
     least = -(-len(filled) // workers) * workers
     equal = [_equal_parts(lengths, n, budget, most_rows) for n in (least, least + workers)]
-    planned = [_least_padded(lengths, tokens, most_rows) for tokens in (budget, budget // 2)]
-    ways = [filled, *(way for way in equal if way is not None), *planned]
+    ways = [filled, *(way for way in equal if way is not None)]
+    if len(lengths) <= _MOST_PLANNED:
+        ways += [_least_padded(lengths, tokens, most_rows) for tokens in (budget, budget // 2)]
     return min(ways, key=lambda bounds: _seconds(lengths, bounds, workers))
 
 
