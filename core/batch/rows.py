@@ -321,10 +321,11 @@ def _source_names(source: Folder) -> list[str]:
         and (name or source.root).endswith(SUFFIXES)
     ]
     if not names:
+        endings = ", ".join(SUFFIXES)
         found = ", ".join(name for name, _ in listed[:3]) or "nothing"
-        raise OptionError(
-            f"{source!r} has no file that ends in {', '.join(SUFFIXES)}; it has {found}."
-        )
+        if [name for name, _ in listed] == [""]:
+            raise OptionError(f"{source!r} is a file that ends in none of {endings}.")
+        raise OptionError(f"{source!r} has no file that ends in {endings}; it has {found}.")
     return names
 
 

@@ -283,6 +283,7 @@ def test_urls_of_fsspec_are_read_and_written(model: core.EmbeddingModel, tmp_pat
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("nowhere", {}, "There is no source .*nowhere"),
     ("empty", {}, "has no file that ends in .parquet, .jsonl, .txt; it has nothing"),
+    ("page.md", {}, "page.md' is a file that ends in none of .parquet, .jsonl, .txt"),
     ("mixed", {}, "mixes formats"),
     ("blank.jsonl", {}, "has no rows"),
     ("a.jsonl", {"text_column": "body"}, "the first row has no field 'body'; it has 'text', 'id'"),
@@ -320,6 +321,7 @@ def test_bad_input_says_what_to_do_and_writes_nothing(
     (tmp_path / "mixed").mkdir()
     (tmp_path / "mixed/a.txt").write_text("x")
     (tmp_path / "mixed/b.jsonl").write_text('"x"')
+    (tmp_path / "page.md").write_text("x")
     (tmp_path / "blank.jsonl").write_text("\n \n")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no footer")
     source = name if "://" in name else tmp_path / name
