@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from core.errors import OptionError
 from core.machine.stages import announce
-from core.options import TRUNCATIONS
+from core.options import TASKS, TRUNCATIONS
 
 
 def add_model(
@@ -72,6 +73,43 @@ def batching_of(parsed: argparse.Namespace) -> dict[str, Any]:
         raise OptionError("give --prompt or --prompt-name, not both.")
     names = ("prompt", "prompt_name", "batch_size", "batch_tokens", "workers", "truncation")
     return {name: getattr(parsed, name) for name in names}
+
+
+def add_texts(parser: argparse.ArgumentParser, what: str) -> None:
+    """Texts as arguments or from a file.
+
+    Args:
+        what: What one is called: "text", "document".
+    """
+    parser.add_argument("texts", nargs="*", metavar=what.upper())
+    parser.add_argument(
+        "-i",
+        "--input",
+        metavar="FILE",
+        help=f".txt (one {what} a line), .jsonl, or - for standard input",
+    )
+    parser.add_argument(
+        "--field",
+        help="which field of each .jsonl line (text); with --input - it says that lines are .jsonl",
+    )
+
+
+def add_results(parser: argparse.ArgumentParser, precisions: Sequence[str]) -> None:
+    """What is computed of texts, and what becomes of it."""
+    parser.add_argument(
+        "--task", choices=TASKS, help="what the texts are, for a model that tells them apart"
+    )
+    parser.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
+    parser.add_argument("--truncate-dim", type=int, help="leading dimensions to keep")
+    parser.add_argument("--precision", default="float32", choices=precisions)
+    parser.add_argument(
+        "--pool-factor",
+        type=float,
+        help="of a multi-vector model: keep about one vector of a document in so many",
+    )
+    parser.add_argument(
+        "--max-active-dims", type=int, help="of a sparse encoder: the most values of an embedding"
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

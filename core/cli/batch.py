@@ -8,10 +8,17 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from core.architecture.kinds import KINDS
-from core.cli.arguments import add_batching, add_json, add_source, batching_of, print_json
+from core.cli.arguments import (
+    add_batching,
+    add_json,
+    add_results,
+    add_source,
+    batching_of,
+    print_json,
+)
 from core.errors import CoreError
 from core.machine.stages import announce
-from core.options import OUTPUTS, TASKS, EncodeOptions
+from core.options import OUTPUTS, EncodeOptions
 
 #: As `core.batch.job` has them, which is imported when the command runs.
 _ON_ERROR = ("fail", "skip", "null")
@@ -69,20 +76,7 @@ def add_commands(commands: Any) -> None:
         help='run on a Ray cluster ("local" starts one here); needs core[ray]',
     )
     add_batching(parser, "texts", prompted="every text")
-    parser.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
-    parser.add_argument("--truncate-dim", type=int, help="leading dimensions to keep")
-    parser.add_argument("--precision", default="float32", choices=("float32", "binary", "ubinary"))
-    parser.add_argument(
-        "--task", choices=TASKS, help="what the texts are, for a model that tells them apart"
-    )
-    parser.add_argument(
-        "--pool-factor",
-        type=float,
-        help="of a multi-vector model: keep about one vector of a document in so many",
-    )
-    parser.add_argument(
-        "--max-active-dims", type=int, help="of a sparse encoder: the most values of an embedding"
-    )
+    add_results(parser, ("float32", "binary", "ubinary"))
     parser.add_argument(
         "--outputs",
         nargs="+",

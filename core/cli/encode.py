@@ -13,10 +13,18 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from core.architecture.kinds import KINDS
-from core.cli.arguments import add_batching, add_model, batching_of, kind_of, load_model
+from core.cli.arguments import (
+    add_batching,
+    add_model,
+    add_results,
+    add_texts,
+    batching_of,
+    kind_of,
+    load_model,
+)
 from core.errors import CoreError, OptionError
 from core.machine.surroundings import stderr_is_terminal
-from core.options import EMBEDDING_PRECISIONS, TASKS, EncodeOptions
+from core.options import EMBEDDING_PRECISIONS, EncodeOptions
 from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
 
 #: Kinds of model that it runs, to the ending of a file that holds all embeddings as arrays.
@@ -31,17 +39,7 @@ def add_commands(commands: Any) -> None:
         "encoder gives the values that are not zero, a multi-vector model a vector for each token.",
     )
     add_model(parser)
-    parser.add_argument("texts", nargs="*", metavar="TEXT")
-    parser.add_argument(
-        "-i",
-        "--input",
-        metavar="FILE",
-        help=".txt (one text a line), .jsonl, or - for standard input",
-    )
-    parser.add_argument(
-        "--field",
-        help="which field of each .jsonl line (text); with --input - it says that lines are .jsonl",
-    )
+    add_texts(parser, "text")
     parser.add_argument(
         "-o",
         "--output",
@@ -53,21 +51,8 @@ def add_commands(commands: Any) -> None:
         choices=_ARRAYS,
         help="what to load the model as, where its files fit several kinds; its own if absent",
     )
-    parser.add_argument(
-        "--task", choices=TASKS, help="what the texts are, for a model that tells them apart"
-    )
     add_batching(parser, "texts", prompted="every text")
-    parser.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
-    parser.add_argument("--truncate-dim", type=int, help="leading dimensions to keep")
-    parser.add_argument("--precision", default="float32", choices=EMBEDDING_PRECISIONS)
-    parser.add_argument(
-        "--pool-factor",
-        type=float,
-        help="of a multi-vector model: keep about one vector of a document in so many",
-    )
-    parser.add_argument(
-        "--max-active-dims", type=int, help="of a sparse encoder: the most values of an embedding"
-    )
+    add_results(parser, EMBEDDING_PRECISIONS)
     parser.add_argument("--json", action="store_true", help="print a JSON summary for machines")
     parser.set_defaults(command=run)
 

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from core.cli.arguments import add_batching, add_model, batching_of, load_model
+from core.cli.arguments import add_batching, add_model, add_texts, batching_of, load_model
 from core.cli.encode import check_input, read_texts
 from core.errors import OptionError
 from core.machine.surroundings import stderr_is_terminal
@@ -23,17 +23,7 @@ def add_commands(commands: Any) -> None:
     )
     add_model(parser)
     parser.add_argument("query", metavar="QUERY")
-    parser.add_argument("texts", nargs="*", metavar="DOCUMENT")
-    parser.add_argument(
-        "-i",
-        "--input",
-        metavar="FILE",
-        help=".txt (one document a line), .jsonl, or - for standard input",
-    )
-    parser.add_argument(
-        "--field",
-        help="which field of each .jsonl line (text); with --input - it says that lines are .jsonl",
-    )
+    add_texts(parser, "document")
     parser.add_argument("-k", "--top-k", type=int, help="how many documents to print (all)")
     parser.add_argument("--max-length", type=int, help="tokens of a pair (the model's limit)")
     add_batching(parser, "pairs", prompted="the query")

@@ -12,6 +12,7 @@ from core.cli.arguments import (
     add_batching,
     add_json,
     add_model,
+    add_texts,
     batching_of,
     kind_of,
     load_model,
@@ -34,17 +35,7 @@ def add_commands(commands: Any) -> None:
         "a query and each column a document.",
     )
     add_model(parser)
-    parser.add_argument("texts", nargs="*", metavar="TEXT")
-    parser.add_argument(
-        "-i",
-        "--input",
-        metavar="FILE",
-        help=".txt (one text a line), .jsonl, or - for standard input",
-    )
-    parser.add_argument(
-        "--field",
-        help="which field of each .jsonl line (text); with --input - it says that lines are .jsonl",
-    )
+    add_texts(parser, "text")
     parser.add_argument(
         "--kind",
         choices=KINDS,

@@ -228,15 +228,10 @@ class CrossEncoder(Processes):
         inputs = renamed("sentences", "inputs", sentences, inputs)
         if inputs is None:
             raise OptionError("predict takes pairs of texts: predict([(query, document), ...]).")
-        given = renamed("activation_fct", "activation_fn", activation_fct, activation_fn)
-        options = {
-            "prompt_name": prompt_name,
-            "prompt": prompt,
-            "batch_size": check_positive("batch_size", batch_size),
-            "show_progress_bar": show_progress_bar,
-            "activation_fn": None if given is None else chosen_activation(given),
-            "apply_softmax": bool(apply_softmax),
-        }
+        options = _scoring(
+            prompt_name, prompt, batch_size, show_progress_bar, activation_fct, activation_fn
+        )
+        options["apply_softmax"] = bool(apply_softmax)
         single = is_one_pair(inputs)
         rows = [inputs] if single else inputs
         with self._spread(device, pool) as runner:
@@ -280,14 +275,9 @@ class CrossEncoder(Processes):
         Returns:
             `{"corpus_id": position, "score": number}` for each, and its `"text"` on request.
         """
-        given = renamed("activation_fct", "activation_fn", activation_fct, activation_fn)
-        options = {
-            "prompt_name": prompt_name,
-            "prompt": prompt,
-            "batch_size": check_positive("batch_size", batch_size),
-            "show_progress_bar": show_progress_bar,
-            "activation_fn": None if given is None else chosen_activation(given),
-        }
+        options = _scoring(
+            prompt_name, prompt, batch_size, show_progress_bar, activation_fct, activation_fn
+        )
         with self._spread(device, pool) as runner:
             return self.reranker.rank_by(
                 runner.predict, query, documents, top_k, return_documents, options
@@ -339,3 +329,22 @@ class CrossEncoder(Processes):
 def _check_safe(safe_serialization: bool) -> None:
     if not safe_serialization:
         raise OptionError("safe_serialization=False pickles weights; core writes safetensors.")
+
+
+def _scoring(
+    prompt_name: str | None,
+    prompt: str | None,
+    batch_size: int,
+    show_progress_bar: bool | None,
+    activation_fct: Any,
+    activation_fn: Any,
+) -> dict[str, Any]:
+    """Options of the reranker's `predict`."""
+    given = renamed("activation_fct", "activation_fn", activation_fct, activation_fn)
+    return {
+        "prompt_name": prompt_name,
+        "prompt": prompt,
+        "batch_size": check_positive("batch_size", batch_size),
+        "show_progress_bar": show_progress_bar,
+        "activation_fn": None if given is None else chosen_activation(given),
+    }
