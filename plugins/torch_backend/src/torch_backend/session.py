@@ -186,6 +186,8 @@ class TorchRuntime(Runtime):
             return None
         if self.dtype == "int8":  # whose attention sums in one order, whatever the batch
             return None
+        if wanted is None and self._device.type != "cuda":  # no kernel; the encoder copies weights
+            return None
         encoder = packed_encoder(self.module)
         if encoder is None or (wanted is None and encoder.attention not in KERNELS):
             return None
