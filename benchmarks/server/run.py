@@ -5,11 +5,15 @@ the servers, so that what else the machine does touches all of them:
 
 - closed loop: 64 clients with one text a request, against `encode` of the same texts at once;
 - a lone client, against `encode` of one text;
-- overload: three times as many requests a second as the server answered in the closed loop;
+- overload: three times as many requests a second as the same server answers in a closed loop, just
+  before and just after;
 - soak: the closed loop for minutes, or `--soak-rate` requests a second, and the server's memory.
 
-`--rounds 0` leaves out everything but the soak. Other servers are started by `--peer NAME=COMMAND`,
-whose port goes behind it. `peers.py` is one of a few lines, with FastAPI and sentence-transformers.
+`--rounds 0` leaves out what is compared with `encode`; `--overload-seconds 0` and
+`--soak-minutes 0` the others. Overload alone is `--rounds 0 --soak-minutes 0`.
+
+Other servers are started by `--peer NAME=COMMAND`, whose port goes behind it. `peers.py` is one of
+a few lines, with FastAPI and sentence-transformers.
 """
 
 from __future__ import annotations
@@ -71,9 +75,8 @@ def measure(parsed: argparse.Namespace) -> dict[str, Any]:
         found |= _compare(parsed, commands, texts, requests)
     with ServerProcess(commands["core serve"]) as server:
         asyncio.run(closed_loop(HOST, server.port, requests[:200], CLIENTS))
-        if parsed.rounds and parsed.overload_seconds:
-            peak = found["closed_loop"]["texts_per_second"]["core serve"]
-            found["overload"] = _overload(server.port, requests, peak, parsed.overload_seconds)
+        if parsed.overload_seconds:
+            found["overload"] = _overload(server.port, requests, parsed.overload_seconds)
         if parsed.soak_minutes:
             found["soak"] = _soak(server, requests, parsed.soak_minutes, parsed.soak_rate)
     return found
@@ -137,10 +140,13 @@ def _middle(given: Sequence[Answers], percent: float) -> float:
     return 1e3 * statistics.median(one.percentile(200, percent) for one in given)
 
 
-def _overload(port: int, requests: Sequence[bytes], peak: float, seconds: float) -> dict[str, Any]:
-    answers = asyncio.run(open_loop(HOST, port, requests, OVERLOAD * peak, seconds))
+def _overload(port: int, requests: Sequence[bytes], seconds: float) -> dict[str, Any]:
+    before = _peak(port, requests)
+    answers = asyncio.run(open_loop(HOST, port, requests, OVERLOAD * before, seconds))
+    peak = statistics.mean([before, _peak(port, requests)])
     sent = answers.failed + sum(map(len, answers.seconds.values()))
     return {
+        "peak_per_second": peak,
         "sent_per_second": sent / answers.elapsed,
         # What was accepted last is answered after the last request was sent.
         "goodput_share_of_peak": answers.done / answers.total_elapsed / peak,
@@ -148,7 +154,16 @@ def _overload(port: int, requests: Sequence[bytes], peak: float, seconds: float)
         "failed": answers.failed,
         "refusal_p50_ms": 1e3 * answers.percentile(429, 50),
         "refusal_p99_ms": 1e3 * answers.percentile(429, 99),
+        # With the clients' own wait for a processor.
+        "refusal_seen_p50_ms": 1e3 * answers.percentile(429, 50, seen=True),
+        "refusal_seen_p99_ms": 1e3 * answers.percentile(429, 99, seen=True),
     }
+
+
+def _peak(port: int, requests: Sequence[bytes]) -> float:
+    """Requests a second in a closed loop."""
+    answers = asyncio.run(closed_loop(HOST, port, requests, CLIENTS))
+    return answers.done / answers.elapsed
 
 
 def _soak(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import socket
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import core
+from core_server.job import Job
 from tests.server.conftest import PATIENCE, GatedServer, Running, send, wait_for
 
 
@@ -154,3 +156,32 @@ def test_the_end_answers_every_request_that_was_accepted(gated: GatedServer) -> 
         server.thread.join(PATIENCE)
         assert not server.thread.is_alive()
         opener.join()
+
+
+def test_other_requests_go_on_while_the_answers_of_a_batch_are_written(
+    gated: GatedServer,
+) -> None:
+    with gated() as (server, gate):
+        (served,) = server.service.models.served
+        events: list[str] = []
+
+        async def ask() -> None:
+            loop = asyncio.get_running_loop()
+            for i in range(40):
+                job = Job("client", served.call("dense"), [f"text {i}"], [4], loop.create_future())
+                job.future.add_done_callback(lambda _: events.append("answer"))
+                served.dispatcher.submit(job)
+            while events.count("answer") < 40:
+                events.append("turn")
+                await asyncio.sleep(0)
+
+        first = send(server, "/embed", {"inputs": "the first"})
+        wait_for(lambda: len(gate.batches) == 1)
+        asked = asyncio.run_coroutine_threadsafe(ask(), server.loop)
+        wait_for(lambda: waiting(server) == 40)
+        gate.opened.set()
+        asked.result(PATIENCE)
+        assert first.answer().status_code == 200
+        assert len(gate.batches[1]) == 40
+        runs = [len(list(run)) for event, run in itertools.groupby(events) if event == "answer"]
+        assert max(runs) < 10

@@ -175,8 +175,9 @@ class _Observed:
         metrics = self._service.metrics
         route = scope.get(_ROUTE, "other")
         metrics.requests.labels(route, str(status)).inc()
-        metrics.seconds.labels(route).observe(seconds)
-        exchange: Exchange | None = scope.get(_EXCHANGE)
+        metrics.seconds.labels(route, str(status)).observe(seconds)
+        # It holds the scope itself: a circle, for which the garbage collector would be needed.
+        exchange: Exchange | None = scope.pop(_EXCHANGE, None)
         fields: dict[str, Any] = {
             "id": identity,
             "method": scope["method"],

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from core_server import collector
 from core_server.logs import logged_as_json
 from core_server.metrics import Metrics
 from core_server.models import load_models
@@ -111,4 +112,5 @@ def _run(parsed: argparse.Namespace) -> None:
         for served in models:
             logger.info("loaded", extra={"fields": {"model": served.name, **served.facts}})
         service = Service(settings, models, metrics)
+        collector.set_aside()
         run(service, bound, lambda address: logger.info("serving at %s", address))

@@ -11,6 +11,7 @@ import numpy as np
 
 import core
 from core.toolkit import cpu_batch_tokens, cut_batches
+from core_server import collector
 from core_server.job import Call
 
 #: An accelerator wants to be filled.
@@ -75,6 +76,8 @@ class InProcess:
     def restart(self) -> None:
         old, self.model = self.model, self._load()
         old.close()
+        del old
+        collector.renew()
 
     def close(self) -> None:
         self.model.close()

@@ -24,7 +24,7 @@ class Metrics:
         self.seconds = Histogram(
             "core_request_seconds",
             "From the first byte of a request to the last of its answer.",
-            ("route",),
+            ("route", "status"),
             buckets=_SECONDS,
             registry=registry,
         )
