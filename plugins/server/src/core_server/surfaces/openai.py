@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 from starlette.responses import Response
 
-from core_server.answers import as_base64, finished, json_answer
+from core_server.answers import as_base64, finished, json_answer, json_list
 from core_server.exchange import Exchange
 from core_server.failures import RequestFailedError
 from core_server.inputs import TextInput, texts_of
@@ -34,16 +34,12 @@ async def embeddings(exchange: Exchange, body: EmbeddingsRequest) -> Response:
     rows = await exchange.compute(served, served.call("dense"), texts)
     found = finished(rows, dimensions=body.dimensions, normalize=True)
     encode = as_base64 if body.encoding_format == "base64" else _as_is
-    return json_answer(
-        {
-            "object": "list",
-            "data": [
-                {"object": "embedding", "index": index, "embedding": encode(row)}
-                for index, row in enumerate(found)
-            ],
-            "model": served.name,
-            "usage": {"prompt_tokens": exchange.tokens, "total_tokens": exchange.tokens},
-        }
+    usage = {"prompt_tokens": exchange.tokens, "total_tokens": exchange.tokens}
+    return json_list(
+        found,
+        [row.size for row in found],
+        lambda index, row: {"object": "embedding", "index": index, "embedding": encode(row)},
+        {"object": "list", "model": served.name, "usage": usage},
     )
 
 

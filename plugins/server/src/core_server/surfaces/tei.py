@@ -13,7 +13,7 @@ import numpy as np
 from starlette.responses import Response
 
 import core
-from core_server.answers import finished, json_answer, probabilities
+from core_server.answers import finished, json_answer, json_list, probabilities
 from core_server.exchange import Exchange
 from core_server.failures import RequestFailedError
 from core_server.inputs import TextInput, texts_of
@@ -139,28 +139,26 @@ async def embed(exchange: Exchange, body: EmbedRequest) -> Response:
     served = exchange.service.models.choose(body.model, "dense")
     rows = await _embedded(exchange, served, "dense", body)
     normalize = body.normalize is not False
-    return json_answer(finished(rows, dimensions=body.dimensions, normalize=normalize))
+    found = finished(rows, dimensions=body.dimensions, normalize=normalize)
+    return json_list(found, [row.size for row in found], lambda _, row: row)
 
 
 async def embed_all(exchange: Exchange, body: EmbedAllRequest) -> Response:
     served = exchange.service.models.choose(body.model, "tokens")
     rows = await _embedded(exchange, served, "tokens", body)
-    return json_answer([np.ascontiguousarray(row) for row in rows])
+    return json_list(rows, [row.size for row in rows], lambda _, row: np.ascontiguousarray(row))
 
 
 async def embed_sparse(exchange: Exchange, body: EmbedSparseRequest) -> Response:
     served = exchange.service.models.choose(body.model, "sparse")
     rows: list[core.SparseEmbeddings] = await _embedded(exchange, served, "sparse", body)
-    return json_answer(
-        [
-            [
-                # float32 as they are: as Python's floats they would have twice as many digits
-                {"index": index, "value": value}
-                for index, value in zip(row.indices.tolist(), row.values, strict=True)
-            ]
-            for row in rows
-        ]
-    )
+
+    def shown(_: int, row: core.SparseEmbeddings) -> list[dict[str, Any]]:
+        # float32 as they are: as Python's floats they would have twice as many digits
+        pairs = zip(row.indices.tolist(), row.values, strict=True)
+        return [{"index": index, "value": value} for index, value in pairs]
+
+    return json_list(rows, [row.values.size for row in rows], shown)
 
 
 async def _embedded(
