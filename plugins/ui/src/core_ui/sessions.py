@@ -69,7 +69,7 @@ class Session:
         info: What `core info` said of the model that was shown last.
         shown: That model: its name and revision.
         made: What jobs wrote, newest last.
-    fields: The id of a field of the page to what it holds; no token is among them.
+        fields: The id of a field of the page to what it holds; no token is among them.
     """
 
     jobs: dict[str, Job] = field(default_factory=dict)
