@@ -157,6 +157,7 @@ def test_backends_have_one_shape() -> None:
             "pooled_logits",
             "traceable",
             "masks",
+            "relative_positions",
             "kernels",
             # Batches without padding, and what a GPU needs: how much at once, in which precision.
             "packed",

@@ -31,12 +31,33 @@ class Scoring(Head):
     labels: tuple[str, ...]
     activation: str | None = None
 
+    @property
+    def mend(self) -> str:
+        """What to do where a file of weights has another number of scores than of labels."""
+        return "One of the two files belongs to another model: download or copy both again."
+
 
 @dataclass(frozen=True)
 class ClassificationHead(Scoring):
-    """The classification layer of a `*ForSequenceClassification` architecture."""
+    """The classification layer of a `*ForSequenceClassification` architecture.
+
+    Attributes:
+        names_labels: Whether config.json names the labels; if not, there are as many as is usual.
+    """
 
     task: ClassVar[str] = "sequence-classification"
+
+    names_labels: bool = True
+
+    @property
+    def mend(self) -> str:
+        """What to do where a file of weights has another number of scores than of labels."""
+        if self.names_labels:
+            return super().mend
+        return (
+            f"config.json has no id2label, and {len(self.labels)} are usual: name each score in "
+            'it, as {"0": "no", "1": "maybe", "2": "yes"}.'
+        )
 
 
 @dataclass(frozen=True)

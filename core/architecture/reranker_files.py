@@ -90,7 +90,8 @@ def _read_head(
             "head, and modules.json no LogitScore: nothing scores a pair. Train or save it as a "
             "*ForSequenceClassification."
         )
-    return ClassificationHead(_read_labels(source, prefix, config), activation)
+    labels = _read_labels(source, prefix, config)
+    return ClassificationHead(labels, activation, _label_names(config) is not None)
 
 
 def _stated_activation(source: Source, config: Mapping[str, Any]) -> str | None:
@@ -109,8 +110,7 @@ def _stated_activation(source: Source, config: Mapping[str, Any]) -> str | None:
 
 def _read_labels(source: Source, prefix: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the scores, by `id2label`."""
-    outer = config.get("outer", config)
-    names = outer.get("id2label", config.get("id2label"))
+    names = _label_names(config)
     if names is None:
         count = positive_number(config, "num_labels") or _USUAL_LABELS
         if count > _MOST_LABELS:
@@ -133,6 +133,10 @@ def _read_labels(source: Source, prefix: str, config: Mapping[str, Any]) -> tupl
             "the numbers from 0 without a gap."
         )
     return tuple(by_number[str(number)] for number in range(len(by_number)))
+
+
+def _label_names(config: Mapping[str, Any]) -> Any:
+    return config.get("outer", config).get("id2label", config.get("id2label"))
 
 
 def _labels(count: int) -> tuple[str, ...]:

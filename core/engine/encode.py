@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from core.architecture.architecture import Architecture
 from core.architecture.batch import TokenBatch
+from core.architecture.heads import Scoring
 from core.architecture.kinds import MULTI_VECTOR, RERANKER, SPARSE
 from core.architecture.modules import pools_prompt
 from core.engine.ahead import TokenizedAhead, read_behind
@@ -166,8 +167,8 @@ def _check_rows(architecture: Architecture, rows: Any, count: int) -> None:
         )
     if scores and rows.shape[1] != expected:
         raise ModelFormatError(
-            f"The model gives {rows.shape[1]} scores for a pair, and config.json names {expected} "
-            "labels (id2label). File and configuration belong to different models."
+            f"The model gives {rows.shape[1]} scores for a pair, and there are {expected} labels "
+            f"(id2label in config.json). {cast('Scoring', architecture.head).mend}"
         )
     # The model's own code may give what no configuration file states.
     if expected and rows.shape[1] != expected and "auto_map" not in architecture.config:

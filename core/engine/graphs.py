@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from core.architecture.architecture import Architecture
 from core.architecture.batch import TokenBatch
-from core.architecture.heads import LogitScore, MaskedLanguageHead
+from core.architecture.heads import LogitScore, MaskedLanguageHead, Scoring
 from core.architecture.limits import hidden_size, mixes_padding
 from core.architecture.modules import Dense, Module, Normalize, Pooling
 from core.architecture.token_heads import HEAD_FILES, HEAD_OUTPUTS, run_outputs
@@ -225,10 +225,11 @@ def check_labels(architecture: Architecture, width: int | None, file_name: str) 
     Raises:
         ModelFormatError: File and configuration belong to different models.
     """
-    if width is not None and width != architecture.dimension:
+    head = architecture.head
+    if isinstance(head, Scoring) and width not in (None, len(head.labels)):
         raise ModelFormatError(
-            f"{file_name} gives {width} scores for a pair, and config.json names "
-            f"{architecture.dimension} labels (id2label). They belong to different models."
+            f"{file_name} gives {width} scores for a pair, and there are {len(head.labels)} labels "
+            f"(id2label in config.json). {head.mend}"
         )
 
 

@@ -37,7 +37,14 @@ class Activation:
     origin: Any
 
     def __call__(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self.function(scores), dtype=np.float32)
+        result = self.function(scores)
+        try:
+            return np.asarray(result, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise OptionError(
+                f"activation_fn gives {type(result).__name__}, which is no array of numbers "
+                f"({error}). It must return a number for each score."
+            ) from error
 
 
 def known_activation(name: str) -> Activation:
@@ -171,7 +178,7 @@ def finish_scores(
 ) -> NDArray[np.float32]:
     """float32 [n] for one label, else [n, labels], of raw scores [n, labels]."""
     scores = activation(raw) if len(raw) else raw
-    if len(scores) != len(raw):
+    if scores.shape[:1] != raw.shape[:1]:
         raise OptionError(
             f"activation_fn gives an array of shape {list(scores.shape)} for scores of shape "
             f"{list(raw.shape)}; it must keep the pairs apart."

@@ -97,13 +97,14 @@ sys.meta_path.append(_Submodules())
 
 
 class Absent:
-    """An attribute of `SentenceTransformer` that says what to do instead, on class and instance."""
+    """An attribute of the reference that says what to do instead, on class and instance."""
 
     def __init__(self, name: str, advice: str) -> None:
-        self.message = f"SentenceTransformer.{name} is not in core. {advice}"
+        self.name, self.advice = name, advice
 
     def __get__(self, instance: object, owner: type | None = None) -> NoReturn:
-        raise NotProvided(self.message)
+        kind = (owner or type(instance)).__name__
+        raise NotProvided(f"{kind}.{self.name} is not in core. {self.advice}")
 
 
 #: What belongs to training or to torch's modules, and what to do instead.

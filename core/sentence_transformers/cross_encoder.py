@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 
 from core.api import load_reranker
-from core.arguments import check_keywords
+from core.arguments import check_keywords, check_prompts
 from core.distributed.pool import ProcessPool
 from core.engine.scores import chosen_activation
 from core.errors import OptionError
 from core.models.reranker import Reranker
 from core.options import check_positive
+from core.sentence_transformers.absent import Unprovided
 from core.sentence_transformers.arguments import (
     renamed,
     with_organization,
 )
 from core.sentence_transformers.construction import closed_on_error, load_as_asked
 from core.sentence_transformers.processes import Processes
+from core.sentence_transformers.settings import Underlying
 from core.texts.pairs import is_one_pair
 
 #: The Hub cache, as older releases name it.
@@ -29,7 +31,7 @@ _CACHE_VARIABLE = "SENTENCE_TRANSFORMERS_HOME"
 _ORGANIZATION = "cross-encoder"
 
 
-class CrossEncoder(Processes):
+class CrossEncoder(Underlying, Processes, Unprovided):
     """A reranker with sentence-transformers' interface.
 
     Args:
@@ -167,22 +169,20 @@ class CrossEncoder(Processes):
 
     @property
     def prompts(self) -> dict[str, str]:
-        """Name to prompt."""
+        """Name to prompt; it can be set."""
         return self.reranker.prompts
+
+    @prompts.setter
+    def prompts(self, value: Mapping[str, str]) -> None:
+        self.reranker.prompts = check_prompts(value)
 
     @property
     def default_prompt_name(self) -> str | None:
         """Which of `prompts` is used unless told otherwise."""
         return self.reranker.default_prompt_name
 
-    @property
-    def backend(self) -> str:
-        """Its backend's name."""
-        return self.reranker.backend
-
-    def get_backend(self) -> str:
-        """Its backend's name."""
-        return self.reranker.backend
+    #: The older name of `transformers_model`.
+    model = Underlying.transformers_model
 
     def __repr__(self) -> str:
         return f"CrossEncoder({self.reranker!r})"

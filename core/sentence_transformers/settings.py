@@ -15,10 +15,60 @@ from core.sentence_transformers.inputs import is_one
 from core.sentence_transformers.tokenizer import transformers_config, transformers_tokenizer
 
 
-class Attributes:
-    """The attributes that every kind of model has which embeds texts."""
+class Underlying:
+    """What every kind of model says of the one underneath, and what transformers makes of its
+    files."""
 
     embedding_model: Any
+
+    @property
+    def backend(self) -> str:
+        """Its backend's name."""
+        backend: str = self.embedding_model.backend
+        return backend
+
+    def get_backend(self) -> str:
+        """Its backend's name."""
+        return self.backend
+
+    @property
+    def tokenizer(self) -> Any:
+        """transformers' tokenizer of the model, for code that counts or splits tokens.
+
+        A copy: changing it changes nothing here. Needs transformers.
+        """
+        return transformers_tokenizer(self.embedding_model)
+
+    @tokenizer.setter
+    def tokenizer(self, value: Any) -> None:
+        raise NotProvided(
+            "A model's tokenizer is read from its files and cannot be replaced: save the other "
+            "tokenizer into the model's directory, and load that."
+        )
+
+    @property
+    def processor(self) -> Any:
+        """`tokenizer`: of a model of texts they are the same."""
+        return self.tokenizer
+
+    @property
+    def config(self) -> Any:
+        """transformers' configuration of the model; None for static embeddings.
+
+        With other backends than torch a copy, and it needs transformers.
+        """
+        own = getattr(self.transformers_model, "config", None)
+        return transformers_config(self.embedding_model) if own is None else own
+
+    @property
+    def transformers_model(self) -> Any:
+        """The torch backend's transformers model; None where a graph runs, not a module."""
+        return getattr(self.embedding_model.runtime, "module", None)
+
+
+class Attributes(Underlying):
+    """The attributes that every kind of model has which embeds texts."""
+
     #: What `similarity_fn_name = None` sets.
     usual_similarity: ClassVar[str] = "cosine"
 
@@ -79,50 +129,6 @@ class Attributes:
     def get_embedding_dimension(self) -> Any:
         """Width of the embeddings."""
         return self.embedding_model.dimension
-
-    @property
-    def backend(self) -> str:
-        """Its backend's name."""
-        backend: str = self.embedding_model.backend
-        return backend
-
-    def get_backend(self) -> str:
-        """Its backend's name."""
-        return self.backend
-
-    @property
-    def tokenizer(self) -> Any:
-        """transformers' tokenizer of the model, for code that counts or splits tokens.
-
-        A copy: changing it changes nothing here. Needs transformers.
-        """
-        return transformers_tokenizer(self.embedding_model)
-
-    @tokenizer.setter
-    def tokenizer(self, value: Any) -> None:
-        raise NotProvided(
-            "A model's tokenizer is read from its files and cannot be replaced: save the other "
-            "tokenizer into the model's directory, and load that."
-        )
-
-    @property
-    def processor(self) -> Any:
-        """`tokenizer`: of a model of texts they are the same."""
-        return self.tokenizer
-
-    @property
-    def config(self) -> Any:
-        """transformers' configuration of the model; None for static embeddings.
-
-        With other backends than torch a copy, and it needs transformers.
-        """
-        own = getattr(self.transformers_model, "config", None)
-        return transformers_config(self.embedding_model) if own is None else own
-
-    @property
-    def transformers_model(self) -> Any:
-        """The torch backend's transformers model; None where a graph runs, not a module."""
-        return getattr(self.embedding_model.runtime, "module", None)
 
     def _prompt_name(
         self, names: Sequence[str], prompt_name: str | None, prompt: str | None

@@ -15,7 +15,7 @@ from core.engine.sparse_similarity import intersection
 from core.errors import OptionError
 from core.models.sparse import SparseEncoder as CoreModel
 from core.options import check_positive
-from core.sentence_transformers.absent import NotProvided
+from core.sentence_transformers.absent import NotProvided, Unprovided
 from core.sentence_transformers.arguments import (
     plain,
     renamed,
@@ -40,7 +40,7 @@ _ORGANIZATION = "sparse-encoder"
 _MOST_PROCESSES = 4
 
 
-class SparseEncoder(Attributes, Processes, Rows, Files):
+class SparseEncoder(Attributes, Processes, Rows, Files, Unprovided):
     """A sparse encoder with sentence-transformers' interface.
 
     Args:

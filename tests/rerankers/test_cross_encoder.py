@@ -12,8 +12,13 @@ import pytest
 import torch
 
 import core
-from core import OptionError
-from core.sentence_transformers import CrossEncoder, export_dynamic_quantized_onnx_model
+from core import OptionError, UnsupportedOperation
+from core.sentence_transformers import (
+    CrossEncoder,
+    MultiVectorEncoder,
+    SparseEncoder,
+    export_dynamic_quantized_onnx_model,
+)
 from tests.rerankers.conftest import PAIRS
 
 Make = Callable[[str], Path]
@@ -128,6 +133,32 @@ def test_ranking_in_other_processes(model: CrossEncoder) -> None:
     assert [entry["text"] for entry in spread] == [documents[e["corpus_id"]] for e in alone]
     for one, other in zip(spread, alone, strict=True):
         assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+
+
+def test_the_tokenizer_and_the_configuration_are_transformers_own(model: CrossEncoder) -> None:
+    query, document = PAIRS[0]
+    ids = model.tokenizer(query, document)["input_ids"]
+    assert ids == model.reranker.tokenize([PAIRS[0]])["input_ids"][0].tolist()
+    assert model.processor.model_max_length == model.max_seq_length
+    assert model.config.architectures == ["BertForSequenceClassification"]
+    assert model.model is model.transformers_model is None  # a graph runs, not a module
+    with pytest.raises(UnsupportedOperation, match="cannot be replaced"):
+        model.tokenizer = None
+
+
+def test_prompts_are_set(reranker: Make) -> None:
+    model = CrossEncoder(str(reranker("reranker-bert")), backend="onnx")
+    model.prompts = {"query": "find: "}
+    found = model.predict(PAIRS[:2], prompt_name="query")
+    prompted = model.predict([("find: " + a, b) for a, b in PAIRS[:2]])
+    np.testing.assert_allclose(found, prompted, atol=1e-6)
+    model.reranker.close()
+
+
+@pytest.mark.parametrize("kind", [CrossEncoder, SparseEncoder, MultiVectorEncoder])
+def test_training_is_elsewhere(kind: Any) -> None:
+    with pytest.raises(UnsupportedOperation, match=rf"{kind.__name__}\.fit is not in core\. Train"):
+        kind.fit()
 
 
 def test_what_is_not_here_says_so(model: CrossEncoder, reranker: Make) -> None:

@@ -303,10 +303,15 @@ def test_labels_that_do_not_fit_the_file_are_told(writable: Make) -> None:
     path = writable("reranker-labels")
     config = json.loads((path / "config.json").read_text())
     for wrong, message in (
-        ({"0": "no", "1": "yes"}, r"3 scores for a pair, and config.json names 2 labels"),
+        ({"0": "no", "1": "yes"}, r"3 scores for a pair, and there are 2 labels .*download"),
         ({"0": "no", "2": "yes"}, r"has 2 labels and none for 1"),
         ([], r"must map the numbers"),
     ):
         (path / "config.json").write_text(json.dumps({**config, "id2label": wrong}))
         with pytest.raises(core.ModelFormatError, match=message):
             core.load_reranker(path, backend="onnx")
+    del config["id2label"]
+    (path / "config.json").write_text(json.dumps(config))
+    for backend in ("torch", "onnx", "openvino"):
+        with pytest.raises(core.ModelFormatError, match=r"no id2label, and 2 .*name each score"):
+            core.load_reranker(path, backend=backend)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -170,6 +171,14 @@ def test_attention_implementations_agree(tiny_model: Callable[[str], Path], atte
     model = load(tiny_model("bert-cls"), model_kwargs={"attn_implementation": attention})
     expected = load(tiny_model("bert-cls")).encode(TEXTS)
     np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("flash_attn") is not None, reason="it is there")
+def test_an_attention_that_is_not_installed_is_the_callers(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    with pytest.raises(core.OptionError, match=r"FlashAttention2 .*'attn_implementation': 'sdpa'"):
+        load(tiny_model("bert-cls"), model_kwargs={"attn_implementation": "flash_attention_2"})
 
 
 def test_shared_weights_are_those_of_the_mapped_file(tiny_model: Callable[[str], Path]) -> None:

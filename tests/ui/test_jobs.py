@@ -182,6 +182,12 @@ def test_idle_sessions_make_room(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) ->
     assert sessions.of("first") is not first
 
 
+def test_a_model_that_was_not_shown_has_its_kind(tiny_kind: Callable[[str], Path]) -> None:
+    session = Session()
+    assert session.kind_of(str(tiny_kind("reranker-bert"))) == "reranker"
+    assert session.kind_of("/nowhere") == session.kind_of("owner/name") == "embedding"
+
+
 def test_variants_are_what_was_made_then_the_models_own() -> None:
     session = Session()
     session.info = {

@@ -15,7 +15,7 @@ from core.distributed.pool import ProcessPool
 from core.errors import OptionError, UnsupportedOperation
 from core.models.multi_vector import MultiVectorEncoder as CoreModel
 from core.options import check_positive
-from core.sentence_transformers.absent import NotProvided
+from core.sentence_transformers.absent import NotProvided, Unprovided
 from core.sentence_transformers.arguments import plain
 from core.sentence_transformers.construction import complete_prompts, load_as_asked
 from core.sentence_transformers.files import Files
@@ -32,7 +32,7 @@ logger = logging.getLogger("core")
 _CACHE_VARIABLE = "SENTENCE_TRANSFORMERS_HOME"
 
 
-class MultiVectorEncoder(Attributes, Processes, Files):
+class MultiVectorEncoder(Attributes, Processes, Files, Unprovided):
     """A multi-vector model with sentence-transformers' interface.
 
     Args:

@@ -287,6 +287,11 @@ def explained(source: Checkpoint, file_name: str, trusted: bool) -> Iterator[Non
             ) from error
         if "attn_implementation" in str(error) or "scaled_dot_product" in str(error):
             raise OptionError(f"{source}: {text}") from error
+        if "FlashAttention" in str(error):  # which its package or this machine lacks
+            raise OptionError(
+                f"{source}: {text} Choose another with model_kwargs={{'attn_implementation': "
+                "'sdpa'}}."
+            ) from error
         if isinstance(error, CoreError):
             raise ModelFormatError(f"{error}{hint}") from error
         raise ModelFormatError(

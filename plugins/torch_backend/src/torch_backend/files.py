@@ -94,11 +94,14 @@ def check_missing(source: Checkpoint, file_name: str, names: Any) -> None:
         )
 
 
-def check_shapes(source: Checkpoint, file_name: str, mismatched: Any) -> None:
+def check_shapes(
+    source: Checkpoint, file_name: str, mismatched: Any, mend: str | None = None
+) -> None:
     """Raise `ModelFormatError` for weights of other shapes than config.json makes.
 
     Args:
         mismatched: (name, shape in the file, shape in the model) of each.
+        mend: What to do, where more is known of it.
     """
     found = sorted(mismatched, key=lambda entry: str(entry[0]))
     if found:
@@ -107,7 +110,7 @@ def check_shapes(source: Checkpoint, file_name: str, mismatched: Any) -> None:
             for name, stored, built in found[:3]
         )
         more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        usual = "One of the two files belongs to another model: download or copy both again."
         raise ModelFormatError(
-            f"{source}: {file_name} does not fit config.json: {shown}{more}. One of the two files "
-            "belongs to another model: download or copy both again."
+            f"{source}: {file_name} does not fit config.json: {shown}{more}. {mend or usual}"
         )

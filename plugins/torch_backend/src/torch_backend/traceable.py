@@ -25,6 +25,7 @@ from core.toolkit import (
 from torch_backend.heads import head_scores, scored_tokens
 from torch_backend.masks import traceable_masks
 from torch_backend.pooled_logits import pooled_logits, pooling_of, splade_weights
+from torch_backend.relative_positions import tabled_positions
 
 
 def hidden_state(output: Any) -> Any:
@@ -151,6 +152,7 @@ def tracing(source: Checkpoint, wanted: str) -> Iterator[None]:
             quiet_transformers(),
             warnings.catch_warnings(),
             traceable_masks(),
+            tabled_positions(),
         ):
             warnings.simplefilter("ignore")
             yield

@@ -16,7 +16,7 @@ import torch
 
 from core import Architecture, Checkpoint, LoadOptions
 from core.errors import ModelFormatError, OptionError
-from core.toolkit import check_safetensors, quiet_transformers, temporary_directory
+from core.toolkit import Scoring, check_safetensors, quiet_transformers, temporary_directory
 from torch_backend.compiled import is_compiled_config, read_compiled_config
 from torch_backend.configuration import code_source, explained, own_code, read_config
 from torch_backend.files import (
@@ -185,7 +185,9 @@ def _from_pretrained(
             ignore_mismatched_sizes=True,  # to name them; no model with any is let through
             **arguments,
         )
-        check_shapes(source, file_name, info["mismatched_keys"])
+        head = architecture.head
+        mend = head.mend if isinstance(head, Scoring) else None
+        check_shapes(source, file_name, info["mismatched_keys"], mend)
         check_missing(source, file_name, info["missing_keys"])
     module: torch.nn.Module = model
     return module

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.errors import OptionError
+import core
+from core.errors import CoreError, OptionError
 from core_ui.jobs import Job, Jobs
 
 _MOST_SESSIONS = 200
@@ -69,7 +71,7 @@ class Session:
         info: What `core info` said of the model that was shown last.
         shown: That model: its name and revision.
         made: What jobs wrote, newest last.
-    fields: The id of a field of the page to what it holds; no token is among them.
+        fields: The id of a field of the page to what it holds; no token is among them.
     """
 
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -88,8 +90,13 @@ class Session:
             self.made.append(variant)
 
     def kind_of(self, model: str) -> str:
-        """The kind of a model that was shown, else the commonest."""
-        return str(self.info.get("kind", "embedding")) if self.shown[0] == model else "embedding"
+        """The kind of a model that was shown or lies in a directory, else the commonest."""
+        if self.shown[0] == model:
+            return str(self.info.get("kind", "embedding"))
+        if Path(model).is_absolute():  # what is wrong with it, the command will say
+            with suppress(CoreError):
+                return core.kind_of(model)
+        return "embedding"
 
     def variants(self, model: str, revision: str) -> list[Variant]:
         """What was made, newest first; then the model by default and by each of its files."""
