@@ -19,6 +19,9 @@ FORMAT = 1
 _DIGITS = 32
 #: Options of `encode` that decide how fast a result is computed, and not what it is.
 _SPEED_ONLY = ("show_progress_bar",)
+#: Options of backends that decide what a process holds in memory. What runs a job may choose them,
+#: and a job that is begun on one machine may be finished on several.
+_MEMORY_ONLY = ("share_weights",)
 
 
 def describe_model(model: Model) -> dict[str, Any]:
@@ -37,6 +40,10 @@ def describe_model(model: Model) -> dict[str, Any]:
         "dimension": model.dimension if isinstance(model, EmbeddingModel) else None,
         "files": digest_of(files),
         "settings": digest_of(model.state()),
+        "model_kwargs": _plain(
+            {n: value for n, value in model.model_kwargs.items() if n not in _MEMORY_ONLY}
+        ),
+        "config_kwargs": _plain(model.config_kwargs),
         "versions": backend_versions(model.backend),
     }
 
@@ -49,7 +56,12 @@ def describe_options(options: EncodeOptions) -> dict[str, Any]:
         for name, value in asdict(options).items()
         if name not in _SPEED_ONLY and value != default[name]
     }
-    plain: dict[str, Any] = json.loads(json.dumps(changed, default=repr))
+    return _plain(changed)
+
+
+def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has it, whatever the values are."""
+    plain: dict[str, Any] = json.loads(json.dumps(given, default=repr))
     return plain
 
 

@@ -14,6 +14,7 @@ from core.cli.arguments import (
     add_results,
     add_source,
     batching_of,
+    parse_option,
     print_json,
 )
 from core.errors import CoreError
@@ -49,6 +50,13 @@ def add_commands(commands: Any) -> None:
     add_source(parser)
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="let code from the repository run"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the backend (model_kwargs), for example share_weights=true",
     )
     parser.add_argument(
         "--kind",
@@ -111,6 +119,7 @@ def run(parsed: argparse.Namespace) -> None:
         "revision": parsed.revision,
         "local_files_only": parsed.local_files_only,
         "trust_remote_code": parsed.trust_remote_code,
+        "model_kwargs": dict(parse_option(text) for text in parsed.set) or None,
     }
     announce(f"reading {parsed.source}")
     report = core.embed_dataset(

@@ -208,6 +208,11 @@ class LoadedModel:
         return {} if self._reload is None else dict(self._reload.options.config_kwargs)
 
     @property
+    def model_kwargs(self) -> dict[str, Any]:
+        """The backend's own options that it was loaded with."""
+        return {} if self._reload is None else dict(self._reload.options.model_kwargs)
+
+    @property
     def weight_files(self) -> tuple[str, ...]:
         """Files of the checkpoint its weights were read from; may be empty."""
         stated: tuple[str, ...] = getattr(self.runtime, "files", ())

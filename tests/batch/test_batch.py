@@ -175,6 +175,11 @@ def test_another_job_is_refused_with_both_fingerprints(
     refused("options.normalize_embeddings was None and is True", normalize_embeddings=True)
     refused("id_column was None and is 'id'", id_column="id")
     refused("rows_per_part was 20000 and is 9", rows_per_part=9)
+    threads = {"session_options": {"intra_op_num_threads": 1}}
+    refused(
+        "model.model_kwargs.session_options was None and is {'intra_op_num_threads': 1}",
+        exports("bert-mean", "onnx"), backend="onnx", device="cpu", model_kwargs=threads,
+    )  # fmt: skip
     other = exports("bert-cls", "onnx")
     refused("model.files was .* and is ", other, backend="onnx", device="cpu")
     refused("model.backend was 'onnx' and is 'torch'", other, backend="torch", device="cpu")
@@ -472,6 +477,12 @@ def test_the_command_says_what_it_made_and_what_failed(
     assert main([*words, "--on-error", "skip", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["made"], report["rows"], len(report["failed"])) == (0, 1, 1)
+    assert main([*words, "--on-error", "skip", "--set", "provider=CPUExecutionProvider"]) == 2
+    assert "model.model_kwargs.provider was None" in capsys.readouterr().err
+    assert main([*words, "--set", "provider"]) == 2
+    assert "--set takes name=value, not 'provider'" in capsys.readouterr().err
+    assert main([*words, "--set", "provder=x"]) == 2
+    assert "provder" in capsys.readouterr().err
     assert main([*words, "--normalize"]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main([*words, "--ray", "local"]) != 0

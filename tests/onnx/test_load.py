@@ -368,15 +368,19 @@ def test_shared_weights_stay_in_the_file_that_is_mapped(tiny: Path) -> None:
         return core.load(tiny, backend="onnx", device="cpu", model_kwargs=kwargs)
 
     expected = load().encode(TEXTS)
-    with pytest.raises(OptionError, match="export the model with external_data=True"):
-        load(share_weights=True)
-    core.export(tiny, backend="onnx", external_data=True)
-    with load(share_weights=True) as model:
-        np.testing.assert_allclose(model.encode(TEXTS), expected, atol=2e-6)
-        if (maps := Path("/proc/self/maps")).exists():
-            mapped = [line for line in maps.read_text().splitlines() if "model.onnx_data" in line]
-            assert mapped
-            assert all(line.split()[1].startswith("r") for line in mapped)
+    for holder in (tiny / "onnx/model.onnx", tiny / "onnx/model.onnx_data"):
+        if holder.suffix != ".onnx":
+            core.export(tiny, backend="onnx", external_data=True)
+        with load(share_weights=True) as model:
+            np.testing.assert_allclose(model.encode(TEXTS), expected, atol=2e-6)
+            if (maps := Path("/proc/self/maps")).exists():
+                lines = maps.read_text().splitlines()
+                mapped = [line for line in lines if line.endswith(str(holder))]
+                assert mapped
+                assert all(line.split()[1].startswith("r") for line in mapped)
+    quantized = core.quantize(core.load(tiny, backend="onnx", device="cpu"))
+    with pytest.raises(OptionError, match=r"is quantized.*leave out share_weights"):
+        load(share_weights=True, file_name=quantized.file_name)
     with pytest.raises(OptionError, match="share_weights must be True or False, not 1"):
         load(share_weights=1)
     with pytest.raises(OptionError, match=r"session\.disable_prepacking"):

@@ -114,6 +114,21 @@ def test_an_actor_computes_with_the_cpus_it_was_given(cluster: None, folder: Pat
     assert ray.get(Probe.remote().threads.remote()) == ("1", 1)
 
 
+@pytest.mark.parametrize("asked", [None, False])
+def test_actors_share_weights_where_the_file_can(
+    asked: bool | None, cluster: None, folder: Path
+) -> None:
+    @ray.remote(num_cpus=1)
+    class Probe:
+        def kwargs(self, folder: str) -> dict[str, Any]:
+            own = {} if asked is None else {"model_kwargs": {"share_weights": asked}}
+            embed = core_ray.Embed(folder, load={"backend": "onnx", **own})
+            return dict(embed._model.model_kwargs)
+
+    probe = Probe.remote()  # type: ignore[attr-defined]
+    assert ray.get(probe.kwargs.remote(str(folder))) == {"share_weights": asked is None}
+
+
 @pytest.mark.parametrize("as_table", [False, True])
 def test_batches_of_every_format(
     as_table: bool, folder: Path, model: core.EmbeddingModel, texts: list[str]

@@ -47,6 +47,7 @@ from core.toolkit import (
 from onnx_backend.device import CPU, Provider, choose_provider, import_runtime
 from onnx_backend.graph import Graph, describe_graph
 from onnx_backend.modules import DevicePooler
+from onnx_backend.rewriting.mapped import graph_over
 
 logger = logging.getLogger("core")
 
@@ -159,6 +160,7 @@ class OnnxRuntime(Runtime):
             kwargs.get("session_options"),
             disabled=_SLOW_IN_INT8 if file.is_quantized and provider.name == CPU else (),
             shared=shared,
+            inside=not file.external,
         )
         return cls(architecture, file, path, files, sessions.provider, sessions)
 
@@ -303,6 +305,7 @@ class Sessions:
     Args:
         disabled: ONNX Runtime's optimizers to leave out.
         shared: Compute with the weights as they lie in the file, mapped into memory.
+        inside: Whether the ONNX file holds them itself.
     """
 
     def __init__(
@@ -313,11 +316,12 @@ class Sessions:
         session_options: Any,
         disabled: Sequence[str] = (),
         shared: bool = False,
+        inside: bool = False,
     ) -> None:
         self.held, self._shown = held, shown
         self._given = session_options
         self._disabled = list(disabled)
-        self._shared = shared
+        self._shared, self._inside = shared, inside
         self._lock = threading.Lock()
         self._open: dict[int, Any] = {}
         self._beside: list[Any] = []
@@ -405,13 +409,19 @@ class Sessions:
     def _file_session(self, threads: int) -> Any:
         """A session of the file as it was when the model was loaded."""
         with self.held.opened() as path:
+            if self._shared and self._inside:
+                return self._session(graph_over(path), threads, folder=str(path.parent))
             return self._session(str(path), threads)
 
-    def _session(self, model: str | bytes, threads: int) -> Any:
+    def _session(self, model: str | bytes, threads: int, folder: str = "") -> Any:
         onnxruntime = import_runtime()
         options = _session_options(onnxruntime, self._given, threads)
         if self._shared:  # what it packs for its own kernels is a copy, and each process has one
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if folder:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", folder
+            )
         try:
             return onnxruntime.InferenceSession(
                 model,
@@ -445,10 +455,10 @@ def _check_shared(shared: Any, session_options: Any, file: OnnxFile, shown: str)
             "share_weights is an option of the session: set session.disable_prepacking in your "
             "SessionOptions instead, or give session_options as a mapping."
         )
-    if not file.external:
+    if file.is_quantized:
         raise OptionError(
-            f"{shown} holds its weights itself, and share_weights maps a file of their own into "
-            "memory: export the model with external_data=True."
+            f"{shown} is quantized, and ONNX Runtime's integer kernels are fast with a copy of "
+            "the weights alone: leave out share_weights, or load a file in floating point."
         )
 
 

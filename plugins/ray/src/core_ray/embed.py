@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import core
 from core.toolkit import arrow_column
 from core_ray.budget import take_threads
+from core_ray.sharing import load_shared
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,8 @@ class Embed:
 
     Give the class, not an instance, to `map_batches`, and its arguments as
     `fn_constructor_kwargs`: a name or a path travels to the actors, never weights. Actors on one
-    node that load the same file share its memory where the backend maps it.
+    node that load the same file for a CPU share its memory where the backend can (its option
+    `share_weights`, unless `model_kwargs` of `load` says otherwise).
 
     Args:
         model: What `core.load` takes: a name, or a path that every node has.
@@ -73,8 +75,14 @@ class Embed:
                 f"column={column!r}: a model of the kind {kind!r} reads {wanted} column(s)."
             )
         self._output = output or ("score" if kind == "reranker" else "embedding")
-        take_threads()
-        self._model: core.Model = getattr(core, LOADERS[kind])(model, **loading)
+        opened = getattr(core, LOADERS[kind])
+
+        def load(given: Mapping[str, Any]) -> core.Model:
+            loaded: core.Model = opened(model, **given)
+            return loaded
+
+        in_actor = take_threads() is not None
+        self._model = load_shared(load, loading) if in_actor else load(loading)
         self._run: Any = self._model.predict if kind == "reranker" else self._model.encode
         self._options = {"show_progress_bar": False, **options}
         # What does not fit the model is said before the first batch.

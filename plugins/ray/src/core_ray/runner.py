@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import core
 from core_ray.budget import take_threads
+from core_ray.sharing import load_shared
 
 #: Parts that wait at an actor while it makes one: the next begins without a pause.
 _AHEAD = 2
@@ -73,7 +75,8 @@ class Runner:
                 max_restarts=-1,
                 max_task_retries=-1,
             )
-            actors = [worker.remote(job, model, dict(loading)) for _ in range(count)]
+            shared = count > 1 and not self._num_gpus
+            actors = [worker.remote(job, model, dict(loading), shared) for _ in range(count)]
             yield _Workers(actors)
         finally:
             for actor in actors:
@@ -115,12 +118,13 @@ def at_address(address: str) -> Runner:
 class _Worker:
     """The actor: loads the model once, and makes one part at a time."""
 
-    def __init__(self, job: Any, model: Any, loading: dict[str, Any]) -> None:
+    def __init__(self, job: Any, model: Any, loading: dict[str, Any], shared: bool) -> None:
         take_threads()
         self._job = job
         self._error: core.CoreError | None = None
         try:
-            self._model = job.load(model, loading)
+            load = functools.partial(job.load, model)
+            self._model = load_shared(load, loading) if shared else load(loading)
         except core.CoreError as error:  # an actor that ends while it begins is begun for ever
             self._error = error
 

@@ -35,10 +35,14 @@ class PooledLogits:
     Args:
         layer: A linear layer; any other kind computes a few tokens at a time.
         pooling: What is made of the logits.
+
+    Attributes:
+        copies: Whether few tokens at once may take a copy of the weights that they are faster with.
     """
 
     def __init__(self, layer: torch.nn.Module, pooling: SpladePooling) -> None:
         self._layer, self._pooling = layer, pooling
+        self.copies = False
         self._here = threading.local()
         self._parts: tuple[Any, list[torch.nn.Module]] | None = None
 
@@ -109,12 +113,12 @@ class PooledLogits:
         weight, bias = layer.weight, layer.bias
         if torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
             return self._cut(weight.detach().clone(), None if bias is None else bias.clone())
-        state = (weight.data_ptr(), weight.dtype, weight.device)
+        state = (weight.data_ptr(), weight.dtype, weight.device, self.copies)
         kept = self._parts
         if kept is None or kept[0] != state:
             made = self._cut(weight.detach(), bias)
             if weight.dtype is torch.float32 and weight.device.type == "cpu":
-                use_blocked_weights(torch.nn.ModuleList(made))
+                use_blocked_weights(torch.nn.ModuleList(made), copies=self.copies)
             kept = self._parts = (state, made)
         return kept[1]
 
@@ -132,7 +136,9 @@ class PooledLogits:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PooledLogits:
         copied = memo.get(id(self._layer))
-        return PooledLogits(self._layer if copied is None else copied, self._pooling)
+        made = PooledLogits(self._layer if copied is None else copied, self._pooling)
+        made.copies = self.copies
+        return made
 
 
 def pool_early(module: torch.nn.Module, architecture: Architecture) -> None:

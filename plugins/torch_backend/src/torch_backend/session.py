@@ -112,9 +112,11 @@ class TorchRuntime(Runtime):
             threads = limit_threads()
             # A compiled module has its number of threads built in.
             self.max_workers = threads if compile_options is None else 1
-            # A second copy would be each process's own, and the file's pages are common to all.
-            if compile_options is None and self.dtype == "float32" and not share_weights:
-                use_blocked_weights(self.module)
+            if compile_options is None and self.dtype == "float32":
+                # A copy would be each process's own, and the file's pages are common to all.
+                use_blocked_weights(self.module, copies=not share_weights)
+                if (early := pooled_logits(self.module)) is not None:
+                    early.copies = not share_weights
 
     @classmethod
     def open(

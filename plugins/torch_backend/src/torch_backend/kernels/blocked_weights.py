@@ -1,10 +1,11 @@
-"""A second copy of the linear layers' weights on a CPU, in oneDNN's blocked layout.
+"""oneDNN's product for linear layers on a CPU, of few rows with weights in its blocked layout.
 
 With a few rows a product is as fast as its weights are read, and PyTorch's float32 product reads
-them at a half to a quarter of the speed of oneDNN's on blocked weights: a query of 15 tokens on
-all-MiniLM-L6-v2 is the case in point. On AMD processors with AVX-512 they are twice as fast for any
-number of rows, since the library behind PyTorch's product, MKL, does without AVX-512 there.
-docs/torch.md has the measurements.
+them at a half to a quarter of the speed of oneDNN's on blocked weights, which are a second copy: a
+query of 15 tokens on all-MiniLM-L6-v2 is the case in point. On AMD processors with AVX-512 oneDNN
+is twice as fast for any number of rows, since the library behind PyTorch's product, MKL, does
+without AVX-512 there; with many rows it takes the weights as they are at the same speed, so no copy
+is made for those. docs/torch.md has the measurements.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ import torch
 from core.toolkit import processor_flags, processor_vendor
 from torch_backend.kernels.row_counts import fill_rows
 
-#: Rows, tokens of all texts together, up to which the blocked weights are used on any processor.
+#: Rows, tokens of all texts together, up to which the blocked weights are used.
 FEW_ROWS = 64
-#: Larger models do without: their weights must not be held twice.
+#: Larger models do without copies: their weights must not be held twice.
 MOST_BYTES = 512 * 2**20
 
 
-def use_blocked_weights(module: torch.nn.Module) -> None:
-    """Let the linear layers of a float32 module use blocked weights where that is faster.
+def use_blocked_weights(module: torch.nn.Module, *, copies: bool = True) -> None:
+    """Let the linear layers of a float32 module use oneDNN where that is faster.
 
     Structure, parameters and results (to rounding) stay as they are; so does what tracing sees.
-    The copies are made when the first batch needs them.
+    The blocked copies are made when the first batch of few rows needs them.
+
+    Args:
+        copies: Whether there may be any.
     """
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not (available and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
@@ -38,11 +42,13 @@ def use_blocked_weights(module: torch.nn.Module) -> None:
         and layer.weight.dtype is torch.float32
         and "forward" not in vars(layer)  # replaced for a head of its own
     ]
-    if sum(layer.weight.nbytes for layer in layers) > MOST_BYTES:
+    copies = copies and sum(layer.weight.nbytes for layer in layers) <= MOST_BYTES
+    many = _product_is_slow()
+    if not (copies or many):
         return
-    most_rows = None if _product_is_slow() else FEW_ROWS
     for layer in layers:
-        layer.forward = BlockedForward(layer, most_rows)  # type: ignore[method-assign, assignment]
+        forward = BlockedForward(layer, copies=copies, many=many)
+        layer.forward = forward  # type: ignore[method-assign, assignment]
 
 
 def _product_is_slow() -> bool:
@@ -52,20 +58,27 @@ def _product_is_slow() -> bool:
 
 
 class BlockedForward:
-    """The forward of one linear layer, on blocked weights up to `most_rows` rows; None for any."""
+    """The forward of one linear layer in oneDNN.
 
-    def __init__(self, layer: torch.nn.Linear, most_rows: int | None) -> None:
+    Args:
+        copies: Whether up to `FEW_ROWS` rows take a blocked copy of the weights.
+        many: Whether oneDNN computes more rows than that, too, and few without a copy.
+    """
+
+    def __init__(self, layer: torch.nn.Linear, *, copies: bool, many: bool) -> None:
         self._layer = layer
-        self._most_rows = most_rows
+        self._copies = copies
+        self._many = many
         self._blocked: tuple[Any, torch.Tensor] | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         layer = self._layer
         rows = x.numel() // layer.in_features
-        fits = rows > 0 and (self._most_rows is None or rows <= self._most_rows)
+        blocked = self._copies and rows <= FEW_ROWS
         tracing: bool = torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
         if (
-            not fits
+            rows == 0
+            or not (blocked or self._many)
             or x.dtype is not torch.float32
             or tracing
             or not torch.is_inference_mode_enabled()
@@ -73,7 +86,7 @@ class BlockedForward:
             return torch.nn.functional.linear(x, layer.weight, layer.bias)
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             fill_rows(x.reshape(rows, layer.in_features)),
-            self._weight(),
+            self._weight() if blocked else layer.weight,
             layer.bias,
             "none",
             [],
@@ -92,6 +105,6 @@ class BlockedForward:
             blocked = self._blocked = (state, packed)
         return blocked[1]
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __getstate__(self) -> dict[str, Any]:
         # Copies and pickles of the layer make their own.
-        return type(self), (self._layer, self._most_rows)
+        return {**vars(self), "_blocked": None}
