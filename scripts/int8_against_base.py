@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -37,6 +38,8 @@ LENGTHS = {"short": (12, 400), "middle": (110, 60), "long": (400, 24)}
 #: Side of the square matrices whose product is this machine's peak.
 _PEAK = 1_536
 _ALONE = 60
+#: Set in the environment of a process that is to make files as for a processor with AVX2 only.
+AVX2_ONLY = "INT8_SCRIPTS_AVX2_ONLY"
 _NEIGHBOURS = 10
 
 
@@ -75,6 +78,8 @@ SYSTEMS = (
 
 def serve(folder: str, backend: str, config: str) -> None:
     """Load a file and answer requests: lines of JSON on standard input and output."""
+    if os.environ.get(AVX2_ONLY):
+        _hide_instructions()
     import core
 
     usual = {"onnx": "onnx/model.onnx", "openvino": "openvino/openvino_model.xml"}
@@ -87,6 +92,15 @@ def serve(folder: str, backend: str, config: str) -> None:
                 answer(artifact.load(device="cpu"))
         else:
             answer(model)
+
+
+def _hide_instructions() -> None:
+    """Have core see a processor with AVX2 only; backends take the function from its module."""
+    import core.machine.processor as processor
+
+    found = processor.processor_flags()
+    seen = frozenset(f for f in found if not f.startswith(("avx512", "avx_vnni", "avxvnni", "amx")))
+    processor.processor_flags = lambda: seen  # type: ignore[assignment]
 
 
 def answer(model: Any) -> None:
@@ -114,12 +128,22 @@ def answer(model: Any) -> None:
 class Process:
     """A system in a process of its own."""
 
-    def __init__(self, system: System, folder: Path, base: Path) -> None:
+    def __init__(
+        self, system: System, folder: Path, base: Path, switches: Mapping[str, str] | None = None
+    ) -> None:
         code = base if system.base else ROOT
         paths = [code, *sorted((code / "plugins").glob("*/src"))]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+        environment.update(switches or {})
         config = "default" if system.config is None else system.config
-        command = [sys.executable, __file__, "--serve", str(folder), system.backend, config]
+        command = [
+            sys.executable,
+            str(Path(__file__).resolve()),
+            "--serve",
+            str(folder),
+            system.backend,
+            config,
+        ]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )

@@ -24,7 +24,7 @@ OPTIMIZE_CONFIGS = {
 QUANTIZE_CONFIGS = {
     "int8": "int8 for this processor: fast and close, the same in any batch",
     "fastest": "int8 with one range for each product's inputs: faster, less close",
-    "closest": "int8 with a range for each part of a token: closer, slower",
+    "closest": "int8 with every token rounded by itself: closer, slower",
     "static": "static int8 with activation ranges from calibration texts, through nncf",
     "int8-weights": "weights in int8, through nncf",
     "int4-weights": "weights in int4, through nncf",

@@ -22,6 +22,9 @@ ops = openvino.opset13
 Node = Any
 
 _STEPS = 256
+#: Smaller tables, of positions and token types, stay as they are: every token of every text has one
+#: of their few rows, and the file is hardly smaller without.
+_LEAST_TABLE_ROWS = 1_000
 
 
 def to_int8(
@@ -93,9 +96,9 @@ def _divided(node: Node, factors: NDArray[np.float32]) -> Any:
 
 
 def _round_table(gather: Node) -> None:
-    """Store the rows of a table of embeddings in int8, with a scale for each."""
+    """Store the rows of a large table of embeddings in int8, with a scale for each."""
     table = constant(gather.input_value(0).get_node())
-    if table is None or table.ndim != 2:
+    if table is None or table.ndim != 2 or len(table) < _LEAST_TABLE_ROWS:
         return
     integers, scale = round_weights(table.T)
     rounded = _stored(np.ascontiguousarray(integers.T), scale[:, None])
