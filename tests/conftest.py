@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -23,6 +24,10 @@ if at_once := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("CORE_NUM_THREADS", str(max(1, processors // int(at_once))))
 # torch's threads sleep where they wait: two processes that spin take each other's processors.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Processes that tests start end without a search for garbage.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (str(ROOT / "tests" / "children"), os.environ.get("PYTHONPATH")))
+)
 for name in ("CORE_BACKEND", "CORE_DISABLE_PLUGINS", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
     os.environ.pop(name, None)
 sys.path.insert(0, str(ROOT))  # tests and benchmarks import one another as packages
@@ -47,6 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_unconfigure() -> None:
+    """Garbage is searched for once: pytest would do it five times from here on, and Python again,
+    each for a second or two among all that was imported and collected."""
+    gc.collect()
+    gc.freeze()
 
 
 def one_is_quick(quick: str, names: Iterable[str]) -> list[Any]:
@@ -238,11 +250,15 @@ def run_pip(python: Path, *arguments: str) -> str:
 
 
 def make_environment(folder: Path, *requirements: str, wheels: Path) -> Path:
-    """A virtual environment with the requirements, ours from `wheels`; returns its interpreter."""
+    """A virtual environment with the requirements, ours from `wheels`; returns its interpreter.
+
+    Only what a test imports is compiled: to compile all is half of the work of an installation.
+    """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
     if requirements:
-        pip_for(python, "install", "--quiet", "--find-links", str(wheels), *requirements)
+        options = ("--quiet", "--no-compile", "--find-links", str(wheels))
+        pip_for(python, "install", *options, *requirements)
     return python
 
 

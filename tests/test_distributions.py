@@ -148,14 +148,19 @@ def check_tunes(python: Path, model: Path, folder: Path) -> None:
 
 
 def installed_megabytes(python: Path) -> float:
-    """What an environment takes on the disk, without pip and setuptools, in 10^6 bytes."""
+    """What an environment takes on the disk, without pip and setuptools, in 10^6 bytes.
+
+    With the compiled files that pip would have written: 1.4 times the size of their sources.
+    """
     (packages,) = python.parent.parent.glob("lib/python*/site-packages")
     tools = ("pip", "setuptools", "pkg_resources", "_distutils_hack")
     return (
         sum(
-            file.stat().st_size
+            file.stat().st_size * (2.4 if file.suffix == ".py" else 1)
             for file in packages.rglob("*")
-            if file.is_file() and not file.relative_to(packages).parts[0].startswith(tools)
+            if file.is_file()
+            and file.suffix != ".pyc"
+            and not file.relative_to(packages).parts[0].startswith(tools)
         )
         / 1e6
     )

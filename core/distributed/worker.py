@@ -7,6 +7,8 @@ whichever ends first, also in the middle of its work.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import pickle
 import select
@@ -50,13 +52,7 @@ def receive_bytes(stream: IO[bytes]) -> bytes:
 
 def main() -> None:
     """Serve the process whose number is the first argument."""
-    # The parent decides when to end; Ctrl-C in a terminal reaches every process of the group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(select, "poll"):
-        threading.Thread(target=end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
-    incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    # What a library prints must not get between the answers.
-    os.dup2(2, 1)
+    incoming, outgoing = streams_of_parent()
     try:
         state = receive_bytes(incoming)
         try:
@@ -75,6 +71,23 @@ def main() -> None:
             send(outgoing, pickle.dumps(result, protocol=5))
     except (EOFError, BrokenPipeError):
         return
+
+
+def streams_of_parent() -> tuple[IO[bytes], IO[bytes]]:
+    """What the process whose number is the first argument writes to this one, and reads from it.
+
+    From here on this process ends with that one.
+    """
+    # The parent decides when to end; Ctrl-C in a terminal reaches every process of the group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Python would search for garbage at the end: a second where PyTorch was imported.
+    atexit.register(gc.freeze)
+    if hasattr(select, "poll"):
+        threading.Thread(target=end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
+    incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    # What a library prints must not get between the answers.
+    os.dup2(2, 1)
+    return incoming, outgoing
 
 
 def end_with_parent(parent: int) -> None:

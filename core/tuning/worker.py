@@ -7,24 +7,15 @@ arguments) again and again from standard input and writes what `Subject` returns
 
 from __future__ import annotations
 
-import os
 import pickle
-import select
-import signal
-import sys
-import threading
 
-from core.distributed.worker import end_with_parent, portable, receive_bytes, send
+from core.distributed.worker import portable, receive_bytes, send, streams_of_parent
 from core.tuning.subject import Subject
 
 
 def main() -> None:
     """Serve the process whose number is the first argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    if hasattr(select, "poll"):
-        threading.Thread(target=end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
-    incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get between the answers
+    incoming, outgoing = streams_of_parent()
     try:
         subject = Subject()
         while True:

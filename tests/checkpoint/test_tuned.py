@@ -759,7 +759,7 @@ def mutants(content: dict[str, Any], number: int) -> Iterator[bytes]:
         yield json.dumps(document).encode()
 
 
-@pytest.mark.parametrize("number", [40, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [40, pytest.param(150, marks=pytest.mark.slow)])
 def test_whatever_it_says_a_model_is_loaded_as_tuned_or_as_usual(
     tuned: Path, outside: None, number: int
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 import core
-from core import EmbeddingModel
+from core import Artifact, EmbeddingModel
 from core.architecture.batch import TokenBatch
 from core.engine.batching import pad
 from core.errors import OptionError, UnsupportedOperation
@@ -80,25 +81,35 @@ def test_the_real_model_agrees_at_every_length_and_batch(
     assert drift.min_cosine >= 0.99999
 
 
+@pytest.fixture(scope="module")
+def optimized(
+    model: EmbeddingModel, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Artifact]:
+    """`optimized(level)`: of the real model, made once."""
+    return functools.cache(
+        lambda level: model.optimize(level, tmp_path_factory.mktemp("optimized"))
+    )
+
+
 @pytest.mark.parametrize(("level", "least"), [("O1", 0.99999), ("O2", 0.99999), ("O3", 0.9999)])
 def test_levels_of_the_real_model_agree_at_every_length_and_batch(
     level: str,
     least: float,
     model: EmbeddingModel,
     minilm_torch: EmbeddingModel,
-    tmp_path: Path,
+    optimized: Callable[[str], Artifact],
 ) -> None:
-    artifact = model.optimize(level, tmp_path)
+    artifact = optimized(level)
     made = batches(minilm_torch, (1, 2, 17, 512), 2) + batches(minilm_torch, (16,), 64)
     with core.hooks("onnx").load(
-        model.source.overlay(tmp_path), core.LoadOptions(file_name=artifact.file_name)
-    ) as optimized:
-        drift = compare(embeddings(minilm_torch, made), embeddings(optimized, made))
+        model.source.overlay(artifact.root), core.LoadOptions(file_name=artifact.file_name)
+    ) as small:
+        drift = compare(embeddings(minilm_torch, made), embeddings(small, made))
     assert drift.min_cosine >= least
 
 
-def test_all_attention_of_the_real_model_is_fused(model: EmbeddingModel, tmp_path: Path) -> None:
-    artifact = model.optimize("O2", tmp_path)
+def test_all_attention_of_the_real_model_is_fused(optimized: Callable[[str], Artifact]) -> None:
+    artifact = optimized("O2")
     assert artifact.file_name == "onnx/model_O2.onnx"
     operators = read_onnx_file(artifact.path, "O2").operators
     assert operators["Attention"] == 6
