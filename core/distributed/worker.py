@@ -7,8 +7,6 @@ whichever ends first, also in the middle of its work.
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import pickle
 import select
@@ -80,8 +78,6 @@ def streams_of_parent() -> tuple[IO[bytes], IO[bytes]]:
     """
     # The parent decides when to end; Ctrl-C in a terminal reaches every process of the group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Python would search for garbage at the end: a second where PyTorch was imported.
-    atexit.register(gc.freeze)
     if hasattr(select, "poll"):
         threading.Thread(target=end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
