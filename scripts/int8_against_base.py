@@ -31,12 +31,11 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+from benchmarks.worker import open_sgemm  # noqa: E402
 from scripts.openvino_quantization import cosines, prose, spearman_on_sick  # noqa: E402
 
 #: Words and number of the texts of each length.
 LENGTHS = {"short": (12, 400), "middle": (110, 60), "long": (400, 24)}
-#: Side of the square matrices whose product is this machine's peak.
-_PEAK = 1_536
 _ALONE = 60
 #: Set in the environment of a process that is to make files as for a processor with AVX2 only.
 AVX2_ONLY = "INT8_SCRIPTS_AVX2_ONLY"
@@ -186,17 +185,6 @@ class Encoder:
         return self._process.encode(texts)
 
 
-def peak() -> float:
-    """Floating-point operations a second of a float32 matrix product, on all processors."""
-    left = np.random.default_rng(0).normal(size=(_PEAK, _PEAK)).astype(np.float32)
-    best = float("inf")
-    for _ in range(8):
-        start = time.perf_counter()
-        left @ left
-        best = min(best, time.perf_counter() - start)
-    return 2 * _PEAK**3 / best
-
-
 def operations(folder: Path, texts: list[str]) -> float:
     """Floating-point operations of the matrix products of a text on average, without padding."""
     import core
@@ -267,7 +255,7 @@ def speeds(
     running: dict[str, Process], rounds: int
 ) -> tuple[dict[str, dict[str, list[float]]], float]:
     """Seconds of each round, by length and system; and the peak, taken in every round."""
-    best = 0.0
+    best, product = 0.0, open_sgemm({})
     measured: dict[str, dict[str, list[float]]] = {}
     for length, (words, count) in LENGTHS.items():
         for process in running.values():
@@ -276,7 +264,7 @@ def speeds(
         times: dict[str, list[float]] = {name: [] for name in running}
         for number in range(rounds):
             order = list(running)[:: 1 if number % 2 else -1]
-            best = max(best, peak())
+            best = max(best, 1e9 * product([], None))
             for name in order:
                 times[name].append(running[name].ask(name=length))
         measured[length] = times

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import re
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import core
 from core.engine.similarity import similarity_pairwise
 from core.machine.processor import processor_flags, processor_vendor
 from tests.conftest import CACHE, copy_model, one_is_quick
 from tests.tiny_models import SPECS
-from torch_backend.kernels import row_counts
+from torch_backend.kernels import even_attention, row_counts
 from torch_backend.kernels.threads import single_threaded
 
 TEXTS = ["", "A fox.", "The quick brown fox jumps over the lazy dog. " * 9, "机器学习 🙂"]
@@ -351,6 +353,28 @@ def test_half_precision_files(copy: Path, level: str) -> None:
     assert min_cosine(half.encode(TEXTS), model.encode(TEXTS)) > 0.995
     # The default load still takes the model's own weights.
     assert load(copy).file_name == "model.safetensors"
+
+
+def test_attention_of_int8_is_the_same_to_the_last_bit_however_wide_a_batch_is() -> None:
+    """Where a product over many keys is split depends on their number."""
+    attend = functools.partial(even_attention._attend, ALL_ATTENTION_FUNCTIONS)
+    layer: Any = torch.nn.Module()
+    layer.is_causal = False
+    layer.num_key_value_groups = 1
+    generator = torch.Generator().manual_seed(0)
+    for tokens in range(8, 513, 72):
+        row: Any = [torch.randn(1, 4, tokens, 32, generator=generator) for _ in range(3)]
+        alone, _ = attend(layer, *row, None)
+        for width in range(tokens, 513, 40):
+            query, key, value = (
+                torch.nn.functional.pad(x, (0, 0, 0, width - tokens), value=0.5) for x in row
+            )
+            mask = torch.zeros(1, 1, width, width, dtype=torch.bool)
+            mask[..., :tokens] = True
+            result, _ = attend(layer, query, key, value, mask)
+            assert torch.equal(result[:, :tokens], alone), (tokens, width)
+        expected = torch.nn.functional.scaled_dot_product_attention(*row).transpose(1, 2)
+        torch.testing.assert_close(alone, expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -37,12 +37,12 @@ class PooledLogits:
         pooling: What is made of the logits.
 
     Attributes:
-        copies: Whether few tokens at once may take a copy of the weights that they are faster with.
+        copied_rows: Most tokens at once that take a copy of the weights, which makes them faster.
     """
 
     def __init__(self, layer: torch.nn.Module, pooling: SpladePooling) -> None:
         self._layer, self._pooling = layer, pooling
-        self.copies = False
+        self.copied_rows = 0.0
         self._here = threading.local()
         self._parts: tuple[Any, list[torch.nn.Module]] | None = None
 
@@ -113,12 +113,12 @@ class PooledLogits:
         weight, bias = layer.weight, layer.bias
         if torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
             return self._cut(weight.detach().clone(), None if bias is None else bias.clone())
-        state = (weight.data_ptr(), weight.dtype, weight.device, self.copies)
+        state = (weight.data_ptr(), weight.dtype, weight.device, self.copied_rows)
         kept = self._parts
         if kept is None or kept[0] != state:
             made = self._cut(weight.detach(), bias)
             if weight.dtype is torch.float32 and weight.device.type == "cpu":
-                use_blocked_weights(torch.nn.ModuleList(made), copies=self.copies)
+                use_blocked_weights(torch.nn.ModuleList(made), self.copied_rows)
             kept = self._parts = (state, made)
         return kept[1]
 
@@ -137,7 +137,7 @@ class PooledLogits:
     def __deepcopy__(self, memo: dict[int, Any]) -> PooledLogits:
         copied = memo.get(id(self._layer))
         made = PooledLogits(self._layer if copied is None else copied, self._pooling)
-        made.copies = self.copies
+        made.copied_rows = self.copied_rows
         return made
 
 

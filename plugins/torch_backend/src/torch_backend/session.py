@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -31,7 +32,7 @@ from torch_backend.configuration import stored_options
 from torch_backend.device import choose_device, choose_dtype, choose_packed
 from torch_backend.encoders import check_encoder, forward_inputs, vocabulary_size
 from torch_backend.heads import check_head, head_scores
-from torch_backend.kernels.blocked_weights import use_blocked_weights
+from torch_backend.kernels.blocked_weights import FEW_ROWS, use_blocked_weights
 from torch_backend.kernels.threads import limit_threads, single_threaded
 from torch_backend.packed.attention import KERNELS
 from torch_backend.packed.encoders import packed_encoder
@@ -113,10 +114,13 @@ class TorchRuntime(Runtime):
             # A compiled module has its number of threads built in.
             self.max_workers = threads if compile_options is None else 1
             if compile_options is None and self.dtype == "float32":
-                # A copy would be each process's own, and the file's pages are common to all.
-                use_blocked_weights(self.module, copies=not share_weights)
-                if (early := pooled_logits(self.module)) is not None:
-                    early.copies = not share_weights
+                early = pooled_logits(self.module)
+                # With a vocabulary, copies take more than all else; and those of a process are its
+                # own, where the file's pages are common to all.
+                copied_rows = 0 if share_weights else math.inf if early is None else FEW_ROWS
+                use_blocked_weights(self.module, copied_rows)
+                if early is not None:
+                    early.copied_rows = copied_rows
 
     @classmethod
     def open(

@@ -1,15 +1,16 @@
-"""oneDNN's product for linear layers on a CPU, of few rows with weights in its blocked layout.
+"""oneDNN's product for linear layers on a CPU, with a copy of their weights in its blocked layout.
 
 With a few rows a product is as fast as its weights are read, and PyTorch's float32 product reads
-them at a half to a quarter of the speed of oneDNN's on blocked weights, which are a second copy: a
-query of 15 tokens on all-MiniLM-L6-v2 is the case in point. On AMD processors with AVX-512 oneDNN
-is twice as fast for any number of rows, since the library behind PyTorch's product, MKL, does
-without AVX-512 there; with many rows it takes the weights as they are at the same speed, so no copy
-is made for those. docs/torch.md has the measurements.
+them at a half to a quarter of the speed of oneDNN's on blocked weights: a query of 15 tokens on
+all-MiniLM-L6-v2 is the case in point. On AMD processors with AVX-512 oneDNN is twice as fast for
+any number of rows, since the library behind PyTorch's product, MKL, does without AVX-512 there;
+with many rows it can do without the copy, at 0.93 to 0.95 of the speed. docs/torch.md has the
+measurements.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -17,20 +18,20 @@ import torch
 from core.toolkit import processor_flags, processor_vendor
 from torch_backend.kernels.row_counts import fill_rows
 
-#: Rows, tokens of all texts together, up to which the blocked weights are used.
+#: Rows, tokens of all texts together, up to which blocked weights pay on any processor.
 FEW_ROWS = 64
 #: Larger models do without copies: their weights must not be held twice.
 MOST_BYTES = 512 * 2**20
 
 
-def use_blocked_weights(module: torch.nn.Module, *, copies: bool = True) -> None:
+def use_blocked_weights(module: torch.nn.Module, copied_rows: float = math.inf) -> None:
     """Let the linear layers of a float32 module use oneDNN where that is faster.
 
     Structure, parameters and results (to rounding) stay as they are; so does what tracing sees.
-    The blocked copies are made when the first batch of few rows needs them.
+    The blocked copies are made when the first batch needs them.
 
     Args:
-        copies: Whether there may be any.
+        copied_rows: Most rows that a copy is made for; with more, weights are taken as they are.
     """
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not (available and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
@@ -42,12 +43,15 @@ def use_blocked_weights(module: torch.nn.Module, *, copies: bool = True) -> None
         and layer.weight.dtype is torch.float32
         and "forward" not in vars(layer)  # replaced for a head of its own
     ]
-    copies = copies and sum(layer.weight.nbytes for layer in layers) <= MOST_BYTES
     many = _product_is_slow()
-    if not (copies or many):
+    if sum(layer.weight.nbytes for layer in layers) > MOST_BYTES:
+        copied_rows = 0
+    elif not many:
+        copied_rows = min(copied_rows, FEW_ROWS)
+    if not (copied_rows or many):
         return
     for layer in layers:
-        forward = BlockedForward(layer, copies=copies, many=many)
+        forward = BlockedForward(layer, copied_rows, many=many)
         layer.forward = forward  # type: ignore[method-assign, assignment]
 
 
@@ -61,20 +65,20 @@ class BlockedForward:
     """The forward of one linear layer in oneDNN.
 
     Args:
-        copies: Whether up to `FEW_ROWS` rows take a blocked copy of the weights.
-        many: Whether oneDNN computes more rows than that, too, and few without a copy.
+        copied_rows: Most rows that take a blocked copy of the weights.
+        many: Whether oneDNN computes more rows than that, too, with the weights as they are.
     """
 
-    def __init__(self, layer: torch.nn.Linear, *, copies: bool, many: bool) -> None:
+    def __init__(self, layer: torch.nn.Linear, copied_rows: float, *, many: bool) -> None:
         self._layer = layer
-        self._copies = copies
+        self._copied_rows = copied_rows
         self._many = many
         self._blocked: tuple[Any, torch.Tensor] | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         layer = self._layer
         rows = x.numel() // layer.in_features
-        blocked = self._copies and rows <= FEW_ROWS
+        blocked = rows <= self._copied_rows
         tracing: bool = torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
         if (
             rows == 0

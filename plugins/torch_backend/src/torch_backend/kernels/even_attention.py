@@ -5,6 +5,11 @@ the last block in another order; so it does with the last few queries. A text th
 another width differs in the last bit. Where activations are rounded to int8, such a bit sends a
 value to the next step, and some layers on, that has grown to the size of all the rounding. Queries,
 keys and values are therefore padded to whole blocks, and what was added is masked.
+
+Products over more than 192 keys are split into parts by MKL, of a size that depends on their
+number. So that many keys are taken in parts of 192, each with a softmax of its own, and the parts
+are put together by the logarithms of their sums, as flash attention does
+(https://arxiv.org/abs/2205.14135, algorithm 1). A part without any visible key has no weight.
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ from torch.nn import functional
 
 #: A vector's width in float32 with AVX-512; a multiple of narrower ones.
 _BLOCK = 16
+#: Keys of which MKL adds all products one after the other.
+_PART = 192
 _NAME = "core_even"
 
 
@@ -73,14 +80,45 @@ def _attend(
         # A query without any key has no softmax; what it gives is cut off.
         mask = functional.pad(mask, (0, 0, 0, rows), value=seen)
     if position_bias is not None:
-        options["position_bias"] = functional.pad(position_bias, (0, columns, 0, rows))
-    result, weights = known["sdpa"](
-        module,
-        functional.pad(query, (0, 0, 0, rows)),
-        functional.pad(key, (0, 0, 0, columns)),
-        functional.pad(value, (0, 0, 0, columns)),
-        mask,
-        is_causal=False,
-        **options,
-    )
+        position_bias = functional.pad(position_bias, (0, columns, 0, rows))
+    query = functional.pad(query, (0, 0, 0, rows))
+    key, value = (functional.pad(x, (0, 0, 0, columns)) for x in (key, value))
+    if key.shape[2] > _PART and query.device.type == "cpu":
+        result = _in_parts(query, key, value, mask, position_bias, options.get("scaling"))
+        return result.transpose(1, 2)[:, :tokens].contiguous(), None
+    if position_bias is not None:
+        options["position_bias"] = position_bias
+    result, weights = known["sdpa"](module, query, key, value, mask, is_causal=False, **options)
     return result[:, :tokens], weights
+
+
+def _in_parts(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float | None,
+) -> torch.Tensor:
+    """Attention [batch, heads, tokens, size], over parts of the keys."""
+    added = mask
+    if mask.dtype == torch.bool:
+        lowest = torch.finfo(query.dtype).min
+        added = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, lowest)
+    if bias is not None:
+        added = added + bias
+    groups = query.shape[1] // key.shape[1]  # of heads that share keys and values
+    key, value = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (key, value))
+    parts, sums = [], []
+    for start in range(0, key.shape[2], _PART):
+        part = slice(start, start + _PART)
+        result, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key[:, :, part], value[:, :, part], attn_mask=added[..., part], scale=scale
+        )
+        parts.append(result)
+        sums.append(total)
+    weights = torch.softmax(torch.stack(sums), dim=0).to(query.dtype)
+    whole: torch.Tensor = parts[0] * weights[0][..., None]
+    for result, weight in zip(parts[1:], weights[1:], strict=True):
+        whole.addcmul_(result, weight[..., None])
+    return whole
