@@ -357,7 +357,7 @@ def test_half_precision_files(copy: Path, level: str) -> None:
 
 def test_attention_of_int8_is_the_same_to_the_last_bit_however_wide_a_batch_is() -> None:
     """Where a product over many keys is split depends on their number."""
-    attend = functools.partial(even_attention._attend, ALL_ATTENTION_FUNCTIONS)
+    attend: Any = functools.partial(even_attention._attend, ALL_ATTENTION_FUNCTIONS)
     layer: Any = torch.nn.Module()
     layer.is_causal = False
     layer.num_key_value_groups = 1

@@ -33,13 +33,18 @@ _FLAGS = (
 
 
 WIDE, NARROW = (1280, 1600), (360, 800)
-#: Counts the requests of the page that have no answer yet.
-_COUNTED = """
-window.unanswered = 0;
+#: Keeps the requests of the page that have no answer yet, and when the last answer came.
+_KEPT = """
+window.unanswered = new Set();
+window.answered = Date.now();
 const original = window.fetch;
 window.fetch = (...given) => {
-  window.unanswered += 1;
-  return original(...given).finally(() => { window.unanswered -= 1; });
+  const request = {url: String(given[0]), body: String(given[1]?.body ?? "").slice(0, 500)};
+  window.unanswered.add(request);
+  return original(...given).finally(() => {
+    window.unanswered.delete(request);
+    window.answered = Date.now();
+  });
 };
 """
 #: Elements that end outside of the window, where nothing around them scrolls.
@@ -76,7 +81,7 @@ class Browser:
         metrics = {"deviceScaleFactor": 1, "mobile": False}
         metrics |= dict(zip(("width", "height"), size, strict=True))
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _COUNTED})
+        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _KEPT})
         self.driver.set_script_timeout(SECONDS)
         self.clicks = 0
 
@@ -140,9 +145,28 @@ class Browser:
         return bool(self.driver.execute_script(script))
 
     def settled(self) -> None:
-        """Wait until the server has answered everything that was asked."""
-        self.wait(
-            lambda: self.driver.execute_script("return window.unanswered === 0"), "it is quiet"
+        """Wait until the server has answered everything that was asked, and no answer asks more."""
+        quiet = "return window.unanswered.size === 0 && Date.now() - window.answered > 300"
+        try:
+            self.wait(lambda: self.driver.execute_script(quiet), "everything is answered")
+        except AssertionError as error:
+            waiting = self.driver.execute_script("return [...window.unanswered]")
+            raise AssertionError(f"no answer to {waiting}") from error
+
+    @contextmanager
+    def far_away(self, milliseconds: int) -> Iterator[None]:
+        """For a while, a server whose answers take so long."""
+        self._slow_down(milliseconds)
+        try:
+            yield
+        finally:
+            self._slow_down(0)
+
+    def _slow_down(self, milliseconds: int) -> None:
+        conditions = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
+        self.driver.execute_cdp_cmd("Network.enable", {})
+        self.driver.execute_cdp_cmd(
+            "Network.emulateNetworkConditions", {**conditions, "latency": milliseconds}
         )
 
     def cut_off(self) -> list[str]:

@@ -241,6 +241,22 @@ def test_what_was_typed_is_there_after_a_reload_and_a_token_is_not(
 
 
 @pytest.mark.browser
+def test_changes_that_overtake_their_answers_are_answered_once(
+    page: Browser, server: Served
+) -> None:
+    opened(page, server.url, "tiny")
+    with page.far_away(milliseconds=400):
+        for name in ("./a", "./b", "./tiny"):
+            page.fill("model-name", name)
+        page.tab("Make")
+        for nth in (2, 1, 2):
+            page.click(f"#make-operation label:nth-of-type({nth})")
+    page.settled()
+    page.shows("make-code", f"core optimize {server.root}/tiny")
+    page.check(server.url)
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize(
     ("name", "proof", "measure"),
     [

@@ -72,6 +72,7 @@ class Session:
         shown: That model: its name and revision.
         made: What jobs wrote, newest last.
         fields: The id of a field of the page to what it holds; no token is among them.
+        restored: The loads of the page whose fields were put back.
     """
 
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -79,6 +80,7 @@ class Session:
     shown: tuple[str, str] = ("", "")
     made: list[Variant] = field(default_factory=list)
     fields: dict[str, Any] = field(default_factory=dict)
+    restored: set[str] = field(default_factory=set)
     used: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -11,8 +11,11 @@ import gradio as gr
 
 from core_ui.sessions import Session
 
-#: Of an event that shows no progress and that no other program is to call.
+#: Of an event that shows no progress and that no other program is to call. Its function takes
+#: values as the browser has them: gradio would refuse one that was chosen before the answer to
+#: another choice changed what is offered. No state can be among its inputs.
 PRIVATE: Mapping[str, Any] = {
+    "preprocess": False,
     "queue": False,
     "show_progress": "hidden",
     "api_visibility": "private",
@@ -28,6 +31,7 @@ class Fields:
 
     _kept: list[Any] = field(default_factory=list)
     _restored: list[tuple[Sequence[Any], Restore]] = field(default_factory=list)
+    _previews: list[tuple[Callable[..., Any], Sequence[Any], Any]] = field(default_factory=list)
     _then: list[tuple[Callable[..., Any], Sequence[Any], Sequence[Any]]] = field(
         default_factory=list
     )
@@ -50,32 +54,50 @@ class Fields:
         """Run this when the page is loaded and its fields hold what they held."""
         self._then.append((show, inputs, outputs))
 
+    def preview(self, show: Callable[..., Any], inputs: Sequence[Any], output: Any) -> None:
+        """Run this after each change of one of the inputs; those of secrets are not waited for."""
+        self._previews.append((show, inputs, output))
+
     def wire(self, blocks: Any, session_of: Callable[[gr.Request], Session]) -> None:
         """Connect the fields, once all pages are drawn."""
-        # Until they are put back, a field's first value must not replace what was kept.
-        is_restored = gr.State(value=False)
 
         def noting(name: str) -> Callable[..., None]:
-            def note(request: gr.Request, may: bool, value: Any) -> None:
-                if may:
-                    session_of(request).fields[name] = value
+            def note(request: gr.Request, value: Any) -> None:
+                session = session_of(request)
+                # Until they are put back, a field's first value must not replace what was kept.
+                if request.session_hash in session.restored:
+                    session.fields[name] = value
 
             return note
 
         def restore(request: gr.Request) -> list[Any]:
-            kept = dict(session_of(request).fields)
-            values = [value for _, put_back in self._restored for value in put_back(kept)]
-            return [True, *values]
+            session = session_of(request)
+            values = [v for _, put_back in self._restored for v in put_back(dict(session.fields))]
+            session.restored.add(str(request.session_hash))
+            return values
 
-        for component in self._kept:
-            component.change(
-                noting(component.elem_id), [is_restored, component], None,
-                trigger_mode="always_last", **PRIVATE,
-            )  # fmt: skip
+        # One listener of each change, and all else after it: where two that defer to the last
+        # change listen to the same one, Gradio's page starts both again whenever one is deferred,
+        # for ever.
+        for component in self._watched():
+            note = noting(component.elem_id) if component in self._kept else _nothing
+            changed = component.change(note, component, None, trigger_mode="always_last", **PRIVATE)
+            for show, inputs, output in self._previews:
+                if component in inputs:
+                    changed.then(show, list(inputs), output, trigger_mode="always_last", **PRIVATE)
         outputs = [component for components, _ in self._restored for component in components]
-        loaded = blocks.load(restore, None, [is_restored, *outputs], **PRIVATE)
+        loaded = blocks.load(restore, None, outputs, **PRIVATE)
         for show, inputs, shown in self._then:
             loaded.then(show, list(inputs), list(shown), **PRIVATE)
+
+    def _watched(self) -> list[Any]:
+        """What is kept or previewed, each once."""
+        previewed = [component for _, inputs, _ in self._previews for component in inputs]
+        return [c for c in dict.fromkeys([*self._kept, *previewed]) if not is_secret(c)]
+
+
+def _nothing(value: Any) -> None:
+    """Of a field that is not kept."""
 
 
 def _as_they_were(components: Sequence[Any], kept: Mapping[str, Any]) -> list[Any]:

@@ -13,7 +13,7 @@ from core.errors import CoreError, OptionError
 from core_ui import markup
 from core_ui.access import browser_of
 from core_ui.jobs import Job, Jobs, Steps
-from core_ui.pages.fields import PRIVATE, Fields, is_secret
+from core_ui.pages.fields import PRIVATE, Fields
 from core_ui.paths import Roots
 from core_ui.sessions import Session, Sessions
 from core_ui.snippets import shell_lines
@@ -184,8 +184,7 @@ class Panel:
         self.cancel.click(stop, None, shown, **PRIVATE)
         self._timer.tick(look, None, shown, **PRIVATE)
         context.fields.then(found, inputs, [code, *shown])
-        changes = [component.change for component in inputs if not is_secret(component)]
-        gr.on(changes, preview, list(inputs), code, trigger_mode="always_last", **PRIVATE)
+        context.fields.preview(preview, inputs, code)
 
 
 def _controls(*, running: bool) -> list[Any]:
