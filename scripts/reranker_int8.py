@@ -34,6 +34,7 @@ from scripts.openvino_quantization import prose
 #: Backend and configuration of each row.
 VARIANTS: tuple[tuple[str, str | None], ...] = (
     ("torch", "int8"),
+    ("onnx", "auto"),
     ("onnx", "avx2"),
     ("onnx", "avx512_vnni"),
     ("onnx", "static"),
