@@ -297,6 +297,45 @@ def test_demo_of_a_reranker(
         assert main(words[1:]) == 0, command
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "shown_first", "drift"),
+    [
+        ("splade", "The heaviest words of each document:", "OVERLAP, RANKS"),
+        ("csr", "The heaviest dimensions of each document:", "OVERLAP, RANKS"),
+        ("colbert", "Vectors of each document, [tokens, dimension]:", "DIFFERENCE, RANKS"),
+    ],
+)
+def test_demo_of_other_kinds(
+    name: str,
+    shown_first: str,
+    drift: str,
+    tiny_kind: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Found by the model's files; what it says to type next works."""
+    monkeypatch.setenv("CORE_CACHE", str(tmp_path / "cache"))
+    names = ("torch", "onnx")
+    monkeypatch.setattr(core, "backends", lambda: {n: core.BackendStatus(n, "ok") for n in names})
+    assert main(["demo", str(tiny_kind(name))]) == 0
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    assert shown_first in lines
+    assert "The best of 6 documents" in shown
+    head = next(n for n, line in enumerate(lines) if line.startswith("BACKEND"))
+    assert drift in lines[head]
+    rows = [line.split() for line in lines[head + 1 : head + 5]]
+    assert [(row[0], row[2]) for row in rows] == [
+        (name, dtype) for name in sorted(names) for dtype in ("float32", "int8")
+    ]
+    assert all(float(row[-1]) > 0.7 for row in rows)
+    for command in lines[lines.index("Next:") + 1 :]:
+        words = shlex.split(command.partition("    (")[0])
+        assert main(words[1:]) == 0, command
+
+
 def test_a_demo_of_another_kind(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", tiny, "--kind", "reranker"]) == 1
     assert "not a reranker: load it with core.load" in capsys.readouterr().err

@@ -15,16 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.cli import demo_embedding, demo_reranker
+from core.cli import demo_embedding, demo_multi_vector, demo_reranker, demo_sparse
 from core.cli.arguments import print_table, size_of
 from core.cli.demonstration import Demonstration
-from core.errors import BackendNotFound, CoreError, OptionError
+from core.errors import BackendNotFound, CoreError
 from core.tuning.measure import interleaved
 
 #: Kind of model to how it is shown.
 DEMONSTRATIONS: Mapping[str, Demonstration] = {
     "embedding": demo_embedding.DEMONSTRATION,
     "reranker": demo_reranker.DEMONSTRATION,
+    "sparse": demo_sparse.DEMONSTRATION,
+    "multi_vector": demo_multi_vector.DEMONSTRATION,
 }
 _ROUNDS = 3
 
@@ -94,26 +96,15 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def _chosen_kind(parsed: argparse.Namespace) -> str:
-    """The kind asked for, else the model's own.
-
-    Raises:
-        OptionError: Models of that kind are not shown.
-    """
+    """The kind asked for, else the model's own."""
     if parsed.kind is not None:
         return next(kind for kind in DEMONSTRATIONS if _spelled(kind) == parsed.kind)
     if parsed.model is None:
         return next(iter(DEMONSTRATIONS))
-    from core.architecture.kinds import KINDS, kinds_of
+    from core.architecture.kinds import kinds_of
     from core.checkpoint.resolve import resolve
 
-    kind = kinds_of(resolve(parsed.model))[0]
-    if kind not in DEMONSTRATIONS:
-        known = ", ".join(map(_spelled, DEMONSTRATIONS))
-        raise OptionError(
-            f"{parsed.model} is {KINDS[kind].noun}, and core demo shows models of the kinds "
-            f"{known}. Name one of those, or leave out the model."
-        )
-    return kind
+    return kinds_of(resolve(parsed.model))[0]
 
 
 def _step(text: str) -> None:

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.cli.demonstration import Demonstration
+from core.cli.demonstration import DOCUMENTS, QUERIES, Demonstration, texts_of_turn
 
 MODEL_NAME = "cross-encoder/ms-marco-MiniLM-L6-v2"
 
-QUERIES = ("How do I get to the coast?", "Who wrote 'To Kill a Mockingbird'?")
-DOCUMENTS = (
-    "A train to the coast leaves every hour.",
-    "Harper Lee, an American novelist, is known for To Kill a Mockingbird.",
-    "The novel Moby-Dick was written by Herman Melville.",
-    "The coast road is closed in winter.",
-    "Jane Austen was an English novelist.",
-    "Bake the bread for forty minutes, until the crust is brown.",
-)
 _PAIRS = 96
 
 
@@ -58,10 +49,8 @@ def _cell(difference: float, ranks: float) -> str:
 
 
 def _run(model: Any, turn: int) -> int:
-    pairs = [
-        (f"{QUERIES[i % 2]} ({i})", f"{DOCUMENTS[i % 6]} Take {i} of round {turn}.")
-        for i in range(_PAIRS)
-    ]
+    texts = texts_of_turn(_PAIRS, turn)
+    pairs = [(f"{QUERIES[i % 2]} ({i})", text) for i, text in enumerate(texts)]
     model.predict(pairs, show_progress_bar=False)
     return len(pairs)
 

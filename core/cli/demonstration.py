@@ -6,6 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+#: What every kind that searches is shown with.
+QUERIES = ("How do I get to the coast?", "Who wrote 'To Kill a Mockingbird'?")
+DOCUMENTS = (
+    "A train to the coast leaves every hour.",
+    "Harper Lee, an American novelist, is known for To Kill a Mockingbird.",
+    "The novel Moby-Dick was written by Herman Melville.",
+    "The coast road is closed in winter.",
+    "Jane Austen was an English novelist.",
+    "Bake the bread for forty minutes, until the crust is brown.",
+)
+
 
 @dataclass(frozen=True)
 class Demonstration:
@@ -36,3 +47,18 @@ class Demonstration:
     run: Callable[[Any, int], int]
     use: Callable[[Any], None]
     command: str
+
+
+def texts_of_turn(count: int, turn: int) -> list[str]:
+    """So many documents, none of which another turn has."""
+    return [f"{DOCUMENTS[i % len(DOCUMENTS)]} Take {i} of round {turn}." for i in range(count)]
+
+
+def print_best(model: Any) -> None:
+    """The best documents of each query, by a model that has `similarity`."""
+    print(f"\nThe best of {len(DOCUMENTS)} documents by {model.backend} {model.dtype}:")
+    found = model.similarity(model.encode_query(QUERIES), model.encode_document(DOCUMENTS))
+    for query, scores in zip(QUERIES, found, strict=True):
+        print(f"  {query}")
+        for i in sorted(range(len(DOCUMENTS)), key=lambda i: -scores[i])[:2]:
+            print(f"    {scores[i]:.3f}  {DOCUMENTS[i]}")
