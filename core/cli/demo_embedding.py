@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from core.cli.demonstration import Demonstration
+from core.cli.demonstration import Demonstration, print_search
 from core.errors import CoreError
 from core.files.paths import sha256_of
 
@@ -71,13 +71,8 @@ def _run(model: Any, turn: int) -> int:
 
 def _use(model: Any) -> None:
     """The nearest sentences."""
-    documents = model.encode_document(SENTENCES)
     print(f"\nA search in {len(SENTENCES)} sentences with {model.backend} {model.dtype}:")
-    for query in QUERIES:
-        print(f"  {query}")
-        scores = model.similarity(model.encode_query([query]), documents)[0]
-        for position in scores.argsort()[::-1][:2]:
-            print(f"    {scores[position]:.3f}  {SENTENCES[position]}")
+    print_search(model, QUERIES, SENTENCES)
 
 
 DEMONSTRATION = Demonstration(

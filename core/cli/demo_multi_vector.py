@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.cli.demonstration import DOCUMENTS, QUERIES, Demonstration, print_best, texts_of_turn
+from core.cli.demonstration import (
+    DOCUMENTS,
+    QUERIES,
+    Demonstration,
+    cell,
+    encode_documents,
+    print_best,
+)
 
 MODEL_NAME = "colbert-ir/colbertv2.0"
-
-_TEXTS = 96
 
 
 def _show(model: Any) -> None:
@@ -27,21 +32,11 @@ def _compare(first: Any, model: Any) -> str:
         queries = one.encode_query(QUERIES)
         lengths = np.array([len(vectors) for vectors in queries])[:, None]
         scores.append((one.similarity(queries, one.encode_document(DOCUMENTS)) / lengths).ravel())
-    return _cell(abs(scores[0] - scores[1]).mean(), spearman(*scores))
+    return cell(abs(scores[0] - scores[1]).mean(), spearman(*scores))
 
 
 def _drift(verification: Any) -> str:
-    return _cell(verification.mean_maxsim_difference, verification.rank_correlation)
-
-
-def _cell(difference: float, ranks: float) -> str:
-    return f"{difference:.4f}, {ranks:.4f}"
-
-
-def _run(model: Any, turn: int) -> int:
-    texts = texts_of_turn(_TEXTS, turn)
-    model.encode_document(texts, show_progress_bar=False)
-    return len(texts)
+    return cell(verification.mean_maxsim_difference, verification.rank_correlation)
 
 
 DEMONSTRATION = Demonstration(
@@ -55,7 +50,7 @@ DEMONSTRATION = Demonstration(
     show=_show,
     compare=_compare,
     drift=_drift,
-    run=_run,
+    run=encode_documents,
     use=print_best,
     command='encode {model} "your own text"',
 )

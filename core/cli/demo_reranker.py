@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.cli.demonstration import DOCUMENTS, QUERIES, Demonstration, texts_of_turn
+from core.cli.demonstration import (
+    DOCUMENTS,
+    INPUTS_A_TURN,
+    QUERIES,
+    Demonstration,
+    cell,
+    texts_of_turn,
+)
 
 MODEL_NAME = "cross-encoder/ms-marco-MiniLM-L6-v2"
-
-_PAIRS = 96
 
 
 def _pairs() -> list[tuple[str, str]]:
@@ -37,19 +42,15 @@ def _compare(first: Any, model: Any) -> str:
     from core.engine.ranks import spearman
 
     expected, found = _scores(first), _scores(model)
-    return _cell(abs(expected - found).max(), spearman(expected, found))
+    return cell(abs(expected - found).max(), spearman(expected, found))
 
 
 def _drift(verification: Any) -> str:
-    return _cell(verification.max_score_difference, verification.rank_correlation)
-
-
-def _cell(difference: float, ranks: float) -> str:
-    return f"{difference:.4f}, {ranks:.4f}"
+    return cell(verification.max_score_difference, verification.rank_correlation)
 
 
 def _run(model: Any, turn: int) -> int:
-    texts = texts_of_turn(_PAIRS, turn)
+    texts = texts_of_turn(INPUTS_A_TURN, turn)
     pairs = [(f"{QUERIES[i % 2]} ({i})", text) for i, text in enumerate(texts)]
     model.predict(pairs, show_progress_bar=False)
     return len(pairs)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.cli.demonstration import DOCUMENTS, Demonstration, print_best, texts_of_turn
+from core.cli.demonstration import DOCUMENTS, Demonstration, cell, encode_documents, print_best
 
 MODEL_NAME = "naver/splade-cocondenser-ensembledistil"
 
-_TEXTS = 96
 _WORDS = 5
 
 
@@ -39,21 +38,11 @@ def _compare(first: Any, model: Any) -> str:
     ]
     pairs = np.triu_indices(len(DOCUMENTS))
     orders = [m.similarity(rows, rows)[pairs] for m, rows in ((first, expected), (model, found))]
-    return _cell(sum(overlaps) / len(overlaps), spearman(*orders))
+    return cell(sum(overlaps) / len(overlaps), spearman(*orders))
 
 
 def _drift(verification: Any) -> str:
-    return _cell(verification.mean_overlap, verification.rank_correlation)
-
-
-def _cell(overlap: float, ranks: float) -> str:
-    return f"{overlap:.4f}, {ranks:.4f}"
-
-
-def _run(model: Any, turn: int) -> int:
-    texts = texts_of_turn(_TEXTS, turn)
-    model.encode_document(texts, show_progress_bar=False)
-    return len(texts)
+    return cell(verification.mean_overlap, verification.rank_correlation)
 
 
 DEMONSTRATION = Demonstration(
@@ -67,7 +56,7 @@ DEMONSTRATION = Demonstration(
     show=_show,
     compare=_compare,
     drift=_drift,
-    run=_run,
+    run=encode_documents,
     use=print_best,
     command='encode {model} "your own text"',
 )

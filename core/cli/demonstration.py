@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ DOCUMENTS = (
     "Jane Austen was an English novelist.",
     "Bake the bread for forty minutes, until the crust is brown.",
 )
+#: How many inputs a kind is measured with at once.
+INPUTS_A_TURN = 96
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,28 @@ def texts_of_turn(count: int, turn: int) -> list[str]:
     return [f"{DOCUMENTS[i % len(DOCUMENTS)]} Take {i} of round {turn}." for i in range(count)]
 
 
+def encode_documents(model: Any, turn: int) -> int:
+    """Encode some documents; how many. No other turn has the same."""
+    texts = texts_of_turn(INPUTS_A_TURN, turn)
+    model.encode_document(texts, show_progress_bar=False)
+    return len(texts)
+
+
+def cell(measure: float, ranks: float) -> str:
+    """Of the column of `drift`: a kind's own measure, and the correlation of the order."""
+    return f"{measure:.4f}, {ranks:.4f}"
+
+
 def print_best(model: Any) -> None:
     """The best documents of each query, by a model that has `similarity`."""
     print(f"\nThe best of {len(DOCUMENTS)} documents by {model.backend} {model.dtype}:")
-    found = model.similarity(model.encode_query(QUERIES), model.encode_document(DOCUMENTS))
-    for query, scores in zip(QUERIES, found, strict=True):
+    print_search(model, QUERIES, DOCUMENTS)
+
+
+def print_search(model: Any, queries: Sequence[str], documents: Sequence[str]) -> None:
+    """The two nearest documents of each query."""
+    found = model.similarity(model.encode_query(queries), model.encode_document(documents))
+    for query, scores in zip(queries, found, strict=True):
         print(f"  {query}")
-        for i in sorted(range(len(DOCUMENTS)), key=lambda i: -scores[i])[:2]:
-            print(f"    {scores[i]:.3f}  {DOCUMENTS[i]}")
+        for position in scores.argsort()[::-1][:2]:
+            print(f"    {scores[position]:.3f}  {documents[position]}")

@@ -29,7 +29,7 @@ _MOST_DEATHS = 3
 _LONGEST_PAUSE = 10.0
 _LONGEST_ADVICE = 60
 _PROBE = "probe"
-# An answer takes about 0.2 ms to write.
+#: Answers that are written before others get their turn; each takes about 0.2 ms.
 _ANSWERS_A_TURN = 4
 
 Taken = list[tuple[Job, int]]
