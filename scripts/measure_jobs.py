@@ -9,13 +9,15 @@
 and rate after each tenth. `ray` compares the texts a second of two actors with one CPU each, after
 they have started, with `encode_stream` in this process. `actors` tells what a second actor adds to
 the memory of the node (proportional set size: a page that two processes share counts half for
-each), and how much of that are the weights: what it adds with TINY_MODEL is the runtime's. The last
+each) once freed memory went back to the system, and how much of that are the weights: what it adds
+with TINY_MODEL is the runtime's. The last
 two need an environment with core-ray. Linux only; the figures hold for an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import random
@@ -165,6 +167,8 @@ def measure_actors(parsed: argparse.Namespace, folder: Path) -> dict[str, Any]:
             import numpy as np
 
             self.embed({"text": np.array(texts, object)})
+            # What a batch took and gave back is the allocator's, and no copy of weights.
+            ctypes.CDLL(None).malloc_trim(0)
             return os.getpid()
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
