@@ -34,6 +34,8 @@ SPARSE, RERANKER = "sparse", "reranker"
 _WORDS = 30_522
 _TOKENS = {SPARSE: 256, RERANKER: 128}
 _QUERY_TOKENS = 16
+#: The share of all words that a trained SPLADE gives a text, about.
+_ACTIVE = 0.01
 #: Texts or pairs of a round, and layers, unless others are asked for.
 _DEFAULTS = {SPARSE: (200, 12), RERANKER: (100, 6)}
 
@@ -75,8 +77,10 @@ def write_model(folder: Path, kind: str, layers: int) -> None:
     if kind == SPARSE:
         config = transformers.BertConfig(vocab_size=_WORDS, num_hidden_layers=layers)
         model = transformers.BertForMaskedLM(config)
+        sample = [vocabulary[word] for word in texts_of(kind, 1, 0)[0].split()]
         with torch.no_grad():
-            model.cls.predictions.bias -= 0.6  # most words are in no text
+            largest = model.eval()(torch.tensor([sample])).logits.amax(1)
+            model.cls.predictions.bias -= largest.quantile(1 - _ACTIVE)
     else:
         config = transformers.BertConfig(
             vocab_size=_WORDS,

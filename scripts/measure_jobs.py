@@ -9,9 +9,9 @@
 and rate after each tenth. `ray` compares the texts a second of two actors with one CPU each, after
 they have started, with `encode_stream` in this process. `actors` tells what a second actor adds to
 the memory of the node (proportional set size: a page that two processes share counts half for
-each) once freed memory went back to the system, and how much of that are the weights: what it adds
-with TINY_MODEL is the runtime's. The last
-two need an environment with core-ray. Linux only; the figures hold for an idle machine.
+each) once freed memory went back to the system, and how much of that is the model's: what it adds
+with TINY_MODEL is the runtime's. The last two need an environment with core-ray. Linux only; the
+figures hold for an idle machine.
 """
 
 from __future__ import annotations

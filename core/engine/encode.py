@@ -37,7 +37,7 @@ from core.engine.outputs import (
     take_texts,
 )
 from core.engine.runtime import Runtime
-from core.engine.sparse import SparseEmbeddings
+from core.engine.sparse import SparseEmbeddings, gather_rows
 from core.engine.token_vectors import ScoredBatches, ScoringRules, cut_out
 from core.errors import CoreError, ModelFormatError, OptionError, PluginError
 from core.machine.forks import check_fork
@@ -301,7 +301,7 @@ def _sparse_rows(
     place = np.empty(len(texts), dtype=np.int64)
     place[np.concatenate(order)] = np.arange(len(batches.order))
     place[duplicates] = place[originals]
-    return SparseEmbeddings.concatenate(parts)[place]
+    return gather_rows(parts, place)
 
 
 def _outputs(

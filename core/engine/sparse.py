@@ -368,3 +368,21 @@ class SparseEmbeddings:
             return cls(indptr, indices, values, shape)
         except OptionError as error:
             raise unreadable_csr(source, error) from error
+
+
+def gather_rows(parts: Sequence[SparseEmbeddings], rows: Int64) -> SparseEmbeddings:
+    """Rows of several, numbered as if they stood one after another, in the order of `rows`.
+
+    Each is copied once: `SparseEmbeddings.concatenate(parts)[rows]` holds all of them twice, and a
+    place for every value.
+    """
+    sources = [(part, row) for part in parts for row in range(len(part))]
+    lengths = np.concatenate([np.diff(part.indptr) for part in parts])[rows]
+    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+    for number, source in enumerate(rows.tolist()):
+        part, row = sources[source]
+        here = slice(indptr[number], indptr[number + 1])
+        there = slice(part.indptr[row], part.indptr[row + 1])
+        indices[here], values[here] = part.indices[there], part.values[there]
+    return SparseEmbeddings._trusted(indptr, indices, values, (len(rows), parts[0].shape[1]))
