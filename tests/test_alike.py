@@ -25,7 +25,7 @@ from core.toolkit import (
     choose_outputs,
     choose_samples,
 )
-from tests.conftest import ROOT, copy_model
+from tests.conftest import ROOT, Exports, copy_model
 
 pytestmark = pytest.mark.slow  # exports, quantizes or starts processes
 
@@ -39,12 +39,9 @@ MAKE: dict[str, Callable[[core.EmbeddingModel, Path], core.Artifact]] = {
 
 
 @pytest.fixture(scope="module")
-def everywhere(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def everywhere(exports: Exports) -> Path:
     """A tiny BERT with a file for every backend. Read only."""
-    folder = copy_model(tiny_model("bert-mean"), tmp_path_factory.mktemp("alike") / "tiny")
-    for backend in ("onnx", "openvino"):
-        core.export(folder, backend=backend)
-    return folder
+    return exports("bert-mean", "onnx", "openvino")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

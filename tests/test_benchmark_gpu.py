@@ -30,7 +30,7 @@ from benchmarks.gpu.run import SECTIONS
 from benchmarks.gpu.section import Ending, NotHereError, Row, Section, run_section
 from benchmarks.gpu.texts import LAYOUTS, LONGEST, MEAN_TOKENS, SHORTEST, Vocabulary, lengths
 from core.tuning.measure import Budget
-from tests.conftest import ROOT
+from tests.conftest import CHILDREN, ROOT
 
 RUN = {
     "started": "2026-11-27 10:00:00",
@@ -52,7 +52,8 @@ def test_a_dry_run_goes_through_everything(tmp_path: Path) -> None:
         # So many minutes that no section is stopped on a busy machine.
         [*command, "--minutes", "100", "--output", str(tmp_path)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": ""},  # as where nothing of this repository is installed
+        # As where nothing of this repository is installed.
+        env={**os.environ, "PYTHONPATH": str(CHILDREN)},
         capture_output=True,
         text=True,
         check=False,

@@ -48,7 +48,7 @@ model.encode(["one text", "another one"] * 40)
 if backend != "torch":
     core.export("acme/tiny", backend=backend, target=target + "/exported", local_files_only=True)
     model.optimize(target=target + "/optimized")
-model.quantize(target=target + "/quantized")
+model.quantize(target=target + "/quantized", num_samples=8)
 model.save(target + "/saved")
 time.sleep(max(start + float(seconds) - time.monotonic(), 0))
 """

@@ -206,7 +206,7 @@ def test_quantize_reports_file_size_speed_and_drift(
 ) -> None:
     path = copy_model(tiny_model("bert-cls"), tmp_path / "model")
     shared = ("--backend", "torch", "--device", "cpu", "--target", str(path))
-    assert main(["quantize", str(path), *shared, "--measure"]) == 0
+    assert main(["quantize", str(path), *shared, "--num-samples", "16", "--measure"]) == 0
     line = capsys.readouterr().out.strip().splitlines()[-1]
     assert str(path / "model_qint8.safetensors") in line
     assert "kB" in line

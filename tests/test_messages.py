@@ -182,7 +182,7 @@ def test_weights_of_another_shape_are_named(tiny: Path) -> None:
 
 def test_int8_weights_of_another_shape_are_named(tiny: Path) -> None:
     with core.load(tiny, backend="torch", device="cpu") as model:
-        file = core.quantize(model).file_name
+        file = core.quantize(model, num_samples=8).file_name
     config(tiny, vocab_size=9)
     with pytest.raises(core.ModelFormatError, match=r"word_embeddings.weight is \[\d+, 32\]"):
         core.load(tiny, backend="torch", file_name=file)

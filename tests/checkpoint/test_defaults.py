@@ -135,7 +135,7 @@ def test_what_a_file_computes_in_is_told_where_nothing_else_does(
     tiny: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with core.load(tiny, backend="onnx") as model:
-        artifact = model.quantize(min_cosine=0.0)
+        artifact = model.quantize(min_cosine=0.0, num_samples=8)
     artifact.path.rename(tiny / "onnx/mine.onnx")
     Path(f"{artifact.path}.json").unlink()
     (tiny / "onnx/model.onnx").unlink()

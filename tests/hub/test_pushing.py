@@ -133,7 +133,7 @@ def test_only_the_artifact_and_its_sidecar_are_pushed(
     tried = embed("acme/tiny", revision="refs/pr/1", file_name=artifact.file_name)
     assert np.allclose(tried, model.encode(TEXTS), atol=1e-3)
     # The second request gets the next number, in its text as well.
-    again = core.quantize(model, push_to_hub="acme/tiny", create_pr=True)
+    again = core.quantize(model, push_to_hub="acme/tiny", create_pr=True, num_samples=8)
     assert again.url == f"{hub.url}/acme/tiny/discussions/2"
     assert 'revision="refs/pr/2"' in store.message("refs/pr/2")
 

@@ -378,7 +378,7 @@ def test_shared_weights_stay_in_the_file_that_is_mapped(tiny: Path) -> None:
                 mapped = [line for line in lines if line.endswith(str(holder))]
                 assert mapped
                 assert all(line.split()[1].startswith("r") for line in mapped)
-    quantized = core.quantize(core.load(tiny, backend="onnx", device="cpu"))
+    quantized = core.quantize(core.load(tiny, backend="onnx", device="cpu"), num_samples=8)
     with pytest.raises(OptionError, match=r"is quantized.*leave out share_weights"):
         load(share_weights=True, file_name=quantized.file_name)
     with pytest.raises(OptionError, match="share_weights must be True or False, not 1"):

@@ -14,7 +14,7 @@ import pytest
 import core
 from core.plugin.capabilities import Capabilities
 from core.plugin.hookspecs import HOOK_NAMES, OLDEST_SPEC_VERSION
-from tests.conftest import ROOT, run_pip
+from tests.conftest import CHILDREN, ROOT, run_pip
 from tests.docs.blocks import read_blocks
 
 PAGE = ROOT / "docs/plugins.md"
@@ -40,6 +40,7 @@ def environment(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return {
         **inherited,
         "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(CHILDREN),
         "PIP_NO_BUILD_ISOLATION": "0",  # pip's way to say "no isolation": hatchling is there
         "PIP_NO_DEPS": "1",
         "PIP_QUIET": "1",

@@ -102,7 +102,8 @@ def test_artifacts_are_made_from_the_command_line(
     path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = str(tmp_path / "made")
-    assert main(["quantize", path, "-b", "torch", "--target", target, "--json"]) == 0
+    options = ("-b", "torch", "--num-samples", "8", "--target", target, "--json")
+    assert main(["quantize", path, *options]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["verification"]["rank_correlation"] > 0.9
     with core.load_reranker(target, backend="torch", file_name=Path(report["file"]).name) as made:

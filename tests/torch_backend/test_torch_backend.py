@@ -403,7 +403,7 @@ def test_int8_of_other_architectures(
     tiny_model: Callable[[str], Path], tmp_path: Path, name: str
 ) -> None:
     model = load(tiny_model(name))
-    artifact = core.quantize(model, target=tmp_path / "out")
+    artifact = core.quantize(model, target=tmp_path / "out", num_samples=8)
     with artifact.load(device="cpu") as int8:
         assert min_cosine(int8.encode(TEXTS), model.encode(TEXTS)) > 0.95
 
@@ -414,6 +414,8 @@ def test_compile_is_a_recipe_that_gives_the_same_embeddings(
 ) -> None:
     # Kept between runs: it is keyed by the code that is compiled, and filling it takes long.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "test-inductor"))
+    # In this process: others would import torch first.
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
     model = load(copy)
     artifact = core.optimize(model, "compile")
     assert artifact.path == copy / "torch/model_compile.json"
