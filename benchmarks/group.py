@@ -26,7 +26,7 @@ from core.tuning.measure import rotated
 #: A pass may take so many times as long as the reference's; slower systems get fewer texts.
 _SLOWEST = 4.0
 #: Seconds of the reference's pass from which half the rounds are enough: long ones vary less.
-_LONG_PASS = 8.0
+_LONG_PASS = 4.0
 #: Seconds of a pass up to which one more warms every shape up; in longer ones that is little.
 _WARM = 4.0
 #: Seconds for one command of a system, at most.

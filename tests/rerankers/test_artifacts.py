@@ -19,11 +19,6 @@ from tests.rerankers.conftest import BACKENDS, PAIRS
 Make = Callable[[str], Path]
 
 
-def few_samples(operation: str, config: str | None) -> dict[str, int]:
-    """Options of a quantization that looks at texts: the default would be hundreds of them."""
-    return {"num_samples": 24} if operation == "quantize" and config in (None, "static") else {}
-
-
 def test_an_export_holds_the_head(reranker: Make) -> None:
     import onnx
 
@@ -63,7 +58,8 @@ def test_artifacts_are_verified_by_their_scores(
 ) -> None:
     with core.load_reranker(writable("reranker-bert"), backend=backend) as model:
         expected = model.predict(PAIRS, activation_fn="Identity")
-        artifact = getattr(core, operation)(model, config, **few_samples(operation, config))
+        few = {"num_samples": 24} if (operation, config) == ("quantize", None) else {}
+        artifact = getattr(core, operation)(model, config, **few)
     found = artifact.verification
     assert isinstance(found, core.ScoreVerification)
     assert found.texts > 20
