@@ -88,7 +88,7 @@ def _ours() -> list[Variant]:
         own("onnx static int8", "int8", "onnx", "quantize static"),
         own("openvino fp32", "fp32", "openvino"),
         *([own("openvino bf16", "bf16", "openvino", **bfloat16)] if rounds_to_bfloat16() else []),
-        own("openvino static int8", "int8", "openvino", "quantize int8"),
+        own("openvino int8", "int8", "openvino", "quantize int8"),
         own("openvino int8 weights", "int8", "openvino", "quantize int8-weights"),
         own("openvino int4 weights", "int4", "openvino", "quantize int4-weights"),
     ]

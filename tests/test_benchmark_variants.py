@@ -306,7 +306,7 @@ class TestReport:
             "core onnx fp32": of("fp32", 3.0),
             "core openvino bf16": of("bf16", 5.0, 0.999),
             "core onnx int8": of("int8", 6.0, 0.98),
-            "core openvino static int8": of("int8", 9.0, 0.5),
+            "core openvino int8": of("int8", 9.0, 0.5),
             "core torch int8": of("int8", 8.0, None),
             "peer": replace(of("fp32", 9.0), ours=False),
         }
