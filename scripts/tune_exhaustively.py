@@ -48,7 +48,7 @@ def made(model: Path, variant: TunedVariant, parts: TuningTexts, target: Path) -
         with core.load(model, backend=variant.backend) as source:
             artifact = getattr(source, variant.operation)(variant.config, target, **options)
         folder, file_name = target, artifact.file_name
-    elif capabilities.exports_from is not None:
+    elif file_name and not (model / file_name).is_file():
         precision: dict[str, Any] = {"precision": variant.config} if variant.operation else {}
         artifact = core.export(model, target, backend=variant.backend, **precision)
         folder, file_name = target, artifact.file_name
