@@ -154,7 +154,7 @@ class Group:
         texts_of = self.rows[length]
         some = texts.part(texts_of, 1 / 8, least=1)
         taken = seconds(some)
-        if taken is not None and taken * len(texts_of) / len(some) > limit:
+        if taken is not None and taken * len(texts_of) / len(some) > min(limit, _WARM):
             taken = seconds(some)  # the first use of anything may take seconds
         if taken is None:
             return None
