@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from core.errors import ModelFormatError
 from core.machine.forks import note_tokenizer_threads
 from core.tokenizer.prefix import safe_cut
+from core.tokenizer.words import KnownWords, independent_words
 
 #: A text, or a pair of texts.
 Text = str | tuple[str, str]
@@ -30,6 +31,9 @@ Text = str | tuple[str, str]
 _CHUNK_TEXTS = 1_024
 
 _CHUNK_CHARACTERS = 500_000
+
+#: What around it is not its own.
+_WORD = "a"
 
 # Of a long text, this many characters per token are tokenized first; English has 4 to 5.
 _CHARACTERS_PER_TOKEN = 6
@@ -147,16 +151,61 @@ class Tokenizer:
         if len(texts) == 1:  # a query: no time to lose on counting
             (row,) = self._rows(texts)
             return TokenizedTexts(np.array(row, np.int32), np.array([len(row)], np.int64))
-        chunks: list[NDArray[np.int32]] = []
-        lengths: list[int] = []
-        for chunk in self._chunks(texts):
-            rows = self._rows(chunk)
-            lengths += map(len, rows)
-            chunks.append(np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32))
-        return TokenizedTexts(
-            np.concatenate(chunks) if chunks else np.empty(0, np.int32),
-            np.asarray(lengths, dtype=np.int64),
-        )
+        encode = self._end_to_end if self._words is None else self._by_words
+        chunks = [encode(chunk) for chunk in self._chunks(texts)]
+        if not chunks:
+            return TokenizedTexts(np.empty(0, np.int32), np.empty(0, np.int64))
+        ids, lengths = map(np.concatenate, zip(*chunks, strict=True))
+        return TokenizedTexts(ids, lengths)
+
+    def _end_to_end(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Ids of the texts, and how many each has."""
+        rows = self._rows(texts)
+        ids = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32)
+        return ids, np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+
+    def _by_words(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The same by looking words up."""
+        assert self._words is not None
+        prefixes = texts
+        if self._cut is not None:
+            size = self._prefix_length
+            prefixes = [self._prefix(text, size) for text in texts]
+        note_tokenizer_threads()
+        try:
+            ids, lengths = self._words.encode(prefixes)
+        except Exception as error:
+            _explain(error)
+            raise
+        short = zip(texts, prefixes, lengths.tolist(), strict=True)
+        open_ends = [
+            i
+            for i, (text, prefix, length) in enumerate(short)
+            if length < self._window and len(prefix) < len(text)
+        ]
+        if open_ends:
+            rows = np.split(ids, np.cumsum(lengths)[:-1])
+            for i, row in zip(open_ends, self._rows([texts[i] for i in open_ends]), strict=True):
+                rows[i] = np.asarray(row, dtype=np.int32)
+            ids = np.concatenate(rows)
+            lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        return ids, lengths
+
+    @cached_property
+    def _words(self) -> KnownWords | None:
+        """None for a tokenizer whose words cannot be looked up one by one."""
+        plain = self._truncation_side == "right" and self._endings is None
+        if not plain or not independent_words(self._tokenizer):
+            return None
+        # A single text starts no threads, so that processes may still be forked.
+        word = self._tokenizer.encode(_WORD, add_special_tokens=False).ids
+        whole = self._tokenizer.encode(_WORD, add_special_tokens=self._special).ids
+        start = next((i for i in range(len(whole)) if whole[i : i + len(word)] == word), None)
+        if not word or start is None:
+            return None
+        before, after = whole[:start], whole[start + len(word) :]
+        most = self._window - len(before) - len(after) if self._window else None
+        return KnownWords(self._tokenizer, before, after, most)
 
     def _encode_pairs(self, pairs: Sequence[Text]) -> TokenizedTexts:
         ids: list[NDArray[np.int32]] = []

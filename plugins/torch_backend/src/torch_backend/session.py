@@ -35,7 +35,8 @@ from torch_backend.heads import check_head, head_scores
 from torch_backend.kernels.blocked_weights import FEW_ROWS, use_blocked_weights
 from torch_backend.kernels.threads import limit_threads, single_threaded
 from torch_backend.packed.attention import KERNELS
-from torch_backend.packed.encoders import packed_encoder
+from torch_backend.packed.encoders import PackedEncoder, packed_encoder
+from torch_backend.packed.fusions import can_fuse
 from torch_backend.packed.recorded import record_cuda_graph
 from torch_backend.packed.runner import PackedRunner, find_fault, probe_batch
 from torch_backend.pooled_logits import pooled_logits, pooling_of, splade_weights
@@ -194,27 +195,40 @@ class TorchRuntime(Runtime):
             return None
         if wanted is None and self._device.type != "cuda":  # no kernel; the encoder copies weights
             return None
-        encoder = packed_encoder(self.module)
+        weight = next((p for p in self.module.parameters() if p.is_floating_point()), None)
+        fused = weight is not None and can_fuse(self._device, weight.dtype)
+        encoder = packed_encoder(self.module, fused=fused)
         if encoder is None or (wanted is None and encoder.attention not in KERNELS):
             return None
-        has_types = "token_type_ids" in self.input_names
-        runner = PackedRunner(
-            encoder,
-            self._modules,
-            self._device,
-            self._to_device,
-            has_types=has_types,
-            record=record_cuda_graph if encoder.attention in KERNELS else None,
-        )
+        runner = self._runner(encoder)
         if self._device.type == "cpu":
             return runner
-        batch = probe_batch(self.vocabulary, architecture.max_seq_length)
-        with self._threads(1), torch.inference_mode():
-            fault = find_fault(runner, batch, self._padded)
+        fault = self._fault(runner)
+        if fault is not None and fused:
+            logger.info("%s: no steps are fused, because with them %s.", self._shown, fault)
+            plain = packed_encoder(self.module)
+            assert plain is not None
+            runner = self._runner(plain)
+            fault = self._fault(runner)
         if fault is None:
             return runner
         logger.warning("%s: batches stay padded, because %s.", self._shown, fault)
         return None
+
+    def _runner(self, encoder: PackedEncoder) -> PackedRunner:
+        return PackedRunner(
+            encoder,
+            self._modules,
+            self._device,
+            self._to_device,
+            has_types="token_type_ids" in self.input_names,
+            record=record_cuda_graph if encoder.attention in KERNELS else None,
+        )
+
+    def _fault(self, runner: PackedRunner) -> str | None:
+        batch = probe_batch(self.vocabulary, self.architecture.max_seq_length)
+        with self._threads(1), torch.inference_mode():
+            return find_fault(runner, batch, self._padded)
 
     def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
         tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
