@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import tokenizers
@@ -123,17 +123,24 @@ class Tokenizer:
 
     def with_max_length(self, max_length: int | None) -> Tokenizer:
         """A copy that truncates elsewhere; this one stays as it is."""
-        return Tokenizer(
-            tokenizers.Tokenizer.from_str(self._tokenizer.to_str()),
-            max_length=max_length,
-            pad_id=self.pad_id,
-            padding_side=self.padding_side,
-            truncation_side=self._truncation_side,
-            add_special_tokens=self._special,
-            types_pairs=self._types_pairs,
-            endings=self._endings,
-            special_ids=self.special_ids,
-        )
+        return _read(self._tokenizer.to_str(), {**self._settings, "max_length": max_length})
+
+    def __reduce__(self) -> Any:
+        return _read, (self._tokenizer.to_str(), self._settings)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """The keyword arguments it was made with."""
+        return {
+            "max_length": self.max_length,
+            "pad_id": self.pad_id,
+            "padding_side": self.padding_side,
+            "truncation_side": self._truncation_side,
+            "add_special_tokens": self._special,
+            "types_pairs": self._types_pairs,
+            "endings": self._endings,
+            "special_ids": self.special_ids,
+        }
 
     def encode(self, texts: Sequence[Text]) -> TokenizedTexts:
         """Token ids of `texts`, or of pairs of texts, in their order.
@@ -383,6 +390,11 @@ class Tokenizer:
     def backend(self) -> tokenizers.Tokenizer:
         """The underlying tokenizer. Do not change it: other threads use it."""
         return self._tokenizer
+
+
+def _read(text: str, settings: Mapping[str, Any]) -> Tokenizer:
+    """A tokenizer from the text of its tokenizer.json."""
+    return Tokenizer(tokenizers.Tokenizer.from_str(text), **settings)
 
 
 def _explain(error: Exception) -> None:

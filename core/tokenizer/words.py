@@ -19,7 +19,9 @@ puts around every text.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import numpy as np
 import tokenizers
@@ -34,7 +36,7 @@ _DROP_SPACES = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
 _NARROWING = ("Digits", "Punctuation")
 
 #: Words that are kept, at most twice as many: some 200 bytes each.
-_MOST_WORDS = 50_000
+_MOST_WORDS = 100_000
 #: Longer ones seldom come again.
 _LONGEST = 40
 
@@ -86,19 +88,18 @@ class KnownWords:
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The ids of texts end to end, and how many each has: int32 [ids], int64 [texts]."""
-        known = self._newer.__getitem__
-        rows: list[bytes] = []
-        waiting: list[int] = []
+        known = self._newer.get
+        found: list[list[bytes | None]] = []
+        incomplete: list[tuple[list[bytes | None], list[str]]] = []
         for text in texts:
-            try:
-                rows.append(b"".join(map(known, text.split(" "))))
-            except KeyError:
-                waiting.append(len(rows))
-                rows.append(b"")
-        if waiting:
-            learned = self._learn({word for i in waiting for word in texts[i].split(" ")})
-            for i in waiting:
-                rows[i] = b"".join(map(learned.__getitem__, texts[i].split(" ")))
+            words = text.split(" ")
+            ids = list(map(known, words))
+            if None in ids:
+                incomplete.append((ids, words))
+            found.append(ids)
+        if incomplete:
+            self._complete(incomplete)
+        rows = list(map(b"".join, cast("list[list[bytes]]", found)))
         most = self._most
         if most is not None:
             rows = [row[:most] if len(row) > most else row for row in rows]
@@ -108,15 +109,28 @@ class KnownWords:
         ids = np.frombuffer(self._before + together + self._after, dtype=np.int32)
         return ids, lengths // _ID_BYTES
 
+    def _complete(self, incomplete: Sequence[tuple[list[bytes | None], list[str]]]) -> None:
+        """Put in the ids of the words whose ids are None."""
+        places: dict[str, list[tuple[list[bytes | None], int]]] = {}
+        for ids, words in incomplete:
+            place = ids.index(None)
+            while True:
+                places.setdefault(words[place], []).append((ids, place))
+                try:
+                    place = ids.index(None, place + 1)
+                except ValueError:
+                    break
+        for word, ids_of_word in self._learn(places).items():
+            for ids, place in places[word]:
+                ids[place] = ids_of_word
+
     def _learn(self, words: Iterable[str]) -> dict[str, bytes]:
         """The ids of each word."""
         newer, older = self._newer, self._older
         found: dict[str, bytes] = {}
         unknown: list[str] = []
         for word in words:
-            ids = newer.get(word)
-            if ids is None:
-                ids = older.get(word)
+            ids = older.get(word)
             if ids is None:
                 unknown.append(word)
             else:
@@ -130,4 +144,4 @@ class KnownWords:
 
 
 def _as_bytes(ids: Sequence[int]) -> bytes:
-    return np.asarray(ids, dtype=np.int32).tobytes()
+    return array("i", ids).tobytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -46,8 +47,9 @@ from torch_backend.weights import open_transformer
 
 logger = logging.getLogger("core")
 
-# A GPU computes one batch while the next is started; a third keeps it from waiting for a slow one.
-_BATCHES_AHEAD = 2
+# A GPU computes one batch while the next is started; more keep it from waiting for a slow one, or
+# for a program that was held up.
+_BATCHES_AHEAD = 4
 #: Texts tokenized at a time: some tenths of a second of a GPU's work.
 _TEXTS_AHEAD = 16_384
 
@@ -103,6 +105,11 @@ class TorchRuntime(Runtime):
         heads = architecture.token_heads
         self._heads = None if heads is None else heads.convert(self._to_device)
         self._limit = MemoryLimit()
+        # A batch is a few hundred calls, and a thread that starts one waits at each of them for the
+        # interpreter's lock, which others would take: one batch is started after the other.
+        self._starting: AbstractContextManager[Any] = nullcontext()
+        if device.type == "cuda":
+            self._starting = threading.Lock()
         self._wanted = packed
         self._packed = self._packed_runner(packed)
         self.attention = None if self._packed is None else self._packed.attention
@@ -250,7 +257,7 @@ class TorchRuntime(Runtime):
         self, batch: TokenBatch, compute: Callable[[TokenBatch], torch.Tensor], workers: int = 1
     ) -> torch.Tensor:
         """A batch's rows, in parts where the device's memory does not hold all of them at once."""
-        with self._threads(workers), torch.inference_mode():
+        with self._threads(workers), torch.inference_mode(), self._starting:
             rows = joined(self._limit.run(batch, compute))
         found = self._limit.tokens
         if found is not None:
@@ -316,7 +323,7 @@ class TorchRuntime(Runtime):
                 torch, self._modules, self._heads, names, hidden, part, self._to_device
             )
 
-        with self._threads(workers), torch.inference_mode():
+        with self._threads(workers), torch.inference_mode(), self._starting:
             parts = self._limit.run(batch, compute)
             return {name: as_array(joined([p[name] for p in parts])) for name in parts[0]}
 
