@@ -42,7 +42,7 @@ from core.engine.token_vectors import ScoredBatches, ScoringRules, cut_out
 from core.errors import CoreError, ModelFormatError, OptionError, PluginError
 from core.machine.forks import check_fork
 from core.options import DENSE, EncodeOptions
-from core.tokenizer.beside import PROCESSES, processes_beside
+from core.tokenizer.beside import processes_beside
 from core.tokenizer.tokenizer import Text, TokenizedTexts, Tokenizer
 
 logger = logging.getLogger("core")
@@ -51,7 +51,7 @@ _SHOWN_POSITIONS = 5
 
 #: Texts for which processes are started that tokenize, in parts of those that are tokenized at a
 #: time: fewer would be done before these have started.
-_LEAST_BESIDE = 2
+_LEAST_BESIDE = 4
 
 # How runtimes and drivers say that memory ran out; most raise nothing more than a RuntimeError.
 _OUT_OF_MEMORY = re.compile(
@@ -174,7 +174,9 @@ def _tokenized_ahead(
     if beside is None:
         return TokenizedAhead(order, part, prepare)
     tokenize = functools.partial(beside.encode, tokenizer)
-    return TokenizedAhead(order, part, functools.partial(prepare, tokenize=tokenize), PROCESSES)
+    # Until they have started, two parts at a time would only get into each other's way.
+    at_once = max(len(beside.pids), 1)
+    return TokenizedAhead(order, part, functools.partial(prepare, tokenize=tokenize), at_once)
 
 
 def _check_rows(architecture: Architecture, rows: Any, count: int) -> None:

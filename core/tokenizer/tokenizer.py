@@ -211,8 +211,7 @@ class Tokenizer:
         if not word or start is None:
             return None
         before, after = whole[:start], whole[start + len(word) :]
-        most = self._window - len(before) - len(after) if self._window else None
-        return KnownWords(self._tokenizer, before, after, most)
+        return KnownWords(self._tokenizer, before, after, self._window or None)
 
     def _encode_pairs(self, pairs: Sequence[Text]) -> TokenizedTexts:
         ids: list[NDArray[np.int32]] = []
