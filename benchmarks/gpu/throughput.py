@@ -20,7 +20,7 @@ from core.tuning.measure import Budget, Timing, interleaved
 
 #: Texts of a first call, which is for warming up, and of a second, which tells how many a round
 #: gets: more of them for a system that is faster.
-_FIRST = 2_048
+_FIRST = 256
 #: Systems that others are compared with, by the round: name of the ratio to name of the system.
 RATIOS = {
     "over_default": DEFAULT,

@@ -170,7 +170,7 @@ def _tokenized_ahead(
     """Batches of the texts at the positions `order`, so many of them tokenized at a time."""
     prepare = functools.partial(_prepare, model, runtime, texts, options)
     tokenizer = model.tokenizer
-    beside = processes_beside(tokenizer) if len(order) >= _LEAST_BESIDE * part else None
+    beside = processes_beside(tokenizer, start=len(order) >= _LEAST_BESIDE * part)
     if beside is None:
         return TokenizedAhead(order, part, prepare)
     tokenize = functools.partial(beside.encode, tokenizer)

@@ -100,14 +100,19 @@ class TokenizingProcesses:
 _beside: weakref.WeakKeyDictionary[Tokenizer, TokenizingProcesses] = weakref.WeakKeyDictionary()
 
 
-def processes_beside(tokenizer: Tokenizer) -> TokenizingProcesses | None:
-    """Those of this tokenizer, started at the first call; None where there can be none."""
-    if is_frozen() or available_cpus() < _LEAST_CPUS:
-        return None
+def processes_beside(tokenizer: Tokenizer, *, start: bool = True) -> TokenizingProcesses | None:
+    """Those of this tokenizer; None where there can be none.
+
+    Args:
+        start: Whether to start them where there are none yet.
+    """
     found = _beside.get(tokenizer)
-    if found is None or found.process != os.getpid():
-        found = _beside[tokenizer] = TokenizingProcesses(tokenizer)
-        weakref.finalize(tokenizer, found.close)
+    if found is not None and found.process == os.getpid():
+        return found
+    if not start or is_frozen() or available_cpus() < _LEAST_CPUS:
+        return None
+    found = _beside[tokenizer] = TokenizingProcesses(tokenizer)
+    weakref.finalize(tokenizer, found.close)
     return found
 
 

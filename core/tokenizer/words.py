@@ -128,8 +128,8 @@ class KnownWords:
         around = len(self._before) + len(self._after)
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows)) + around
         together = (self._after + self._before).join(rows)
-        ids = np.frombuffer(self._before + together + self._after, dtype=np.int32)
-        return ids, lengths // _ID_BYTES
+        end_to_end = np.frombuffer(self._before + together + self._after, dtype=np.int32)
+        return end_to_end, lengths // _ID_BYTES
 
     def _learn(self, words: Iterable[str], known: dict[str, bytes]) -> dict[str, bytes]:
         """Add to what is known the ids of words that are not; those of long words are returned."""

@@ -213,9 +213,9 @@ class TorchRuntime(Runtime):
         fault = self._fault(runner)
         if fault is not None and fused:
             logger.info("%s: no steps are fused, because with them %s.", self._shown, fault)
-            plain = packed_encoder(self.module)
-            assert plain is not None
-            runner = self._runner(plain)
+            unfused = packed_encoder(self.module)
+            assert unfused is not None
+            runner = self._runner(unfused)
             fault = self._fault(runner)
         if fault is None:
             return runner

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -47,7 +47,7 @@ def normed_sum(
     if fused and is_plain(norm, torch.nn.LayerNorm):
         from torch_backend.packed import normed_sums
 
-        return partial(normed_sums.normed_sum, norm)
+        return partial(normed_sums.normed_sum, cast("torch.nn.LayerNorm", norm))
     return lambda x, residual: norm(x + residual)
 
 

@@ -14,8 +14,9 @@ import triton.language as tl
 _BLOCK = 4_096
 
 
-@triton.jit
-def _normed_sum(
+# What an annotation other than constexpr would mean to Triton, depends on its version.
+@triton.jit  # type: ignore[untyped-decorator]
+def _normed_sum(  # type: ignore[no-untyped-def]
     x,
     residual,
     weight,
