@@ -208,7 +208,7 @@ class TorchRuntime(Runtime):
         if encoder is None or (wanted is None and encoder.attention not in KERNELS):
             return None
         runner = self._runner(encoder)
-        if self._device.type == "cpu":
+        if self._device.type == "cpu" and not fused:
             return runner
         fault = self._fault(runner)
         if fault is not None and fused:
