@@ -78,7 +78,7 @@ def safe_cut(tokenizer: tokenizers.Tokenizer) -> re.Pattern[str] | None:
     if not is_deterministic(tokenizer.model):
         return None
     normalizer, splitter = state(tokenizer.normalizer), state(tokenizer.pre_tokenizer)
-    if not _normalizes_locally(normalizer) or not _splits_at_space(splitter):
+    if not normalizes_locally(normalizer) or not splits_at_space(splitter):
         return None
     added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     if any(re.search(r"\S[\s▁]", content) for content in added):
@@ -124,7 +124,8 @@ def steps(stated: Mapping[str, Any], name: str) -> Iterable[Mapping[str, Any]]:
     return [inner for step in stated.get(name, ()) for inner in steps(step, name)]
 
 
-def _normalizes_locally(state: Mapping[str, Any]) -> bool:
+def normalizes_locally(state: Mapping[str, Any]) -> bool:
+    """Whether a normalizer changes one character or one combining sequence at a time."""
     return all(
         step.get("type") is None
         or step["type"] in _LOCAL_NORMALIZERS
@@ -140,7 +141,8 @@ def _replaces_locally(state: Mapping[str, Any]) -> bool:
     return pattern.get("Regex") in _LOCAL_REPLACEMENTS
 
 
-def _splits_at_space(state: Mapping[str, Any]) -> bool:
+def splits_at_space(state: Mapping[str, Any]) -> bool:
+    """Whether no piece of a pre-tokenizer has a letter and a space after it."""
     splits = False
     for step in steps(state, "pretokenizers"):
         kind = step.get("type")

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from core.errors import ModelFormatError
 from core.machine.forks import note_tokenizer_threads
 from core.tokenizer.prefix import safe_cut
-from core.tokenizer.words import KnownWords, independent_words
+from core.tokenizer.splitting import find_splitting
+from core.tokenizer.words import KnownWords
 
 #: A text, or a pair of texts.
 Text = str | tuple[str, str]
@@ -202,7 +203,8 @@ class Tokenizer:
     def _words(self) -> KnownWords | None:
         """None for a tokenizer whose words cannot be looked up one by one."""
         plain = self._truncation_side == "right" and self._endings is None
-        if not plain or not independent_words(self._tokenizer):
+        splitting = find_splitting(self._tokenizer) if plain else None
+        if splitting is None:
             return None
         # A single text starts no threads, so that processes may still be forked.
         word = self._tokenizer.encode(_WORD, add_special_tokens=False).ids
@@ -211,7 +213,7 @@ class Tokenizer:
         if not word or start is None:
             return None
         before, after = whole[:start], whole[start + len(word) :]
-        return KnownWords(self._tokenizer, before, after, self._window or None)
+        return KnownWords(self._tokenizer, splitting, before, after, self._window or None)
 
     def _encode_pairs(self, pairs: Sequence[Text]) -> TokenizedTexts:
         ids: list[NDArray[np.int32]] = []

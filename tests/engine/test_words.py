@@ -11,8 +11,8 @@ import tokenizers
 from tokenizers import AddedToken, normalizers, pre_tokenizers
 
 from core.tokenizer import words
+from core.tokenizer.splitting import find_splitting
 from core.tokenizer.tokenizer import Tokenizer
-from core.tokenizer.words import independent_words
 from tests.engine.test_prefix import KINDS, Recorder, full_ids, minilm_tokenizer, split
 from tests.engine.texts import long_texts
 from tests.tiny_models import train_tokenizer
@@ -39,9 +39,19 @@ def word_level() -> tokenizers.Tokenizer:
     return tokenizer
 
 
+def metaspace_at_the_start_only() -> tokenizers.Tokenizer:
+    tokenizer = train_tokenizer("unigram-xlmr")
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Strip(left=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    own = [AddedToken("fox"), AddedToken("  ", normalized=False), AddedToken("x)", normalized=True)]
+    tokenizer.add_tokens(own)
+    return tokenizer
+
+
 APART: dict[str, Callable[[], tokenizers.Tokenizer]] = {
-    **{kind: KINDS[kind] for kind in ("minilm", "wordpiece", "digits")},
+    **KINDS,
     "word-level": word_level,
+    "metaspace-first": metaspace_at_the_start_only,
 }
 
 
@@ -60,7 +70,7 @@ def sentences() -> list[str]:
 def test_ids_are_those_of_whole_texts(kind: str, length: int | None) -> None:
     texts = sentences()
     tokenizer = Tokenizer(APART[kind](), max_length=length)
-    assert independent_words(tokenizer.backend)
+    assert find_splitting(tokenizer.backend) is not None
     expected = full_ids(tokenizer, texts)
     for _ in range(2):  # of words that are new, and of those that are known
         assert split(tokenizer, texts) == expected
@@ -74,18 +84,21 @@ def test_ids_are_those_of_whole_texts_without_special_tokens() -> None:
     assert split(tokenizer, texts) == [encoding.ids for encoding in encodings]
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama3", "metaspace", "t5"])
-def test_tokenizers_whose_words_depend_on_what_is_before_them(kind: str) -> None:
-    assert not independent_words(KINDS[kind]())
-
-
 def test_settings_that_words_cannot_follow() -> None:
     spaced = minilm_tokenizer()
     spaced.add_tokens([AddedToken("New York")])
-    assert not independent_words(spaced)
     replacing = minilm_tokenizer()
     replacing.normalizer = normalizers.Replace("a b", "c")
-    assert not independent_words(replacing)
+    dropping = KINDS["gpt2"]()
+    dropping.model.dropout = 0.5
+    whole = train_tokenizer("bytelevel-roberta")
+    whole.pre_tokenizer = pre_tokenizers.ByteLevel(use_regex=False)
+    prepending = KINDS["metaspace"]()
+    prepending.normalizer = normalizers.Prepend("x")
+    stripping = metaspace_at_the_start_only()
+    stripping.normalizer = normalizers.Strip()  # also the space that a word begins with
+    for backend in (spaced, replacing, dropping, whole, prepending, stripping):
+        assert find_splitting(backend) is None
     texts = ["I love New York in the fall", "one two three four five six"]
     tokenizer = Tokenizer(spaced, max_length=6)
     assert split(tokenizer, texts) == full_ids(tokenizer, texts)
