@@ -14,6 +14,8 @@ from typing import Any, cast
 
 import torch
 
+from torch_backend.packed import normed_sums
+
 _HALF = (torch.float16, torch.bfloat16)
 
 #: GELU by its definition and by its usual approximation with tanh, as transformers and PyTorch name
@@ -45,8 +47,6 @@ def normed_sum(
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """`norm(x + residual)`."""
     if fused and is_plain(norm, torch.nn.LayerNorm):
-        from torch_backend.packed import normed_sums
-
         return partial(normed_sums.normed_sum, cast("torch.nn.LayerNorm", norm))
     return lambda x, residual: norm(x + residual)
 

@@ -6,16 +6,19 @@ rounded once.
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import torch
-import triton
-import triton.language as tl
+
+#: `triton.language`, from the first use on: importing it takes time, and only GPUs need it.
+tl: Any = None
 
 #: Entries of a block: rows that are short share one.
 _BLOCK = 4_096
 
 
 # What an annotation other than constexpr would mean to Triton, depends on its version.
-@triton.jit  # type: ignore[untyped-decorator]
 def _normed_sum(  # type: ignore[no-untyped-def]
     x,
     residual,
@@ -28,6 +31,7 @@ def _normed_sum(  # type: ignore[no-untyped-def]
     together: tl.constexpr,
     columns: tl.constexpr,
 ):
+    """A block of rows, as Triton compiles it."""
     row = tl.program_id(0).to(tl.int64) * together + tl.arange(0, together)[:, None]
     column = tl.arange(0, columns)[None, :]
     inside = (row < rows) & (column < width)
@@ -43,13 +47,22 @@ def _normed_sum(  # type: ignore[no-untyped-def]
     tl.store(result + place, normed.to(result.dtype.element_ty), inside)
 
 
+@functools.cache
+def _kernel() -> Any:
+    import triton
+    import triton.language
+
+    globals()["tl"] = triton.language
+    return triton.jit(_normed_sum)
+
+
 def normed_sum(norm: torch.nn.LayerNorm, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
     """Of [rows, width], both laid out row after row."""
     rows, width = x.shape
-    columns = triton.next_power_of_2(width)
+    columns = 1 << max(width - 1, 0).bit_length()
     together = max(_BLOCK // columns, 1)
     result = torch.empty_like(x)
-    _normed_sum[(triton.cdiv(rows, together),)](
+    _kernel()[(-(-rows // together),)](
         x,
         residual,
         norm.weight,
