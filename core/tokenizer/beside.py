@@ -39,6 +39,7 @@ class TokenizingProcesses:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.process = os.getpid()
+        self._closed = False
         self._free: queue.SimpleQueue[Child] = queue.SimpleQueue()
         state = pickle.dumps(tokenizer)
         threads = max(available_cpus() // PROCESSES, 1)
@@ -53,9 +54,12 @@ class TokenizingProcesses:
             child.start()
             child.wait_until_loaded()
         except Exception as error:
-            logger.info("Texts are tokenized in this process: no other could start: %s", error)
+            if not self._closed:
+                logger.info("Texts are tokenized in this process: no other could start: %s", error)
         else:
             self._free.put(child)
+        if self._closed:  # perhaps before there was a process to end
+            child.kill()
 
     @property
     def pids(self) -> list[int]:
@@ -93,6 +97,7 @@ class TokenizingProcesses:
     def close(self) -> None:
         """End the processes."""
         if os.getpid() == self.process:
+            self._closed = True
             for child in self._children:
                 child.kill()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import core
 from core import EmbeddingModel
 from core.engine import encode
+from core.machine.child import Child
 from core.tokenizer import beside
 from core.tokenizer.beside import TokenizingProcesses, processes_beside
 from core.tokenizer.tokenizer import TokenizedTexts, Tokenizer
@@ -82,6 +84,28 @@ def test_they_end_with_the_model(model: EmbeddingModel) -> None:
     assert all(map(is_running, pids))
     model.close()
     assert not any(map(is_running, pids))
+
+
+def test_they_end_with_a_model_that_is_closed_while_they_start(
+    model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = [], threading.Event()
+    start = Child.start
+
+    def slow_start(self: Child) -> None:
+        go_on.wait()
+        start(self)
+        begun.append(self.pid)
+
+    monkeypatch.setattr(Child, "start", slow_start)
+    processes_beside(model.tokenizer)
+    model.close()
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "core-tokenizer-start":
+            thread.join(60)
+    assert len(begun) == beside.PROCESSES
+    assert not any(map(is_running, begun))
 
 
 def test_what_a_text_raises_there_is_raised_here(model: EmbeddingModel) -> None:
