@@ -44,6 +44,9 @@ class TokenizingProcesses:
         state = pickle.dumps(tokenizer)
         threads = max(available_cpus() // PROCESSES, 1)
         self._children = [Child("core.tokenizer.worker", state, threads) for _ in range(PROCESSES)]
+
+    def start(self) -> None:
+        """Begin to start the processes; nothing waits for them."""
         for child in self._children:
             threading.Thread(
                 target=self._start, args=(child,), daemon=True, name="core-tokenizer-start"
@@ -72,15 +75,18 @@ class TokenizingProcesses:
         Raises:
             Exception: What it raises there.
         """
+        message = pickle.dumps(texts, protocol=5)
         child = self._taken()
         if child is None:
             return tokenizer.encode(texts)
         try:
-            answer = child.ask(pickle.dumps(texts, protocol=5))
+            answer = child.ask(message)
         except ChildDiedError as error:
             logger.info("Texts are tokenized in this process: another that did so died: %s", error)
             return tokenizer.encode(texts)
-        self._free.put(child)
+        finally:
+            if child.alive:
+                self._free.put(child)
         if isinstance(answer, BaseException):
             raise answer
         found: TokenizedTexts = answer
@@ -116,8 +122,13 @@ def processes_beside(tokenizer: Tokenizer, *, start: bool = True) -> TokenizingP
         return found
     if not start or is_frozen() or available_cpus() < _LEAST_CPUS:
         return None
-    found = _beside[tokenizer] = TokenizingProcesses(tokenizer)
-    weakref.finalize(tokenizer, found.close)
+    if found is not None:  # of the process that this one was forked from
+        del _beside[tokenizer]
+    new = TokenizingProcesses(tokenizer)
+    found = _beside.setdefault(tokenizer, new)
+    if found is new:  # and not another thread's
+        weakref.finalize(tokenizer, found.close)
+        found.start()
     return found
 
 

@@ -109,7 +109,10 @@ def state(component: Any) -> Mapping[str, Any]:
     """A component as tokenizer.json describes it."""
     if component is None:
         return {"type": None}
-    stated: Mapping[str, Any] = json.loads(component.__getstate__())
+    try:
+        stated: Mapping[str, Any] = json.loads(component.__getstate__())
+    except Exception:  # written in Python: tokenizers cannot tell what it does
+        return {"type": "Custom"}
     return stated
 
 

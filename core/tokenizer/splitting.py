@@ -19,7 +19,7 @@ them, since anything may stand on either side here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +82,7 @@ def _by_components(tokenizer: tokenizers.Tokenizer) -> Splitting | None:
     if not is_deterministic(tokenizer.model):
         return None
     normalizer, splitter = state(tokenizer.normalizer), state(tokenizer.pre_tokenizer)
-    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    added = list(_searched(tokenizer))
     kinds = [step.get("type") for step in steps(splitter, "pretokenizers")]
     if (
         all(s.get("type") in _LOCAL_NORMALIZERS for s in steps(normalizer, "normalizers"))
@@ -106,6 +106,15 @@ def _by_components(tokenizer: tokenizers.Tokenizer) -> Splitting | None:
     return Splitting(_split_before_spaces, _words_of(tokenizer.normalizer, added), "")
 
 
+def _searched(tokenizer: tokenizers.Tokenizer) -> Iterator[str]:
+    """What is searched for in texts: added tokens as they are, and as they are normalized."""
+    normalizer = tokenizer.normalizer
+    for token in tokenizer.get_added_tokens_decoder().values():
+        yield token.content
+        if token.normalized and normalizer is not None:
+            yield normalizer.normalize_str(token.content)
+
+
 def _split_at_spaces(text: str) -> list[str]:
     return text.replace("\n", " ").replace("\t", " ").split(" ")
 
@@ -126,7 +135,11 @@ def _words_of(normalizer: Any, added: list[str]) -> Callable[[str], bool]:
 
     def is_word(piece: str) -> bool:
         word = piece.removeprefix(" ")
-        normalized = word if normalizer is None else normalizer.normalize_str(word)
+        # Between letters: at the ends of a text white space may be stripped, inside it is not.
+        within = f"a{word}a" if normalizer is None else normalizer.normalize_str(f"a{word}a")
+        if within[:1] != "a" or within[-1:] != "a":
+            return False
+        normalized = within[1:-1]
         if not keeps_its_ends(word) or not keeps_its_ends(normalized):
             return False
         return special is None or not (special.search(word) or special.search(normalized))

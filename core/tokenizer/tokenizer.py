@@ -202,8 +202,15 @@ class Tokenizer:
     @cached_property
     def _words(self) -> KnownWords | None:
         """None for a tokenizer whose words cannot be looked up one by one."""
-        plain = self._truncation_side == "right" and self._endings is None
-        splitting = find_splitting(self._tokenizer) if plain else None
+        if self._truncation_side != "right" or self._endings is not None:
+            return None
+        try:
+            return self._known_words()
+        except Exception:  # of a vocabulary that lacks a sample's letters
+            return None
+
+    def _known_words(self) -> KnownWords | None:
+        splitting = find_splitting(self._tokenizer)
         if splitting is None:
             return None
         # A single text starts no threads, so that processes may still be forked.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from core.tokenizer.splitting import Splitting
 
-#: Words that are kept, at most twice as many: some 200 bytes each.
+#: Words that are kept, at most twice as many: some 200 bytes each, and no more than 500.
 _MOST_WORDS = 100_000
 #: Longer ones seldom come again.
 _LONGEST = 40

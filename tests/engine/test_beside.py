@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,32 @@ def test_what_a_text_raises_there_is_raised_here(model: EmbeddingModel) -> None:
     with pytest.raises(TypeError) as caught:
         processes.encode(model.tokenizer, [1, 2])  # type: ignore[list-item]
     assert "core.tokenizer" in "".join(caught.value.__notes__) or caught.value.__notes__
+    assert processes.encode(model.tokenizer, ["a b"]).lengths.tolist() == [4]
+
+
+def test_threads_that_ask_first_share_the_processes(model: EmbeddingModel) -> None:
+    together = threading.Barrier(4)
+
+    def ask(number: int) -> TokenizingProcesses | None:
+        together.wait()
+        return processes_beside(model.tokenizer)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(ask, range(4)))
+    assert len(found) == 1
+    assert started(model) in found
+
+
+def test_what_cannot_be_sent_takes_no_process(model: EmbeddingModel) -> None:
+    processes = started(model)
+
+    class Local(str):  # which no other process finds
+        pass
+
+    for _ in range(beside.PROCESSES + 1):
+        with pytest.raises(Exception, match="Local"):
+            processes.encode(model.tokenizer, [Local("a b")])
+    assert len(processes.pids) == beside.PROCESSES
     assert processes.encode(model.tokenizer, ["a b"]).lengths.tolist() == [4]
 
 

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tokenizers
-from tokenizers import AddedToken, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 
+import core
 from core.tokenizer import words
 from core.tokenizer.splitting import find_splitting
 from core.tokenizer.tokenizer import Tokenizer
@@ -23,6 +24,7 @@ ODD = [
     "[MASK] x [SEP]", "a[CLS]b [MASK", "<mask> <s>x</s>", "e\u0301te \u0301a a\u0300 \u0300",
     "İS ẞß",
     "机器 学习 🙂👍🏽 機", "한국어 テスト", "x\u0000y \u0007 z", "don't e.g. 3.14, (x)-[y] ##ing",
+    "x [new] the fox is FOX quick", "a\u200b b", "국\ufeff ß", "ax \u0301b",
     "w" * 150 + " " + "a" * 99, "ΑΣ ΑΣ. ς", "\ufb01ne \u00a8x \u2126", "a" + " " * 500 + "b",
 ]  # fmt: skip
 
@@ -48,10 +50,28 @@ def metaspace_at_the_start_only() -> tokenizers.Tokenizer:
     return tokenizer
 
 
+def metaspace_in_lower_case() -> tokenizers.Tokenizer:
+    """Texts are searched for what normalizing makes of an added token."""
+    tokenizer = train_tokenizer("unigram-xlmr")
+    steps = [normalizers.Lowercase(), normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.add_tokens([AddedToken("[NEW]"), AddedToken("FOX", rstrip=True)])
+    return tokenizer
+
+
+def metaspace_stripped_last() -> tokenizers.Tokenizer:
+    """White space that a step makes is stripped at a text's end, and nowhere else."""
+    tokenizer = train_tokenizer("unigram-xlmr")
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.Strip(left=False)])
+    return tokenizer
+
+
 APART: dict[str, Callable[[], tokenizers.Tokenizer]] = {
     **KINDS,
     "word-level": word_level,
     "metaspace-first": metaspace_at_the_start_only,
+    "metaspace-lower": metaspace_in_lower_case,
+    "metaspace-stripped": metaspace_stripped_last,
 }
 
 
@@ -97,6 +117,12 @@ def test_settings_that_words_cannot_follow() -> None:
     prepending.normalizer = normalizers.Prepend("x")
     stripping = metaspace_at_the_start_only()
     stripping.normalizer = normalizers.Strip()  # also the space that a word begins with
+    for normalizer, content in ((normalizers.NFKC(), "ﷺ"), (normalizers.NFKC(), "x\u00b4")):
+        for kind in ("wordpiece", "metaspace"):  # normalized, these hold a space
+            spread = KINDS[kind]()
+            spread.normalizer = normalizer
+            spread.add_tokens([content])
+            assert find_splitting(spread) is None
     for backend in (spaced, replacing, dropping, whole, prepending, stripping):
         assert find_splitting(backend) is None
     texts = ["I love New York in the fall", "one two three four five six"]
@@ -104,6 +130,27 @@ def test_settings_that_words_cannot_follow() -> None:
     assert split(tokenizer, texts) == full_ids(tokenizer, texts)
     left = Tokenizer(minilm_tokenizer(), max_length=6, truncation_side="left")
     assert split(left, texts) == full_ids(left, texts)
+
+
+def test_tokenizers_that_lack_letters_tokenize_as_before() -> None:
+    few = tokenizers.Tokenizer(models.WordLevel({"x": 0}, unk_token="[UNK]"))
+    few.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = Tokenizer(few)
+    assert split(tokenizer, ["x x", "x"]) == [[0, 0], [0]]
+    with pytest.raises(core.ModelFormatError, match="cannot encode a text"):
+        tokenizer.encode(["x", "q"])
+
+
+def test_parts_written_in_python_tokenize_as_before() -> None:
+    class Upper:
+        def normalize(self, normalized: tokenizers.NormalizedString) -> None:
+            normalized.lowercase()
+
+    backend = minilm_tokenizer()
+    backend.normalizer = normalizers.Normalizer.custom(Upper())
+    tokenizer = Tokenizer(backend, max_length=8)
+    texts = ["A Fox", "the fox " * 50]
+    assert split(tokenizer, texts) == full_ids(tokenizer, texts)
 
 
 def test_a_word_is_tokenized_once() -> None:

@@ -38,6 +38,7 @@ def is_plain(layer: torch.nn.Module, kind: type[torch.nn.Module]) -> bool:
     return (
         type(layer) is kind
         and "forward" not in vars(layer)
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
         and getattr(layer, "bias", None) is not None
     )
 
