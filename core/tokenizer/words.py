@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from core.tokenizer.splitting import Splitting
 
-#: Words that are kept, at most twice as many: some 200 bytes each, and no more than 500.
-_MOST_WORDS = 100_000
+#: Words that are kept, at most twice as many: some 150 bytes each, and no more than 500.
+_MOST_WORDS = 65_536
 #: Longer ones seldom come again.
 _LONGEST = 40
 
