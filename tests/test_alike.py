@@ -412,6 +412,7 @@ OPTIONAL = {
     "scipy",
     "jinja2",
     "flash_attn",
+    "triton",  # comes with PyTorch for CUDA
 }
 
 

@@ -261,12 +261,13 @@ class TestExitCode:
     @pytest.mark.parametrize(
         ("sections", "code"),
         [
-            ({"device": two_rows, "correctness": is_right, "busy": fails}, 0),
+            ({"device": two_rows, "correctness": is_right}, 0),
+            ({"device": two_rows, "correctness": is_right, "busy": fails}, 1),
             ({"device": two_rows, "correctness": is_wrong}, 1),
             ({"device": two_rows, "correctness": fails}, 1),
             ({"device": is_not_here, "correctness": is_right}, 2),
         ],
-        ids=["right", "wrong", "not checked", "no device"],
+        ids=["right", "one fails", "wrong", "not checked", "no device"],
     )
     def test_it_says_whether_results_were_right(
         self,

@@ -127,6 +127,26 @@ def test_without_torch_a_model_without_a_file_says_how_to_get_one(tiny: Path) ->
     assert "a model needs model.onnx or onnx/model.onnx" in message
 
 
+@pytest.fixture(scope="module")
+def torch_int8(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that holds nothing but an int8 file for torch."""
+    path = copy_model(tiny_model("bert-mean"), tmp_path_factory.mktemp("torch-int8") / "model")
+    with core.load(path, backend="torch", device="cpu") as model:
+        core.quantize(model, calibration=TEXTS)
+    (path / "model.safetensors").unlink()
+    return path
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_an_export_of_int8_alone_says_what_it_starts_from(torch_int8: Path, backend: str) -> None:
+    with pytest.raises(core.UnsupportedOperation) as caught:
+        core.export(torch_int8, backend=backend)
+    said = str(caught.value)
+    for part in (str(torch_int8), "model_qint8.safetensors", "floating point", "Export the model"):
+        assert part in said
+    assert "traced" not in said
+
+
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_an_export_without_weights_does_not_advise_itself(onnx_only: Path, backend: str) -> None:
     with pytest.raises(core.ArtifactNotFound, match=r"no weights to export from") as raised:

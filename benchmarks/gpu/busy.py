@@ -19,7 +19,7 @@ _DTYPES = ("auto", "float32")
 def rows(setting: Setting) -> Iterator[Row]:
     """A row for each shape and dtype: by the profiler's record of kernels, and by the driver's."""
     plan = setting.plan
-    texts = Vocabulary(plan.vocabulary).texts(plan.texts)
+    texts = Vocabulary(plan.vocabulary).texts(plan.texts // 2)
     seconds = 2 * plan.round_seconds
     for name, shape in plan.shapes.items():
         folder = model(setting, "bert", shape)
@@ -27,7 +27,7 @@ def rows(setting: Setting) -> Iterator[Row]:
             row: Row = {"shape": name, "asked": dtype}
             try:
                 with load_core(folder, setting.device, dtype=dtype) as opened:
-                    some = texts if dtype == "auto" else texts[: max(len(texts) // 8, 16)]
+                    some = texts if dtype == "auto" else texts[: max(len(texts) // 4, 16)]
                     # The profiler records this thread's operators: on a CPU, encode has others.
                     act = partial(opened.encode, some, workers=1)
                     act()

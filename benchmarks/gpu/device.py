@@ -69,6 +69,14 @@ def _ask_driver(*fields: str) -> str:
     return found.stdout.strip().replace("\n", "; ")
 
 
+def numbered(device: str) -> Any:
+    """The `torch.device` with its number, which some functions of CUDA ask for."""
+    import torch
+
+    found = torch.device(device)
+    return found if found.index is not None else torch.device(found.type, 0)
+
+
 def synchronize(device: str) -> None:
     """Wait for everything that was given to the device."""
     import torch

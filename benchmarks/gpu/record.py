@@ -55,6 +55,11 @@ class Record:
         checked = sections.get("correctness", {})
         return True if checked.get("ended") == "done" and checked["rows"] else None
 
+    @property
+    def failed(self) -> bool:
+        """Whether a section raised, or its process died: what it was to check is not checked."""
+        return any(one["ended"] == "failed" for one in self.content["sections"].values())
+
     def write(self) -> None:
         """Both files; each appears whole."""
         self.content["correct"] = self.correct

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.gpu.agreement import compare
-from benchmarks.gpu.device import peak_over
+from benchmarks.gpu.device import numbered, peak_over
 from benchmarks.gpu.models import model
 from benchmarks.gpu.plan import Setting
 from benchmarks.gpu.section import NotHereError, Row, in_words
@@ -42,7 +42,7 @@ def rows(setting: Setting) -> Iterator[Row]:
 def _one(setting: Setting, folder: Any, texts: list[str], factor: int | None) -> dict[str, Any]:
     import torch
 
-    device = torch.device(setting.device)
+    device = numbered(setting.device)
     with load_core(folder, setting.device, dtype="auto") as opened:
         before = opened.runtime.batch_tokens
         chosen = {} if factor is None else {"batch_tokens": factor * before}
@@ -81,4 +81,4 @@ def _limit(device: str, share: float) -> None:
     import torch
 
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(min(share, 1.0), torch.device(device))
+    torch.cuda.set_per_process_memory_fraction(min(share, 1.0), numbered(device))

@@ -57,8 +57,8 @@ SECTIONS: dict[str, Section] = {
     "onnx": onnx.rows,
 }
 WORK = ROOT / ".cache" / "gpu"
-#: Of all the time, what the sections get; the rest is for importing and ending.
-_SHARED = 0.95
+#: Seconds of all the time that are left for ending.
+_ENDING = 5.0
 #: Of a section's time, how much its rounds may plan with: what is under way then is let finish.
 _PLANNED = 0.8
 #: Imported before the first section, so that no other pays for it. They start no thread and
@@ -107,8 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(f"{given.output}/gpu.json, {given.output}/gpu.md")
     print(report.page(record.content), flush=True)
     if "correctness" not in given.sections:
-        return int(record.correct is False)
-    return int(record.correct is not True)
+        return int(record.failed or record.correct is False)
+    return int(record.failed or record.correct is not True)
 
 
 def measure(
@@ -121,9 +121,10 @@ def measure(
         method: How its process is made: one of METHODS.
     """
     record.begin(name)
-    chosen = sum(SECONDS[one] for one in {"device", *given.sections})
-    share = SECONDS[name] / chosen * _SHARED * 60 * given.minutes
-    seconds = min(share, deadline - time.monotonic())
+    # What earlier sections did not need is shared out among those that follow.
+    names = [one for one in SECTIONS if one == "device" or one in given.sections]
+    following = sum(SECONDS[one] for one in names[names.index(name) :])
+    seconds = SECONDS[name] / following * (deadline - _ENDING - time.monotonic())
     setting = Setting(
         device=given.device,
         plan=TINY if given.tiny else FULL,

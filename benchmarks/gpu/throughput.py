@@ -20,7 +20,7 @@ from core.tuning.measure import Budget, Timing, interleaved
 
 #: Texts of a first call, which is for warming up, and of a second, which tells how many a round
 #: gets: more of them for a system that is faster.
-_FIRST = 2_048
+_FIRST = 256
 #: Systems that others are compared with, by the round: name of the ratio to name of the system.
 RATIOS = {
     "over_default": DEFAULT,
@@ -43,9 +43,8 @@ def rows(setting: Setting) -> Iterator[Row]:
                 before = allocated(setting.device)
                 encode = system.open(folder, setting.device)
                 weights = allocated(setting.device) - before
-                found = _sized(encode, texts, plan)
-                peak = peak_over(setting.device, partial(encode, texts[: found["texts"]]))
-                found |= {"weights_mb": _mb(weights), "peak_mb": _mb(peak)}
+                found = _sized(encode, texts, plan, setting.device)
+                found["weights_mb"] = _mb(weights)
                 opened[system.name] = encode, found
             except NotHereError as error:
                 yield {"shape": name, "system": system.name, "absent": str(error)}
@@ -70,14 +69,19 @@ def rows(setting: Setting) -> Iterator[Row]:
         acts.clear()
 
 
-def _sized(encode: Encode, texts: list[str], plan: Plan) -> dict[str, Any]:
-    """How many texts a round has, so that it takes `plan.round_seconds`."""
-    few = texts[: min(_FIRST, len(texts))]
-    encode(few)
-    start = time.perf_counter()
-    encode(few)
-    rate = len(few) / (time.perf_counter() - start)
-    return {"texts": max(min(int(rate * plan.round_seconds), len(texts)), min(256, len(texts)))}
+def _sized(encode: Encode, texts: list[str], plan: Plan, device: str) -> dict[str, Any]:
+    """How many texts a round has, so that it takes `plan.round_seconds`; and the memory of one.
+
+    Many texts go faster than few, so it is guessed from few, and then from as many as that.
+    """
+    count = min(_FIRST, len(texts))
+    encode(texts[:count])
+    for _ in range(2):
+        start = time.perf_counter()
+        peak = peak_over(device, partial(encode, texts[:count]))
+        rate = count / (time.perf_counter() - start)
+        count = max(min(int(rate * plan.round_seconds), len(texts)), min(256, len(texts)))
+    return {"texts": count, "peak_mb": _mb(peak)}
 
 
 def _timings(

@@ -16,25 +16,21 @@ program's own works, and no `if __name__ == "__main__"` is needed.
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import queue
-import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from core.arguments import check_keywords, check_kind
-from core.distributed.worker import receive_bytes, send
 from core.engine.encode import find_duplicates
 from core.errors import OptionError, PluginError, UnsupportedOperation
-from core.machine.cpus import THREADS_VARIABLE, available_cpus
+from core.machine.child import Child, ChildDiedError
+from core.machine.cpus import available_cpus
 from core.machine.surroundings import is_frozen
 from core.models.model import Model
 from core.models.truncation import check_truncation
@@ -54,9 +50,6 @@ _MOST_DEATHS = 3
 # An idle worker process is looked after this often.
 _LOOK_SECONDS = 1.0
 
-# A process that broke the pipe is given this long to end with its own exit code.
-_LAST_WORDS_SECONDS = 2.0
-
 
 @dataclass
 class _Task:
@@ -65,10 +58,6 @@ class _Task:
     options: EncodeOptions
     future: Future[Any] = field(default_factory=Future)
     deaths: int = 0
-
-
-class _ProcessDiedError(Exception):
-    """The worker process ended without answering."""
 
 
 class ProcessPool:
@@ -130,7 +119,10 @@ class ProcessPool:
         places: Sequence[str | None] = devices or [None]
         states = [pickle.dumps(_OnDevice(model, place)) for place in places]
         own = threads or max(available_cpus() // self.processes, 1)
-        self._workers = [_Process(states[i % len(states)], own) for i in range(self.processes)]
+        self._workers = [
+            Child("core.distributed.worker", states[i % len(states)], own)
+            for i in range(self.processes)
+        ]
         try:
             for worker in self._workers:  # all of them load at once
                 worker.start()
@@ -138,7 +130,7 @@ class ProcessPool:
                 worker.wait_until_loaded()
         except BaseException as error:
             self._stop()
-            if isinstance(error, _ProcessDiedError):
+            if isinstance(error, ChildDiedError):
                 raise PluginError(
                     f"A worker process ended while it loaded the model: {error}."
                 ) from error
@@ -297,7 +289,7 @@ class ProcessPool:
         if failure is not None:
             raise failure
 
-    def _serve(self, worker: _Process) -> None:
+    def _serve(self, worker: Child) -> None:
         """A thread's life: give one process one task after the other, and keep it running."""
         while (task := self._next_task(worker)) is not None:
             if not task.future.set_running_or_notify_cancel():
@@ -307,7 +299,7 @@ class ProcessPool:
             except BaseException as error:
                 task.future.set_exception(error)
 
-    def _next_task(self, worker: _Process) -> _Task | None:
+    def _next_task(self, worker: Child) -> _Task | None:
         """Wait for a task; a process that dies meanwhile is started again before it is needed."""
         while True:
             try:
@@ -319,7 +311,7 @@ class ProcessPool:
                 with contextlib.suppress(Exception):
                     self._start(worker)
 
-    def _answer(self, worker: _Process, task: _Task) -> Any:
+    def _answer(self, worker: Child, task: _Task) -> Any:
         last = task.start + len(task.texts) - 1
         while True:
             if self._closed:
@@ -328,7 +320,7 @@ class ProcessPool:
                 if not worker.alive:
                     self._start(worker)
                 result = worker.ask(pickle.dumps((task.texts, task.options), protocol=5))
-            except _ProcessDiedError as died:
+            except ChildDiedError as died:
                 worker.kill()
                 task.deaths += 1
                 if task.deaths >= _MOST_DEATHS and not self._closed:
@@ -346,7 +338,7 @@ class ProcessPool:
                 raise result
             return result
 
-    def _start(self, worker: _Process) -> None:
+    def _start(self, worker: Child) -> None:
         worker.start()
         if self._closed:  # close() may have looked before there was a process to end
             worker.kill()
@@ -369,87 +361,3 @@ class _OnDevice:
         if self._device is not None:
             reload = reload.changed(device=self._device)
         return reload, (self._model.state(),)
-
-
-class _Process:
-    """One worker process and the pipes to it."""
-
-    def __init__(self, state: bytes, threads: int) -> None:
-        self._state, self._threads = state, threads
-        self._process: subprocess.Popen[bytes] | None = None
-        self.pid = 0
-        self.loaded = False
-
-    @property
-    def alive(self) -> bool:
-        process = self._process  # other threads ask, too
-        return self.loaded and process is not None and process.poll() is None
-
-    def start(self) -> None:
-        self.kill()
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-            THREADS_VARIABLE: str(self._threads),
-            "OMP_NUM_THREADS": str(self._threads),
-            "RAYON_NUM_THREADS": str(self._threads),
-        }
-        self._process = subprocess.Popen(
-            # Without the current directory, unless this program imports from there as well.
-            [sys.executable, "-P", "-m", "core.distributed.worker", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # Applications without a console have none that could be inherited.
-            stderr=subprocess.DEVNULL if sys.stderr is None else None,
-            env=environment,
-        )
-        self.pid = self._process.pid
-
-    def wait_until_loaded(self) -> None:
-        """Raises what loading the model raised."""
-        answer = self.ask(self._state)
-        if isinstance(answer, BaseException):
-            self.kill()
-            raise answer
-        self.loaded = True
-
-    def ask(self, message: bytes) -> Any:
-        """The answer to a pickled message.
-
-        Whatever goes wrong between the first byte sent and the last one read ends the process:
-        the rest of an answer in the pipe would be taken for the next one.
-
-        Raises:
-            _ProcessDiedError: It ended.
-        """
-        process = self._process
-        if process is None:
-            raise _ProcessDiedError("it was stopped")
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            send(process.stdin, message)
-            answer = receive_bytes(process.stdout)
-        except (OSError, EOFError, ValueError) as error:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_LAST_WORDS_SECONDS)
-            self.kill()
-            code = process.returncode
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise _ProcessDiedError(f"the process ended with {how}") from error
-        except BaseException:
-            self.kill()
-            raise
-        return pickle.loads(answer)
-
-    def kill(self) -> None:
-        """End the process at once; it holds nothing that could be lost."""
-        process, self._process, self.loaded = self._process, None, False
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(OSError, ValueError):  # unsent words have nowhere to go
-                pipe.close()

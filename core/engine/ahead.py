@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ _FIRST_PART = 8
 
 
 class TokenizedAhead:
-    """Batches of many texts, a part of them at a time: the next part is tokenized on a thread of
-    its own while the batches of this one are taken.
+    """Batches of many texts, a part of them at a time: the next parts are tokenized on threads of
+    their own while the batches of this one are taken.
 
     Attributes:
         order: int64 [texts]: positions of the texts in the caller's list.
@@ -28,6 +28,7 @@ class TokenizedAhead:
     Args:
         part: Texts in a part.
         prepare: Tokenizes the texts at these positions and cuts them into batches.
+        at_once: Parts that are tokenized at the same time.
     """
 
     def __init__(
@@ -35,27 +36,30 @@ class TokenizedAhead:
         order: NDArray[np.int64],
         part: int,
         prepare: Callable[[NDArray[np.int64]], Batches],
+        at_once: int = 1,
     ) -> None:
         self.order = order
         first = max(part // _FIRST_PART, 1)
         self._parts = np.split(order, range(first, len(order), part))
-        self._prepare = prepare
+        self._prepare, self._at_once = prepare, at_once
 
     def __len__(self) -> int:
         """How many batches there are at least: each part has one."""
         return len(self._parts)
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.int64], TokenBatch]]:
-        with ThreadPoolExecutor(1, thread_name_prefix="core-tokenize") as pool:
-            following = pool.submit(self._prepare, self._parts[0])
+        following: deque[Future[Batches]] = deque()
+        with ThreadPoolExecutor(self._at_once, thread_name_prefix="core-tokenize") as pool:
             try:
-                for part in self._parts[1:]:
-                    batches = following.result()
-                    following = pool.submit(self._prepare, part)
-                    yield from batches
-                yield from following.result()
+                for part in self._parts:
+                    following.append(pool.submit(self._prepare, part))
+                    if len(following) > self._at_once:
+                        yield from following.popleft().result()
+                while following:
+                    yield from following.popleft().result()
             finally:
-                following.cancel()
+                for future in following:
+                    future.cancel()
 
 
 def read_behind(

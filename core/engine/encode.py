@@ -42,11 +42,16 @@ from core.engine.token_vectors import ScoredBatches, ScoringRules, cut_out
 from core.errors import CoreError, ModelFormatError, OptionError, PluginError
 from core.machine.forks import check_fork
 from core.options import DENSE, EncodeOptions
-from core.tokenizer.tokenizer import Text, Tokenizer
+from core.tokenizer.beside import processes_beside
+from core.tokenizer.tokenizer import Text, TokenizedTexts, Tokenizer
 
 logger = logging.getLogger("core")
 
 _SHOWN_POSITIONS = 5
+
+#: Texts for which processes are started that tokenize, in parts of those that are tokenized at a
+#: time: fewer would be done before these have started.
+_LEAST_BESIDE = 4
 
 # How runtimes and drivers say that memory ran out; most raise nothing more than a RuntimeError.
 _OUT_OF_MEMORY = re.compile(
@@ -139,8 +144,7 @@ def _rows(
         batches = _prepare(model, runtime, texts, options, firsts)
     else:
         order = np.arange(len(texts)) if firsts is None else firsts
-        prepare = functools.partial(_prepare, model, runtime, texts, options)
-        batches = TokenizedAhead(order, part, prepare)
+        batches = _tokenized_ahead(model, runtime, texts, options, order, part)
     result: NDArray[np.float32] | None = None
     with _progress(options, len(batches.order)) as advance:
         for positions, rows in _run(runtime, batches, compute, options, start):
@@ -153,6 +157,26 @@ def _rows(
     if len(duplicates):
         result[duplicates] = result[originals]
     return result
+
+
+def _tokenized_ahead(
+    model: Encodable,
+    runtime: Runtime,
+    texts: Sequence[Text],
+    options: EncodeOptions,
+    order: NDArray[np.int64],
+    part: int,
+) -> TokenizedAhead:
+    """Batches of the texts at the positions `order`, so many of them tokenized at a time."""
+    prepare = functools.partial(_prepare, model, runtime, texts, options)
+    tokenizer = model.tokenizer
+    beside = processes_beside(tokenizer, start=len(order) >= _LEAST_BESIDE * part)
+    if beside is None:
+        return TokenizedAhead(order, part, prepare)
+    tokenize = functools.partial(beside.encode, tokenizer)
+    # Until they have started, two parts at a time would only get into each other's way.
+    at_once = max(len(beside.pids), 1)
+    return TokenizedAhead(order, part, functools.partial(prepare, tokenize=tokenize), at_once)
 
 
 def _check_rows(architecture: Architecture, rows: Any, count: int) -> None:
@@ -365,13 +389,20 @@ def _prepare(
     texts: Sequence[Text],
     options: EncodeOptions,
     chosen: NDArray[np.int64] | None = None,
+    tokenize: Callable[[Sequence[Text]], TokenizedTexts] | None = None,
 ) -> Batches:
-    """Batches of `texts`, or of those at the positions `chosen`."""
+    """Batches of `texts`, or of those at the positions `chosen`.
+
+    Args:
+        tokenize: What the model's tokenizer does, done elsewhere.
+    """
     tokenizer = model.tokenizer
     prompt_tokens = 0
     if options.prompt and not pools_prompt(runtime.architecture.modules):
         prompt_tokens = tokenizer.prompt_length(options.prompt)
-    tokenized = tokenizer.encode(texts if chosen is None else [texts[i] for i in chosen])
+    tokenized = (tokenize or tokenizer.encode)(
+        texts if chosen is None else [texts[i] for i in chosen]
+    )
     check_tokens(runtime, tokenizer, tokenized, chosen)
     batches = cut_batches(
         tokenized,

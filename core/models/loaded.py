@@ -40,6 +40,7 @@ from core.options import (
     split_options,
 )
 from core.texts.calibration import read_calibration
+from core.tokenizer.beside import end_processes_beside
 from core.tokenizer.tokenizer import Tokenizer
 
 
@@ -447,6 +448,8 @@ class LoadedModel:
             if close is not None:
                 close()
             self.runtime = None
+            if self._tokenizer is not None:
+                end_processes_beside(self._tokenizer)
 
     @property
     def closed(self) -> bool:

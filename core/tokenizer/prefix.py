@@ -75,12 +75,10 @@ def safe_cut(tokenizer: tokenizers.Tokenizer) -> re.Pattern[str] | None:
 
     The tokenizer must truncate on the right; the caller checks that the prefix filled the window.
     """
-    model = tokenizer.model
-    random = getattr(model, "dropout", None) or getattr(model, "alpha", None)
-    if type(model).__name__ not in _MODELS or random:
+    if not is_deterministic(tokenizer.model):
         return None
-    normalizer, splitter = _state(tokenizer.normalizer), _state(tokenizer.pre_tokenizer)
-    if not _normalizes_locally(normalizer) or not _splits_at_space(splitter):
+    normalizer, splitter = state(tokenizer.normalizer), state(tokenizer.pre_tokenizer)
+    if not normalizes_locally(normalizer) or not splits_at_space(splitter):
         return None
     added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     if any(re.search(r"\S[\s▁]", content) for content in added):
@@ -89,10 +87,10 @@ def safe_cut(tokenizer: tokenizers.Tokenizer) -> re.Pattern[str] | None:
     if not letters:
         return None
     pattern = f"(?<=[{letters}]) (?=[{letters}])"
-    steps = [step for step in _steps(normalizer, "normalizers") if step["type"] != "Lowercase"]
+    parts = [part for part in steps(normalizer, "normalizers") if part["type"] != "Lowercase"]
     ideographs_apart = (
-        [step["type"] for step in steps] == ["BertNormalizer"]
-        and steps[0].get("handle_chinese_chars") is True
+        [part["type"] for part in parts] == ["BertNormalizer"]
+        and parts[0].get("handle_chinese_chars") is True
         and splitter.get("type") in _SPACE_SPLITTING
         and not any(re.search(f"[{_IDEOGRAPHS}]", content) for content in added)
     )
@@ -101,26 +99,41 @@ def safe_cut(tokenizer: tokenizers.Tokenizer) -> re.Pattern[str] | None:
     return re.compile(pattern)
 
 
-def _state(component: Any) -> Mapping[str, Any]:
+def is_deterministic(model: Any) -> bool:
+    """Whether it sees one piece at a time, and gives the same tokens for it every time."""
+    random = getattr(model, "dropout", None) or getattr(model, "alpha", None)
+    return type(model).__name__ in _MODELS and not random
+
+
+def state(component: Any) -> Mapping[str, Any]:
     """A component as tokenizer.json describes it."""
     if component is None:
         return {"type": None}
-    state: Mapping[str, Any] = json.loads(component.__getstate__())
-    return state
+    try:
+        stated: Mapping[str, Any] = json.loads(component.__getstate__())
+    except Exception:  # written in Python: tokenizers cannot tell what it does
+        return {"type": "Custom"}
+    return stated
 
 
-def _steps(state: Mapping[str, Any], name: str) -> Iterable[Mapping[str, Any]]:
-    if state.get("type") != "Sequence":
-        return [state]
-    return [inner for step in state.get(name, ()) for inner in _steps(step, name)]
+def steps(stated: Mapping[str, Any], name: str) -> Iterable[Mapping[str, Any]]:
+    """A component's parts in order, those of sequences inside it too.
+
+    Args:
+        name: Where tokenizer.json keeps the parts of a sequence of this kind.
+    """
+    if stated.get("type") != "Sequence":
+        return [stated]
+    return [inner for step in stated.get(name, ()) for inner in steps(step, name)]
 
 
-def _normalizes_locally(state: Mapping[str, Any]) -> bool:
+def normalizes_locally(state: Mapping[str, Any]) -> bool:
+    """Whether a normalizer changes one character or one combining sequence at a time."""
     return all(
         step.get("type") is None
         or step["type"] in _LOCAL_NORMALIZERS
         or (step["type"] == "Replace" and _replaces_locally(step))
-        for step in _steps(state, "normalizers")
+        for step in steps(state, "normalizers")
     )
 
 
@@ -131,9 +144,10 @@ def _replaces_locally(state: Mapping[str, Any]) -> bool:
     return pattern.get("Regex") in _LOCAL_REPLACEMENTS
 
 
-def _splits_at_space(state: Mapping[str, Any]) -> bool:
+def splits_at_space(state: Mapping[str, Any]) -> bool:
+    """Whether no piece of a pre-tokenizer has a letter and a space after it."""
     splits = False
-    for step in _steps(state, "pretokenizers"):
+    for step in steps(state, "pretokenizers"):
         kind = step.get("type")
         if kind in _SPACE_SPLITTING:
             splits = True

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import tokenizers
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from core.errors import ModelFormatError
 from core.machine.forks import note_tokenizer_threads
 from core.tokenizer.prefix import safe_cut
+from core.tokenizer.splitting import find_splitting
+from core.tokenizer.words import KnownWords
 
 #: A text, or a pair of texts.
 Text = str | tuple[str, str]
@@ -30,6 +32,9 @@ Text = str | tuple[str, str]
 _CHUNK_TEXTS = 1_024
 
 _CHUNK_CHARACTERS = 500_000
+
+#: What around it is not its own.
+_WORD = "a"
 
 # Of a long text, this many characters per token are tokenized first; English has 4 to 5.
 _CHARACTERS_PER_TOKEN = 6
@@ -119,17 +124,24 @@ class Tokenizer:
 
     def with_max_length(self, max_length: int | None) -> Tokenizer:
         """A copy that truncates elsewhere; this one stays as it is."""
-        return Tokenizer(
-            tokenizers.Tokenizer.from_str(self._tokenizer.to_str()),
-            max_length=max_length,
-            pad_id=self.pad_id,
-            padding_side=self.padding_side,
-            truncation_side=self._truncation_side,
-            add_special_tokens=self._special,
-            types_pairs=self._types_pairs,
-            endings=self._endings,
-            special_ids=self.special_ids,
-        )
+        return _read(self._tokenizer.to_str(), {**self._settings, "max_length": max_length})
+
+    def __reduce__(self) -> Any:
+        return _read, (self._tokenizer.to_str(), self._settings)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """The keyword arguments it was made with."""
+        return {
+            "max_length": self.max_length,
+            "pad_id": self.pad_id,
+            "padding_side": self.padding_side,
+            "truncation_side": self._truncation_side,
+            "add_special_tokens": self._special,
+            "types_pairs": self._types_pairs,
+            "endings": self._endings,
+            "special_ids": self.special_ids,
+        }
 
     def encode(self, texts: Sequence[Text]) -> TokenizedTexts:
         """Token ids of `texts`, or of pairs of texts, in their order.
@@ -147,16 +159,68 @@ class Tokenizer:
         if len(texts) == 1:  # a query: no time to lose on counting
             (row,) = self._rows(texts)
             return TokenizedTexts(np.array(row, np.int32), np.array([len(row)], np.int64))
-        chunks: list[NDArray[np.int32]] = []
-        lengths: list[int] = []
-        for chunk in self._chunks(texts):
-            rows = self._rows(chunk)
-            lengths += map(len, rows)
-            chunks.append(np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32))
-        return TokenizedTexts(
-            np.concatenate(chunks) if chunks else np.empty(0, np.int32),
-            np.asarray(lengths, dtype=np.int64),
-        )
+        encode = self._end_to_end if self._words is None else self._by_words
+        chunks = [encode(chunk) for chunk in self._chunks(texts)]
+        if not chunks:
+            return TokenizedTexts(np.empty(0, np.int32), np.empty(0, np.int64))
+        ids, lengths = map(np.concatenate, zip(*chunks, strict=True))
+        return TokenizedTexts(ids, lengths)
+
+    def _end_to_end(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Ids of the texts, and how many each has."""
+        rows = self._rows(texts)
+        ids = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32)
+        return ids, np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+
+    def _by_words(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The same by looking words up."""
+        assert self._words is not None
+        prefixes = texts
+        if self._cut is not None:
+            size = self._prefix_length
+            prefixes = [self._prefix(text, size) for text in texts]
+        note_tokenizer_threads()
+        try:
+            ids, lengths = self._words.encode(prefixes)
+        except Exception as error:
+            _explain(error)
+            raise
+        short = zip(texts, prefixes, lengths.tolist(), strict=True)
+        open_ends = [
+            i
+            for i, (text, prefix, length) in enumerate(short)
+            if length < self._window and len(prefix) < len(text)
+        ]
+        if open_ends:
+            rows = np.split(ids, np.cumsum(lengths)[:-1])
+            for i, row in zip(open_ends, self._rows([texts[i] for i in open_ends]), strict=True):
+                rows[i] = np.asarray(row, dtype=np.int32)
+            ids = np.concatenate(rows)
+            lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        return ids, lengths
+
+    @cached_property
+    def _words(self) -> KnownWords | None:
+        """None for a tokenizer whose words cannot be looked up one by one."""
+        if self._truncation_side != "right" or self._endings is not None:
+            return None
+        try:
+            return self._known_words()
+        except Exception:  # of a vocabulary that lacks a sample's letters
+            return None
+
+    def _known_words(self) -> KnownWords | None:
+        splitting = find_splitting(self._tokenizer)
+        if splitting is None:
+            return None
+        # A single text starts no threads, so that processes may still be forked.
+        word = self._tokenizer.encode(_WORD, add_special_tokens=False).ids
+        whole = self._tokenizer.encode(_WORD, add_special_tokens=self._special).ids
+        start = next((i for i in range(len(whole)) if whole[i : i + len(word)] == word), None)
+        if not word or start is None:
+            return None
+        before, after = whole[:start], whole[start + len(word) :]
+        return KnownWords(self._tokenizer, splitting, before, after, self._window or None)
 
     def _encode_pairs(self, pairs: Sequence[Text]) -> TokenizedTexts:
         ids: list[NDArray[np.int32]] = []
@@ -334,6 +398,11 @@ class Tokenizer:
     def backend(self) -> tokenizers.Tokenizer:
         """The underlying tokenizer. Do not change it: other threads use it."""
         return self._tokenizer
+
+
+def _read(text: str, settings: Mapping[str, Any]) -> Tokenizer:
+    """A tokenizer from the text of its tokenizer.json."""
+    return Tokenizer(tokenizers.Tokenizer.from_str(text), **settings)
 
 
 def _explain(error: Exception) -> None:

@@ -12,7 +12,15 @@ from core.checkpoint.checkpoint import Checkpoint
 from core.errors import BackendNotFound, OptionError
 from core.machine.processor import processor_flags
 from core.operations.backend_choice import loadable_file
-from core.operations.file_choice import find_artifacts, is_default
+from core.operations.file_choice import (
+    find_artifacts,
+    is_default,
+    is_exportable,
+    is_last_resort,
+    is_reduced,
+    preferred,
+    stated_precision,
+)
 from core.plugin.capabilities import Capabilities
 from core.plugin.known_backends import install_hint
 from core.plugin.registry import registry
@@ -73,9 +81,51 @@ def choose_backends(given: Iterable[str] | None) -> list[str]:
     return found
 
 
-def base_candidates(backends: Iterable[str]) -> list[Candidate]:
-    """What `core.load` gives with each backend and nothing else."""
-    return [Candidate(backend) for backend in backends]
+def base_candidates(source: Checkpoint, backends: Iterable[str]) -> list[Candidate]:
+    """What `core.load` gives with each backend and nothing else.
+
+    Raises:
+        OptionError: Every one of them is int8, or has even fewer bits.
+    """
+    found = [_base(source, backend) for backend in backends]
+    coarse = [
+        candidate.file_name
+        for candidate in found
+        if candidate.file_name is not None
+        and (stated_precision(source, candidate.file_name) or "").startswith("int")
+    ]
+    if coarse and not any(_has_float32(source, candidate) for candidate in found):
+        raise OptionError(
+            f"{source.name} has no weights in floating point, only {', '.join(coarse)}. What a "
+            "variant loses is measured against float32: give the model that "
+            f"{'this file was' if len(coarse) == 1 else 'these files were'} made from."
+        )
+    return found
+
+
+def _base(source: Checkpoint, backend: str) -> Candidate:
+    """What a backend loads; named by its file where that has fewer bits, for lack of any other."""
+    capabilities, path = registry.backend(backend).capabilities, source.architecture.path
+    files = find_artifacts(source.names, capabilities, path)
+    usual = next(iter(preferred(source, capabilities, files, path)), None)
+    if (
+        usual is None
+        or not is_last_resort(source, capabilities, usual, path)
+        or is_exportable(source, capabilities, path)
+    ):
+        return Candidate(backend)
+    return Candidate(backend, file_name=usual)
+
+
+def _has_float32(source: Checkpoint, candidate: Candidate) -> bool:
+    capabilities = registry.backend(candidate.backend).capabilities
+    if candidate.file_name is not None:
+        return not is_reduced(source, candidate.file_name)
+    return (
+        loadable_file(source, capabilities) is not None
+        or source.architecture.is_static
+        or is_exportable(source, capabilities, source.architecture.path)
+    )
 
 
 def other_candidates(source: Checkpoint, devices: Mapping[str, str]) -> list[Candidate]:

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from core.distributed.worker import receive_bytes, send
 from core.errors import CoreError, PluginError
+from core.machine.child import receive_bytes, send
 from core.machine.surroundings import is_frozen
 from core.plugin.registry import registry
 from core.tuning.subject import Subject

@@ -111,7 +111,7 @@ class Race:
         budget: Budget,
         watch: Callable[[TuneProgress], None] | None,
     ) -> None:
-        self.candidates = base_candidates(backends)
+        self.candidates = base_candidates(source, backends)
         self.results = Results(store, goal, labels_digest, self.candidates[0])
         self._name, self._source, self._arguments = name, source, dict(arguments)
         self._texts, self._labels = texts, labels
@@ -168,8 +168,8 @@ class Race:
         if not running:
             raise errors[0] if errors else OptionError(f"No backend runs {self._name}.")
         origins = {registry.backend(c.backend).capabilities.exports_from for c in running}
-        # The model itself rather than an export of it.
-        running.sort(key=lambda c: c.backend not in origins)
+        # The model itself rather than an export of it, or a file of fewer bits.
+        running.sort(key=lambda c: (c.file_name is not None, c.backend not in origins))
         full = [c for c in running if known(c)["facts"]["dtype"] == "float32"]
         self.results.reference = (full or running)[0]
         devices = {c.backend: known(c)["facts"]["device"] for c in running}

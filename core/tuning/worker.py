@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pickle
 
-from core.distributed.worker import portable, receive_bytes, send, streams_of_parent
+from core.machine.child import receive_bytes, send
+from core.machine.parent import portable, streams_of_parent
 from core.tuning.subject import Subject
 
 

@@ -18,7 +18,7 @@ import pytest
 
 import core
 from core import EmbeddingModel, OptionError, PluginError, ProcessPool
-from core.distributed.worker import send
+from core.machine.child import send
 from core.plugin.plugin import BACKEND_GROUP
 from core.plugin.registry import registry
 from tests.conftest import kept

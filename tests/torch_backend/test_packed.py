@@ -30,7 +30,8 @@ from core.toolkit import POOLING_MODES, pad
 from tests.conftest import copy_model, kept, one_is_quick
 from tests.outputs.conftest import OUTPUTS, assert_alike, build_m3
 from tests.tiny_models import SPECS
-from torch_backend.packed import attention, encoders
+from torch_backend import session
+from torch_backend.packed import attention, encoders, fusions, normed_sums
 from torch_backend.packed.encoders import packed_encoder
 from torch_backend.packed.runner import PackedRunner, find_fault, probe_batch
 from torch_backend.packed.tokens import PackedTokens, Segments
@@ -455,6 +456,116 @@ def test_a_kernel_that_fails_or_errs_is_found(pair: Any, monkeypatch: pytest.Mon
     assert "have a cosine of" in str(find())
     monkeypatch.setitem(attention.ATTENTIONS, "sdpa", lambda query, *rest: query * torch.nan)
     assert "have a cosine of nan" in str(find())
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes the kernel is asked for; in its place, which needs a GPU, what it computes."""
+    shapes: list[tuple[int, ...]] = []
+
+    def normed_sum(norm: Any, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        assert x.shape == residual.shape
+        shapes.append(tuple(x.shape))
+        result: torch.Tensor = norm(x + residual)
+        return result
+
+    monkeypatch.setattr(normed_sums, "normed_sum", normed_sum)
+    monkeypatch.setattr(session, "can_fuse", lambda device, dtype: True)
+    return shapes
+
+
+@pytest.mark.parametrize("name", ["bert-mean", "xlm-roberta", "distilbert", "modernbert"])
+def test_fused_steps_give_the_same(
+    tiny_model: Callable[[str], Path], pair: Any, name: str, asked: list[tuple[int, ...]]
+) -> None:
+    expected = pair(name)[0].encode(TEXTS)
+    with load(tiny_model(name), model_kwargs={"packed": True}) as model:
+        assert model.runtime.packed
+        asked.clear()
+        np.testing.assert_allclose(model.encode(TEXTS, workers=1), expected, atol=1e-5)
+        layers = model.runtime.module.config.num_hidden_layers
+    if name == "modernbert":  # which normalizes before its sums
+        assert asked == []
+    else:
+        assert asked
+        assert len(asked) % (2 * layers + 1) == 0
+
+
+def test_steps_that_cannot_be_fused_are_computed_one_by_one(
+    tiny_model: Callable[[str], Path],
+    pair: Any,
+    asked: list[tuple[int, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    expected = pair("bert-mean")[0].encode(TEXTS)
+
+    def broken(*arguments: Any) -> torch.Tensor:
+        raise RuntimeError("Failed to find C compiler")
+
+    def wrong(norm: Any, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = norm(x)
+        return result
+
+    for kernel, why in (
+        (broken, "RuntimeError: Failed to find C compiler"),
+        (wrong, "a cosine of"),
+    ):
+        monkeypatch.setattr(normed_sums, "normed_sum", kernel)
+        caplog.clear()
+        with caplog.at_level("INFO", "core"):
+            model = load(tiny_model("bert-mean"), model_kwargs={"packed": True})
+        with model:
+            assert model.runtime.packed
+            np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-5)
+        (said,) = [r.getMessage() for r in caplog.records if "no steps are fused" in r.getMessage()]
+        assert why in said
+
+
+def test_only_layers_that_do_what_their_class_does_are_fused() -> None:
+    dense, norm = torch.nn.Linear(4, 4), torch.nn.LayerNorm(4)
+    x, residual = torch.ones(2, 4), torch.arange(8.0).view(2, 4)
+
+    class Own(torch.nn.LayerNorm):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return input * 2
+
+    assert torch.equal(fusions.normed_sum(Own(4), True)(x, residual), (x + residual) * 2)
+    plain = torch.nn.LayerNorm(4, bias=False)
+    assert torch.equal(fusions.normed_sum(plain, True)(x, residual), plain(x + residual))
+    relu = fusions.activated(dense, torch.nn.ReLU(), True)
+    assert torch.equal(relu(x), torch.relu(dense(x)))
+    patched = torch.nn.Linear(4, 4)
+    patched.forward = lambda input: input * 3  # type: ignore[method-assign]
+    assert torch.equal(fusions.activated(patched, torch.nn.GELU(), True)(x), torch.nn.GELU()(x * 3))
+    with torch.inference_mode():
+        fused = fusions.activated(dense, torch.nn.GELU(), True)(x)
+    torch.testing.assert_close(fused, torch.nn.GELU()(dense(x)), atol=1e-3, rtol=0)
+    assert torch.equal(fusions.normed_sum(norm, False)(x, residual), norm(x + residual))
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "cuda", "triton", "fused"),
+    [
+        ("cuda", torch.float16, "13.0", True, True),
+        ("cuda:1", torch.bfloat16, "12.8", True, True),
+        ("cuda", torch.float32, "13.0", True, False),
+        ("cuda", torch.float16, "13.0", False, False),
+        ("cuda", torch.float16, None, True, False),  # ROCm, which calls itself cuda
+        ("cpu", torch.float16, None, True, False),
+    ],
+)
+def test_where_steps_are_fused(
+    device: str,
+    dtype: torch.dtype,
+    cuda: str | None,
+    triton: bool,
+    fused: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if triton else None)
+    assert fusions.can_fuse(torch.device(device), dtype) is fused
 
 
 @pytest.mark.parametrize("name", ["bert-mean", "roberta", "modernbert"])

@@ -522,3 +522,30 @@ def test_ctrl_c_says_that_what_was_measured_is_kept(
     monkeypatch.setattr(core, "tune", interrupted, raising=False)
     assert main(["tune", str(model), "--texts", str(text_file)]) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_model_of_int8_alone_is_refused_before_any_work(model: Path, texts: list[str]) -> None:
+    coarse = core.load(model, backend="toy").quantize("coarse")
+    told: list[TuneProgress] = []
+    (model / "model.safetensors").unlink()
+    with pytest.raises(OptionError) as caught:
+        tune(model, texts, on_progress=told.append)
+    for part in (str(model), coarse.file_name, "measured against float32", "this file was made"):
+        assert part in str(caught.value)
+    assert told == []
+    assert not (model / "core_tuned.json").exists()
+
+
+def test_an_int8_file_is_no_float32_beside_one_that_is(model: Path, texts: list[str]) -> None:
+    with toy_backend([], ["coarse"]):
+        coarse = core.load(model, backend="toy").quantize("coarse")
+    here = {"absent.safetensors": (), "toy/*.safetensors": ()}
+    with (
+        toy_backend(FILE_NAMES=("absent.safetensors",), FILES=here),
+        toy_backend(name="whole"),
+    ):
+        report = tune(model, texts, backends=["toy", "whole"], write=False)
+    assert report.reference.name == "whole float32"
+    assert f"toy {coarse.file_name}" in by_name(report)
+    assert "toy float32" not in by_name(report)

@@ -79,6 +79,8 @@ def test_a_model_is_made_reloaded_refused_and_cancelled(page: Browser, server: S
     page.fill("make-target", "cancelled")
     page.click("#make-start")
     with held(page, server):
+        page.shows("make-status", "Running")
+        page.settled()  # a button that is being drawn anew takes no click
         page.click("#make-cancel")
         page.shows("make-status", "Cancelling")
     page.shows("make-status", "Cancelled after")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -35,7 +36,8 @@ from torch_backend.heads import check_head, head_scores
 from torch_backend.kernels.blocked_weights import FEW_ROWS, use_blocked_weights
 from torch_backend.kernels.threads import limit_threads, single_threaded
 from torch_backend.packed.attention import KERNELS
-from torch_backend.packed.encoders import packed_encoder
+from torch_backend.packed.encoders import PackedEncoder, packed_encoder
+from torch_backend.packed.fusions import can_fuse
 from torch_backend.packed.recorded import record_cuda_graph
 from torch_backend.packed.runner import PackedRunner, find_fault, probe_batch
 from torch_backend.pooled_logits import pooled_logits, pooling_of, splade_weights
@@ -45,8 +47,9 @@ from torch_backend.weights import open_transformer
 
 logger = logging.getLogger("core")
 
-# A GPU computes one batch while the next is started; a third keeps it from waiting for a slow one.
-_BATCHES_AHEAD = 2
+# A GPU computes one batch while the next is started; more keep it from waiting for a slow one, or
+# for a program that was held up.
+_BATCHES_AHEAD = 4
 #: Texts tokenized at a time: some tenths of a second of a GPU's work.
 _TEXTS_AHEAD = 16_384
 
@@ -102,6 +105,11 @@ class TorchRuntime(Runtime):
         heads = architecture.token_heads
         self._heads = None if heads is None else heads.convert(self._to_device)
         self._limit = MemoryLimit()
+        # A batch is a few hundred calls, and a thread that starts one waits at each of them for the
+        # interpreter's lock, which others would take: one batch is started after the other.
+        self._starting: AbstractContextManager[Any] = nullcontext()
+        if device.type == "cuda":
+            self._starting = threading.Lock()
         self._wanted = packed
         self._packed = self._packed_runner(packed)
         self.attention = None if self._packed is None else self._packed.attention
@@ -194,27 +202,40 @@ class TorchRuntime(Runtime):
             return None
         if wanted is None and self._device.type != "cuda":  # no kernel; the encoder copies weights
             return None
-        encoder = packed_encoder(self.module)
+        weight = next((p for p in self.module.parameters() if p.is_floating_point()), None)
+        fused = weight is not None and can_fuse(self._device, weight.dtype)
+        encoder = packed_encoder(self.module, fused=fused)
         if encoder is None or (wanted is None and encoder.attention not in KERNELS):
             return None
-        has_types = "token_type_ids" in self.input_names
-        runner = PackedRunner(
-            encoder,
-            self._modules,
-            self._device,
-            self._to_device,
-            has_types=has_types,
-            record=record_cuda_graph if encoder.attention in KERNELS else None,
-        )
-        if self._device.type == "cpu":
+        runner = self._runner(encoder)
+        if self._device.type == "cpu" and not fused:
             return runner
-        batch = probe_batch(self.vocabulary, architecture.max_seq_length)
-        with self._threads(1), torch.inference_mode():
-            fault = find_fault(runner, batch, self._padded)
+        fault = self._fault(runner)
+        if fault is not None and fused:
+            logger.info("%s: no steps are fused, because with them %s.", self._shown, fault)
+            unfused = packed_encoder(self.module)
+            assert unfused is not None
+            runner = self._runner(unfused)
+            fault = self._fault(runner)
         if fault is None:
             return runner
         logger.warning("%s: batches stay padded, because %s.", self._shown, fault)
         return None
+
+    def _runner(self, encoder: PackedEncoder) -> PackedRunner:
+        return PackedRunner(
+            encoder,
+            self._modules,
+            self._device,
+            self._to_device,
+            has_types="token_type_ids" in self.input_names,
+            record=record_cuda_graph if encoder.attention in KERNELS else None,
+        )
+
+    def _fault(self, runner: PackedRunner) -> str | None:
+        batch = probe_batch(self.vocabulary, self.architecture.max_seq_length)
+        with self._threads(1), torch.inference_mode():
+            return find_fault(runner, batch, self._padded)
 
     def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
         tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
@@ -236,7 +257,7 @@ class TorchRuntime(Runtime):
         self, batch: TokenBatch, compute: Callable[[TokenBatch], torch.Tensor], workers: int = 1
     ) -> torch.Tensor:
         """A batch's rows, in parts where the device's memory does not hold all of them at once."""
-        with self._threads(workers), torch.inference_mode():
+        with self._threads(workers), torch.inference_mode(), self._starting:
             rows = joined(self._limit.run(batch, compute))
         found = self._limit.tokens
         if found is not None:
@@ -302,7 +323,7 @@ class TorchRuntime(Runtime):
                 torch, self._modules, self._heads, names, hidden, part, self._to_device
             )
 
-        with self._threads(workers), torch.inference_mode():
+        with self._threads(workers), torch.inference_mode(), self._starting:
             parts = self._limit.run(batch, compute)
             return {name: as_array(joined([p[name] for p in parts])) for name in parts[0]}
 

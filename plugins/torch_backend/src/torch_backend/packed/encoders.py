@@ -8,8 +8,8 @@ CamemBERT, DistilBERT and ModernBERT: every other model keeps padded batches.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,30 @@ from numpy.typing import NDArray
 
 from core import TokenBatch
 from torch_backend.packed.attention import ATTENTIONS, choose_attention
+from torch_backend.packed.fusions import activated, is_plain, normed_sum
 from torch_backend.packed.tokens import PackedTokens
 
 _Linear = Callable[[torch.Tensor], torch.Tensor]
+
+
+class _Layer(NamedTuple):
+    """The steps of a layer that normalizes after each of its halves.
+
+    Attributes:
+        queries: Queries, keys and values side by side, [tokens, 3 x hidden].
+        attended: The product after attention.
+        first_norm: Of that and of the layer's input.
+        inner: The feed-forward part's first product, activated.
+        outer: Its second.
+        second_norm: Of that and of what the feed-forward part began with.
+    """
+
+    queries: _Linear
+    attended: _Linear
+    first_norm: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    inner: _Linear
+    outer: _Linear
+    second_norm: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class PackedEncoder(ABC):
@@ -61,17 +82,35 @@ class PackedEncoder(ABC):
         attended = ATTENTIONS[self.attention](query, key, value, tokens, window)
         return attended.reshape(len(queries), -1)
 
+    def _through(
+        self, layers: Iterable[_Layer], hidden: torch.Tensor, tokens: PackedTokens
+    ) -> torch.Tensor:
+        for layer in layers:
+            attended = self._attend(layer.queries(hidden), tokens)
+            hidden = layer.first_norm(layer.attended(attended), hidden)
+            hidden = layer.second_norm(layer.outer(layer.inner(hidden)), hidden)
+        return hidden
+
 
 class _Bert(PackedEncoder):
     """BERT: positions are columns."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, fused: bool) -> None:
         super().__init__(module, module.config.num_attention_heads, module.config.hidden_size)
         self._embeddings = module.embeddings
+        self._embedded = normed_sum(module.embeddings.LayerNorm, fused)
         self._layers = [
-            (side_by_side(own.query, own.key, own.value), layer)
+            _Layer(
+                side_by_side(own.query, own.key, own.value),
+                after.dense,
+                normed_sum(after.LayerNorm, fused),
+                activated(inner.dense, inner.intermediate_act_fn, fused),
+                layer.output.dense,
+                normed_sum(layer.output.LayerNorm, fused),
+            )
             for layer in module.encoder.layer
-            for own in (layer.attention.self,)
+            for own, after in ((layer.attention.self, layer.attention.output),)
+            for inner in (layer.intermediate,)
         ]
 
     def __call__(self, tokens: PackedTokens) -> torch.Tensor:
@@ -81,15 +120,8 @@ class _Bert(PackedEncoder):
             hidden = hidden + parts.token_type_embeddings.weight[0]
         else:
             hidden = hidden + parts.token_type_embeddings(tokens.types)
-        hidden = parts.LayerNorm(hidden + parts.position_embeddings(tokens.positions))
-        for queries, layer in self._layers:
-            attended = self._attend(queries(hidden), tokens)
-            after = layer.attention.output
-            hidden = after.LayerNorm(after.dense(attended) + hidden)
-            inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(hidden))
-            hidden = layer.output.LayerNorm(layer.output.dense(inner) + hidden)
-        result: torch.Tensor = hidden
-        return result
+        hidden = self._embedded(hidden, parts.position_embeddings(tokens.positions))
+        return self._through(self._layers, hidden, tokens)
 
 
 class _Roberta(_Bert):
@@ -102,32 +134,34 @@ class _Roberta(_Bert):
 
 
 class _DistilBert(PackedEncoder):
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, fused: bool) -> None:
         super().__init__(module, module.config.n_heads, module.config.dim)
         self._embeddings = module.embeddings
+        self._embedded = normed_sum(module.embeddings.LayerNorm, fused)
         self._layers = [
-            (side_by_side(own.q_lin, own.k_lin, own.v_lin), layer)
+            _Layer(
+                side_by_side(own.q_lin, own.k_lin, own.v_lin),
+                own.out_lin,
+                normed_sum(layer.sa_layer_norm, fused),
+                activated(layer.ffn.lin1, layer.ffn.activation, fused),
+                layer.ffn.lin2,
+                normed_sum(layer.output_layer_norm, fused),
+            )
             for layer in module.transformer.layer
             for own in (layer.attention,)
         ]
 
     def __call__(self, tokens: PackedTokens) -> torch.Tensor:
         parts = self._embeddings
-        hidden = parts.word_embeddings(tokens.ids) + parts.position_embeddings(tokens.positions)
-        hidden = parts.LayerNorm(hidden)
-        for queries, layer in self._layers:
-            attended = layer.attention.out_lin(self._attend(queries(hidden), tokens))
-            hidden = layer.sa_layer_norm(attended + hidden)
-            inner = layer.ffn.activation(layer.ffn.lin1(hidden))
-            hidden = layer.output_layer_norm(layer.ffn.lin2(inner) + hidden)
-        result: torch.Tensor = hidden
-        return result
+        words = parts.word_embeddings(tokens.ids)
+        hidden = self._embedded(words, parts.position_embeddings(tokens.positions))
+        return self._through(self._layers, hidden, tokens)
 
 
 class _ModernBert(PackedEncoder):
     """ModernBERT: rotary positions, and layers that attend to a window."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, fused: bool) -> None:
         config = module.config
         super().__init__(module, config.num_attention_heads, config.hidden_size)
         self._module = module
@@ -165,11 +199,9 @@ class _ModernBert(PackedEncoder):
 
 def side_by_side(*layers: torch.nn.Module) -> _Linear:
     """Linear layers of the same input as one, their outputs side by side."""
-    plain = [
-        layer for layer in layers if type(layer) is torch.nn.Linear and "forward" not in vars(layer)
-    ]
-    if len(plain) < len(layers) or any(layer.bias is None for layer in plain):
+    if not all(is_plain(layer, torch.nn.Linear) for layer in layers):
         return lambda x: torch.cat([layer(x) for layer in layers], dim=-1)
+    plain: Sequence[Any] = layers
     weight = torch.cat([layer.weight.detach() for layer in plain])
     bias = torch.cat([layer.bias.detach() for layer in plain])
     return lambda x: torch.nn.functional.linear(x, weight, bias)
@@ -185,8 +217,12 @@ _ENCODERS: Mapping[str, type[_Bert | _DistilBert | _ModernBert]] = {
 }
 
 
-def packed_encoder(module: torch.nn.Module) -> PackedEncoder | None:
-    """The module over packed tokens; None for a model that is not known well enough."""
+def packed_encoder(module: torch.nn.Module, *, fused: bool = False) -> PackedEncoder | None:
+    """The module over packed tokens; None for a model that is not known well enough.
+
+    Args:
+        fused: Whether steps between products are computed together; see `fusions`.
+    """
     kind, config = type(module), getattr(module, "config", None)
     known = _ENCODERS.get(kind.__name__)
     if known is None or not kind.__module__.startswith("transformers.models."):
@@ -200,4 +236,4 @@ def packed_encoder(module: torch.nn.Module) -> PackedEncoder | None:
         hasattr(module, "rotary_emb") and isinstance(getattr(config, "sliding_window", None), int)
     ):
         return None
-    return known(module)
+    return known(module, fused)
