@@ -45,12 +45,12 @@ def open_source(source: Checkpoint, options: ExportOptions, wanted: str, backend
         if source.architecture.is_static:
             why = "it is a table of token embeddings, which every backend loads as it is."
         raise UnsupportedOperation(f"{source} cannot be exported to {wanted}: {why}")
-    if (model.dtype or "").startswith("int"):
-        file = model.file_name
+    dtype, file = model.dtype or "", model.file_name
+    if dtype.startswith("int"):
         model.close()
         raise UnsupportedOperation(
             f"{source} cannot be exported to {wanted}: its only weights for the {backend} backend "
-            f"are those of {file}, which are {model.dtype}, and an export starts from floating "
+            f"are those of {file}, which are {dtype}, and an export starts from floating "
             f"point. Export the model that {file} was made from, and quantize the export."
         )
     return model
