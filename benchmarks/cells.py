@@ -2,13 +2,14 @@
 
 A record belongs to one key: the code, the libraries, the machine and the plan that it was measured
 with. A later run with the same key measures what is missing; one with another key has a file of
-its own.
+its own. What is published of a processor has each size of model from one record: a size is measured
+in turns with its own reference, so sizes of different days and commits stand beside each other.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,5 +66,41 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def is_whole(record: Cells) -> bool:
-    """Whether it has everything that its run planned, measured or failed."""
-    return bool(record.get("run", {}).get("complete")) and not record["run"].get("missing", True)
+    """Whether its sizes have all that a complete run plans for them, measured or failed."""
+    sizes = record.get("sizes", {})
+    return bool(sizes) and all(map(_is_whole_size, sizes.values()))
+
+
+def _is_whole_size(size: Cells) -> bool:
+    return bool(size["run"]["complete"]) and not size["missing"]
+
+
+def merged(published: Cells, measured: Cells, order: Sequence[str]) -> dict[str, Any]:
+    """What is published of a processor, with the sizes of another record put in.
+
+    A size that is not whole takes the place of none that is.
+
+    Args:
+        order: Of the sizes.
+    """
+    before: Cells = published.get("sizes", {})
+    kept = {
+        name
+        for name, size in before.items()
+        if name not in measured["sizes"]
+        or (_is_whole_size(size) and not _is_whole_size(measured["sizes"][name]))
+    }
+    sizes = {**measured["sizes"], **{name: before[name] for name in kept}}
+    cells: dict[str, Any] = {table: {} for table in ("speed", "quality", "failures")}
+    for table, found in cells.items():
+        for record, taken in ((published, True), (measured, False)):
+            for where, value in record.get(table, {}).items():
+                if (where.partition("/")[0] in kept) is taken:
+                    found[where] = value
+    return {
+        "format": _FORMAT,
+        "run": {"machine": measured["run"]["machine"]},
+        "sizes": {name: sizes[name] for name in dict.fromkeys([*order, *sizes]) if name in sizes},
+        "systems": {**published.get("systems", {}), **measured["systems"]},
+        **cells,
+    }

@@ -13,14 +13,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import texts
-from benchmarks.cells import Record
+from benchmarks.cells import Record, key
 from benchmarks.group import Group
 from benchmarks.model_files import PATIENCE, remove
 from benchmarks.plan import GridPlan
@@ -84,6 +84,12 @@ class _OfSize:
         if not pending:
             return
         say("size", self.size.name)
+        try:
+            self._measure(known, pending)
+        finally:
+            self._note()
+
+    def _measure(self, known: Systems, pending: Sequence[str]) -> None:
         found = self.size.find()
         if not self._has_room(found.folder):
             return
@@ -132,6 +138,26 @@ class _OfSize:
             "tasks": [task.name for task in self._tasks(found)],
         }
         self.todo.record.put("sizes", self.size.name, value=value)
+        self._note()
+
+    def _note(self) -> None:
+        """By which run the size is measured, and what that lacks: neither measured nor failed."""
+        record = self.todo.record
+        size = record.content["sizes"].get(self.size.name)
+        if size is None:
+            return  # it was not begun
+        missing = [
+            name
+            for name in variants()
+            if self.todo.is_pending(name)
+            and key(self.size.name, name) not in record.content["failures"]
+        ]
+        value = {
+            **size,
+            "run": {k: v for k, v in record.content["run"].items() if k != "machine"},
+            "missing": missing,
+        }
+        record.put("sizes", self.size.name, value=value)
 
     def _prepared(self, found: Found, name: str, known: Systems) -> dict[str, System]:
         """The system by its name, if its file is there or can be made."""

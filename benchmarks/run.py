@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import batching, comparison, lengths, machine, pools, summary, texts, volume
-from benchmarks.cells import Record, read_record
+from benchmarks.cells import Record, merged, read_record
 from benchmarks.grid import Grid
 from benchmarks.libraries import all_systems
 from benchmarks.model_files import WORK
@@ -167,24 +167,23 @@ def measure(
         say(f"section {name}: {minutes:.1f} minutes")
 
 
-def measure_variants(plan: Plan, only: str, options: str, complete: bool, again: bool) -> Path:
+def measure_variants(plan: Plan, only: str, options: str, again: bool) -> Path:
     """The file with every cell that is measured now or was before."""
     # Which sizes and systems, and for how long, does not change a cell.
-    run = describe_run(options, plan=replace(plan.grid, sizes=()), complete=complete)
+    full = replace(FULL.grid, sizes=())
+    planned = replace(plan.grid, sizes=())
+    run = describe_run(options, plan=planned, complete=planned == full)
     file = WORK / "records" / f"{run['key']}.json"
     if again:
         file.unlink(missing_ok=True)
     record = Record(file, run)
-    # What this run asks for beyond the one that began the record; the busiest start counts.
-    record.content["run"] |= {"options": options, "complete": complete, "missing": True}
+    # The busiest start counts.
     record.content["run"]["load_before"] = max(
         run["load_before"], record.content["run"]["load_before"]
     )
     start = time.monotonic()
     say("section", VARIANTS)
-    ended = Grid(record, plan.grid, only, Budget(plan.seconds[VARIANTS])).measure()
-    minutes = record.content["run"].get("minutes", 0.0) + (time.monotonic() - start) / 60
-    record.content["run"] |= {"missing": not ended, "minutes": minutes}
+    Grid(record, plan.grid, only, Budget(plan.seconds[VARIANTS])).measure()
     write_json(file, record.content)
     say(f"section {VARIANTS}: {(time.monotonic() - start) / 60:.1f} minutes; {file}")
     return file
@@ -240,9 +239,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = plan.with_rounds(given.rounds)
     if given.minutes:
         plan = plan.within(given.minutes)
-    if given.sizes:
-        plan = replace(plan, grid=replace(plan.grid, sizes=tuple(given.sizes)))
     whole = plan == replace(FULL, seconds=plan.seconds) and not given.only
+    if given.sizes:
+        # Each is published by itself.
+        plan = replace(plan, grid=replace(plan.grid, sizes=tuple(given.sizes)))
     if given.stream_minutes:
         plan = replace(plan, stream_seconds=60 * given.stream_minutes)
         whole = whole and plan.stream_seconds >= FULL.stream_seconds
@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     named = [s for n in chosen for s in (SCALING if n == "scaling" else (n,))]
     sections = [name for name in SECTIONS if name in named]
     output = given.output or (RESULTS if whole else WORK / "results")
-    ignored = ("sections", "output", "write_docs", "again")
+    ignored = ("sections", "sizes", "output", "write_docs", "again")
     kept = {k: v for k, v in vars(given).items() if k not in ignored}
     options = ", ".join(
         f"{name} {' '.join(value) if isinstance(value, list) else value}"
@@ -266,11 +266,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     if VARIANTS in named:
         _build_environments()
-        file = measure_variants(plan, given.only, options, whole, given.again)
+        file = measure_variants(plan, given.only, options, given.again)
         content = read_record(file)
         failed = bool(content["failures"])  # what the time did not reach has not failed
         output.mkdir(parents=True, exist_ok=True)
-        write_json(output / f"variants-{machine.slug(content['run']['machine'])}.json", content)
+        published = output / f"variants-{machine.slug(content['run']['machine'])}.json"
+        write_json(published, merged(read_record(published), content, list(SIZES)))
     if sections:
         run = describe_run(
             options,

@@ -28,12 +28,13 @@ def variants_report(record: Mapping[str, Any], processor: str) -> str:
 
 
 def _head(record: Mapping[str, Any], processor: str) -> str:
-    run = record["run"]
-    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    machine = record["run"]["machine"]
     lines = [
         f"# Every variant on {processor}\n",
-        f"{run['machine']['cores']} cores, {run['machine']['memory GB']} GB, of {run['started']}, "
-        f"commit {run['commit']}; load before the start {run['load_before']:.2f}; {versions}.",
+        f"{machine['cores']} cores, {machine['memory GB']} GB. Each size of model is a run of its "
+        "own, in which every system took turns with the reference:\n",
+        *(_run_of(size) for size in record["sizes"].values()),
+        "",
     ]
     peers = {
         tuple(about["versions"].items())
@@ -43,11 +44,21 @@ def _head(record: Mapping[str, Any], processor: str) -> str:
     if peers:
         told = (", ".join(f"{n} {v}" for n, v in versions) for versions in sorted(peers))
         lines.append(f"The environments of sentence-transformers: {'; '.join(told)}.")
-    if not run["complete"]:
-        lines.append(f"**A shortened run ({run['options'] or 'of some systems'}).**")
-    if run.get("missing"):
-        lines.append("**Cells are missing: the run was broken off, or its time was over.**")
     return "\n".join(lines) + "\n"
+
+
+def _run_of(size: Mapping[str, Any]) -> str:
+    run = size["run"]
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    told = (
+        f"- {size['title']}: {run['started']}, commit {run['commit']}, load before the start "
+        f"{run['load_before']:.2f}; {versions}."
+    )
+    if not run["complete"]:
+        told += f" **A shortened run ({run['options'] or 'of less than is planned'}).**"
+    if size["missing"]:
+        told += f" **Without {', '.join(size['missing'])}.**"
+    return told
 
 
 def _models(record: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks import grid, group, libraries, model_files, quality, report, run
-from benchmarks.cells import Record, is_whole, read_record
+from benchmarks.cells import Record, is_whole, merged, read_record
 from benchmarks.flowchart import answers, described
 from benchmarks.model_files import FileFailedError, Recipe
 from benchmarks.plan import FULL, GridPlan
@@ -77,6 +77,7 @@ class Bench:
 
     folder: Path
     systems: dict[str, Made]
+    sizes: dict[str, Size]
     plan: GridPlan
     run: dict[str, Any]
 
@@ -88,6 +89,14 @@ class Bench:
     def asked(self) -> list[dict[str, Any]]:
         log = self.folder / "log"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def name_size(self, name: str) -> None:
+        """From now on the one size of model has another name."""
+        (size,) = self.sizes.values()
+        found = replace(size.find(), title=f"a {name} model, 1M")
+        self.sizes.clear()
+        self.sizes[name] = replace(size, name=name, find=lambda: found)
+        self.plan = replace(self.plan, sizes=(name,))
 
     def change(self, name: str, **told: Any) -> None:
         variant = self.systems[name]
@@ -118,7 +127,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         "pairs", Pairs(("a", "bb", "ccc", "dd"), ("bbbb", "c", "aaaaa", "e" * 30), np.arange(4.0))
     )
     monkeypatch.setattr(grid, "variants", lambda: dict(systems))
-    monkeypatch.setattr(grid, "SIZES", {"tiny": size})
+    sizes = {"tiny": size}
+    monkeypatch.setattr(grid, "SIZES", sizes)
     monkeypatch.setattr(group, "WORK", tmp_path)
     monkeypatch.setattr(grid, "build", lambda environment: Path())
     monkeypatch.setattr(grid, "versions", lambda environment: {"sentence-transformers": "6.2.0"})
@@ -126,7 +136,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(grid, "_tokens", lambda folder, rows: dict.fromkeys(rows, 10.0))
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     plan = GridPlan(sizes=("tiny",), rounds=3, batches=(8,), batch_rounds=1)
-    return Bench(tmp_path, systems, plan, run_of("a"))
+    return Bench(tmp_path, systems, sizes, plan, run_of("a"))
 
 
 def run_of(key: str) -> dict[str, Any]:
@@ -245,7 +255,7 @@ class TestGrid:
         found = bench.measure()
         # It cannot fill a batch of 8 in the time.
         assert Summary(found).ratio("tiny", "core torch fp32", "short", "8") is None
-        assert is_whole({**found, "run": {**found["run"], "missing": False}})
+        assert is_whole(found)
 
     def test_a_run_ends_in_time_and_goes_on_later(self, bench: Bench) -> None:
         record = Record(bench.folder / "record.json", bench.run)
@@ -271,7 +281,6 @@ class TestReport:
         shutil.copyfile(report.DOCS / "choosing.md", docs / "choosing.md")
         before = (docs / "performance.md").read_text()
         content = bench.measure()
-        content["run"]["missing"] = False
         (folder / "variants-amd-epyc.json").write_text(json.dumps(content))
         assert report.is_publishable(folder)
         report.update_pages(folder, docs)
@@ -291,11 +300,49 @@ class TestReport:
     def test_a_record_that_was_broken_off_is_not_published(
         self, bench: Bench, tmp_path: Path
     ) -> None:
+        file = tmp_path / "variants-x.json"
+        partial = bench.measure(only="torch")
+        assert partial["sizes"]["tiny"]["missing"] == ["core onnx fp32", "core onnx int8"]
+        assert "**Without core onnx fp32, core onnx int8.**" in report.record_report(partial)
+        file.write_text(json.dumps(partial))
+        assert not report.is_publishable(tmp_path)
         content = bench.measure()
-        for change in ({"missing": True}, {"missing": False, "complete": False}):
-            content["run"] |= change
-            (tmp_path / "variants-x.json").write_text(json.dumps(content))
-            assert not report.is_publishable(tmp_path)
+        file.write_text(json.dumps(content))
+        assert report.is_publishable(tmp_path)
+        content["sizes"]["tiny"]["run"] |= {"complete": False, "options": "rounds 1"}
+        file.write_text(json.dumps(content))
+        assert not report.is_publishable(tmp_path)
+        assert "**A shortened run (rounds 1).**" in report.record_report(content)
+
+    def test_sizes_of_different_runs_stand_beside_each_other(self, bench: Bench) -> None:
+        first = bench.measure()
+        bench.change("core onnx int8", pace=0.125)
+        bench.run = {**run_of("b"), "started": "2026-11-28 11:00:00"}
+        bench.name_size("small")
+        bench.change("core torch fp32", cannot="needs more memory")
+        second = bench.measure()
+        both = merged(merged({}, second, ["tiny", "small"]), first, ["tiny", "small"])
+        assert both == merged(merged({}, first, ["tiny", "small"]), second, ["tiny", "small"])
+        summary = Summary(both)
+        assert summary.sizes == ["tiny", "small"]
+        assert summary.ratio("tiny", "core onnx int8", "short") == pytest.approx(4)
+        assert summary.ratio("small", "core onnx int8", "short") == pytest.approx(8)
+        assert list(both["failures"]) == ["small/core torch fp32"]
+        told = report.record_report(both)
+        assert "- a tiny model, 1M: 2026-11-27 10:00:00, commit abc" in told
+        assert "- a small model, 1M: 2026-11-28 11:00:00, commit abc" in told
+
+    def test_a_size_that_is_not_whole_replaces_none_that_is(self, bench: Bench) -> None:
+        whole = bench.measure()
+        bench.change("core onnx fp32", pace=9.0)
+        bench.run = run_of("b")
+        partial = bench.measure(only="fp32")
+        kept = merged(whole, partial, ["tiny"])
+        assert kept["sizes"] == whole["sizes"]
+        assert kept["speed"] == whole["speed"]
+        assert kept["quality"] == whole["quality"]
+        assert merged(partial, whole, ["tiny"])["speed"] == whole["speed"]
+        assert merged(partial, partial, ["tiny"])["speed"] == partial["speed"]
 
     def test_the_flow_chart_names_the_fastest_for_each_answer(self) -> None:
         def of(precision: str, speed: float, quality: float | None = 1.0) -> Figures:

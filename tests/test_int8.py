@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import core
 from core.engine.similarity import row_cosines
@@ -184,29 +185,53 @@ def test_smoothing_evens_the_channels_and_keeps_the_product() -> None:
     assert high - low < 0.5 * (x.max() - x.min())
 
 
-@pytest.mark.parametrize("levels", [127, 63])
-def test_weights_round_within_half_a_step(levels: int) -> None:
+def test_weights_round_within_half_a_step() -> None:
     weight = np.random.default_rng(1).normal(size=(32, 5)).astype(np.float32)
     weight[:, 2] = 0
-    integers, scale = round_weights(weight, levels)
-    assert np.abs(integers).max() == levels
+    integers, scale = round_weights(weight)
+    assert np.abs(integers).max() == 127
     assert (np.abs(integers * scale - weight) <= scale / 2 + 1e-7).all()
 
 
-def test_pytorch_halves_weights_where_sums_have_16_bits() -> None:
+@pytest.mark.parametrize("inputs", [1, 2, 33, 384])
+def test_weights_whose_products_are_added_in_16_bits_fit(inputs: int) -> None:
+    weight = np.random.default_rng(1).normal(size=(inputs, 50)).astype(np.float32)
+    weight[:, 2] = 0
+    weight[:2, 3:5] = [[20, 20], [20, -20]][:inputs]
+    integers, scale = round_weights(weight, adds_in_16_bits=True)
+    evens, odds = integers[: inputs // 2 * 2 : 2].astype(int), integers[1::2].astype(int)
+    # The largest byte of an input times both weights.
+    assert (255 * np.abs(evens + odds) <= 32_767).all()
+    assert (np.abs(integers * scale - weight) <= scale * 1.001).all()
+    if inputs > 1:
+        assert np.abs(integers[:, 3]).max() == 64
+        assert np.abs(integers[:, 4]).max() == 127
+        # Half the levels, 63, would always fit.
+        exact, half = (np.square(integers * scale - weight).sum(), _error(weight, 63))
+        assert exact < (0.6 if inputs > 2 else 1.0) * half
+
+
+def _error(weight: NDArray[np.float32], levels: int) -> float:
+    scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / levels
+    return float(np.square(np.rint(weight / scale) * scale - weight).sum())
+
+
+def test_pytorch_rounds_weights_again_where_sums_have_16_bits() -> None:
     import torch
 
     from torch_backend.kernels.int8 import fitting
 
-    weight = torch.arange(-127, 128, dtype=torch.int8)[None, :]
-    scale = torch.tensor([0.5])
+    weight = torch.tensor([[127, 3, -100, -90, 5, 127, 7], [-127, 127, 60, 68, 127, 1, 127]])
+    weight, scale = weight.to(torch.int8), torch.tensor([0.5, 2.0])
     same, _ = fitting(weight, scale, frozenset({"avx512_vnni"}))
     assert same is weight
-    halved, larger = fitting(weight, scale, frozenset({"avx2"}))
-    assert int(halved.abs().max()) == 63
-    assert float((halved * larger - weight * scale).abs().max()) <= float(larger) / 2 + 1e-6
-    again, _ = fitting(halved, larger, frozenset({"avx2"}))
-    assert again is halved
+    rounded, larger = fitting(weight, scale, frozenset({"avx2"}))
+    assert rounded[:, 0:6:2].add(rounded[:, 1:6:2].short()).abs().max() <= 128
+    assert torch.equal(rounded[1], weight[1]), "what fits stays"
+    error = (rounded * larger[:, None] - weight * scale[:, None]).abs()
+    assert (error <= larger[:, None] + 1e-6).all()
+    again, _ = fitting(rounded, larger, frozenset({"avx2"}))
+    assert again is rounded
 
 
 def test_default_texts_are_varied_and_always_the_same() -> None:

@@ -14,9 +14,6 @@ from onnx_backend.presets import adds_int8_exactly
 from onnx_backend.rewriting.int8 import to_int8
 from onnx_backend.rewriting.products import find_products, name_nodes
 
-#: Without VNNI two products are added in 16 bits: 2 * 255 * 63 fits, 2 * 255 * 127 does not.
-_LEVELS, _LEVELS_IN_16_BITS = 127, 63
-
 
 class Int8Graphs:
     """One graph in int8, with whatever layers in floating point.
@@ -28,7 +25,7 @@ class Int8Graphs:
     Attributes:
         layers: Products that take the same inputs, by name.
         smoothed: How many inputs are smoothed, and rounded by their range.
-        weight_levels: The largest integer that a weight becomes.
+        adds_in_16_bits: Whether the file is for processors that add two products in 16 bits.
     """
 
     def __init__(
@@ -43,7 +40,7 @@ class Int8Graphs:
         self._ranges = channel_ranges(model, norms, graph, batches, scratch)
         self._static = frozenset(self._ranges)
         self.smoothed = len(norms)
-        self.weight_levels = _LEVELS if adds_int8_exactly() else _LEVELS_IN_16_BITS
+        self.adds_in_16_bits = not adds_int8_exactly()
         self.layers = [entry.products for entry in self._inputs]
 
     def make(self, kept: Collection[str] = ()) -> Any:
@@ -54,7 +51,7 @@ class Int8Graphs:
             self._ranges,
             static=self._static,
             kept=kept,
-            weight_levels=self.weight_levels,
+            adds_in_16_bits=self.adds_in_16_bits,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -63,5 +60,5 @@ class Int8Graphs:
             "inputs": len(self._inputs),
             "smoothed": self.smoothed,
             "static": len(self._static),
-            "weight_levels": self.weight_levels,
+            "adds_in_16_bits": self.adds_in_16_bits,
         }

@@ -38,7 +38,7 @@ def to_int8(
     *,
     static: Collection[str],
     kept: Collection[str] = (),
-    weight_levels: int = 127,
+    adds_in_16_bits: bool = False,
 ) -> Any:
     """A copy of the model that multiplies in int8; what layer norms make is smoothed first.
 
@@ -46,10 +46,9 @@ def to_int8(
         ranges: Of the inputs, by name; those without any are neither smoothed nor static.
         static: Names of inputs that are rounded by their range.
         kept: Products that stay in floating point.
-        weight_levels: The largest integer a weight becomes: 127, or 63 where sums of two products
-            must fit 16 bits.
+        adds_in_16_bits: Whether sums of two products must fit 16 bits.
     """
-    return _Rewriting(model, inputs, ranges, static, kept, weight_levels).run()
+    return _Rewriting(model, inputs, ranges, static, kept, adds_in_16_bits).run()
 
 
 class _Rewriting:
@@ -62,11 +61,11 @@ class _Rewriting:
         ranges: Mapping[str, ChannelRanges],
         static: Collection[str],
         kept: Collection[str],
-        weight_levels: int,
+        adds_in_16_bits: bool,
     ) -> None:
         self._model = model
         self._known = constants(model)
-        self._ranges, self._static, self._weight_levels = ranges, static, weight_levels
+        self._ranges, self._static, self._adds_in_16_bits = ranges, static, adds_in_16_bits
         self._nodes: list[Any] = []
         self._added: dict[str, Any] = {}
         products = {node.name: node for node in model.graph.node}
@@ -132,7 +131,7 @@ class _Rewriting:
         factors = self._factors.get(entry.name)
         if factors is not None:
             weight = weight * factors[:, None]
-        rounded, scale = round_weights(weight, self._weight_levels)
+        rounded, scale = round_weights(weight, adds_in_16_bits=self._adds_in_16_bits)
         name = node.output[0]
         operands = [
             integers,

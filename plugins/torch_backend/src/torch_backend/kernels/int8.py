@@ -6,9 +6,9 @@ depend on its batch-mates. The product runs in oneDNN through `torch.ops.onednn.
 the operator that torchao's quantization flow is lowered to; torch's older `quantize_dynamic` and
 quantized tensor types are deprecated and not used.
 
-Files hold weights of 8 bits. Without VNNI instructions oneDNN adds pairs of byte products in 16
-bits, where 2 * 255 * 63 fits and 2 * 255 * 127 does not: there a bit less of them is used, so that
-one file is right on every CPU (docs/torch.md).
+Without VNNI instructions oneDNN adds pairs of byte products in 16 bits, where not every pair of
+weights fits. Files made on such processors hold weights that do; the weights of others are rounded
+once more when a file is loaded there, so that one file is right on every CPU (docs/torch.md).
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from safetensors.torch import load_file
 
 from core import Checkpoint
 from core.errors import ModelFormatError, UnsupportedOperation
-from core.toolkit import INT8_INSTRUCTIONS, processor_flags, smoothing_factors
+from core.toolkit import INT8_INSTRUCTIONS, processor_flags, round_weights, smoothing_factors
 from torch_backend.files import QUANTIZATION, check_missing, check_shapes
 from torch_backend.kernels.even_attention import attend_evenly
 from torch_backend.kernels.row_counts import fill_rows
 
 SCHEME = "int8-dynamic"
 _SCALE, _SMOOTHING = "weight_scale", "smoothing"
-_WEIGHT_LEVELS = 127
-#: What weights may reach on a processor that adds products in 16 bits.
-_LEVELS_IN_16_BITS = 63
+#: What two weights may reach together where their products are added in 16 bits.
+_PAIR_LEVELS = 128
 _ACTIVATION_LEVELS = 255
 _FEW_ROWS = 64
 #: A pooler serves heads and is small; of a language model's output layer a few rows are read.
@@ -90,9 +89,7 @@ class Int8Linear(torch.nn.Module):
             factors = torch.from_numpy(smoothing_factors(largest, [weight.T.numpy()]))
             weight = weight * factors
             layer.smoothing = 1 / factors
-        scale = (weight.abs().amax(dim=1) / _WEIGHT_LEVELS).clamp(min=1e-12)
-        layer.weight = torch.round(weight / scale[:, None]).to(torch.int8)
-        layer.weight_scale = scale
+        layer.weight, layer.weight_scale = rounded(weight, adds_in_16_bits=not adds_exactly())
         if linear.bias is not None:
             # Its own: what shares it elsewhere is stored once, under the other name.
             layer.bias = linear.bias.detach().float().clone()
@@ -141,15 +138,29 @@ class Int8Linear(torch.nn.Module):
         return result.reshape(*x.shape[:-1], self.out_features)
 
 
+def adds_exactly(flags: frozenset[str] | None = None) -> bool:
+    """Whether a processor adds products of bytes in 32 bits; this one without flags."""
+    return bool((processor_flags() if flags is None else flags) & INT8_INSTRUCTIONS)
+
+
+def rounded(weight: torch.Tensor, *, adds_in_16_bits: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Integers [out_features, in_features] and their scale [out_features]."""
+    integers, scale = round_weights(weight.T.numpy(), adds_in_16_bits=adds_in_16_bits)
+    return torch.from_numpy(np.ascontiguousarray(integers.T)), torch.from_numpy(scale)
+
+
 def fitting(
     weight: torch.Tensor, scale: torch.Tensor, flags: frozenset[str] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A weight and its scale as a processor multiplies them exactly; this one without flags."""
-    exact = bool((processor_flags() if flags is None else flags) & INT8_INSTRUCTIONS)
-    if exact or int(weight.abs().max()) <= _LEVELS_IN_16_BITS:
+    if adds_exactly(flags):
         return weight, scale
-    factor = _LEVELS_IN_16_BITS / _WEIGHT_LEVELS
-    return torch.round(weight.float() * factor).to(torch.int8), scale / factor
+    wide = weight[:, : weight.shape[1] // 2 * 2].to(torch.int16)
+    pairs = wide[:, ::2] + wide[:, 1::2]
+    if int(pairs.abs().max()) <= _PAIR_LEVELS:
+        return weight, scale
+    integers, factor = rounded(weight.float(), adds_in_16_bits=True)
+    return integers, scale * factor
 
 
 def check_supported() -> None:
