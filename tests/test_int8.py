@@ -41,6 +41,15 @@ def prose(count: int) -> list[str]:
     return [" ".join(words[s : s + n]) for s, n in zip(starts, counts, strict=True)]
 
 
+def dtype_of(backend: str) -> str:
+    """What the default int8 of a backend computes in on this processor."""
+    if backend != "openvino":
+        return "int8"
+    from openvino_backend.processor import multiplies_int8
+
+    return "int8" if multiplies_int8() else "float32"
+
+
 def check_independent(model: core.EmbeddingModel, texts: list[str]) -> None:
     alone = np.stack([model.encode(text, normalize_embeddings=True) for text in texts])
     together = model.encode(texts, normalize_embeddings=True)
@@ -61,7 +70,7 @@ def test_every_architecture_is_close_and_independent_of_its_batch(
         expected = source.encode(TEXTS)
     assert artifact.config["inputs"] > 0
     with artifact.load(device="cpu") as model:
-        assert model.dtype == "int8"
+        assert model.dtype == dtype_of(backend)
         assert row_cosines(expected, model.encode(TEXTS)).min() >= 0.99
         check_independent(model, TEXTS)
 
@@ -120,7 +129,7 @@ def test_a_floor_keeps_the_layers_that_harm_most(
     record = json.loads(Path(f"{held.path}.json").read_text("utf-8"))
     assert record["config"]["kept_in_float"] == kept
     with held.load(device="cpu") as model:
-        assert model.dtype == "int8"
+        assert model.dtype == dtype_of(backend)
     assert held.path.read_bytes() != free.path.read_bytes()
 
 
@@ -232,6 +241,33 @@ def test_pytorch_rounds_weights_again_where_sums_have_16_bits() -> None:
     assert (error <= larger[:, None] + 1e-6).all()
     again, _ = fitting(rounded, larger, frozenset({"avx2"}))
     assert again is rounded
+
+
+@pytest.mark.parametrize(
+    ("made_with", "config", "may_drift"),
+    [
+        ("avx512_vnni", "auto", True),
+        ("avx2", "auto", False),
+        ("avx512_vnni", "avx512_vnni", True),
+        ("avx512_vnni", "avx2", False),
+    ],
+)
+def test_onnx_says_where_sums_may_be_cut_off(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, made_with: str, config: str, may_drift: bool,
+) -> None:  # fmt: skip
+    def on(flag: str) -> None:
+        monkeypatch.setattr("onnx_backend.presets.processor_flags", lambda: frozenset({flag}))
+
+    on(made_with)
+    with core.load(exports("bert-mean", "onnx"), backend="onnx", device="cpu") as source:
+        given = {"num_samples": 8} if config == "auto" else {}
+        artifact = source.quantize(config, tmp_path, **given)
+    assert "16 bits" not in caplog.text
+    for flag, warns in (("avx512_vnni", False), ("avx2", may_drift)):
+        on(flag)
+        artifact.load(device="cpu").close()
+        assert ("in 16 bits and cuts off" in caplog.text) == warns
 
 
 def test_default_texts_are_varied_and_always_the_same() -> None:

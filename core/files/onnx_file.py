@@ -12,8 +12,8 @@ from __future__ import annotations
 import mmap
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import ModelFormatError
@@ -23,6 +23,7 @@ from core.files.source import Source
 
 #: TensorProto.DataType of the types that tell a graph's precision.
 FLOAT, FLOAT16, DOUBLE, BFLOAT16 = 1, 10, 11, 16
+INT8 = 3
 _WEIGHT_ELEMENTS = 256  # smaller tensors are constants of the graph, not weights
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -61,17 +62,24 @@ class OnnxFile:
         weights: Elements held by weights of each TensorProto.DataType.
         external: Files with external data, relative to the ONNX file, as written in it.
         vocabulary: Rows of the table that `input_ids` are looked up in; None where none is found.
+        metadata: What its maker wrote into it, by name.
     """
 
     operators: Counter[str]
     weights: Counter[int]
     external: tuple[str, ...]
     vocabulary: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_quantized(self) -> bool:
         """Whether any operator computes with integers of a quantized graph."""
         return any(name in self.operators for name in QUANTIZED_OPERATORS)
+
+    @property
+    def has_signed_weights(self) -> bool:
+        """Whether any of its weights are signed bytes."""
+        return self.weights[INT8] > 0
 
     @property
     def dtype(self) -> str:
@@ -105,7 +113,7 @@ def read_onnx_file(path: Path, shown: str) -> OnnxFile:
             "another kind of file: download, copy or export it again."
         ) from error
     external = tuple(sorted(scan.external))
-    return OnnxFile(scan.operators, scan.weights, external, scan.vocabulary())
+    return OnnxFile(scan.operators, scan.weights, external, scan.vocabulary(), scan.metadata)
 
 
 def external_files(source: Source, file_name: str, external: tuple[str, ...]) -> list[str]:
@@ -148,6 +156,7 @@ class _Scan:
         self.operators: Counter[str] = Counter()
         self.weights: Counter[int] = Counter()
         self.external: set[str] = set()
+        self.metadata: dict[str, str] = {}
         self._ids = {"input_ids"}  # and what they are called once converted
         self._tables: list[str] = []
         self._made_of: dict[str, str] = {}
@@ -171,6 +180,9 @@ class _Scan:
                 self.graph(value, 0)
             elif number == 25 and isinstance(value, memoryview):
                 self.function(value)
+            elif number == 14 and isinstance(value, memoryview):
+                name, told = _entry(value)
+                self.metadata[name] = told
         if not graphs:
             raise _Malformed("there is no graph in it")
 
@@ -259,10 +271,16 @@ class _Scan:
             self._shapes.setdefault(name, tuple(shape))
 
     def entry(self, data: memoryview) -> None:
-        """A StringStringEntryProto of a tensor's external data."""
-        pair = {n: _text(v) for n, v in _fields(data) if isinstance(v, memoryview)}
-        if pair.get(1) == "location":
-            self.external.add(pair.get(2, ""))
+        """What a tensor says of its external data."""
+        name, told = _entry(data)
+        if name == "location":
+            self.external.add(told)
+
+
+def _entry(data: memoryview) -> tuple[str, str]:
+    """A StringStringEntryProto."""
+    pair = {n: _text(v) for n, v in _fields(data) if isinstance(v, memoryview)}
+    return pair.get(1, ""), pair.get(2, "")
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from core.toolkit import processor_flags
+from core.toolkit import OnnxFile, processor_flags
 
 #: The file an export writes.
 DEFAULT_NAME = "onnx/model.onnx"
@@ -75,6 +75,23 @@ def better_preset(
     if preset in order and best in order and order.index(preset) > order.index(best):
         return best
     return None
+
+
+#: In a file's metadata: how wide the sums of its int8 products are, of two and of all.
+SUMS = "core.int8_sums"
+SUMS_OF_16_BITS, SUMS_OF_32_BITS = "16 bits", "32 bits"
+
+
+def may_overflow(file: OnnxFile, flags: frozenset[str] | None = None) -> bool:
+    """Whether a processor may cut sums of a file's int8 products off; this one without flags.
+
+    Files that say nothing have the presets' full range, or are another program's.
+    """
+    known = processor_flags() if flags is None else flags
+    if not known or adds_int8_exactly(known):
+        return False
+    made_for_it = file.metadata.get(SUMS) == SUMS_OF_16_BITS
+    return file.is_quantized and file.has_signed_weights and not made_for_it
 
 
 def adds_int8_exactly(flags: frozenset[str] | None = None, machine: str | None = None) -> bool:

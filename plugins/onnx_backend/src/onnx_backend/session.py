@@ -47,6 +47,7 @@ from core.toolkit import (
 from onnx_backend.device import CPU, Provider, choose_provider, import_runtime
 from onnx_backend.graph import Graph, describe_graph
 from onnx_backend.modules import DevicePooler
+from onnx_backend.presets import may_overflow
 from onnx_backend.rewriting.mapped import graph_over
 
 logger = logging.getLogger("core")
@@ -120,6 +121,13 @@ class OnnxRuntime(Runtime):
             )
         if isinstance(architecture.head, MaskedLanguageHead) and self.graph.sentence is None:
             self.batch_tokens = logits_batch_tokens(architecture.dimension)
+        if provider.name == CPU and may_overflow(file):
+            logger.warning(
+                "%s was quantized for processors that add int8 products in 32 bits (VNNI). This "
+                "one adds two of them in 16 bits and cuts off what is larger, so embeddings may "
+                "drift: quantize the float32 file again on this machine.",
+                files[0],
+            )
         self._pooler: Any = None
         if pool_on_device is None:
             pool_on_device = provider.name != CPU

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from core.toolkit import ChannelRanges, round_weights, smoothing_factors
+from onnx_backend.presets import SUMS, SUMS_OF_16_BITS, SUMS_OF_32_BITS
 from onnx_backend.rewriting.products import Inputs, constants, weight_of
 
 _MICROSOFT = "com.microsoft"
@@ -119,6 +120,8 @@ class _Rewriting:
         if not any(entry.domain == _MICROSOFT for entry in result.opset_import):
             result.opset_import.append(helper.make_opsetid(_MICROSOFT, 1))
         result.functions.extend(self._model.functions)
+        width = SUMS_OF_16_BITS if self._adds_in_16_bits else SUMS_OF_32_BITS
+        result.metadata_props.add(key=SUMS, value=width)
         result.graph.CopyFrom(graph)
         return result
 

@@ -102,17 +102,20 @@ class Int8Linear(torch.nn.Module):
             self._row_sums = weight.sum(dim=1, dtype=torch.float32) * self._scale
             self._packed = torch.ops.onednn.qlinear_prepack(weight, None)
         rows = x.reshape(-1, self.in_features).float()
-        if self.smoothing is not None:
-            rows = rows * self.smoothing
+        smoothed = rows if self.smoothing is None else rows * self.smoothing
         count = len(rows)
-        low, high = torch.aminmax(rows, dim=1)
-        low = low.clamp_(max=0)
-        scale = (high.clamp_(min=0) - low).div_(_ACTIVATION_LEVELS).clamp_(min=1e-12)
+        # PyTorch computes the two extremes one by one, a product and a sum one after the other, and
+        # a cast by way of 16 bits with vectors: aminmax, addcmul and a cast to bytes take three to
+        # ten times as long.
+        low, high = smoothed.amin(dim=1).clamp_(max=0), smoothed.amax(dim=1).clamp_(min=0)
+        scale = (high - low).div_(_ACTIVATION_LEVELS).clamp_(min=1e-12)
         # Rounded down, so that the largest value stays within a byte.
         zero = torch.floor(-low / scale)
+        room = torch.empty_like(rows) if self.smoothing is None else smoothed
+        shifted = torch.mul(smoothed, scale.reciprocal()[:, None], out=room)
+        shifted.add_((zero + 0.5)[:, None])
         # The cast truncates: with 0.5 added, it rounds.
-        shifted = torch.addcmul((zero + 0.5)[:, None], rows, scale.reciprocal()[:, None])
-        quantized = shifted.to(torch.uint8)
+        quantized = shifted.to(torch.int16).to(torch.uint8)
         if count > _FEW_ROWS:  # so few are faster with a kernel of their own
             quantized = fill_rows(quantized)
         result: torch.Tensor = torch.ops.onednn.qlinear_pointwise.tensor(
