@@ -261,7 +261,7 @@ def test_onnx_says_where_sums_may_be_cut_off(
 
     on(made_with)
     with core.load(exports("bert-mean", "onnx"), backend="onnx", device="cpu") as source:
-        given = {"num_samples": 8} if config == "auto" else {}
+        given: dict[str, Any] = {"num_samples": 8} if config == "auto" else {}
         artifact = source.quantize(config, tmp_path, **given)
     assert "16 bits" not in caplog.text
     for flag, warns in (("avx512_vnni", False), ("avx2", may_drift)):

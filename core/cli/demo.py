@@ -33,11 +33,16 @@ _ROUNDS = 3
 
 @dataclass
 class _Variant:
-    """One file on one backend."""
+    """One file on one backend.
+
+    Attributes:
+        dtype: Of the file. Where int8 does not pay, products of int8 weights may be float32.
+    """
 
     backend: str
     model: Any
     size: int
+    dtype: str
     drift: str = ""
     speed: float = 0.0
 
@@ -135,7 +140,7 @@ def _load(name: str, backends: list[str], kind: str) -> list[_Variant]:
             seconds = time.perf_counter() - start
             _step(f"  {backend}: loaded {model.file_name or name} in {seconds:.1f} s")
             size = sum(model.source.size(file) or 0 for file in model.weight_files)
-            variants.append(_Variant(backend, model, size))
+            variants.append(_Variant(backend, model, size, model.dtype))
     finally:
         log.setLevel(level)
     return variants
@@ -157,7 +162,7 @@ def _quantize(variants: list[_Variant], target: Path, shown: Demonstration) -> l
         size = sum((artifact.root / file).stat().st_size for file in artifact.all_files)
         found = artifact.verification
         drift = "-" if found is None else shown.drift(found)
-        made.append(_Variant(variant.backend, artifact.load(), size, drift))
+        made.append(_Variant(variant.backend, artifact.load(), size, artifact.precision, drift))
     return made
 
 
@@ -185,7 +190,7 @@ def _print_comparison(variants: list[_Variant], shown: Demonstration) -> None:
             (
                 variant.backend,
                 model.file_name or "-",
-                model.dtype,
+                variant.dtype,
                 size_of(variant.size),
                 f"{variant.speed:.0f}",
                 f"{variant.speed / first.speed:.1f}x",
@@ -195,7 +200,7 @@ def _print_comparison(variants: list[_Variant], shown: Demonstration) -> None:
     print()
     print_table(rows)
     print(
-        f"SPEED is that of {first.backend} {first.model.dtype} on this machine, right now. "
+        f"SPEED is that of {first.backend} {first.dtype} on this machine, right now. "
         f"{shown.drift_note.format(first=first.backend)}"
     )
 
