@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from core.testing import tiny_multi_vector, tiny_reranker, tiny_sparse
-from tests.conftest import ROOT, copy_model
+from tests.conftest import ROOT, Exports, copy_model
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import TOKEN, LoopbackHub
 from tests.outputs.conftest import build_m3
@@ -39,10 +39,7 @@ def published(
     """A running Hub, and the folder with its caches, which pages share."""
     folder = tmp_path_factory.mktemp("published")
     with LoopbackHub(folder / "hub") as hub:
-        store = hub.create(MINILM)
-        store.add(folder_files(minilm))
-        store.point("refs/heads/whole", store.resolve("main"))
-        store.add(folder_files(smaller(minilm, folder / "smaller")))
+        hub.create(MINILM).add(folder_files(smaller(minilm, folder / "smaller")))
         hub.create(M3).add(folder_files(build_m3(folder / "m3")))
         hub.create(RERANKER).add(folder_files(tiny_reranker(folder / "reranker")))
         hub.create(MULTI_VECTOR).add(folder_files(tiny_multi_vector(folder / "multi-vector")))
@@ -79,7 +76,7 @@ def smaller(whole: Path, target: Path) -> Path:
 def hub(
     page: Path,
     published: tuple[LoopbackHub, Path],
-    tmp_path: Path,
+    exports: Exports,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[LoopbackHub]:
     """The Hub for a page, its variables set.
@@ -90,8 +87,8 @@ def hub(
     before = set(running.root.rglob("*.git"))
     store = running.store(MINILM)
     references = store.references()
-    if page == WHOLE:
-        store.point("refs/heads/main", store.resolve("whole"))
+    if page == WHOLE:  # with files for two backends, as the real repository has them
+        store.add(folder_files(exports("minilm", "onnx", "openvino")))
     monkeypatch.setenv("HF_ENDPOINT", running.url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
