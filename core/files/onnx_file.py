@@ -181,7 +181,8 @@ class _Scan:
             elif number == 25 and isinstance(value, memoryview):
                 self.function(value)
             elif number == 14 and isinstance(value, memoryview):
-                name, told = _entry(value)
+                # Runtimes do not read it: whatever it holds, the model is whole.
+                name, told = _entry(value, errors="replace")
                 self.metadata[name] = told
         if not graphs:
             raise _Malformed("there is no graph in it")
@@ -277,9 +278,9 @@ class _Scan:
             self.external.add(told)
 
 
-def _entry(data: memoryview) -> tuple[str, str]:
+def _entry(data: memoryview, errors: str = "strict") -> tuple[str, str]:
     """A StringStringEntryProto."""
-    pair = {n: _text(v) for n, v in _fields(data) if isinstance(v, memoryview)}
+    pair = {n: _text(v, errors) for n, v in _fields(data) if isinstance(v, memoryview)}
     return pair.get(1, ""), pair.get(2, "")
 
 
@@ -326,8 +327,8 @@ def _packed(data: memoryview) -> Iterator[int]:
         yield value
 
 
-def _text(data: memoryview) -> str:
+def _text(data: memoryview, errors: str = "strict") -> str:
     try:
-        return bytes(data).decode("utf-8")
+        return bytes(data).decode("utf-8", errors)
     except UnicodeDecodeError as error:
         raise _Malformed("a name in it is not UTF-8") from error

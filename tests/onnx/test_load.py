@@ -25,6 +25,7 @@ from core.errors import (
     OptionError,
     UnsupportedOperation,
 )
+from tests.conftest import Exports, copy_model
 
 TEXTS = ["one", "a somewhat longer text about foxes", "", "shells on the sea shore " * 9]
 
@@ -446,3 +447,16 @@ def test_loading_imports_nothing_heavy(tiny: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_metadata_in_any_encoding_is_no_reason_to_refuse_a_model(
+    exports: Exports, tmp_path: Path
+) -> None:
+    model = copy_model(exports("bert-mean", "onnx"), tmp_path / "model")
+    file = model / "onnx/model.onnx"
+    content = file.read_bytes()
+    file.unlink()  # it is a link
+    # ModelProto's field 14: one entry, whose value is no UTF-8.
+    file.write_bytes(content + b"\x72\x07\x0a\x01k\x12\x02\xff\xfe")
+    with core.load(model, backend="onnx", device="cpu") as loaded:
+        assert np.isfinite(loaded.encode("text")).all()
