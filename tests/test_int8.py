@@ -293,14 +293,23 @@ def test_a_gate_after_gelu_is_no_gelu(exports: Callable[..., Path], tmp_path: Pa
     assert gelus == {"modernbert": 0, "bert-mean": 2}
 
 
-def test_bfloat16_says_where_it_pays(
+@pytest.mark.parametrize(
+    ("level", "dtype", "flag"),
+    [("bf16", "bfloat16", "avx512_bf16"), ("fp16", "float16", "avx512_fp16")],
+)
+def test_half_precision_says_where_it_pays(
     tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, level: str, dtype: str, flag: str,
 ) -> None:  # fmt: skip
-    for flags, warns in (({"avx2"}, True), ({"avx512_bf16"}, False)):
-        caplog.clear()
+    told = f"computes in {dtype}, which this processor does not multiply"
+    for number, (flags, warnings) in enumerate((({"avx2"}, 1), ({flag}, 0), (set(), 0))):
         found = frozenset(flags)
-        monkeypatch.setattr("torch_backend.optimize.processor_flags", lambda found=found: found)
+        monkeypatch.setattr("torch_backend.device.processor_flags", lambda found=found: found)
         with core.load(tiny_model("bert-mean"), backend="torch", device="cpu") as model:
-            model.optimize("bf16", tmp_path / str(warns))
-        assert ("does not multiply bfloat16" in caplog.text) == warns
+            assert told not in caplog.text, "float32 is what every processor multiplies"
+            artifact = model.optimize(level, tmp_path / str(number))
+        assert caplog.text.count(told) == warnings, "making the file says it"
+        caplog.clear()
+        artifact.load(device="cpu").close()
+        assert caplog.text.count(told) == warnings
+        caplog.clear()

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import logging
 from pathlib import Path
 
 import torch
 
 from core import Artifact, Model, OptimizeOptions
 from core.errors import OptionError, UnsupportedOperation
-from core.toolkit import DTYPE_PRECISIONS, check_names, processor_flags
+from core.toolkit import DTYPE_PRECISIONS, check_names
 from torch_backend.compiled import COMPILE_OPTIONS, CompiledConfig, check_compile_options
 from torch_backend.device import DTYPES
 from torch_backend.files import write_module
-from torch_backend.presets import NEEDS, OPTIMIZE_CONFIGS
+from torch_backend.presets import OPTIMIZE_CONFIGS
 from torch_backend.session import TorchRuntime
-
-logger = logging.getLogger("core")
 
 
 def optimize_model(model: Model, target: Path, options: OptimizeOptions) -> Artifact:
@@ -37,8 +34,6 @@ def optimize_model(model: Model, target: Path, options: OptimizeOptions) -> Arti
     if level == "compile":
         return _compile(model, runtime, target, suffix, options)
     check_names(options.backend_kwargs, (), f"optimize {level!r} of the torch backend")
-    if level == "bf16":
-        _say_where_it_pays(runtime)
     name = model.source.architecture.file(f"model_{suffix}.safetensors")
     write_module(copy.deepcopy(runtime.module).to(DTYPES[level]), target / name)
     return Artifact(
@@ -48,17 +43,6 @@ def optimize_model(model: Model, target: Path, options: OptimizeOptions) -> Arti
         config={"level": level},
         versions={"torch": torch.__version__},
     )
-
-
-def _say_where_it_pays(runtime: TorchRuntime) -> None:
-    """bfloat16 is no faster on a CPU that does not multiply it."""
-    known = processor_flags()
-    if runtime.tensor_device.type == "cpu" and known and not known.intersection(NEEDS["bf16"]):
-        logger.warning(
-            "This processor does not multiply bfloat16 (avx512_bf16, amx_bf16, or bf16 on ARM), so "
-            "the file is no faster than float32 here. Use it where those instructions are, or on a "
-            "GPU; here int8 is faster: core.quantize(model)."
-        )
 
 
 def _compile(

@@ -30,7 +30,12 @@ from core.toolkit import (
 from torch_backend.budget import MemoryLimit, gpu_batch_tokens, joined
 from torch_backend.compiled import compile_module
 from torch_backend.configuration import stored_options
-from torch_backend.device import choose_device, choose_dtype, choose_packed
+from torch_backend.device import (
+    choose_device,
+    choose_dtype,
+    choose_packed,
+    warn_of_slow_dtype,
+)
 from torch_backend.encoders import check_encoder, forward_inputs, vocabulary_size
 from torch_backend.heads import check_head, head_scores
 from torch_backend.kernels.blocked_weights import FEW_ROWS, use_blocked_weights
@@ -157,7 +162,7 @@ class TorchRuntime(Runtime):
                 f"{options.file_name} is int8 for CPUs and cannot run on {device}: pass "
                 'device="cpu".'
             )
-        return cls(
+        runtime = cls(
             architecture,
             opened.module,
             device,
@@ -167,6 +172,8 @@ class TorchRuntime(Runtime):
             packed=packed,
             share_weights=share_weights,
         )
+        warn_of_slow_dtype(runtime.dtype, device, str(options.file_name))
+        return runtime
 
     def converted(self, dtype: torch.dtype) -> TorchRuntime:
         """A runtime of its own with a copy of the weights in another dtype.
