@@ -304,7 +304,7 @@ def test_half_precision_says_where_it_pays(
     told = f"computes in {dtype}, which this processor does not multiply"
     for number, (flags, warnings) in enumerate((({"avx2"}, 1), ({flag}, 0), (set(), 0))):
         found = frozenset(flags)
-        monkeypatch.setattr("torch_backend.device.processor_flags", lambda found=found: found)
+        monkeypatch.setattr("torch_backend.session.processor_flags", lambda found=found: found)
         with core.load(tiny_model("bert-mean"), backend="torch", device="cpu") as model:
             assert told not in caplog.text, "float32 is what every processor multiplies"
             artifact = model.optimize(level, tmp_path / str(number))

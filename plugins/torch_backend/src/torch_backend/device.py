@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from core.errors import OptionError
-from core.toolkit import processor_flags
-from torch_backend.presets import INSTRUCTIONS
-
-logger = logging.getLogger("core")
 
 #: Names of dtypes, torch's own and those of artifacts.
 DTYPES = {
@@ -67,21 +62,6 @@ def available_devices() -> list[str]:
     if hasattr(torch, "xpu") and torch.xpu.is_available():
         found.append("xpu")
     return [*found, "cpu"]
-
-
-def warn_of_slow_dtype(dtype: str, device: torch.device, file_name: str) -> None:
-    """Say that a CPU does not multiply a half precision, if it does not."""
-    known = processor_flags()
-    wanted = INSTRUCTIONS.get(dtype)
-    if device.type == "cpu" and known and wanted is not None and not known.intersection(wanted):
-        logger.warning(
-            "%s computes in %s, which this processor does not multiply: that is slower than "
-            "float32, with AVX2 alone six times. Load it with the dtype 'float32', or use it on a "
-            "GPU or a CPU with one of %s.",
-            file_name,
-            dtype,
-            ", ".join(wanted),
-        )
 
 
 def choose_dtype(kwargs: Mapping[str, Any]) -> torch.dtype | str | None:

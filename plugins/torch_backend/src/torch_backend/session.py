@@ -23,6 +23,7 @@ from core.toolkit import (
     MaskedLanguageHead,
     check_tokens_shape,
     logits_batch_tokens,
+    processor_flags,
     run_modules,
     run_outputs,
     run_token_modules,
@@ -30,12 +31,7 @@ from core.toolkit import (
 from torch_backend.budget import MemoryLimit, gpu_batch_tokens, joined
 from torch_backend.compiled import compile_module
 from torch_backend.configuration import stored_options
-from torch_backend.device import (
-    choose_device,
-    choose_dtype,
-    choose_packed,
-    warn_of_slow_dtype,
-)
+from torch_backend.device import choose_device, choose_dtype, choose_packed
 from torch_backend.encoders import check_encoder, forward_inputs, vocabulary_size
 from torch_backend.heads import check_head, head_scores
 from torch_backend.kernels.blocked_weights import FEW_ROWS, use_blocked_weights
@@ -46,6 +42,7 @@ from torch_backend.packed.fusions import can_fuse
 from torch_backend.packed.recorded import record_cuda_graph
 from torch_backend.packed.runner import PackedRunner, find_fault, probe_batch
 from torch_backend.pooled_logits import pooled_logits, pooling_of, splade_weights
+from torch_backend.presets import INSTRUCTIONS
 from torch_backend.traceable import hidden_state, traceable_module, traced_head, tracing
 from torch_backend.transfers import as_array, copy_back, copy_over
 from torch_backend.weights import open_transformer
@@ -172,7 +169,7 @@ class TorchRuntime(Runtime):
             packed=packed,
             share_weights=share_weights,
         )
-        warn_of_slow_dtype(runtime.dtype, device, str(options.file_name))
+        _warn_of_slow_dtype(runtime.dtype, device, str(options.file_name))
         return runtime
 
     def converted(self, dtype: torch.dtype) -> TorchRuntime:
@@ -410,3 +407,18 @@ class TorchRuntime(Runtime):
         self._run = self._packed = None
         del self.module
         self._modules, self._heads = (), None
+
+
+def _warn_of_slow_dtype(dtype: str, device: torch.device, file_name: str) -> None:
+    """Say that a CPU does not multiply a half precision, if it does not."""
+    known = processor_flags()
+    wanted = INSTRUCTIONS.get(dtype)
+    if device.type == "cpu" and known and wanted is not None and not known.intersection(wanted):
+        logger.warning(
+            "%s computes in %s, which this processor does not multiply: that is slower than "
+            "float32, with AVX2 alone six times. Load it with the dtype 'float32', or use it on a "
+            "GPU or a CPU with one of %s.",
+            file_name,
+            dtype,
+            ", ".join(wanted),
+        )
