@@ -126,7 +126,8 @@ def test_who_names_a_backend_a_file_or_a_device_gets_that(
         assert loaded(tuned, device="cpu") == USUAL
     monkeypatch.setenv("CORE_BACKEND", "torch")
     assert loaded(tuned) == USUAL
-    assert caplog.messages == []
+    # Of the choice nothing is said; of float16 on a CPU it may be.
+    assert [said for said in caplog.messages if "does not multiply" not in said] == []
 
 
 def test_the_callers_options_count_more(tuned: Path) -> None:

@@ -111,8 +111,9 @@ class Int8Linear(torch.nn.Module):
         scale = (high - low).div_(_ACTIVATION_LEVELS).clamp_(min=1e-12)
         # Rounded down, so that the largest value stays within a byte.
         zero = torch.floor(-low / scale)
-        room = torch.empty_like(rows) if self.smoothing is None else smoothed
-        shifted = torch.mul(smoothed, scale.reciprocal()[:, None], out=room)
+        steps = scale.reciprocal()[:, None]
+        # Inputs that were not smoothed are the caller's, and stay as they are.
+        shifted = smoothed * steps if self.smoothing is None else smoothed.mul_(steps)
         shifted.add_((zero + 0.5)[:, None])
         # The cast truncates: with 0.5 added, it rounds.
         quantized = shifted.to(torch.int16).to(torch.uint8)
