@@ -77,7 +77,8 @@ def better_preset(
     return None
 
 
-#: In a file's metadata: how wide the sums of its int8 products are, of two and of all.
+#: In a file's metadata: which sums of two int8 products its weights fit. Those of 16 bits are what
+#: x86 processors without VNNI make; all others make sums of 32.
 SUMS = "core.int8_sums"
 SUMS_OF_16_BITS, SUMS_OF_32_BITS = "16 bits", "32 bits"
 

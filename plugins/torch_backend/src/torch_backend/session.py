@@ -411,9 +411,11 @@ class TorchRuntime(Runtime):
 
 def _warn_of_slow_dtype(dtype: str, device: torch.device, file_name: str) -> None:
     """Say that a CPU does not multiply a half precision, if it does not."""
-    known = processor_flags()
     wanted = INSTRUCTIONS.get(dtype)
-    if device.type == "cpu" and known and wanted is not None and not known.intersection(wanted):
+    if device.type != "cpu" or wanted is None:
+        return
+    known = processor_flags()
+    if known and not known.intersection(wanted):
         logger.warning(
             "%s computes in %s, which this processor does not multiply: that is slower than "
             "float32, with AVX2 alone six times. Load it with the dtype 'float32', or use it on a "
