@@ -137,7 +137,7 @@ def check_tunes(python: Path, model: Path, folder: Path) -> None:
     environment = {**os.environ, "CORE_CACHE": str(folder / "cache")}
     command = [str(python), "-m", "core", "tune", str(model), "--texts", str(texts), "--json"]
     done = subprocess.run(
-        [*command, "--minutes", "0.5"],
+        [*command, "--minutes", "0.1"],
         capture_output=True, text=True, check=False, cwd=folder, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -132,6 +132,9 @@ IMPORTS = "test_naming_it_imports_no_other_backend_and_no_runtime"
 #: It starts a process; eight threads stop at every instruction; 3,000 texts are encoded.
 COSTLY = {IMPORTS, "test_many_threads_share_a_model", "test_many_texts_are_the_rows_of_few"}
 
+#: Where it fails, no other test runs.
+FIRST = "test_it_loads_and_embeds"
+
 #: Edits with which a backend changes what the whole process shares.
 LEAVING = {
     "another working directory, by load": (
@@ -428,12 +431,16 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
         suite += f"class Test{number}(Files):\n    backend = 'backend-{number}'\n\n\n"
     (root / "test_suite.py").write_text(suite, encoding="utf-8")
     (root / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
-    # These take seconds: they are for the backends of which a test below looks at them.
-    looked_at = {what: {expected} for what, (_, expected) in {**BROKEN, **BROKEN_FILES}.items()}
+    # A broken one is given the test that must fail and half of the others, the next one the
+    # other half. Those that take seconds are for the sound ones, and where they must fail.
+    tests = sorted(name for name in dir(BackendConformance) if name.startswith("test_"))
+    broken = {**BROKEN, **BROKEN_FILES}
     left_out = [
         f"--deselect=test_suite.py::Test{number}::{test}"
         for number, what in enumerate(names)
-        for test in COSTLY - looked_at.get(what, COSTLY)
+        if what in broken
+        for test in set(tests) - (set(tests[number % 2 :: 2]) - COSTLY)
+        if test not in (FIRST, broken[what][1].partition("[")[0])
     ]
     done = run_suite(root, *left_out)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -494,8 +501,8 @@ def test_the_suite_fails_for_a_backend_that(what: str, verdicts: dict[str, dict[
     _, expected = {**BROKEN, **BROKEN_FILES}[what]
     assert verdicts[what][expected] == "FAILED"
     # Broken in one way: most of the contract holds where that way does not touch it.
-    if expected != "test_it_loads_and_embeds":
-        assert list(verdicts[what].values()).count("PASSED") >= 6
+    if expected != FIRST:
+        assert list(verdicts[what].values()).count("PASSED") >= 3
 
 
 #: Faults for which core itself refuses every result, and what it says.
