@@ -12,11 +12,11 @@ from tests.conftest import ROOT
 
 @pytest.mark.slow
 def test_damaged_models_end_in_embeddings_or_a_core_error() -> None:
-    command = [sys.executable, "scripts/fuzz_models.py", "--mutants", "60", "--seed", "7"]
+    command = [sys.executable, "scripts/fuzz_models.py", "--mutants", "45", "--seed", "7"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     rows = [line.split() for line in done.stdout.splitlines()[-3:]]
     assert [row[0] for row in rows] == ["torch", "onnx", "openvino"]
-    assert sum(int(count) for row in rows for count in row[1:]) == 60
+    assert sum(int(count) for row in rows for count in row[1:]) == 45
     # Damage is noticed and harmless changes are harmless: not all of one kind.
     assert all(sum(int(row[column]) for row in rows) > 0 for column in (1, 3))
