@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -314,3 +315,24 @@ def test_what_an_artifact_loads_along_goes_with_it_to_another_directory(
     assert weights == (source / "model.safetensors").read_bytes()
     sidecar = json.loads((tmp_path / "out/toy/model_linked.safetensors.json").read_text())
     assert sidecar["files"] == list(elsewhere.all_files)
+
+
+def test_verification_pads_on_both_sides_and_computes_little_padding(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with core.load(exports("t5", "onnx"), backend="onnx", device="cpu") as model:
+        masks: list[Any] = []
+        compute = type(model.runtime).sentence_embeddings
+
+        def watch(runtime: Any, batch: Any, **given: Any) -> Any:
+            if runtime is model.runtime:
+                masks.append(batch.attention_mask)
+            return compute(runtime, batch, **given)
+
+        monkeypatch.setattr(type(model.runtime), "sentence_embeddings", watch)
+        model.quantize("avx2", tmp_path, min_cosine=-1)
+    longest = max(mask.shape[1] for mask in masks)
+    left = [mask for mask in masks if not mask[:, 0].all()]
+    assert longest in {mask.shape[1] for mask in left}
+    assert longest in {mask.shape[1] for mask in masks if mask[:, 0].all()}
+    assert sum(mask.sum() for mask in masks) > 0.6 * sum(mask.size for mask in masks)
