@@ -110,7 +110,8 @@ def probe_batches(
         mixed = [row for row in rows if len(row[0]) <= _MOST_MIXED_TOKENS] or rows
         shapes += [(mixed[i::4], other) for i in range(min(4, len(mixed)))]
         longest = max(rows, key=lambda row: len(row[0]))
-        shapes.append(([rows[0], longest], other))
+        if len(longest[0]) > _MOST_MIXED_TOKENS:
+            shapes.append(([rows[0], longest], other))
     shapes += [([row], "right") for row in (rows[0], rows[-1])]
     for group, side in shapes:
         lengths = np.array([len(ids) for ids, _ in group], dtype=np.int64)
