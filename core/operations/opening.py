@@ -11,7 +11,6 @@ from core.architecture.kinds import EMBEDDING, KINDS
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import named_only, resolve
 from core.errors import OptionError, UnsupportedOperation
-from core.machine.collector import uncollected
 from core.models.classes import MODEL_CLASSES
 from core.models.model import Model
 from core.operations.calls import BackendCalls
@@ -103,8 +102,7 @@ def open_file(calls: BackendCalls, files: Checkpoint, options: LoadOptions) -> M
     """The model in `options.file_name`, as the `load` hook returns it."""
     kind = kind_of(files)
     expected = MODEL_CLASSES[kind]
-    with uncollected():
-        model: Model = calls.call("load", check_instance(expected), source=files, options=options)
+    model: Model = calls.call("load", check_instance(expected), source=files, options=options)
     return model
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,41 +74,6 @@ def test_a_load_that_fails_names_the_backend(site: Site, fault: str) -> None:
     with pytest.raises(PluginError) as caught:
         core.load("x", backend="bad")
     assert f"load of {BACKEND} {reason}" in str(caught.value)
-
-
-@pytest.mark.parametrize("statement", ["pass", "1 / 0"])
-@pytest.mark.parametrize("enabled", [True, False])
-def test_garbage_is_searched_for_after_a_load_as_before_and_not_in_it(
-    site: Site, enabled: bool, statement: str
-) -> None:
-    source = SOUND.replace(
-        "    return core.EmbeddingModel(",
-        f"    import gc\n    seen.append(gc.isenabled())\n    {statement}\n"
-        "    return core.EmbeddingModel(",
-    )
-    site.install("acme-bad", f"seen = []\n{source}", backend="bad")
-    before = gc.isenabled()
-    (gc.enable if enabled else gc.disable)()
-    try:
-        with contextlib.suppress(PluginError):
-            core.load("x", backend="bad")
-        assert gc.isenabled() is enabled
-        assert sys.modules["acme_bad"].seen == [False]
-    finally:
-        (gc.enable if before else gc.disable)()
-
-
-def test_a_process_forked_in_a_load_searches_for_garbage(site: Site) -> None:
-    source = SOUND.replace(
-        "    return core.EmbeddingModel(",
-        "    import gc, os\n    child = os.fork()\n    if not child:\n"
-        "        os._exit(7 if gc.isenabled() else 1)\n"
-        "    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7\n"
-        "    return core.EmbeddingModel(",
-    )
-    site.install("acme-bad", source, backend="bad")
-    assert gc.isenabled()
-    core.load("x", backend="bad")
 
 
 def test_token_embeddings_are_checked(site: Site) -> None:
