@@ -29,16 +29,23 @@ _SLOWEST = 4.0
 _LONG_PASS = 4.0
 #: Seconds of a pass up to which one more warms every shape up; in longer ones that is little.
 _WARM = 4.0
+#: A first pass of so many seconds is hardly longer for what the first use of anything takes.
+_SETTLED = 15.0
 #: Seconds for one command of a system, at most.
 _DEADLINE = 600.0
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """Which texts of a length a system embeds in a round, and about how many seconds that takes."""
+    """Which texts of a length a system embeds in a round, and about how many seconds that takes.
+
+    Attributes:
+        once: Whether even one text takes so long that one round has to do.
+    """
 
     rows: list[int]
     seconds: float
+    once: bool = False
 
 
 class Group:
@@ -115,6 +122,7 @@ class Group:
             else self._warmed(name, length, batch, _SLOWEST * first.seconds)
             for name in wanted
         }
+        once = {name for name, found in passes.items() if found is not None and found.once}
         rows = {name: found.rows for name, found in passes.items() if found is not None}
         seconds: dict[str, list[float]] = {name: [] for name in rows}
         rounds = of.plan.rounds if batch is None else of.plan.batch_rounds
@@ -122,7 +130,7 @@ class Group:
             rounds = max(rounds // 2, 1)
         for turn in range(rounds):
             for name in rotated(list(rows), turn):
-                if name not in self.workers or not rows[name]:
+                if name not in self.workers or not rows[name] or (turn and name in once):
                     continue
                 time.sleep(PAUSE)
                 found = self._ask(name, do="encode", workload=length, rows=rows[name], batch=batch)
@@ -131,7 +139,7 @@ class Group:
         base = seconds.get(REFERENCE, [])
         for name in rows:
             # No texts: too slow to fill a batch in a sensible time.
-            wanted_rounds = rounds if rows[name] else 0
+            wanted_rounds = 0 if not rows[name] else 1 if name in once else rounds
             mine = of.cell(name, length, batch)
             if len(base) < rounds or len(seconds[name]) < wanted_rounds:
                 continue
@@ -140,7 +148,10 @@ class Group:
             value = {
                 "texts": len(rows[name]),
                 "seconds": seconds[name],
-                "reference": {"texts": len(rows[REFERENCE]), "seconds": base},
+                "reference": {
+                    "texts": len(rows[REFERENCE]),
+                    "seconds": base[:1] if name in once else base,
+                },
             }
             of.record.put("speed", *mine, value=value)
 
@@ -154,7 +165,8 @@ class Group:
         texts_of = self.rows[length]
         some = texts.part(texts_of, 1 / 8, least=1)
         taken = seconds(some)
-        if taken is not None and taken * len(texts_of) / len(some) > min(limit, _WARM):
+        foreseen = 0.0 if taken is None else taken * len(texts_of) / len(some)
+        if taken is not None and taken < _SETTLED and foreseen > min(limit, _WARM):
             taken = seconds(some)  # the first use of anything may take seconds
         if taken is None:
             return None
@@ -168,7 +180,7 @@ class Group:
             if taken is None:
                 return None
             expected = taken
-        return _Pass(rows, expected)
+        return _Pass(rows, expected, once=len(rows) == 1 and expected > limit)
 
     def _quality(self, task: Task) -> None:
         """The figure of each system that lacks it, and how far its embeddings are from fp32's."""

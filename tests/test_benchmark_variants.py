@@ -257,6 +257,20 @@ class TestGrid:
         assert Summary(found).ratio("tiny", "core torch fp32", "short", "8") is None
         assert is_whole(found)
 
+    def test_a_system_that_is_slow_with_a_single_text_gets_one_round(self, bench: Bench) -> None:
+        (size,) = bench.sizes.values()
+        bench.sizes["tiny"] = replace(size, texts={**size.texts, "long": 1})
+        bench.change("core torch fp32", pace=20.0)
+        found = bench.measure()
+        assert len(found["speed"][f"tiny/{REFERENCE}/long/default"]["seconds"]) == 3
+        cell = found["speed"]["tiny/core torch fp32/long/default"]
+        assert cell["seconds"] == [20.0]
+        assert Summary(found).ratios("tiny", "core torch fp32", "long") == pytest.approx([1 / 20])
+        # Neither a second pass to warm up nor more than one round: 20 seconds speak for themselves.
+        slow = [c for c in bench.asked() if c["workload"] == "long" and c["rows"] == [0]]
+        assert len(slow) == 3 * (1 + 1 + 3) + 2
+        assert is_whole(found)
+
     def test_a_run_ends_in_time_and_goes_on_later(self, bench: Bench) -> None:
         record = Record(bench.folder / "record.json", bench.run)
         assert not grid.Grid(record, bench.plan, "", Budget(0)).measure()
