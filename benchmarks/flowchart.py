@@ -53,7 +53,7 @@ def answers(figures: Mapping[str, Figures]) -> Answers:
     """What the chart says.
 
     Raises:
-        KeyError: The systems for an answer were not measured.
+        KeyError: The systems for an answer, or any quality, were not measured.
     """
     ours = {name: found.speed for name, found in figures.items() if found.ours and found.speed}
 
@@ -62,6 +62,8 @@ def answers(figures: Mapping[str, Figures]) -> Answers:
             raise KeyError(what)
         return max(names, key=lambda name: ours[name])
 
+    if all(figures[name].quality is None for name in ours):
+        raise KeyError("quality")  # of random weights: whether it drops is not known
     exact = [name for name in ours if figures[name].precision == "fp32"]
     lossy = []
     for loss in LOSSES:
@@ -95,7 +97,7 @@ def flowchart(figures: Mapping[str, Figures], processor: str) -> str:
     """An SVG drawing; speeds are means, against the reference.
 
     Raises:
-        KeyError: The systems for an answer were not measured.
+        KeyError: The systems for an answer, or any quality, were not measured.
     """
     found = answers(figures)
 

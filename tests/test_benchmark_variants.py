@@ -378,6 +378,8 @@ class TestReport:
         assert "core onnx int8 (6.0 times)" in described(figures, "X")
         with pytest.raises(KeyError, match="torch in float32"):
             answers({"core onnx fp32": figures["core onnx fp32"]})
+        with pytest.raises(KeyError, match="quality"):
+            answers({name: replace(found, quality=None) for name, found in figures.items()})
 
 
 class TestFiles:
