@@ -63,8 +63,9 @@ from core.engine.graphs import (
     modules_after_vectors,
     scores_of,
 )
+from core.engine.rounding import Moments, WeightRounder, moment_parts, round_weights
 from core.engine.runtime import as_numpy
-from core.engine.smoothing import ChannelRanges, round_weights, smoothing_factors
+from core.engine.smoothing import ChannelRanges, smoothing_factors
 from core.files.held import HeldFiles
 from core.files.onnx_file import QUANTIZED_OPERATORS, OnnxFile, external_files, read_onnx_file
 from core.files.paths import check_relative
@@ -127,6 +128,7 @@ __all__ = [
     "LayerNorm",
     "MaskedLanguageHead",
     "Module",
+    "Moments",
     "Normalize",
     "OnnxFile",
     "Pooling",
@@ -135,6 +137,7 @@ __all__ = [
     "SpladePooling",
     "TokenHeads",
     "Tokenizer",
+    "WeightRounder",
     "abandon_in_forks",
     "announce",
     "append_modules",
@@ -178,6 +181,7 @@ __all__ = [
     "logits_batch_tokens",
     "modules_after",
     "modules_after_vectors",
+    "moment_parts",
     "open_source",
     "pad",
     "plain_folder",

@@ -197,7 +197,7 @@ processor_flags
 processor_vendor quiet_transformers read_onnx_file read_weights round_weights run_modules
 run_sentence_modules run_token_modules follows_pooling scores_of smoothing_factors
 stderr_is_terminal suggestion temporary_directory unit_length write_safetensors
-MaskedLanguageHead Scoring SpladePooling logits_batch_tokens
+MaskedLanguageHead Moments Scoring SpladePooling WeightRounder moment_parts logits_batch_tokens
 DENSE GraphHeads HEAD_OUTPUTS SPARSE TokenHeads finish_head run_outputs
 """
 

@@ -13,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 import core
+from core.engine.rounding import Moments, WeightRounder, moment_parts, round_weights
 from core.engine.similarity import row_cosines
-from core.engine.smoothing import ChannelRanges, round_weights, smoothing_factors
+from core.engine.smoothing import ChannelRanges, smoothing_factors
 from core.texts.samples import varied_texts
 from tests.conftest import ROOT, Exports, copy_model, one_is_quick
 from tests.tiny_models import SPECS
@@ -218,6 +219,63 @@ def test_weights_whose_products_are_added_in_16_bits_fit(inputs: int) -> None:
         # Half the levels, 63, would always fit.
         exact, half = (np.square(integers * scale - weight).sum(), _error(weight, 63))
         assert exact < (0.6 if inputs > 2 else 1.0) * half
+
+
+def _related_inputs(rows: int, channels: int) -> NDArray[np.float32]:
+    """Inputs that go together in part, as those of a model do, some of them large."""
+    random = np.random.default_rng(2)
+    common = random.normal(size=(rows, channels // 8)) @ random.normal(
+        size=(channels // 8, channels)
+    )
+    sizes = np.exp(random.normal(size=channels))
+    found = sizes * (0.5 + common / np.sqrt(channels / 8) + random.normal(size=(rows, channels)))
+    return found.astype(np.float32)
+
+
+def _moments(x: NDArray[np.float32]) -> Moments:
+    found = Moments(x.shape[1])
+    parts = np.split(x, moment_parts(x.shape[1]), axis=1)
+    for some in (slice(0, 100), slice(100, None)):
+        found.add(np.stack([part[some].T @ part[some] for part in parts]))
+    return found
+
+
+@pytest.mark.parametrize("adds_in_16_bits", [False, True])
+@pytest.mark.parametrize("channels", [48, 99, 1_536])
+def test_weights_round_so_that_products_change_least(channels: int, adds_in_16_bits: bool) -> None:
+    weight = np.random.default_rng(1).normal(size=(channels, 40)).astype(np.float32)
+    weight[:, 2] = 0
+    x, other = np.split(_related_inputs(4_000, channels), 2)
+    rounder = WeightRounder({"x": _moments(x)}, adds_in_16_bits=adds_in_16_bits)
+    factors = np.sqrt(np.abs(x).max(axis=0))
+    for name, given in (("plain", None), ("smoothed", factors)):
+        errors = []
+        # Of inputs that nothing is known of each weight is rounded to the nearest.
+        for inputs in ("x", "unknown"):
+            integers, scale = rounder.round(f"{name} {inputs}", inputs, weight, given)
+            assert integers.dtype == np.int8
+            assert np.abs(integers.astype(int)).max() <= 127
+            if adds_in_16_bits:
+                even = channels // 2 * 2
+                sums = integers[:even:2].astype(int) + integers[1:even:2]
+                assert (np.abs(sums) <= 128).all()
+            back = integers * scale / (1 if given is None else given[:, None])
+            # Rows that were not among those of the moments.
+            errors.append(np.square(other @ (back - weight)).sum())
+        assert errors[0] < 0.85 * errors[1]
+    again = rounder.round("plain x", "x", weight)
+    assert again is rounder.round("plain x", "x", weight), "each is rounded once"
+
+
+def test_inputs_that_are_never_there_round_to_the_nearest() -> None:
+    weight = np.random.default_rng(1).normal(size=(32, 5)).astype(np.float32)
+    integers, _ = round_weights(weight, moments=np.zeros((1, 32, 32), dtype=np.float32))
+    np.testing.assert_array_equal(integers, round_weights(weight)[0])
+
+
+def test_moments_are_of_equal_parts() -> None:
+    assert [moment_parts(n) for n in (1, 384, 1_024, 1_536, 3_072, 4_096)] == [1, 1, 1, 2, 3, 4]
+    assert moment_parts(1_031) == 1_031, "a prime number of inputs has no other equal parts"
 
 
 def _error(weight: NDArray[np.float32], levels: int) -> float:

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 SMOOTHING_ALPHA = 0.7
 
 _SMALLEST = 1e-5
-#: The largest integer of a weight; and of two weights together, of which 255 times fits 16 bits.
-_LEVELS, _PAIR_LEVELS = 127, 128
 
 
 @dataclass
@@ -73,39 +71,3 @@ def smoothing_factors(
     factors = factors / np.maximum(largest, _SMALLEST) ** (1 - alpha)
     scaled: NDArray[np.float32] = np.asarray(factors / np.exp(np.log(factors).mean()), np.float32)
     return scaled
-
-
-def round_weights(
-    weight: NDArray[np.float32], *, adds_in_16_bits: bool = False
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """A weight as signed integers, with a scale for each output.
-
-    x86 processors without VNNI multiply an unsigned byte of the inputs with a signed one of the
-    weights and add two such products, of inputs 2k and 2k + 1, in 16 bits (`vpmaddubsw`), where
-    what is larger than 32,767 is cut off: 255 times the two weights together fits if these are 128
-    at most. Weights of different signs always fit, and two large ones of the same sign are seldom
-    beside each other, so that few outputs lose more than a fifth of their steps.
-
-    Args:
-        weight: [inputs, outputs].
-        adds_in_16_bits: Keep the two weights of each such pair to 128 together.
-
-    Returns:
-        int8 [inputs, outputs] and float32 [outputs]; their product is about the weight.
-    """
-    largest = np.maximum(np.abs(weight).max(axis=0), np.float32(1e-12))
-    scale = largest / _LEVELS
-    if adds_in_16_bits and len(weight) > 1:
-        pairs = np.abs(weight[: len(weight) // 2 * 2].reshape(-1, 2, weight.shape[1]).sum(axis=1))
-        scale = np.maximum(scale, pairs.max(axis=0) / _PAIR_LEVELS)
-    steps = weight / scale
-    rounded = np.clip(np.rint(steps), -_LEVELS, _LEVELS)
-    if adds_in_16_bits:
-        first, second = rounded[: len(rounded) // 2 * 2 : 2], rounded[1::2]
-        # Both were rounded up: the one that was so by more is rounded down.
-        where = np.nonzero(np.abs(first + second) > _PAIR_LEVELS)
-        gained = [np.abs(steps[n::2][where]) - np.abs(rounded[n::2][where]) for n in (0, 1)]
-        is_first = gained[0] < gained[1]
-        first[where] -= np.where(is_first, np.sign(first[where]), 0)
-        second[where] -= np.where(is_first, 0, np.sign(second[where]))
-    return rounded.astype(np.int8), scale.astype(np.float32)

@@ -8,11 +8,12 @@ from typing import Any
 
 from core import TokenBatch
 from core.errors import UnsupportedOperation
-from onnx_backend.calibration import channel_ranges
+from core.toolkit import WeightRounder
+from onnx_backend.calibration import observe
 from onnx_backend.graph import Graph
 from onnx_backend.presets import adds_int8_exactly
 from onnx_backend.rewriting.int8 import to_int8
-from onnx_backend.rewriting.products import find_products, name_nodes
+from onnx_backend.rewriting.products import constants, find_products, name_nodes, weight_of
 
 
 class Int8Graphs:
@@ -20,7 +21,7 @@ class Int8Graphs:
 
     Inputs that layer norms make have a few large channels: they are smoothed, and then one range
     for all texts holds them. What comes out of attention and of activation functions is rounded
-    for each token.
+    for each token. Weights are rounded so that products of what the texts give them change least.
 
     Attributes:
         layers: Products that take the same inputs, by name.
@@ -37,10 +38,15 @@ class Int8Graphs:
         if not self._inputs:
             raise UnsupportedOperation("There are no products with weights to quantize.")
         norms = [entry.name for entry in self._inputs if entry.is_norm]
-        self._ranges = channel_ranges(model, norms, graph, batches, scratch)
+        known, nodes = constants(model), {node.name: node for node in model.graph.node}
+        channels = {
+            entry.name: len(weight_of(nodes[entry.products[0]], known)) for entry in self._inputs
+        }
+        self._ranges, moments = observe(model, norms, channels, graph, batches, scratch)
         self._static = frozenset(self._ranges)
         self.smoothed = len(norms)
         self.adds_in_16_bits = not adds_int8_exactly()
+        self._rounder = WeightRounder(moments, adds_in_16_bits=self.adds_in_16_bits)
         self.layers = [entry.products for entry in self._inputs]
 
     def make(self, kept: Collection[str] = ()) -> Any:
@@ -49,6 +55,7 @@ class Int8Graphs:
             self._model,
             self._inputs,
             self._ranges,
+            self._rounder,
             static=self._static,
             kept=kept,
             adds_in_16_bits=self.adds_in_16_bits,

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from core import TokenBatch
-from core.toolkit import ChannelRanges
-from openvino_backend.calibration import channel_ranges
+from core.toolkit import ChannelRanges, Moments, WeightRounder
+from openvino_backend.calibration import observe
 from openvino_backend.presets import CLOSEST, FASTEST
 from openvino_backend.processor import Needs, multiplies_bfloat16, multiplies_int8
 from openvino_backend.rewriting.attention import pad_keys
@@ -25,7 +25,8 @@ class Int8Graphs:
 
     Inputs that layer norms make have a few large channels: they are smoothed, and then one range
     for all texts holds them. What comes out of attention and of activation functions is rounded
-    for each token. `"fastest"` rounds everything by its range, `"closest"` nothing.
+    for each token. `"fastest"` rounds everything by its range, `"closest"` nothing. Weights are
+    rounded so that products of what the texts give them change least.
 
     On a processor without int8 dot products all of that would cost time and gain none: there only
     the weights are int8, and products compute in float32.
@@ -35,7 +36,7 @@ class Int8Graphs:
         layers: Products that take the same inputs, by name.
         smoothed: How many inputs are smoothed.
         static: Names of inputs that are rounded by their range.
-        calibrated: Whether ranges were found.
+        calibrated: Whether ranges and moments were found.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Int8Graphs:
         self._inputs = find_products(graph)
         self.calibrated = multiplies_int8()
         self._ranges: dict[str, ChannelRanges] = {}
+        moments: dict[str, Moments] = {}
         if self.calibrated:
-            self._ranges = channel_ranges(graph, self._inputs, batches, input_names)
+            self._ranges, moments = observe(graph, self._inputs, batches, input_names)
+        self._rounder = WeightRounder(moments)
         self.smoothed = sum(entry.is_norm for entry in self._inputs)
         self.static: frozenset[str] = frozenset()
         if self.calibrated:
@@ -66,7 +69,14 @@ class Int8Graphs:
 
     def make(self, kept: Collection[str] = ()) -> Any:
         """The graph with these products in floating point."""
-        made = to_int8(self._graph, self._inputs, self._ranges, static=self.static, kept=kept)
+        made = to_int8(
+            self._graph,
+            self._inputs,
+            self._ranges,
+            self._rounder,
+            static=self.static,
+            kept=kept,
+        )
         if self.calibrated:
             pad_keys(made)
         self.needs.write(made)

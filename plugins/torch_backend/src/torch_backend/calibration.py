@@ -1,4 +1,4 @@
-"""What the inputs of linear layers range over, from calibration texts."""
+"""What the inputs of linear layers are, from calibration texts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ import torch
 from numpy.typing import NDArray
 
 from core import TokenBatch
+from core.toolkit import Moments, moment_parts
 from torch_backend.session import TorchRuntime
 
 
-def largest_inputs(
+def observe(
     runtime: TorchRuntime, layers: Mapping[str, torch.nn.Linear], batches: Sequence[TokenBatch]
-) -> dict[str, NDArray[np.float32]]:
-    """Of each input of the layers the largest absolute value over the batches, padding left out.
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, Moments]]:
+    """What layers are given in these batches, padding left out.
 
     Returns:
-        By name, float32 [in_features] each; a layer that was never called is missing.
+        By the layers' names, of those that were called: of each input the largest absolute value,
+        float32 [in_features], and the inputs' moments.
     """
     largest: dict[str, torch.Tensor] = {}
+    moments: dict[str, Moments] = {}
     real = torch.ones(0, dtype=torch.bool)
 
     def watch(name: str) -> Callable[[torch.nn.Module, tuple[Any, ...]], None]:
@@ -32,6 +35,11 @@ def largest_inputs(
                 rows = rows[real]
             found = rows.abs().amax(dim=0)
             largest[name] = torch.maximum(largest[name], found) if name in largest else found
+            channels = rows.shape[-1]
+            parts = moment_parts(channels)
+            split = rows.reshape(-1, parts, channels // parts).transpose(0, 1)
+            own = moments.setdefault(name, Moments(channels))
+            own.add((split.transpose(1, 2) @ split).numpy())
 
         return look
 
@@ -46,4 +54,4 @@ def largest_inputs(
     finally:
         for handle in handles:
             handle.remove()
-    return {name: values.numpy() for name, values in largest.items()}
+    return {name: values.numpy() for name, values in largest.items()}, moments

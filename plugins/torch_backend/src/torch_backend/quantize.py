@@ -13,6 +13,7 @@ import torch
 from core import Artifact, Model, QuantizeOptions
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import (
+    WeightRounder,
     announce,
     calibration_batches,
     check_names,
@@ -20,10 +21,11 @@ from core.toolkit import (
     has_floor,
     keep_sensitive_layers,
 )
-from torch_backend.calibration import largest_inputs
+from torch_backend.calibration import observe
 from torch_backend.files import write_module
 from torch_backend.kernels.int8 import (
     SCHEME,
+    adds_exactly,
     check_supported,
     find_linears,
     metadata,
@@ -57,11 +59,12 @@ def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Arti
     texts = choose_varied_samples(options.calibration, options.num_samples or _SAMPLES)
     announce(f"finding activation ranges in {len(texts)} texts")
     batches = calibration_batches(model, texts)
-    largest = largest_inputs(runtime, layers, batches)
+    largest, moments = observe(runtime, layers, batches)
+    rounder = WeightRounder(moments, adds_in_16_bits=not adds_exactly())
 
     def make(kept: Collection[str]) -> torch.nn.Module:
         module = copy.deepcopy(runtime.module).cpu().float()
-        quantize_linears(module, largest, kept)
+        quantize_linears(module, largest, rounder, kept)
         return module
 
     @contextmanager

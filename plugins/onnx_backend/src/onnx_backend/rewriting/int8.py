@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from core.toolkit import ChannelRanges, round_weights, smoothing_factors
+from core.toolkit import ChannelRanges, WeightRounder, round_weights, smoothing_factors
 from onnx_backend.presets import SUMS, SUMS_OF_16_BITS, SUMS_OF_32_BITS
 from onnx_backend.rewriting.products import Inputs, constants, weight_of
 
@@ -36,6 +36,7 @@ def to_int8(
     model: Any,
     inputs: Sequence[Inputs],
     ranges: Mapping[str, ChannelRanges],
+    rounder: WeightRounder,
     *,
     static: Collection[str],
     kept: Collection[str] = (),
@@ -45,11 +46,12 @@ def to_int8(
 
     Args:
         ranges: Of the inputs, by name; those without any are neither smoothed nor static.
+        rounder: Of the weights.
         static: Names of inputs that are rounded by their range.
         kept: Products that stay in floating point.
-        adds_in_16_bits: Whether sums of two products must fit 16 bits.
+        adds_in_16_bits: Whether the rounder has sums of two products fit 16 bits.
     """
-    return _Rewriting(model, inputs, ranges, static, kept, adds_in_16_bits).run()
+    return _Rewriting(model, inputs, ranges, rounder, static, kept, adds_in_16_bits).run()
 
 
 class _Rewriting:
@@ -60,6 +62,7 @@ class _Rewriting:
         model: Any,
         inputs: Sequence[Inputs],
         ranges: Mapping[str, ChannelRanges],
+        rounder: WeightRounder,
         static: Collection[str],
         kept: Collection[str],
         adds_in_16_bits: bool,
@@ -67,6 +70,7 @@ class _Rewriting:
         self._model = model
         self._known = constants(model)
         self._ranges, self._static, self._adds_in_16_bits = ranges, static, adds_in_16_bits
+        self._rounder = rounder
         self._nodes: list[Any] = []
         self._added: dict[str, Any] = {}
         products = {node.name: node for node in model.graph.node}
@@ -130,11 +134,8 @@ class _Rewriting:
         if entry.name not in self._rounded:
             self._rounded[entry.name] = self._round(entry, products)
         integers, row_scale = self._rounded[entry.name]
-        weight = weight_of(node, self._known)
-        factors = self._factors.get(entry.name)
-        if factors is not None:
-            weight = weight * factors[:, None]
-        rounded, scale = round_weights(weight, adds_in_16_bits=self._adds_in_16_bits)
+        weight, factors = weight_of(node, self._known), self._factors.get(entry.name)
+        rounded, scale = self._rounder.round(node.name, entry.name, weight, factors)
         name = node.output[0]
         operands = [
             integers,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.toolkit import ChannelRanges, round_weights, smoothing_factors
+from core.toolkit import ChannelRanges, WeightRounder, round_weights, smoothing_factors
 from openvino_backend.imports import openvino
 from openvino_backend.rewriting.products import Inputs, constant, named_nodes, split, weight_of
 
@@ -31,6 +31,7 @@ def to_int8(
     graph: Any,
     inputs: Sequence[Inputs],
     ranges: Mapping[str, ChannelRanges],
+    rounder: WeightRounder,
     *,
     static: Collection[str],
     kept: Collection[str] = (),
@@ -39,6 +40,7 @@ def to_int8(
 
     Args:
         ranges: Of the inputs, by name; those without any are neither smoothed nor static.
+        rounder: Of the weights.
         static: Names of inputs that are rounded by their range.
         kept: Products that stay in floating point.
     """
@@ -48,7 +50,7 @@ def to_int8(
         products = [nodes[name] for name in entry.products if name not in kept]
         if products:
             found = ranges.get(entry.name)
-            _round(nodes, entry, products, found, is_static=entry.name in static)
+            _round(nodes, entry, products, found, rounder, is_static=entry.name in static)
     for node in nodes.values():
         if node.get_type_name() == "Gather":
             _round_table(node)
@@ -61,6 +63,7 @@ def _round(
     entry: Inputs,
     products: Sequence[Node],
     ranges: ChannelRanges | None,
+    rounder: WeightRounder,
     *,
     is_static: bool,
 ) -> None:
@@ -74,8 +77,8 @@ def _round(
         value = ops.fake_quantize(value, low, high, low, high, _STEPS).output(0)
     for product, weight in zip(products, weights, strict=True):
         assert weight is not None
-        scaled = weight if factors is None else weight * factors[:, None]
-        integers, scale = round_weights(scaled)
+        name = product.get_friendly_name()
+        integers, scale = rounder.round(name, entry.name, weight, factors)
         if not product.get_attributes()["transpose_b"]:
             rounded = _stored(integers, scale[None, :])
         else:

@@ -22,7 +22,13 @@ from safetensors.torch import load_file
 
 from core import Checkpoint
 from core.errors import ModelFormatError, UnsupportedOperation
-from core.toolkit import INT8_INSTRUCTIONS, processor_flags, round_weights, smoothing_factors
+from core.toolkit import (
+    INT8_INSTRUCTIONS,
+    WeightRounder,
+    processor_flags,
+    round_weights,
+    smoothing_factors,
+)
 from torch_backend.files import QUANTIZATION, check_missing, check_shapes
 from torch_backend.kernels.even_attention import attend_evenly
 from torch_backend.kernels.row_counts import fill_rows
@@ -69,27 +75,30 @@ class Int8Linear(torch.nn.Module):
 
     @classmethod
     def quantize(
-        cls, linear: torch.nn.Linear, largest: NDArray[np.float32] | None = None
+        cls,
+        name: str,
+        linear: torch.nn.Linear,
+        rounder: WeightRounder,
+        largest: NDArray[np.float32] | None = None,
     ) -> Int8Linear:
         """Round a layer's weights, symmetrically, row by row.
 
         Args:
+            name: Of the layer, by which the rounder knows its inputs.
             largest: Of each of its inputs the largest absolute value, [in_features], by which they
                 are smoothed; None leaves them as they are.
         """
-        smoothed = largest is not None
         layer = cls(
             linear.in_features,
             linear.out_features,
             bias=linear.bias is not None,
-            smoothed=smoothed,
+            smoothed=largest is not None,
         )
-        weight = linear.weight.detach().float()
-        if largest is not None:
-            factors = torch.from_numpy(smoothing_factors(largest, [weight.T.numpy()]))
-            weight = weight * factors
-            layer.smoothing = 1 / factors
-        layer.weight, layer.weight_scale = rounded(weight, adds_in_16_bits=not adds_exactly())
+        weight = linear.weight.detach().float().T.numpy()
+        factors = None if largest is None else smoothing_factors(largest, [weight])
+        if factors is not None:
+            layer.smoothing = torch.from_numpy(1 / factors)
+        layer.weight, layer.weight_scale = _tensors(*rounder.round(name, name, weight, factors))
         if linear.bias is not None:
             # Its own: what shares it elsewhere is stored once, under the other name.
             layer.bias = linear.bias.detach().float().clone()
@@ -147,9 +156,10 @@ def adds_exactly(flags: frozenset[str] | None = None) -> bool:
     return bool((processor_flags() if flags is None else flags) & INT8_INSTRUCTIONS)
 
 
-def rounded(weight: torch.Tensor, *, adds_in_16_bits: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def _tensors(
+    integers: NDArray[np.int8], scale: NDArray[np.float32]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Integers [out_features, in_features] and their scale [out_features]."""
-    integers, scale = round_weights(weight.T.numpy(), adds_in_16_bits=adds_in_16_bits)
     return torch.from_numpy(np.ascontiguousarray(integers.T)), torch.from_numpy(scale)
 
 
@@ -163,7 +173,7 @@ def fitting(
     pairs = wide[:, ::2] + wide[:, 1::2]
     if int(pairs.abs().max()) <= _PAIR_LEVELS:
         return weight, scale
-    integers, factor = rounded(weight.float(), adds_in_16_bits=True)
+    integers, factor = _tensors(*round_weights(weight.float().T.numpy(), adds_in_16_bits=True))
     return integers, scale * factor
 
 
@@ -193,18 +203,20 @@ def find_linears(module: torch.nn.Module, prefix: str = "") -> dict[str, torch.n
 def quantize_linears(
     module: torch.nn.Module,
     largest: Mapping[str, NDArray[np.float32]],
+    rounder: WeightRounder,
     kept: Collection[str] = (),
 ) -> None:
     """Replace the linear layers of `find_linears`, and let attention sum in one order.
 
     Args:
         largest: By name: of each input of a layer the largest absolute value, [in_features].
+        rounder: Of the weights.
         kept: Names of layers that stay as they are.
     """
     for name, linear in find_linears(module).items():
         if name not in kept:
             parent, _, own = name.rpartition(".")
-            layer = Int8Linear.quantize(linear, largest.get(name))
+            layer = Int8Linear.quantize(name, linear, rounder, largest.get(name))
             setattr(module.get_submodule(parent), own, layer)
     attend_evenly(module)
 
