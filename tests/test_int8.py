@@ -229,7 +229,7 @@ def _related_inputs(rows: int, channels: int) -> NDArray[np.float32]:
     )
     sizes = np.exp(random.normal(size=channels))
     found = sizes * (0.5 + common / np.sqrt(channels / 8) + random.normal(size=(rows, channels)))
-    return found.astype(np.float32)
+    return np.asarray(found, dtype=np.float32)
 
 
 def _moments(x: NDArray[np.float32]) -> Moments:

@@ -54,7 +54,7 @@ class Moments:
             return self.sums
         parts, size, _ = self.sums.shape
         inverse = (1 / factors).reshape(parts, size)
-        return self.sums * inverse[:, :, None] * inverse[:, None, :]
+        return np.asarray(self.sums * inverse[:, :, None] * inverse[:, None, :], dtype=np.float32)
 
 
 def moment_parts(channels: int) -> int:
