@@ -41,11 +41,13 @@ class _Pass:
 
     Attributes:
         once: Whether even one text takes so long that one round has to do.
+        warm: Whether it has been done before, as a whole.
     """
 
     rows: list[int]
     seconds: float
     once: bool = False
+    warm: bool = False
 
 
 class Group:
@@ -122,8 +124,9 @@ class Group:
             else self._warmed(name, length, batch, _SLOWEST * first.seconds)
             for name in wanted
         }
-        once = {name for name, found in passes.items() if found is not None and found.once}
-        rows = {name: found.rows for name, found in passes.items() if found is not None}
+        known = {name: found for name, found in passes.items() if found is not None}
+        once = {name for name, found in known.items() if found.once}
+        rows = {name: found.rows for name, found in known.items()}
         seconds: dict[str, list[float]] = {name: [] for name in rows}
         rounds = of.plan.rounds if batch is None else of.plan.batch_rounds
         if first.seconds > _LONG_PASS:
@@ -133,6 +136,11 @@ class Group:
                 if name not in self.workers or not rows[name] or (turn and name in once):
                     continue
                 time.sleep(PAUSE)
+                if not (turn or known[name].warm or name in once):
+                    # Others ran since its last texts: weights that left memory are read anew.
+                    self._ask(name, do="encode", workload=length, rows=rows[name][:1], batch=batch)
+                    if name not in self.workers:
+                        continue
                 found = self._ask(name, do="encode", workload=length, rows=rows[name], batch=batch)
                 if found is not None:
                     seconds[name].append(found["seconds"])
@@ -175,12 +183,13 @@ class Group:
         if batch is not None and len(rows) < batch:
             return _Pass([], 0.0)  # a batch that is not full is another measurement
         expected *= len(rows) / len(texts_of)
-        if expected <= _WARM:
+        warm = expected <= _WARM
+        if warm:
             taken = seconds(rows)
             if taken is None:
                 return None
             expected = taken
-        return _Pass(rows, expected, once=len(rows) == 1 and expected > limit)
+        return _Pass(rows, expected, once=len(rows) == 1 and expected > limit, warm=warm)
 
     def _quality(self, task: Task) -> None:
         """The figure of each system that lacks it, and how far its embeddings are from fp32's."""
