@@ -85,7 +85,7 @@ def _one(
     counts."""
     with load_core(folder, setting.device, dtype=dtype, packed=packed) as opened:
         longest = setting.plan.positions
-        found = [opened.encode(texts), opened.encode(texts, batch_tokens=4 * longest)]
+        found = [opened.encode(texts), opened.encode(texts, batch_tokens=longest)]
         single = found[0].copy()
         for _ in range(_REPEATS if setting.on_gpu else 1):
             for place in range(len(_SINGLE)):

@@ -18,9 +18,11 @@ from benchmarks.gpu.systems import DEFAULT, FLASH, HALF, SYSTEMS, Encode
 from benchmarks.gpu.texts import Vocabulary
 from core.tuning.measure import Budget, Timing, interleaved
 
-#: Texts of a first call, which is for warming up, and of a second, which tells how many a round
-#: gets: more of them for a system that is faster.
+#: Texts of a first call, which is for warming up.
 _FIRST = 256
+#: Calls that tell how many texts a round gets, at most, and by how much more of them another call
+#: is worth it: many texts go faster than few.
+_CALLS, _GROWTH = 5, 1.3
 #: Systems that others are compared with, by the round: name of the ratio to name of the system.
 RATIOS = {
     "over_default": DEFAULT,
@@ -70,17 +72,17 @@ def rows(setting: Setting) -> Iterator[Row]:
 
 
 def _sized(encode: Encode, texts: list[str], plan: Plan, device: str) -> dict[str, Any]:
-    """How many texts a round has, so that it takes `plan.round_seconds`; and the memory of one.
-
-    Many texts go faster than few, so it is guessed from few, and then from as many as that.
-    """
+    """How many texts a round has, so that it takes `plan.round_seconds`; and the memory of one."""
     count = min(_FIRST, len(texts))
     encode(texts[:count])
-    for _ in range(2):
+    for _ in range(_CALLS):
         start = time.perf_counter()
         peak = peak_over(device, partial(encode, texts[:count]))
         rate = count / (time.perf_counter() - start)
-        count = max(min(int(rate * plan.round_seconds), len(texts)), min(256, len(texts)))
+        before = count
+        count = max(min(int(rate * plan.round_seconds), len(texts)), min(_FIRST, len(texts)))
+        if count < _GROWTH * before:
+            break
     return {"texts": count, "peak_mb": _mb(peak)}
 
 

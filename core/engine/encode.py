@@ -51,7 +51,7 @@ _SHOWN_POSITIONS = 5
 
 #: Texts for which processes are started that tokenize, in parts of those that are tokenized at a
 #: time: fewer would be done before these have started.
-_LEAST_BESIDE = 4
+_LEAST_BESIDE = 2
 
 # How runtimes and drivers say that memory ran out; most raise nothing more than a RuntimeError.
 _OUT_OF_MEMORY = re.compile(

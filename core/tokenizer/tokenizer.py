@@ -23,7 +23,7 @@ from core.errors import ModelFormatError
 from core.machine.forks import note_tokenizer_threads
 from core.tokenizer.prefix import safe_cut
 from core.tokenizer.splitting import find_splitting
-from core.tokenizer.words import KnownWords
+from core.tokenizer.words import KEPT_WORDS, KnownWords
 
 #: A text, or a pair of texts.
 Text = str | tuple[str, str]
@@ -89,6 +89,7 @@ class Tokenizer:
         types_pairs: Whether the model tells the texts of a pair apart by token types.
         endings: Texts that end alike: the tokens of that end stay when a text is cut. None where
             cutting takes away what comes last.
+        kept_words: How many are kept as they were tokenized, at most twice as many.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Tokenizer:
         types_pairs: bool = False,
         endings: Sequence[str] | None = None,
         special_ids: Sequence[int] = (),
+        kept_words: int = KEPT_WORDS,
     ) -> None:
         tokenizer.no_padding()
         self._window = 0
@@ -117,6 +119,7 @@ class Tokenizer:
         self._types_pairs = types_pairs
         self._endings = endings
         self._truncation_side = truncation_side
+        self._kept_words = kept_words
         self.max_length = max_length
         self.pad_id = pad_id
         self.padding_side = padding_side
@@ -125,6 +128,10 @@ class Tokenizer:
     def with_max_length(self, max_length: int | None) -> Tokenizer:
         """A copy that truncates elsewhere; this one stays as it is."""
         return _read(self._tokenizer.to_str(), {**self._settings, "max_length": max_length})
+
+    def with_kept_words(self, kept_words: int) -> Tokenizer:
+        """A copy that keeps so many words as they were tokenized, at most twice as many."""
+        return _read(self._tokenizer.to_str(), {**self._settings, "kept_words": kept_words})
 
     def __reduce__(self) -> Any:
         return _read, (self._tokenizer.to_str(), self._settings)
@@ -141,6 +148,7 @@ class Tokenizer:
             "types_pairs": self._types_pairs,
             "endings": self._endings,
             "special_ids": self.special_ids,
+            "kept_words": self._kept_words,
         }
 
     def encode(self, texts: Sequence[Text]) -> TokenizedTexts:
@@ -220,7 +228,9 @@ class Tokenizer:
         if not word or start is None:
             return None
         before, after = whole[:start], whole[start + len(word) :]
-        return KnownWords(self._tokenizer, splitting, before, after, self._window or None)
+        return KnownWords(
+            self._tokenizer, splitting, before, after, self._window or None, self._kept_words
+        )
 
     def _encode_pairs(self, pairs: Sequence[Text]) -> TokenizedTexts:
         ids: list[NDArray[np.int32]] = []

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from core.tokenizer.splitting import Splitting
 
 #: Words that are kept, at most twice as many: some 150 bytes each, and no more than 500.
-_MOST_WORDS = 65_536
+KEPT_WORDS = 65_536
 #: Longer ones seldom come again.
 _LONGEST = 40
 
@@ -44,6 +44,7 @@ class KnownWords:
         splitting: What `find_splitting` found for the tokenizer.
         before, after: The ids that it puts around every text.
         window: Tokens of a text with these, after which it is cut on the right; None for no limit.
+        kept_words: How many are kept, at most twice as many.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class KnownWords:
         before: Sequence[int],
         after: Sequence[int],
         window: int | None,
+        kept_words: int = KEPT_WORDS,
     ) -> None:
+        self._kept_words = kept_words
         self._tokenizer, self._splitting = tokenizer, splitting
         self._before, self._after = _as_bytes(before), _as_bytes(after)
         around = len(before) + len(after)
@@ -121,7 +124,7 @@ class KnownWords:
         unknown = [word for word in new if word not in again and is_word(word)]
         found = {**again, **self._tokenized(unknown)}
         known.update((word, ids) for word, ids in found.items() if len(word) <= _LONGEST)
-        if len(known) > _MOST_WORDS:
+        if len(known) > self._kept_words:
             self._older, self._newer = known, {}
         return {word: found.get(word) for word in new if word not in known}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,6 @@ import tokenizers
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 
 import core
-from core.tokenizer import words
 from core.tokenizer.splitting import find_splitting
 from core.tokenizer.tokenizer import Tokenizer
 from tests.engine.test_prefix import KINDS, Recorder, full_ids, minilm_tokenizer, split
@@ -162,10 +162,9 @@ def test_a_word_is_tokenized_once() -> None:
     assert recorder.words()[4:] == ["five"]
 
 
-def test_words_are_forgotten_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "_MOST_WORDS", 20)
+def test_words_are_forgotten_when_there_are_many() -> None:
     recorder = Recorder(minilm_tokenizer())
-    tokenizer = Tokenizer(recorder, max_length=16)  # type: ignore[arg-type]
+    tokenizer = Tokenizer(recorder, max_length=16, kept_words=20)  # type: ignore[arg-type]
     texts = [f"the {number} of {number}" for number in range(200)]
     expected = full_ids(tokenizer, texts)
     for start in range(0, 200, 5):
@@ -182,9 +181,20 @@ def test_words_are_forgotten_when_there_are_many(monkeypatch: pytest.MonkeyPatch
     assert set(recorder.words()[before:]) == {"x" * 41}  # hardly a word
 
 
-def test_threads_share_what_they_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "_MOST_WORDS", 100)
-    tokenizer = Tokenizer(minilm_tokenizer(), max_length=32)
+def test_a_copy_keeps_more_words() -> None:
+    tokenizer = Tokenizer(minilm_tokenizer(), max_length=16, kept_words=20)
+    copy = pickle.loads(pickle.dumps(tokenizer.with_kept_words(1_000)))
+    texts = [f"the {number} of {number}" for number in range(200)]
+    for one, forgets in ((tokenizer, True), (copy, False)):
+        for start in (0, 100):
+            one.encode(texts[start : start + 100])
+        recorder = one._words._tokenizer = Recorder(one._tokenizer)  # type: ignore[union-attr]
+        assert split(one, texts) == full_ids(tokenizer, texts)
+        assert bool(recorder.words()) is forgets
+
+
+def test_threads_share_what_they_know() -> None:
+    tokenizer = Tokenizer(minilm_tokenizer(), max_length=32, kept_words=100)
     texts = sentences()
     expected = full_ids(tokenizer, texts)
     orders = [random.Random(seed).sample(range(len(texts)), len(texts)) for seed in range(4)]

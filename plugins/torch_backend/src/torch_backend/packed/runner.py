@@ -21,7 +21,7 @@ from torch_backend.packed.encoders import PackedEncoder
 from torch_backend.packed.pooling import pool
 from torch_backend.packed.recorded import Record, RecordedTexts
 from torch_backend.packed.tokens import PackedTokens, pack, unpack
-from torch_backend.transfers import copy_over
+from torch_backend.transfers import Staging, copy_over
 
 
 class PackedRunner:
@@ -45,7 +45,8 @@ class PackedRunner:
         record: Record | None = None,
     ) -> None:
         self._encoder, self._modules = encoder, modules
-        self._device, self._to_device, self._has_types = device, to_device, has_types
+        self._staging = Staging(device)
+        self._to_device, self._has_types = to_device, has_types
         # Any other chain is computed on padded token embeddings.
         self._pooling: Pooling | None = None
         if modules and isinstance(modules[0], Pooling) and all(map(follows_pooling, modules[1:])):
@@ -71,7 +72,7 @@ class PackedRunner:
     def _pack(self, batch: TokenBatch) -> PackedTokens:
         return pack(
             batch,
-            self._device,
+            self._staging,
             self._encoder.positions(batch),
             has_types=self._has_types,
             pools_prompt=self._pooling is None or self._pooling.include_prompt,

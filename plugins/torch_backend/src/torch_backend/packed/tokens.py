@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from core import TokenBatch
-from torch_backend.transfers import copy_over
+from torch_backend.transfers import Staging, copy_over
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class PackedTokens:
 
 def pack(
     batch: TokenBatch,
-    device: torch.device,
+    staging: Staging,
     positions: NDArray[np.int64],
     *,
     has_types: bool = True,
@@ -64,6 +63,7 @@ def pack(
     """The batch without its padding, copied to the device at once.
 
     Args:
+        staging: Copies them.
         positions: int64 [batch, tokens], as the encoder counts them.
         has_types: Whether the encoder has token types.
         pools_prompt: Whether pooling takes the prompt's tokens as well.
@@ -82,7 +82,7 @@ def pack(
     if prompt_tokens:
         kept = batch.pooling_mask.reshape(-1)[real]
         parts += [np.flatnonzero(kept), _bounds(batch.pooling_mask.sum(axis=1))]
-    ids, places, bounds, *more = to_device(parts, device)
+    ids, places, bounds, *more = staging.copy_over(parts)
     types = more.pop(0) if typed else None
     pooled = Segments(more[1], more[0]) if more else Segments(bounds)
     longest = int(lengths.max(initial=0))
@@ -91,12 +91,6 @@ def pack(
 
 def _bounds(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)])
-
-
-def to_device(parts: Sequence[NDArray[Any]], device: torch.device) -> list[torch.Tensor]:
-    """Arrays of integers as int32 tensors, in one copy that nothing waits for."""
-    together = torch.from_numpy(np.concatenate(parts, dtype=np.int32, casting="same_kind"))
-    return list(torch.split(copy_over(together, device), [len(part) for part in parts]))
 
 
 def unpack(hidden: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
