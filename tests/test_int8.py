@@ -76,6 +76,20 @@ def test_every_architecture_is_close_and_independent_of_its_batch(
         check_independent(model, TEXTS)
 
 
+@pytest.mark.parametrize("name", one_is_quick("bert-mean", ["bert-mean", "qwen3"]))
+def test_openvino_makes_files_for_vnni_on_any_processor(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What it calibrates there only, and verifies: sums that may be cut off here change little."""
+    from openvino_backend import int8
+
+    monkeypatch.setattr(int8, "multiplies_int8", lambda: True)
+    with core.load(exports(name, "openvino"), backend="openvino", device="cpu") as source:
+        artifact = source.quantize(target=tmp_path, num_samples=8)
+    assert artifact.config["texts"] == 8
+    assert artifact.config["inputs"] > 0
+
+
 @pytest.mark.parametrize("name", ["bert-mean", "xlm-roberta"])
 def test_a_text_beside_others_is_the_same_to_the_last_bit_in_torch(
     tiny_model: Callable[[str], Path], tmp_path: Path, name: str
