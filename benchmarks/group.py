@@ -27,8 +27,9 @@ from core.tuning.measure import rotated
 _SLOWEST = 4.0
 #: Seconds of the reference's pass from which half the rounds are enough: long ones vary less.
 _LONG_PASS = 4.0
-#: Seconds of a pass up to which one more warms every shape up; in longer ones that is little.
-_WARM = 4.0
+#: Seconds of a pass up to which one more warms everything up: every shape, and the sessions that
+#: only many texts at once open, which takes ten seconds for large models.
+_WARM = 15.0
 #: A first pass of so many seconds is hardly longer for what the first use of anything takes.
 _SETTLED = 15.0
 #: Seconds for one command of a system, at most.
@@ -41,13 +42,11 @@ class _Pass:
 
     Attributes:
         once: Whether even one text takes so long that one round has to do.
-        warm: Whether it has been done before, as a whole.
     """
 
     rows: list[int]
     seconds: float
     once: bool = False
-    warm: bool = False
 
 
 class Group:
@@ -124,9 +123,8 @@ class Group:
             else self._warmed(name, length, batch, _SLOWEST * first.seconds)
             for name in wanted
         }
-        known = {name: found for name, found in passes.items() if found is not None}
-        once = {name for name, found in known.items() if found.once}
-        rows = {name: found.rows for name, found in known.items()}
+        once = {name for name, found in passes.items() if found is not None and found.once}
+        rows = {name: found.rows for name, found in passes.items() if found is not None}
         seconds: dict[str, list[float]] = {name: [] for name in rows}
         rounds = of.plan.rounds if batch is None else of.plan.batch_rounds
         if first.seconds > _LONG_PASS:
@@ -136,11 +134,6 @@ class Group:
                 if name not in self.workers or not rows[name] or (turn and name in once):
                     continue
                 time.sleep(PAUSE)
-                if not (turn or known[name].warm or name in once):
-                    # Others ran since its last texts: weights that left memory are read anew.
-                    self._ask(name, do="encode", workload=length, rows=rows[name][:1], batch=batch)
-                    if name not in self.workers:
-                        continue
                 found = self._ask(name, do="encode", workload=length, rows=rows[name], batch=batch)
                 if found is not None:
                     seconds[name].append(found["seconds"])
@@ -183,13 +176,12 @@ class Group:
         if batch is not None and len(rows) < batch:
             return _Pass([], 0.0)  # a batch that is not full is another measurement
         expected *= len(rows) / len(texts_of)
-        warm = expected <= _WARM
-        if warm:
+        if expected <= _WARM:
             taken = seconds(rows)
             if taken is None:
                 return None
             expected = taken
-        return _Pass(rows, expected, once=len(rows) == 1 and expected > limit, warm=warm)
+        return _Pass(rows, expected, once=len(rows) == 1 and expected > limit)
 
     def _quality(self, task: Task) -> None:
         """The figure of each system that lacks it, and how far its embeddings are from fp32's."""
