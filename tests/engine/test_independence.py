@@ -67,7 +67,12 @@ ODD = {
         "wordpiece",
     ),
     "longformer": Spec(
-        tiny_models._config("LongformerConfig", **_SIZES, attention_window=8, pad_token_id=1),
+        tiny_models._config(
+            "LongformerConfig",
+            **{**_SIZES, "num_hidden_layers": 1},
+            attention_window=8,
+            pad_token_id=1,
+        ),
         "bytelevel-roberta",
     ),
 }  # fmt: skip

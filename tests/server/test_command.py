@@ -19,7 +19,7 @@ import pytest
 
 import core
 from core.cli import main
-from tests.server.conftest import PATIENCE
+from tests.server.conftest import NO_TLS, PATIENCE
 
 #: The text of a request that takes the server some time.
 _LONG = "a long text of many words " * 30
@@ -68,7 +68,7 @@ def test_a_signal_ends_it_when_every_accepted_request_is_answered(
         def ask(number: int) -> list[int]:
             """Until the server has gone: the statuses of what it accepted."""
             statuses: list[int] = []
-            with httpx.Client(base_url=address, timeout=PATIENCE) as client:
+            with httpx.Client(base_url=address, verify=NO_TLS, timeout=PATIENCE) as client:
                 while True:
                     body = {"inputs": [f"{number} {_LONG}"] * 3, "normalize": False}
                     try:
@@ -99,9 +99,9 @@ def test_the_key_of_the_environment(
     monkeypatch.setenv("CORE_SERVER_API_KEY", "secret")
     with served(str(embedding_folder), "--backend", "onnx") as (process, address, _):
         body = {"inputs": "a cat", "normalize": False}
-        assert httpx.post(f"{address}/embed", json=body).status_code == 401
+        assert httpx.post(f"{address}/embed", json=body, verify=NO_TLS).status_code == 401
         headers = {"Authorization": "Bearer secret"}
-        answer = httpx.post(f"{address}/embed", json=body, headers=headers)
+        answer = httpx.post(f"{address}/embed", json=body, headers=headers, verify=NO_TLS)
         np.testing.assert_allclose(answer.json(), [model.encode("a cat")], atol=1e-5)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0

@@ -17,7 +17,7 @@ from core.toolkit import (
 )
 from openvino_backend.compress import compress_weights, compression_settings
 from openvino_backend.files import graph_names, write_graph
-from openvino_backend.imports import import_nncf, openvino, unreported
+from openvino_backend.imports import import_nncf, import_quietly, openvino, unreported
 from openvino_backend.optimum import convert_with_optimum
 
 EXPORTERS = ("direct", "optimum")
@@ -83,7 +83,11 @@ def trace(module: Any, example: tuple[Any, ...], runtime: Any) -> Any:
     """
     names: Sequence[str] = runtime.input_names
     with unreported():
-        graph = openvino.convert_model(module, example_input=example)
+        # The graph is verified: tracing once more and comparing would be for nothing.
+        decoder = import_quietly("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder(
+            module, example_input=example, trace_kwargs={"check_trace": False}
+        )
+        graph = openvino.convert_model(decoder, example_input=example)
     for name, port in zip(names, graph.inputs, strict=True):
         port.get_tensor().set_names({name})
         port.get_node().set_friendly_name(name)
