@@ -287,6 +287,39 @@ def test_inputs_that_are_never_there_round_to_the_nearest() -> None:
     np.testing.assert_array_equal(integers, round_weights(weight)[0])
 
 
+def test_inputs_too_large_to_square_round_to_the_nearest() -> None:
+    weight = np.random.default_rng(1).normal(size=(32, 5)).astype(np.float32)
+    huge = Moments(32)
+    huge.add(np.full((1, 32, 32), np.inf, dtype=np.float32))
+    for factors in (None, np.full(32, 2, dtype=np.float32)):
+        rounder = WeightRounder({"x": huge})
+        integers, _ = rounder.round("product", "x", weight, factors)
+        np.testing.assert_array_equal(integers, round_weights(weight)[0])
+
+
+@pytest.mark.parametrize("backend", ["torch", *GRAPHS])
+def test_a_source_that_gives_no_numbers_is_named(
+    exports: Exports, tmp_path: Path, backend: str
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    copy_model(exports("bert-mean"), tmp_path / "m")
+    path = tmp_path / "m/model.safetensors"
+    tensors = load_file(path)
+    tensors["encoder.layer.1.intermediate.dense.weight"][0, 0] = np.nan
+    path.unlink()  # it is a link
+    save_file(tensors, path, {"format": "pt"})
+    with (
+        core.load(tmp_path / "m", backend="torch", device="cpu") as source,
+        pytest.raises(core.VerificationError, match=r"source itself .* \d+ of \d+ probe texts"),
+    ):
+        if backend == "torch":
+            source.quantize(num_samples=8)
+        else:
+            core.export(source, backend=backend)
+    assert not [*tmp_path.glob("m/*/*model*")]
+
+
 def test_moments_are_of_equal_parts() -> None:
     assert [moment_parts(n) for n in (1, 384, 1_024, 1_536, 3_072, 4_096)] == [1, 1, 1, 2, 3, 4]
     assert moment_parts(1_031) == 1_031, "a prime number of inputs has no other equal parts"

@@ -119,7 +119,8 @@ def round_weights(
         weight: [inputs, outputs].
         adds_in_16_bits: Keep the two weights of each such pair to 128 together.
         moments: Of the inputs, float32 [parts, size, size] as in `Moments`. With them weights are
-            rounded so that products of such inputs change least, else each to the nearest.
+            rounded so that products of such inputs change least; without, or where inputs were so
+            large that their squares are no finite numbers, each is rounded to the nearest.
 
     Returns:
         int8 [inputs, outputs] and float32 [outputs]; their product is about the weight.
@@ -130,8 +131,13 @@ def round_weights(
         sums = np.abs(weight[: len(weight) // 2 * 2].reshape(-1, 2, weight.shape[1]).sum(axis=1))
         scale = np.maximum(scale, sums.max(axis=0) / _PAIR_LEVELS)
     steps = np.ascontiguousarray(weight / scale, dtype=np.float32)
-    rounded = _nearest(steps, pairs=pairs) if moments is None else _fed(steps, moments, pairs=pairs)
-    return rounded.astype(np.int8), scale.astype(np.float32)
+    if moments is None or not np.isfinite(moments).all():
+        rounded = _nearest(steps, pairs=pairs)
+    else:
+        rounded = _fed(steps, moments, pairs=pairs)
+    # Weights that are no numbers: the model gives none either, and is refused for that.
+    with np.errstate(invalid="ignore"):
+        return rounded.astype(np.int8), scale.astype(np.float32)
 
 
 def _nearest(steps: NDArray[np.float32], *, pairs: bool) -> NDArray[np.float32]:

@@ -47,6 +47,13 @@ def check_comparable(expected: NDArray[np.float32], actual: NDArray[np.float32],
     Raises:
         VerificationError: Another shape, or numbers that are not finite.
     """
+    odd = int((~np.isfinite(expected).reshape(len(expected), -1).all(axis=1)).sum())
+    if odd:
+        raise VerificationError(
+            f"The source itself gives {what} that are not finite numbers for {odd} of "
+            f"{len(expected)} probe texts: nothing can be compared with them, and nothing was "
+            "published. Look for NaN, infinity or very large values in its weights."
+        )
     if expected.shape != actual.shape:
         raise VerificationError(
             f"The artifact gives {what} of shape {list(actual.shape)}, its source "
