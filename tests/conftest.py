@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -106,6 +108,23 @@ def copy_model(source: Path, target: Path) -> Path:
         shutil.copyfile(src, dst)
 
     shutil.copytree(source, target, copy_function=link_weights)
+    return target
+
+
+def with_one_layer(source: Path, target: Path) -> Path:
+    """A copy of a BERT checkpoint without its layers after the first."""
+    from safetensors.numpy import load_file, save_file
+
+    copy_model(source, target)
+    weights = target / "model.safetensors"
+    tensors = load_file(weights)
+    weights.unlink()  # it is a link
+    later = re.compile(r"encoder\.layer\.[1-9]")
+    kept = {name: tensor for name, tensor in tensors.items() if not later.search(name)}
+    save_file(kept, weights, {"format": "pt"})
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    config["num_hidden_layers"] = 1
+    (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return target
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from core.testing import tiny_multi_vector, tiny_reranker, tiny_sparse
-from tests.conftest import ROOT, Exports, copy_model
+from tests.conftest import ROOT, Exports, with_one_layer
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import TOKEN, LoopbackHub
 from tests.outputs.conftest import build_m3
@@ -22,7 +21,6 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 #: frequent words do: every block runs, and to make and compare files of six layers and to write
 #: embeddings of 30,522 words is most of what the pages took.
 WHOLE = ROOT / "docs/tutorial.md"
-LAYERS = 1
 WORDS = 8_000
 #: Tiny ones take their places.
 RERANKER = "cross-encoder/ms-marco-MiniLM-L6-v2"
@@ -48,20 +46,18 @@ def published(
 
 
 def smaller(whole: Path, target: Path) -> Path:
-    """A BERT checkpoint with its first `LAYERS` layers and the first `WORDS` of its words."""
+    """A BERT checkpoint with its first layer and the first `WORDS` of its words."""
     from safetensors.numpy import load_file, save_file
 
-    copy_model(whole, target)
+    with_one_layer(whole, target)
     weights = target / "model.safetensors"
     tensors = {
         name: np.ascontiguousarray(tensor[:WORDS]) if "word_embeddings" in name else tensor
         for name, tensor in load_file(weights).items()
-        if (layer := re.search(r"encoder\.layer\.(\d+)\.", name)) is None or int(layer[1]) < LAYERS
     }
-    weights.unlink()  # it is a link
     save_file(tensors, weights, {"format": "pt"})
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
-    config.update(num_hidden_layers=LAYERS, vocab_size=WORDS)
+    config["vocab_size"] = WORDS
     (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
     words = (target / "vocab.txt").read_text(encoding="utf-8").splitlines(keepends=True)
     (target / "vocab.txt").write_text("".join(words[:WORDS]), encoding="utf-8")

@@ -13,7 +13,7 @@ import pytest
 
 import core
 from core.toolkit import choose_samples
-from tests.conftest import copy_model
+from tests.conftest import copy_model, with_one_layer
 from tests.openvino.conftest import Exported
 from tests.openvino.test_errors import like_optimum as optimum_config
 from tests.openvino.test_load_encode import WORDS, cosines, texts_of
@@ -220,8 +220,11 @@ def test_quantize_takes_texts_files_mappings_and_objects(tiny: Path, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("max_drop", "least"), [(0.02, 0.95), (1e-5, 0.9999)])
-def test_accuracy_control_bounds_the_drop(tiny: Path, max_drop: float, least: float) -> None:
-    with core.load(tiny, backend="openvino") as model:
+def test_accuracy_control_bounds_the_drop(
+    tiny_model: Callable[[str], Path], tmp_path: Path, max_drop: float, least: float
+) -> None:
+    with_one_layer(tiny_model("bert-mean"), tmp_path / "tiny")
+    with core.load(tmp_path / "tiny", backend="openvino") as model:
         artifact = core.quantize(
             model, {"max_drop": max_drop}, calibration=texts_of(*range(1, 40, 8)), min_cosine=-1
         )
