@@ -417,10 +417,17 @@ def test_a_model_stays_what_was_loaded(tuned: Path) -> None:
 
 
 @pytest.mark.slow
-def test_processes_load_what_the_model_is(tuned: Path) -> None:
-    with core.load(tuned) as model:
+def test_processes_load_what_the_model_is(exports: Exports, tmp_path: Path) -> None:
+    folder = copy_model(exports("bert-mean", "onnx"), tmp_path / "model")
+    with core.load(folder, backend="onnx") as model:
+        usual = model.encode([TEXT])
+        smaller = core.quantize(model, "avx2").file_name
+    tune(folder, "onnx", smaller)
+    with core.load(folder) as model:
+        assert model.file_name == smaller
         expected = model.encode([TEXT])
-        (tuned / LOCK_NAME).unlink()
+        assert np.abs(expected - usual).max() > 1e-5
+        (folder / LOCK_NAME).unlink()
         with core.ProcessPool(model, 1) as pool:
             np.testing.assert_allclose(pool.encode([TEXT]), expected, atol=1e-6)
 

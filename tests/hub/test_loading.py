@@ -244,22 +244,6 @@ def test_a_pickled_model_reloads_the_same_commit(published: LoopbackHub) -> None
     assert again.source.commit == model.source.commit
 
 
-@pytest.mark.slow
-def test_hf_hub_offline_holds_in_a_fresh_process(published: LoopbackHub) -> None:
-    embed("acme/tiny")
-    code = (
-        "import socket, core\n"
-        "def refuse(*a, **k): raise SystemExit('a socket was opened')\n"
-        "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "print(core.load('acme/tiny', backend='torch', device='cpu').encode('x').shape)\n"
-    )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.stdout.strip() == "(32,)", done.stderr
-
-
 @pytest.mark.parametrize("how", ["relative", "relative variable", "link"])
 def test_the_cache_may_be_relative_or_lead_through_a_link(
     published: LoopbackHub, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str

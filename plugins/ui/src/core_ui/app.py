@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 
-from core.errors import CoreError
 from core_ui.access import Guard
 from core_ui.jobs import Jobs
 from core_ui.pages import choose, compare, make, model, publish
@@ -110,40 +108,21 @@ class _Server(uvicorn.Server):
         print(f"core ui: {self._address} (Ctrl-C ends it)", flush=True)
 
 
-def serve(roots: Roots, named: str, host: str, port: int, auth: tuple[str, str] | None) -> None:
-    """Serve the page until interrupted; then cancel what runs.
-
-    Raises:
-        CoreError: Nothing can listen there.
-    """
-    with listen(host, port) as listening:
-        port = listening.getsockname()[1]
-        cookie = f"core-ui-{port}"  # cookies are shared by the ports of a host
-        jobs = Jobs()
-        try:
-            app = mount(
-                build(roots, named, jobs, cookie), host=host, port=port, cookie=cookie, auth=auth
-            )
-            config = uvicorn.Config(
-                app, log_level="warning", access_log=False, timeout_graceful_shutdown=1
-            )
-            shown = f"[{host}]" if ":" in host else host
-            _Server(config, f"http://{shown}:{port}/").run(sockets=[listening])
-        finally:
-            jobs.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        CoreError: The port is taken, or the address is not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def serve(
+    listening: socket.socket, roots: Roots, named: str, host: str, auth: tuple[str, str] | None
+) -> None:
+    """Serve the page on a socket until interrupted; then cancel what runs."""
+    port = listening.getsockname()[1]
+    cookie = f"core-ui-{port}"  # cookies are shared by the ports of a host
+    jobs = Jobs()
     try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise CoreError(
-            f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}. Choose "
-            "another with --port; 0 takes any free one."
-        ) from error
+        app = mount(
+            build(roots, named, jobs, cookie), host=host, port=port, cookie=cookie, auth=auth
+        )
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=1
+        )
+        shown = f"[{host}]" if ":" in host else host
+        _Server(config, f"http://{shown}:{port}/").run(sockets=[listening])
+    finally:
+        jobs.close()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import OptionError
+from core.errors import CoreError, OptionError
 from core_ui.access import read_auth
 from core_ui.paths import Roots
 
@@ -53,10 +54,29 @@ def run(parsed: argparse.Namespace) -> None:
     roots = Roots.of(parsed.root or [Path.cwd()])
     if parsed.model:
         roots.model(parsed.model)
-    with tempfile.TemporaryDirectory(prefix="core-ui-") as folder:
+    with (
+        listen(parsed.host, parsed.port) as listening,  # before what takes seconds to import
+        tempfile.TemporaryDirectory(prefix="core-ui-") as folder,
+    ):
         # gradio reads both when it is imported: it would report to its maker, and keep uploads.
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ["GRADIO_TEMP_DIR"] = folder
         from core_ui.app import serve
 
-        serve(roots, parsed.model or "", parsed.host, parsed.port, auth)
+        serve(listening, roots, parsed.model or "", parsed.host, auth)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        CoreError: The port is taken, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise CoreError(
+            f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}. Choose "
+            "another with --port; 0 takes any free one."
+        ) from error
