@@ -47,7 +47,8 @@ def check_comparable(expected: NDArray[np.float32], actual: NDArray[np.float32],
     Raises:
         VerificationError: Another shape, or numbers that are not finite.
     """
-    odd = int((~np.isfinite(expected).reshape(len(expected), -1).all(axis=1)).sum())
+    inner = tuple(range(1, expected.ndim))
+    odd = len(expected) - int(np.isfinite(expected).all(axis=inner).sum())
     if odd:
         raise VerificationError(
             f"The source itself gives {what} that are not finite numbers for {odd} of "
