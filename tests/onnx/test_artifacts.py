@@ -29,6 +29,7 @@ from core.errors import OptionError, UnsupportedOperation
 from core.operations.embedding_agreement import compare
 from core.toolkit import read_onnx_file
 from onnx_backend.presets import choose_preset
+from tests.conftest import copy_model
 from tests.tiny_models import SPECS
 
 pytestmark = pytest.mark.slow  # exports, quantizes or starts processes
@@ -478,3 +479,69 @@ def test_saving_keeps_the_loaded_file_and_what_was_beside_it(tiny: Path, tmp_pat
     np.testing.assert_array_equal(again.encode("text"), expected)
     assert (tmp_path / "saved/onnx/model_O2.onnx.json").is_file()
     assert (tmp_path / "saved/model.safetensors").is_file()
+
+
+def attention_alone(layers: int, words: int, width: int = 32) -> Any:
+    """A graph of attention without weights: each layer has [batch, tokens, tokens] twice."""
+    nodes = [onnx.helper.make_node("Gather", ["table", "input_ids"], ["x0"])]
+    for n in range(layers):
+        nodes += [
+            onnx.helper.make_node("Transpose", [f"x{n}"], [f"turned{n}"], perm=[0, 2, 1]),
+            onnx.helper.make_node("MatMul", [f"x{n}", f"turned{n}"], [f"scores{n}"]),
+            onnx.helper.make_node("Softmax", [f"scores{n}"], [f"shares{n}"], axis=-1),
+            onnx.helper.make_node("MatMul", [f"shares{n}", f"x{n}"], [f"mixed{n}"]),
+            onnx.helper.make_node("MatMul", [f"mixed{n}", "weight"], [f"x{n + 1}"]),
+        ]
+    nodes.append(onnx.helper.make_node("Identity", [f"x{layers}"], ["last_hidden_state"]))
+    random = np.random.default_rng(0)
+    constants = {
+        "table": random.normal(size=(words, width)).astype(np.float32),
+        "weight": np.linalg.qr(random.normal(size=(width, width)))[0].astype(np.float32),
+    }
+    sizes = ["batch", "tokens"]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "attention",
+        [onnx.helper.make_tensor_value_info(n, 7, sizes) for n in ("input_ids", "attention_mask")],
+        [onnx.helper.make_tensor_value_info("last_hidden_state", 1, [*sizes, width])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def test_static_int8_holds_no_more_than_a_few_values_at_a_time(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """In a process of its own. All values of the text together are over 700 MB."""
+    layers, tokens = 24, 2_000
+    folder = copy_model(tiny_model("bert-mean"), tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    for name, changed in (
+        ("config.json", {"max_position_embeddings": 4_096}),
+        ("sentence_bert_config.json", {"max_seq_length": tokens}),
+    ):
+        settings = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**settings, **changed}))
+    (folder / "onnx").mkdir()
+    words = json.loads((folder / "config.json").read_text())["vocab_size"]
+    onnx.save(attention_alone(layers, words), folder / "onnx/model.onnx")
+    script = """
+import resource, sys
+import core
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+model = core.load(sys.argv[1], backend="onnx", file_name="onnx/model.onnx")
+text = " ".join(["fox"] * 3_000)
+model.quantize("static", calibration=["a fox"], file_suffix="small", min_cosine=-1)
+before = peak()
+model.quantize("static", calibration=[text], file_suffix="large", min_cosine=-1)
+print(peak() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 200

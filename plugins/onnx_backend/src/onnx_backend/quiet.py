@@ -74,6 +74,10 @@ def _open_quietly(calibrater: Any) -> None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # Ranges are found as values come up, or all values of a batch would be held to its end; and an
+    # arena would keep what each of ever new shapes has needed.
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     calibrater.infer_session = onnxruntime.InferenceSession(
         calibrater.augmented_model_path,
         sess_options=options,
