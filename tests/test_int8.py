@@ -251,7 +251,7 @@ def _moments(x: NDArray[np.float32]) -> Moments:
     found = Moments(x.shape[1])
     parts = np.split(x, moment_parts(x.shape[1]), axis=1)
     for some in (slice(0, 100), slice(100, None)):
-        found.add(np.stack([part[some].T @ part[some] for part in parts]))
+        found.add(np.stack([part[some].T @ part[some] for part in parts]), len(x[some]))
     return found
 
 
@@ -282,6 +282,19 @@ def test_weights_round_so_that_products_change_least(channels: int, adds_in_16_b
     assert again is rounder.round("plain x", "x", weight), "each is rounded once"
 
 
+def test_what_few_rows_have_in_common_is_hardly_believed() -> None:
+    weight = np.random.default_rng(1).normal(size=(256, 40)).astype(np.float32)
+    x, other = np.split(_related_inputs(4_000, 256), 2)
+    errors = []
+    for rows in (40, 2_000):
+        rounder = WeightRounder({"x": _moments(x[:rows])})
+        for inputs in ("x", "unknown"):
+            integers, scale = rounder.round(inputs, inputs, weight)
+            errors.append(np.square(other @ (integers * scale - weight)).sum())
+    assert errors[0] < 1.02 * errors[1], "no worse than to the nearest"
+    assert errors[2] < 0.85 * errors[3]
+
+
 def test_inputs_that_are_never_there_round_to_the_nearest() -> None:
     weight = np.random.default_rng(1).normal(size=(32, 5)).astype(np.float32)
     integers, _ = round_weights(weight, moments=np.zeros((1, 32, 32), dtype=np.float32))
@@ -291,7 +304,7 @@ def test_inputs_that_are_never_there_round_to_the_nearest() -> None:
 def test_inputs_too_large_to_square_round_to_the_nearest() -> None:
     weight = np.random.default_rng(1).normal(size=(32, 5)).astype(np.float32)
     huge = Moments(32)
-    huge.add(np.full((1, 32, 32), np.inf, dtype=np.float32))
+    huge.add(np.full((1, 32, 32), np.inf, dtype=np.float32), 1)
     for factors in (None, np.full(32, 2, dtype=np.float32)):
         rounder = WeightRounder({"x": huge})
         integers, _ = rounder.round("product", "x", weight, factors)

@@ -19,6 +19,9 @@ _LEVELS, _PAIR_LEVELS = 127, 128
 _MOST_RELATED = 1_024
 #: Of the mean of all inputs' moments, added to each: texts say little of inputs that are rare.
 _DAMPING = 0.01
+#: With how many rows for each input half of how inputs go together is believed: rows of one text
+#: are much alike. Of 6, 10 and 20 the first lost least, with 4 calibration texts as with 200.
+_DOUBT = 6
 #: Inputs whose errors are passed on by one product of matrices.
 _BLOCK = 64
 _SMALLEST = 1e-12
@@ -37,24 +40,35 @@ class Moments:
 
     Attributes:
         sums: float32 [parts, size, size]: x x^T of each part, summed over rows of inputs.
+        rows: How many rows.
     """
 
     def __init__(self, channels: int) -> None:
         parts = moment_parts(channels)
         size = channels // parts
         self.sums: NDArray[np.float32] = np.zeros((parts, size, size), dtype=np.float32)
+        self.rows = 0
 
-    def add(self, sums: NDArray[np.float32]) -> None:
+    def add(self, sums: NDArray[np.float32], rows: int) -> None:
         """Take in more rows: their sums, of the same shape."""
         self.sums += sums
+        self.rows += rows
 
     def divided(self, factors: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        """The sums for inputs that are divided by these factors, [channels]."""
-        if factors is None:
-            return self.sums
+        """The sums for inputs that are divided by these factors, [channels].
+
+        How inputs go together is believed by how many rows told it (shrinkage towards the
+        diagonal, Ledoit and Wolf 2004): what a few texts have in common others need not have.
+        """
         parts, size, _ = self.sums.shape
-        inverse = (1 / factors).reshape(parts, size)
-        return np.asarray(self.sums * inverse[:, :, None] * inverse[:, None, :], dtype=np.float32)
+        believed = self.rows / (self.rows + _DOUBT * size)
+        found = self.sums * np.float32(believed)
+        diagonal = np.arange(size)
+        found[:, diagonal, diagonal] = self.sums[:, diagonal, diagonal]
+        if factors is not None:
+            inverse = (1 / factors).reshape(parts, size)
+            found *= inverse[:, :, None] * inverse[:, None, :]
+        return np.asarray(found, dtype=np.float32)
 
 
 def moment_parts(channels: int) -> int:

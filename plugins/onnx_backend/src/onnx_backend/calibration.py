@@ -80,7 +80,7 @@ def observe(
             feed[_ROWS] = real[:, None].astype(np.float32)
         for name, found in zip(wanted, session.run(wanted, feed), strict=True):
             if name in moments:
-                related[moments[name]].add(found)
+                related[moments[name]].add(found, int(real.sum()))
                 continue
             values = np.asarray(found, dtype=np.float32).reshape(-1, np.shape(found)[-1])[real]
             low, high = values.min(axis=0), values.max(axis=0)

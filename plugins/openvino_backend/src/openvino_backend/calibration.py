@@ -50,7 +50,7 @@ def observe(
         found = compiled(feed(batch, names))
         for number, entry in enumerate(inputs):
             low, high, sums = (np.array(found[3 * number + i], dtype=np.float32) for i in range(3))
-            moments[entry.name].add(sums)
+            moments[entry.name].add(sums, int(batch.attention_mask.sum()))
             if entry.name in ranges:
                 ranges[entry.name].add(low, high)
             else:

@@ -39,7 +39,7 @@ def observe(
             parts = moment_parts(channels)
             split = rows.reshape(-1, parts, channels // parts).transpose(0, 1)
             own = moments.setdefault(name, Moments(channels))
-            own.add((split.transpose(1, 2) @ split).numpy())
+            own.add((split.transpose(1, 2) @ split).numpy(), len(rows))
 
         return look
 
