@@ -11,7 +11,7 @@ import tokenizers.normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 
 from core.architecture.architecture import Architecture
-from core.architecture.settings import positive_number
+from core.architecture.settings import flag, positive_number
 from core.errors import ModelFormatError
 from core.files.pointers import check_fetched
 from core.files.source import Source
@@ -63,7 +63,8 @@ def read_tokenizer(
         register_prefixes(tokenizer, architecture.late_interaction)
     padding = tokenizer.padding or {}
     padding_side = settings.get("padding_side") or padding.get("direction") or "right"
-    truncation_side = settings.get("truncation_side") or "right"
+    truncation = tokenizer.truncation or {}
+    truncation_side = settings.get("truncation_side") or truncation.get("direction") or "right"
     for key, side in (("padding_side", padding_side), ("truncation_side", truncation_side)):
         if side not in ("left", "right"):
             raise ModelFormatError(
@@ -79,6 +80,9 @@ def read_tokenizer(
         endings=template.probes if template is not None and template.keeps_end else None,
         types_pairs=_types_pairs(settings, architecture),
         special_ids=_special_ids(tokenizer, settings, architecture),
+        split_special_tokens=flag(
+            settings, f"{source}: the tokenizer's settings", "split_special_tokens", False
+        ),
     )
 
 

@@ -42,6 +42,7 @@ _APPLIED = (
     "max_len",
     "padding_side",
     "truncation_side",
+    "split_special_tokens",
 )
 #: What says nothing about tokens: how a tokenizer is built, and what happens after it.
 _NO_EFFECT = (
@@ -69,7 +70,6 @@ _FOR_CONVERSION = (
     "src_lang",
     "tgt_lang",
     "language_codes",
-    "split_special_tokens",
 )
 
 

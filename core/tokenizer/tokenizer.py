@@ -89,6 +89,7 @@ class Tokenizer:
         types_pairs: Whether the model tells the texts of a pair apart by token types.
         endings: Texts that end alike: the tokens of that end stay when a text is cut. None where
             cutting takes away what comes last.
+        split_special_tokens: Whether a special token's name in a text is text like any other.
         kept_words: How many are kept as they were tokenized, at most twice as many.
     """
 
@@ -104,9 +105,11 @@ class Tokenizer:
         types_pairs: bool = False,
         endings: Sequence[str] | None = None,
         special_ids: Sequence[int] = (),
+        split_special_tokens: bool = False,
         kept_words: int = KEPT_WORDS,
     ) -> None:
         tokenizer.no_padding()
+        tokenizer.encode_special_tokens = split_special_tokens  # tokenizer.json does not keep it
         self._window = 0
         if max_length is None:
             tokenizer.no_truncation()
@@ -148,6 +151,7 @@ class Tokenizer:
             "types_pairs": self._types_pairs,
             "endings": self._endings,
             "special_ids": self.special_ids,
+            "split_special_tokens": self._tokenizer.encode_special_tokens,
             "kept_words": self._kept_words,
         }
 
@@ -260,7 +264,7 @@ class Tokenizer:
         around = self._tokenizer.num_special_tokens_to_add(True) if self._special else 0
         if not self._window or around <= self._window:
             return self._tokenizer
-        copy = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        copy = self._copy()
         copy.enable_truncation(around, direction=self._truncation_side)
         return copy
 
@@ -294,8 +298,13 @@ class Tokenizer:
     @cached_property
     def _uncut(self) -> tokenizers.Tokenizer:
         """A copy without truncation: the one in use never changes."""
-        copy = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        copy = self._copy()
         copy.no_truncation()
+        return copy
+
+    def _copy(self) -> tokenizers.Tokenizer:
+        copy = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        copy.encode_special_tokens = self._tokenizer.encode_special_tokens
         return copy
 
     def _chunks(self, texts: Sequence[T], whole: bool = False) -> Iterator[Sequence[T]]:

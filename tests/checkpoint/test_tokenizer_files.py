@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,39 @@ def test_tokenizer_config_goes_before_the_normalizer(
     plain = {**config, key: value, "tokenizer_class": "PreTrainedTokenizerFast"}
     write(tiny, "tokenizer_config.json", plain)
     assert ids(tiny, first) == before
+
+
+def test_the_side_of_tokenizer_json_is_cut_where_nothing_else_names_one(tiny: Path) -> None:
+    write(tiny, "sentence_bert_config.json", {"max_seq_length": 4})
+    first = ids(tiny, "sea shells sea fox lazy dog")
+    content = read(tiny, "tokenizer.json")
+    rules = {"direction": "Left", "max_length": 9, "strategy": "LongestFirst", "stride": 0}
+    write(tiny, "tokenizer.json", {**content, "truncation": rules})
+    assert first == ids(tiny, "sea shells")
+    assert ids(tiny, "sea shells sea fox lazy dog") == ids(tiny, "lazy dog")
+    config = read(tiny, "tokenizer_config.json")
+    write(tiny, "tokenizer_config.json", {**config, "truncation_side": "right"})
+    assert ids(tiny, "sea shells sea fox lazy dog") == first
+
+
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "sentence_bert_config.json"])
+def test_names_of_special_tokens_are_text_where_the_settings_say_so(tiny: Path, place: str) -> None:
+    text, separator = "fox [SEP] dog", tokenizer_of(tiny).backend.token_to_id("[SEP]")
+    assert ids(tiny, text).count(separator) == 2
+    settings: dict[str, Any] = {"split_special_tokens": True}
+    if place == "sentence_bert_config.json":
+        settings = {"tokenizer_args": settings}
+    write(tiny, place, {**read(tiny, place), **settings})
+    tokenizer = tokenizer_of(tiny)
+    expected = ids(tiny, text)
+    assert expected.count(separator) == 1
+    same = tokenizer, pickle.loads(pickle.dumps(tokenizer)), tokenizer.with_max_length(64)
+    for one in same:
+        assert one.encode([text]).ids.tolist() == expected
+        assert one.encode([text, text]).ids.tolist() == 2 * expected
+        assert one.count([text]).tolist() == [len(expected)]
+    pair = tokenizer.encode([("fox", "[SEP]")]).ids.tolist()
+    assert pair.count(separator) == 2
 
 
 def test_the_length_given_to_the_tokenizer_comes_first(tiny: Path) -> None:
