@@ -48,6 +48,9 @@ class Chain:
                 raise self._misfit(path, f"a {kind} makes a sentence embedding of tokens unpooled")
             self.hidden = module.out_features
             self._projected = True
+        elif isinstance(module, Normalize) and module.input_name == "token_embeddings":
+            if self._pooled:
+                raise self._misfit(path, f"a {kind} of token embeddings follows their pooling")
         elif isinstance(module, Dense | LayerNorm | Normalize | SparseAutoEncoder):
             if not self._pooled:
                 self._too_early = (path, kind)

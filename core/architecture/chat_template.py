@@ -53,7 +53,7 @@ def read_chat_template(
     asked = isinstance(modalities, Mapping) and "message" in modalities
     if listed and not asked:
         return None
-    found = _template(source, prefix)
+    found = chat_template(source, prefix)
     if found is None:
         if asked:
             raise ModelFormatError(
@@ -74,7 +74,8 @@ def read_chat_template(
     return ChatTemplate(found, structured, arguments if isinstance(arguments, dict) else {})
 
 
-def _template(source: Source, prefix: str) -> str | None:
+def chat_template(source: Source, prefix: str) -> str | None:
+    """The template among a tokenizer's files; None if there is none."""
     name = f"{prefix}chat_template.jinja"
     if source.has(name):
         return source.path(name).read_text(encoding="utf-8")

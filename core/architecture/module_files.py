@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def read_module(source: Source, name: str, path: str, weights: bool) -> Module |
     if name == "Pooling":
         return _read_pooling(source, path)
     if name == "Normalize":
-        return Normalize()
+        return _read_normalize(source, path)
     if name == "Dense":
         return _read_dense(source, path, weights)
     if name == "LayerNorm":
@@ -142,6 +143,26 @@ def _read_dense(source: Source, path: str, weights: bool) -> Dense:
     residual = None
     if use_residual and weights and weight.shape[0] != weight.shape[1]:
         residual = _tensor(source, path, tensors, "residual.weight", weight.shape)
+    given, made = _read_names(source, path, config)
+    return Dense(weight, bias, activation, given, made, use_residual, residual)
+
+
+def _read_normalize(source: Source, path: str) -> Normalize:
+    """Only newer ones have a configuration; without it they scale the sentence embedding."""
+    if not path or not source.has(f"{path}/config.json"):
+        return Normalize()
+    given, made = _read_names(source, path, read_module_config(source, path))
+    if given != made:
+        raise UnsupportedOperation(
+            f"{source}: the Normalize in {path!r} makes {made!r} of {given!r}; core scales either "
+            "in place."
+        )
+    return Normalize(given)
+
+
+def _read_names(source: Source, path: str, config: Mapping[str, Any]) -> tuple[str, str]:
+    """What a module reads, and what it writes."""
+    where = _where(source, path)
     given = text(config, where, "module_input_name", "sentence_embedding")
     made = text(config, where, "module_output_name", given)
     known = ("sentence_embedding", "token_embeddings")
@@ -149,7 +170,7 @@ def _read_dense(source: Source, path: str, weights: bool) -> Dense:
         raise UnsupportedOperation(
             f"{source}: {path} maps {given!r} to {made!r}; known are {', '.join(known)}."
         )
-    return Dense(weight, bias, activation, given, made, use_residual, residual)
+    return given, made
 
 
 def read_inner_projection(source: Source, width: int, inputs: int, weights: bool) -> Dense:

@@ -25,6 +25,7 @@ from core.architecture.module_files import read_inner_projection, read_module, r
 from core.architecture.modules import Dense, Normalize
 from core.architecture.settings import flag, stated_size, text
 from core.architecture.transformer_files import (
+    TASK_LENGTHS,
     check_adapter,
     read_config,
     read_limits,
@@ -96,12 +97,7 @@ def _read_listed(source: Source, weights: bool) -> Architecture:
             "texts, whose transformer gives token embeddings (feature-extraction)."
         )
     config = read_config(source, prefix)
-    transformer = read_transformer(source, prefix)
-    if "message" in (transformer.get("modality_config") or {}):
-        raise UnsupportedOperation(
-            f"{source} puts texts into its tokenizer's chat template (modality_config), which core "
-            "does not do for multi-vector models: sentence-transformers does."
-        )
+    transformer = read_transformer(source, prefix, task_lengths=True)
     kind = settings.get("model_type")
     converted = kind in (None, "SentenceTransformer")
     chain = Chain(source, hidden_size(config), False, "auto_map" in config)
@@ -367,7 +363,7 @@ def _with_lengths(
             attend = settings.get("attend_to_mask_tokens")
         length = older.pop("query_length", None) or _USUAL_LENGTH
         older["query_expansion"] = {"strategy": "fixed", "attend": bool(attend), "length": length}
-    given = {**older, **{name: transformer[name] for name in _LENGTHS if name in transformer}}
+    given = {**older, **{name: transformer[name] for name in TASK_LENGTHS if name in transformer}}
     query_length = stated_size(given, where, "query_length")
     expansion = _read_expansion(where, given.get("query_expansion"))
     if expansion is not None and query_length is not None and query_length < expansion.length:
@@ -386,9 +382,6 @@ def _with_lengths(
         document_length=stated_size(given, where, "document_length"),
         expansion=expansion,
     )
-
-
-_LENGTHS = ("query_length", "document_length", "query_expansion")
 
 
 def _read_expansion(where: str, given: Any) -> QueryExpansion | None:

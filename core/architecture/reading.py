@@ -12,6 +12,7 @@ from typing import Any
 
 from core.architecture.architecture import Architecture
 from core.architecture.chain import Chain
+from core.architecture.chat_template import chat_template
 from core.architecture.entries import read_entries, unknown_module
 from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE, choose_kind
 from core.architecture.limits import hidden_size
@@ -130,6 +131,12 @@ def _check_plain(source: Source) -> None:
             "%s pooling is assumed.",
             source,
             _default_pooling(config),
+        )
+    if config and chat_template(source, "") is not None:
+        logger.warning(
+            "%s has a chat template and no modules.json: newer versions of sentence-transformers "
+            "put each text into such a template, core embeds texts as they are.",
+            source,
         )
 
 

@@ -50,7 +50,7 @@ def read_reranker(source: Source, weights: bool) -> Architecture:
     prefix = f"{path}/" if path else ""
     check_adapter(source, prefix)
     config = read_config(source, prefix)
-    transformer = read_transformer(source, prefix, _OUTPUTS)
+    transformer = read_transformer(source, prefix, _OUTPUTS, templates=True, task_lengths=True)
     head = _read_head(source, entries, config, prefix, listed)
     return Architecture(
         path=path,

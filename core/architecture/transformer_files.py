@@ -17,6 +17,9 @@ from core.files.weights import WEIGHT_FILES
 
 logger = logging.getLogger("core")
 
+#: How long a query and a document are, whatever `max_seq_length` says, by their task.
+TASK_LENGTHS = ("query_length", "document_length", "query_expansion")
+
 
 def read_settings(
     source: Source,
@@ -114,12 +117,19 @@ def transformer_task(source: Source, prefix: str) -> str:
 
 
 def read_transformer(
-    source: Source, prefix: str, outputs: Sequence[str] = ("token_embeddings",)
+    source: Source,
+    prefix: str,
+    outputs: Sequence[str] = ("token_embeddings",),
+    *,
+    templates: bool = False,
+    task_lengths: bool = False,
 ) -> dict[str, Any]:
     """What sentence_bert_config.json says, checked.
 
     Args:
         outputs: What the transformer may give (`module_output_name`), the usual one first.
+        templates: Whether the kind of model has a place for a chat template.
+        task_lengths: Whether it has lengths of queries and of documents.
 
     Raises:
         UnsupportedOperation: It asks for what is not done here.
@@ -130,6 +140,8 @@ def read_transformer(
         raise UnsupportedOperation(
             f"{source} embeds {', '.join(map(str, modalities))}; core embeds text."
         )
+    if isinstance(modalities, dict):
+        _check_modalities(source, f"{prefix}{name}", modalities, templates)
     if content.get("tokenizer_name_or_path"):
         raise UnsupportedOperation(
             f"{source}: {prefix}{name} takes its tokenizer from "
@@ -143,6 +155,13 @@ def read_transformer(
             f"({processing!r}), which core does not apply. Set max_seq_length there for another "
             "length, and remove the others."
         )
+    lengths = [key for key in TASK_LENGTHS if content.get(key) is not None]
+    if lengths and not task_lengths:
+        raise UnsupportedOperation(
+            f"{source}: {prefix}{name} has {', '.join(lengths)}: queries and documents of lengths "
+            "of their own, which core has for multi-vector models alone. Remove the setting to "
+            "read both up to max_seq_length."
+        )
     output = content.get("module_output_name") or outputs[0]
     if output not in outputs:
         raise UnsupportedOperation(
@@ -150,6 +169,33 @@ def read_transformer(
             f"{' or '.join(outputs)}."
         )
     return content
+
+
+#: What the transformers that core runs are asked for, by their method `forward`.
+_MODEL_OUTPUTS = ("last_hidden_state", "logits")
+
+
+def _check_modalities(
+    source: Source, name: str, modalities: Mapping[str, Any], templates: bool
+) -> None:
+    """Refuse what would make other embeddings of a text than the transformer's last layer."""
+    if "message" in modalities and not templates:
+        raise UnsupportedOperation(
+            f"{source} puts texts into its tokenizer's chat template (modality_config in {name}), "
+            "which core does for rerankers alone: sentence-transformers does it for every kind."
+        )
+    for modality in ("text", "message"):
+        entry = modalities.get(modality)
+        entry = entry if isinstance(entry, Mapping) else {}
+        method, output = entry.get("method", "forward"), entry.get("method_output_name")
+        if isinstance(output, list) and len(output) == 1:
+            output = output[0]
+        if method != "forward" or output not in (None, *_MODEL_OUTPUTS):
+            raise UnsupportedOperation(
+                f"{source}: {name} takes {output!r} of the transformer's {method!r} for a "
+                f"{modality}; core runs transformers whose 'forward' gives "
+                f"{' or '.join(_MODEL_OUTPUTS)}."
+            )
 
 
 def read_limits(
@@ -194,7 +240,8 @@ def _max_seq_length(
         length = tokenizer.get("model_max_length", tokenizer.get("max_len"))
         if isinstance(length, int | float) and 0 < length < 1e9:  # 1e30 means "unknown"
             limits.append(int(length))
-    positions = position_limit(config, hard=False)
+    # A stated length may be more than a model with computed positions was made for.
+    positions = position_limit(config, hard=stated is not None)
     if positions:
         limits.append(positions)
     return min(limits, default=None)

@@ -500,6 +500,79 @@ def test_a_tokenizer_json_is_made_from_an_old_vocabulary(tiny: Path, tmp_path: P
     assert np.array_equal(embed(tmp_path / "saved"), expected)
 
 
+def test_token_embeddings_are_normalized_where_a_module_says_so(tiny: Path) -> None:
+    with core.load(str(tiny), backend="torch", device="cpu") as model:
+        rows = model.encode(TEXTS, output_value="token_embeddings")
+    means = np.stack([(r / np.linalg.norm(r, axis=1, keepdims=True)).mean(axis=0) for r in rows])
+    names = ("Transformer", ""), ("Normalize", "2_Normalize"), ("Pooling", "1_Pooling")
+    chain(tiny, *((dialects.OLD + name, path) for name, path in names))
+    write(tiny, "1_Pooling/config.json", {"embedding_dimension": 32, "pooling_mode": "mean"})
+    write(tiny, "2_Normalize/config.json", {"module_input_name": "token_embeddings"})
+    np.testing.assert_allclose(embed(tiny), means, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"module_input_name": "token_embeddings"}, "token embeddings follows their pooling"),
+        ({"module_output_name": "token_embeddings"}, "makes 'token_embeddings' of 'sentence_emb"),
+        ({"module_input_name": "scores"}, "maps 'scores' to 'scores'; known are"),
+    ],
+)
+def test_a_normalize_of_something_else_is_named(
+    tiny: Path, config: dict[str, str], named: str
+) -> None:
+    write(tiny, "2_Normalize/config.json", config)
+    with pytest.raises((ModelFormatError, UnsupportedOperation), match=named):
+        embed(tiny)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"modality_config": {"text": {}, "message": {}}}, "puts texts into .* chat template"),
+        (
+            {"modality_config": {"text": {"method_output_name": ["hidden_states", -2]}}},
+            r"takes \['hidden_states', -2\] of the transformer's 'forward' for a text",
+        ),
+        (
+            {"modality_config": {"text": {"method": "get_text_features"}}},
+            "of the transformer's 'get_text_features' for a text",
+        ),
+        ({"query_length": 32}, "has query_length: queries and documents of lengths"),
+        ({"query_expansion": {"strategy": "min", "length": 9}}, "has query_expansion"),
+    ],
+)
+def test_what_makes_other_embeddings_of_a_text_is_refused(
+    tiny: Path, settings: dict[str, Any], named: str
+) -> None:
+    write(tiny, "sentence_bert_config.json", settings)
+    with pytest.raises(UnsupportedOperation, match=named):
+        embed(tiny)
+
+
+def test_a_chat_template_that_is_not_used_is_told(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tiny / "modules.json").unlink()
+    (tiny / "chat_template.jinja").write_text("{{ messages[0].content }}", encoding="utf-8")
+    embed(tiny)
+    assert "has a chat template and no modules.json" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit"), [("bert", 40), ("roberta", 38), ("modernbert", 100), ("qwen3", 100)]
+)
+def test_a_stated_length_goes_past_computed_positions(tiny: Path, kind: str, limit: int) -> None:
+    write(
+        tiny,
+        "config.json",
+        {"model_type": kind, "hidden_size": 32, "max_position_embeddings": 40},
+    )
+    write(tiny, "sentence_bert_config.json", {"max_seq_length": 100})
+    assert resolve(tiny).architecture.max_seq_length == limit
+
+
 def test_dense_and_layer_norm_need_their_weights(folder: Path) -> None:
     build_dialect("layer-norm", folder)
     assert isinstance(resolve(folder).architecture.modules[-1], LayerNorm)
