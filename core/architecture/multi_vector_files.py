@@ -296,7 +296,8 @@ def _read_mask(source: Source, folder: str, rules: LateInteraction) -> LateInter
 def _read_pooling(source: Source, folder: str) -> TokenPooling:
     config, where = read_module_config(source, folder), f"{source}: {folder}/config.json"
     factor, kept = config.get("pool_factor", 1.0), config.get("num_protected_tokens", 1)
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or factor < 1:
+    number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    if not number or not factor >= 1:  # NaN is neither above nor below
         raise ModelFormatError(f"{where}: pool_factor is {factor!r}; it must be 1 or more.")
     if isinstance(kept, bool) or not isinstance(kept, int) or kept < 0:
         raise ModelFormatError(f"{where}: num_protected_tokens is {kept!r}; it must be 0 or more.")

@@ -84,7 +84,8 @@ def pool_tokens(
 
 
 def _check_numbers(pool_factor: Any, num_protected_tokens: Any) -> None:
-    if isinstance(pool_factor, bool) or not isinstance(pool_factor, int | float) or pool_factor < 1:
+    number = isinstance(pool_factor, int | float) and not isinstance(pool_factor, bool)
+    if not number or not pool_factor >= 1:  # NaN is neither above nor below
         raise OptionError(f"pool_factor must be a number of 1 or more, not {pool_factor!r}.")
     if (
         isinstance(num_protected_tokens, bool)

@@ -75,6 +75,7 @@ def test_a_factor_of_one_joins_none() -> None:
     ("arguments", "message"),
     [
         ((0.5,), "pool_factor must be a number of 1 or more, not 0.5"),
+        ((float("nan"),), "pool_factor must be a number of 1 or more, not nan"),
         (("2",), "pool_factor"),
         ((True,), "pool_factor"),
         ((2.0, -1), "num_protected_tokens must be a number of 0 or more, not -1"),

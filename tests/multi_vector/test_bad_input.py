@@ -70,6 +70,7 @@ def test_only_embedding_models_are_tuned(
         (5, {}, r"not int"),
         ("a", {"task": "search"}, r"task must be one of 'query', 'document', not 'search'"),
         ("a", {"token_pooling": 0}, r"pool_factor must be a number of 1 or more"),
+        ("a", {"token_pooling": float("nan")}, r"pool_factor must be a number of 1 or more"),
         ("a", {"token_pooling": "2"}, r"token_pooling must be a core\.TokenPooling or a number"),
         ("a", {"token_pooling": core.TokenPooling(2, -1)}, r"num_protected_tokens must be"),
         ("a", {"token_pooling": core.TokenPooling(2, tasks=("x",))}, r"tasks of token_pooling"),
