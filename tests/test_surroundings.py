@@ -13,7 +13,7 @@ import pytest
 import core
 from core.errors import UnsupportedOperation
 from core.plugin.known_backends import install_hint
-from tests.conftest import Exports, one_is_quick
+from tests.conftest import Exports, copy_model, one_is_quick
 
 NO_HOME = """
 import os, pwd, sys
@@ -124,6 +124,31 @@ def test_applications_without_a_console_encode_in_processes_too(
         "print(same, file=out)"
     )
     assert run(script, str(exports("bert-cls", "onnx"))) == "True"
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "code", "says"),
+    [
+        (("encode", "{}", "a"), ">&-", 1, "core encode: Standard output is closed"),
+        (("info", "{}", "--json"), ">&-", 1, "core info: Standard output is closed"),
+        (("encode", "{}", "a", "--output", "{}/a.npy"), ">&-", 0, "1 embeddings written"),
+        (("encode", "{}", "--input", "-"), "<&-", 1, "core encode: --input - reads standard input"),
+        (("encode", "{}/absent", "a"), "2>&-", 1, ""),
+    ],
+)
+def test_a_command_whose_standard_streams_are_closed(
+    words: tuple[str, ...], closed: str, code: int, says: str, exports: Exports, tmp_path: Path
+) -> None:
+    folder = copy_model(exports("bert-cls", "onnx"), tmp_path / "model")
+    command = [sys.executable, "-m", "core", *(word.format(folder) for word in words)]
+    options = ["--backend", "onnx"] if words[0] == "encode" else []
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *command, *options],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(says)
+    assert len(done.stderr.splitlines()) == bool(says)
 
 
 def test_a_frozen_application_is_told_from_python(

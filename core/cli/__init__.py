@@ -25,6 +25,7 @@ from typing import Any
 from core.cli.wording import in_shell_words, logged_in_shell_words
 from core.errors import CoreError, OptionError
 from core.machine.stages import shown_stages
+from core.machine.surroundings import ClosedStream, stand_in_for_closed_streams
 from core.plugin.registry import registry
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -37,6 +38,7 @@ Command = Callable[[argparse.Namespace], Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    stand_in_for_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name or a text that the terminal's encoding lacks is no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -68,6 +70,8 @@ def _run(words: list[str], name: str) -> None:
             command(parsed)
     except CoreError as error:
         raise _Worded(error, in_shell_words(str(error), parsed.parser)) from error
+    if isinstance(sys.stdout, ClosedStream) and sys.stdout.lost:
+        raise CoreError("Standard output is closed, so what it was to show is lost.")
     sys.stdout.flush()
 
 

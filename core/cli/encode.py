@@ -154,6 +154,8 @@ def check_input(parsed: argparse.Namespace) -> None:
         return
     name = str(parsed.input)
     if name == "-":
+        if sys.stdin is None:
+            raise CoreError("--input - reads standard input, which is closed.")
         return
     if not name.endswith(TEXT_SUFFIXES):
         raise OptionError(f"--input must end in .txt or .jsonl, or be -, not {name!r}.")

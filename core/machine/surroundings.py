@@ -5,6 +5,7 @@ Containers, services and frozen applications run without; what then fails says w
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
@@ -64,6 +65,38 @@ def explain_surroundings(error: BaseException) -> CoreError | None:
 def stderr_is_terminal() -> bool:
     """Whether somebody sees progress; applications without a console have no standard error."""
     return sys.stderr is not None and sys.stderr.isatty()
+
+
+class ClosedStream(io.TextIOBase):
+    """In the place of a standard output or error that a process was started without.
+
+    Attributes:
+        lost: Whether anything was written.
+    """
+
+    encoding = "utf-8"
+    lost = False
+
+    def write(self, text: str) -> int:
+        """Nobody sees it."""
+        self.lost = True
+        return len(text)
+
+
+def stand_in_for_closed_streams() -> None:
+    """Go on without a standard output or error (`>&-`), as a program that has one.
+
+    Their numbers are taken: the next file to be opened would get them, with all that libraries
+    in C write there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            if number:
+                setattr(sys, name, ClosedStream())
 
 
 def is_frozen() -> bool:
