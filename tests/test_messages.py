@@ -360,6 +360,9 @@ def test_a_missing_token_is_found_first(
         (("optimize", "--target", "file"), "is a file, not a directory", 2),
         (("optimize", "--create-pr"), "--create-pr", 2),
         (("export", "-b", "onnx", "--set", "min_cosine=7"), "min_cosine must lie between", 2),
+        (("export", "-b", "onnx", "--set", "target=file"), "what --target is for", 2),
+        (("optimize", "--set", "config=O1"), "what --config is for", 2),
+        (("quantize", "--set", "file_suffix=x"), "what --file-suffix is for", 2),
         (("export", "-b", "onnx", "--target", "file"), "is a file, not a directory", 2),
     ],
 )

@@ -23,6 +23,8 @@ from core.plugin.registry import registry
 from core.tuning.measure import Ratio, interleaved
 
 _ROUNDS = 5
+#: Options with an argument of their own that `--set` may name, too.
+_OWN = ("field", "num_samples")
 
 
 def add_commands(commands: Any) -> None:
@@ -210,9 +212,14 @@ def _checked_options(parsed: argparse.Namespace, operation: str, kind: type) -> 
 
 def _options(parsed: argparse.Namespace) -> dict[str, Any]:
     """What `--set` names, and the options that have an argument of their own."""
-    named = {name: getattr(parsed, name, None) for name in ("field", "num_samples")}
+    named = {name: getattr(parsed, name, None) for name in _OWN}
     given = {name: value for name, value in named.items() if value is not None}
-    return {**dict(parse_option(text) for text in parsed.set), **given}
+    options = dict(parse_option(text) for text in parsed.set)
+    for action in parsed.parser._actions:
+        if action.dest in options and action.dest not in _OWN:
+            own = action.option_strings[-1] if action.option_strings else action.metavar
+            raise OptionError(f"--set {action.dest}=... names what {own} is for: give it there.")
+    return {**options, **given}
 
 
 def _report(parsed: argparse.Namespace, artifact: Any, source: Any) -> None:
