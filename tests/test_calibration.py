@@ -47,6 +47,7 @@ def test_a_jsonl_file_takes_a_field_and_leaves_other_options(tmp_path: Path) -> 
         ("bad.jsonl", b'{"text": "a"}\n{"text": \n', "line 2: not JSON"),
         ("bad.jsonl", b'{"body": "a"}\n', "line 1: no field 'text'; it has 'body'"),
         ("bad.jsonl", b'{"text": 3}\n', "line 1: the text is 3"),
+        ("half.jsonl", b'{"text": "\\ud800"}\n', "line 1: the text has the lone surrogate"),
         ("bad.txt", b"good\n\xff\xfe\n", "line 2: not UTF-8"),
         ("empty.txt", b"\n\n", "No calibration texts"),
         ("table.csv", b"a,b\n", r"\.txt and \.jsonl"),

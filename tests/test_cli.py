@@ -86,6 +86,7 @@ def test_standard_input(
         (b'{"text": "fine"}\n{"body": "x"}\n', "line 2: no field 'text'; it has 'body'"),
         (b'{"text": "fine"}\n\n{"text": null}\n', "line 3: the text is None"),
         (b'{"text": "fine"}\n{"text": "\xff"}\n', "line 2: not UTF-8"),
+        (b'{"text": "fine"}\n{"text": "\\ud800"}\n', "line 2: the text has the lone surrogate"),
     ],
 )
 def test_bad_lines_are_named_and_leave_no_output(
@@ -497,5 +498,8 @@ def test_standard_output_that_is_not_utf_8(tiny: str, tmp_path: Path) -> None:
         {"PYTHONIOENCODING": "ascii"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     ):
-        assert json.loads(run(*arguments, **variables))["text"] == "größe 好"
+        record = json.loads(run(*arguments, **variables))
+        assert record["text"] == "größe 好"
+        given = json.loads(run(*arguments[:-1], "好", "--prompt", "größe ", **variables))
+        assert given["embedding"] == pytest.approx(record["embedding"], abs=1e-5)
     assert "gr\\xf6\\xdfe" in run("info", str(folder), PYTHONIOENCODING="ascii")

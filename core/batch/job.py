@@ -29,6 +29,7 @@ from core.errors import CoreError, OptionError
 from core.files.staging import lock_if_free
 from core.models.model import Model
 from core.options import EncodeOptions, check_positive
+from core.texts.inputs import lone_surrogate
 
 ON_ERROR = ("fail", "skip", "null")
 #: Rows of a part: at most so many are computed again after a run was killed.
@@ -254,6 +255,8 @@ class Job:
                 return f"{what} is null"
             if not isinstance(value, str):
                 return f"{what} is {value!r:.60}, not a string"
+            if found := lone_surrogate(value):
+                return f"{what} {found}"
         return "" if len(texts) == len(names) else f"it is {text!r:.60}, not an object"
 
     def _schema(self, columns: Mapping[str, Any], identity: Mapping[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from core.batch.storage import Folder
 from core.errors import CoreError, OptionError
+from core.texts.inputs import lone_surrogate
 
 #: What a source's files end in.
 SUFFIXES = (".parquet", ".jsonl", ".txt")
@@ -299,6 +300,8 @@ class Rows:
             kind = "an integer" if whole else "a string"
             found = f"its {self.id_column!r} is {given!r:.60}, where the first row has {kind}"
             return Row(place, None, None, found)
+        if not whole and (found := lone_surrogate(given)):
+            return Row(place, None, None, f"its {self.id_column!r} {found}")
         return Row(place, given, *_fields(record, self.text_columns))
 
     def of(self, part: Part) -> Iterator[Row]:

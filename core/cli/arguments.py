@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -71,8 +72,19 @@ def batching_of(parsed: argparse.Namespace) -> dict[str, Any]:
     """
     if parsed.prompt is not None and parsed.prompt_name is not None:
         raise OptionError("give --prompt or --prompt-name, not both.")
-    names = ("prompt", "prompt_name", "batch_size", "batch_tokens", "workers", "truncation")
-    return {name: getattr(parsed, name) for name in names}
+    names = ("prompt_name", "batch_size", "batch_tokens", "workers", "truncation")
+    prompt = None if parsed.prompt is None else as_utf8(parsed.prompt)
+    return {"prompt": prompt, **{name: getattr(parsed, name) for name in names}}
+
+
+def as_utf8(text: str) -> str:
+    """An argument's bytes read as UTF-8, where the locale's encoding could not read them."""
+    if not any("\udc80" <= character <= "\udcff" for character in text):
+        return text
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeError:
+        return text
 
 
 def add_texts(parser: argparse.ArgumentParser, what: str) -> None:

@@ -18,6 +18,7 @@ from core.cli.arguments import (
     add_model,
     add_results,
     add_texts,
+    as_utf8,
     batching_of,
     kind_of,
     load_model,
@@ -169,7 +170,7 @@ def check_input(parsed: argparse.Namespace) -> None:
 def read_texts(parsed: argparse.Namespace) -> Iterator[str]:
     """The texts of the arguments or of the input, which names the line that is wrong."""
     if parsed.texts:
-        yield from map(_as_utf8, parsed.texts)
+        yield from map(as_utf8, parsed.texts)
         return
     name = str(parsed.input)
     try:
@@ -181,16 +182,6 @@ def read_texts(parsed: argparse.Namespace) -> Iterator[str]:
             yield from read_text_file(Path(name), parsed.field or "text")
     except OptionError as error:  # the data is wrong, not the usage
         raise CoreError(str(error)) from error
-
-
-def _as_utf8(text: str) -> str:
-    """An argument's bytes read as UTF-8, where the locale's encoding could not read them."""
-    if not any("\udc80" <= character <= "\udcff" for character in text):
-        return text
-    try:
-        return os.fsencode(text).decode()
-    except UnicodeError:
-        return text
 
 
 def _write(output: Path | None, results: Iterator[tuple[list[str], Any]], kind: str) -> int:

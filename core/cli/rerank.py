@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from core.cli.arguments import add_batching, add_model, add_texts, batching_of, load_model
+from core.cli.arguments import add_batching, add_model, add_texts, as_utf8, batching_of, load_model
 from core.cli.encode import check_input, read_texts
 from core.errors import OptionError
 from core.machine.surroundings import stderr_is_terminal
@@ -44,7 +44,7 @@ def run(parsed: argparse.Namespace) -> None:
         if parsed.max_length is not None:
             model.max_seq_length = parsed.max_length
         ranked = model.rank(
-            parsed.query,
+            as_utf8(parsed.query),
             list(read_texts(parsed)),
             top_k=parsed.top_k,
             return_documents=True,

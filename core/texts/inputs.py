@@ -25,6 +25,11 @@ _NO_SEQUENCES = (Mapping, Set, bytes, bytearray, memoryview, int, float)
 
 _SHOWN_COLUMNS = 5
 
+_SURROGATE_ADVICE = (
+    "It comes from reading bytes with errors='surrogateescape' or from a broken JSON escape: "
+    "decode the source as what it is, or replace it with text.encode(errors='replace').decode()."
+)
+
 _ENCODE_TAKES = "encode takes a string or a sequence of strings"
 
 
@@ -177,16 +182,22 @@ def _refuse_other_than_text(rows: Sequence[Any], start: int) -> None:
 def _refuse_surrogates(rows: Sequence[str], start: int) -> None:
     """Half of a surrogate pair is not a character: no tokenizer can read it."""
     for position, text in enumerate(rows, start):
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise OptionError(
-                    f"Input {position} has the lone surrogate {text[error.start]!r} at character "
-                    f"{error.start}, which is not valid Unicode. It comes from reading bytes with "
-                    "errors='surrogateescape' or from a broken JSON escape: decode the source as "
-                    "what it is, or replace it with text.encode(errors='replace').decode()."
-                ) from error
+        if found := lone_surrogate(text):
+            raise OptionError(f"Input {position} {found}. {_SURROGATE_ADVICE}")
+
+
+def lone_surrogate(text: str) -> str:
+    """What is wrong with a text that no tokenizer can read, for a message; "" for nothing."""
+    if text.isascii():
+        return ""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return (
+            f"has the lone surrogate {text[error.start]!r} at character {error.start}, which is "
+            "not valid Unicode"
+        )
+    return ""
 
 
 def choose_prompt(
@@ -203,7 +214,7 @@ def choose_prompt(
             "for the same texts: pass one of them."
         )
     if options.prompt is not None:
-        return options.prompt
+        return _checked_prompt(options.prompt, "prompt")
     name = options.prompt_name if options.prompt_name is not None else default_name
     if name is None:
         return ""
@@ -213,4 +224,10 @@ def choose_prompt(
             f"The model has no prompt named {name!r}; it has {listed}. Pass the text itself with "
             "prompt=..., or name it at load: prompts={...}."
         )
-    return prompts[name]
+    return _checked_prompt(prompts[name], f"The model's prompt {name!r}")
+
+
+def _checked_prompt(prompt: str, what: str) -> str:
+    if found := lone_surrogate(prompt):
+        raise OptionError(f"{what} {found}. {_SURROGATE_ADVICE}")
+    return prompt

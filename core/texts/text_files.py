@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from core.errors import OptionError
+from core.texts.inputs import lone_surrogate
 
 TEXT_SUFFIXES = (".txt", ".jsonl")
 
@@ -60,4 +61,9 @@ def parse_fields(lines: Iterable[str], name: str, field: str) -> Iterator[str]:
         if not isinstance(text, str):
             shown = repr(text)[:60]
             raise OptionError(f"{name}, line {number}: the text is {shown}, not a string.")
+        if found := lone_surrogate(text):
+            raise OptionError(
+                f"{name}, line {number}: the text {found}. It is half of a character that JSON "
+                "writes as two escapes: mend the line."
+            )
         yield text

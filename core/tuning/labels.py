@@ -17,6 +17,7 @@ from core.arguments import check_path
 from core.engine.ranks import spearman
 from core.engine.similarity import similarity, similarity_pairwise
 from core.errors import OptionError
+from core.texts.inputs import lone_surrogate
 from core.texts.text_files import decode_lines
 from core.tuning.fidelity import Floats
 
@@ -168,6 +169,8 @@ def _read_pairs(pairs: Any) -> Pairs:
         one, two, score = row
         if not isinstance(one, str) or not isinstance(two, str):
             raise OptionError(f"{where}, {place}: the texts must be strings, not {_short(row)}.")
+        if found := lone_surrogate(one) or lone_surrogate(two):
+            raise OptionError(f"{where}, {place}: a text {found}.")
         first.append(one)
         second.append(two)
         scores.append(_number(score, f"{where}, {place}"))
@@ -247,6 +250,8 @@ def _read_texts(name: str, given: Any) -> dict[str, str]:
         for key, text in given.items():
             if not isinstance(text, str):
                 raise OptionError(f"{name}[{key!r}] is {_short(text)}, not a string.")
+            if wrong := lone_surrogate(text):
+                raise OptionError(f"{name}[{key!r}] {wrong}.")
         return {str(key): text for key, text in given.items()}
     path = check_path(name, given)
     found: dict[str, str] = {}
@@ -260,6 +265,8 @@ def _read_texts(name: str, given: Any) -> dict[str, str]:
                 f"{path}, line {number}: a line of BEIR's {name} is an object with `_id` and "
                 f"`text`, not {_short(row)}."
             )
+        if wrong := lone_surrogate(text):
+            raise OptionError(f"{path}, line {number}: the text {wrong}.")
         title = row.get("title") or ""
         # As BEIR's own models read a document.
         found[str(row["_id"])] = f"{title} {text}".strip() if title else text

@@ -203,6 +203,8 @@ def test_settings_of_a_loaded_model_belong_to_the_job(folder: Path, tmp_path: Pa
 WRONG = [
     ('{"id": "r1", "text": null}', "it is null"),
     ('{"id": "r1", "text": 5}', "it is 5, not a string"),
+    ('{"id": "r1", "text": "half \\ud800"}', r"it has the lone surrogate '\\ud800' at character 5"),
+    ('{"id": "\\ud800", "text": "x"}', "its 'id' has the lone surrogate"),
     ('{"id": "r1"}', "it has no field 'text'"),
     ('{"id": "r1", "text": ', "it is not JSON"),
     ('{"id": 3, "text": "x"}', "its 'id' is 3, where the first row has a string"),

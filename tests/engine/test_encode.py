@@ -129,6 +129,8 @@ def test_a_lone_surrogate_is_named(torch_model: EmbeddingModel) -> None:
     next(stream)
     with pytest.raises(OptionError, match="Input 3 has the lone surrogate"):
         next(stream)
+    with pytest.raises(OptionError, match="prompt has the lone surrogate"):
+        torch_model.encode("fine", prompt="half\ud83d")
 
 
 def test_few_texts_are_shared_out_evenly() -> None:

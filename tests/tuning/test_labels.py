@@ -98,6 +98,7 @@ def test_trecs_qrels_and_mappings(tmp_path: Path) -> None:
         ([("a", "b", 1)], "1 pairs"),
         ([("a", "b", 1), ("c", "d", 1), ("e", "f", 1)], "every score is 1"),
         ([("a", "b"), ("c", "d", 1)], "pair 0: a pair is (text, text, score), not ('a', 'b')"),
+        ([("a", "half \ud800", 1)], "pair 0: a text has the lone surrogate '\\ud800'"),
         ([("a", 5, 1)], "pair 0: the texts must be strings"),
         ([("a", "b", "high")], "pair 0: the score is 'high', not a number"),
         ([("a", "b", float("nan"))], "not a number"),
