@@ -9,9 +9,11 @@ read directly: https://huggingface.co/docs/safetensors#format
 from __future__ import annotations
 
 import collections
+import io
 import json
 import math
 import pickle
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,14 @@ _SAFETENSORS_DTYPES: dict[str, np.dtype[Any]] = {
 # The format allows 100 MB; published models stay under one, and parsing costs ten times the size.
 _MAX_HEADER = 16_000_000
 
+#: Dimensions of a tensor that every numpy can have.
+_MAX_RANK = 32
+
 _MAX_PICKLE = 16_000_000
+
+#: How many times the size of a checkpoint its tensors may have together: tied weights are one
+#: storage with several names, and float16 is widened.
+_MOST_EXPANDED = 8
 
 
 def read_weights(path: Path) -> Tensors:
@@ -161,10 +170,13 @@ def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
         try:
             dtype, shape = entry["dtype"], entry["shape"]
             begin, end = entry["data_offsets"]
-            if not all(type(n) is int and n >= 0 for n in (begin, end, *shape)):
+            if not all(type(n) is int and 0 <= n < 2**63 for n in (begin, end, *shape)):
                 raise ValueError("sizes are whole numbers")
             if not isinstance(dtype, str):
                 raise ValueError("a dtype has a name")
+            # Of an empty tensor, too, the other sizes are multiplied by what makes an array of it.
+            if len(shape) > _MAX_RANK or math.prod(n or 1 for n in shape) >= 2**59:
+                raise ValueError("no array has such a shape")
             count = math.prod(shape)
         except (TypeError, KeyError, ValueError) as error:
             raise bad(f"its entry {name[:100]!r} is malformed") from error
@@ -226,37 +238,22 @@ _TORCH_STORAGES: dict[str, np.dtype[Any] | None] = {
 }
 
 
-def _rebuild_tensor(
-    storage: tuple[NDArray[Any], bool],
-    offset: int,
-    shape: tuple[int, ...],
-    stride: tuple[int, ...],
-    *_: Any,
-) -> NDArray[Any]:
-    array, bfloat16 = storage
-    last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
-    outside = min((offset, *shape, *stride), default=0) < 0 or last >= array.size
-    # A stride of 0 would make any number of rows out of one.
-    if (0 not in shape and outside) or math.prod(shape) > array.size:
-        raise pickle.UnpicklingError("a tensor reaches out of its storage")
-    view = np.lib.stride_tricks.as_strided(
-        array[offset:], shape, [s * array.itemsize for s in stride], writeable=False
-    )
-    return _widen(np.ascontiguousarray(view).reshape(shape), bfloat16=bfloat16)
-
-
 class _TensorUnpickler(pickle.Unpickler):
     """Builds tensors and nothing else: any other global in the pickle is refused."""
 
     def __init__(self, archive: zipfile.ZipFile, prefix: str) -> None:
-        super().__init__(archive.open(f"{prefix}data.pkl"))
+        pickled = archive.read(f"{prefix}data.pkl")
+        _check_memo(pickled)
+        super().__init__(io.BytesIO(pickled))
         self._archive, self._prefix = archive, prefix
+        self._read: dict[str, bytes] = {}
+        self._room = _MOST_EXPANDED * sum(member.file_size for member in archive.infolist())
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in _TORCH_STORAGES:
             return _Storage(_TORCH_STORAGES[name])
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
+            return self._rebuild_tensor
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return lambda data, *_: data
         if (module, name) == ("collections", "OrderedDict"):
@@ -267,9 +264,42 @@ class _TensorUnpickler(pickle.Unpickler):
         kind, storage, key, *_ = pid
         if kind != "storage" or not isinstance(storage, _Storage):
             raise pickle.UnpicklingError(f"unknown persistent id {kind!r}")
-        raw = self._archive.read(f"{self._prefix}data/{key}")
+        name = f"{self._prefix}data/{key}"
+        if name not in self._read:
+            self._read[name] = self._archive.read(name)
         dtype = storage.dtype
+        raw = self._read[name]
         return np.frombuffer(raw, np.dtype("<u2") if dtype is None else dtype), dtype is None
+
+    def _rebuild_tensor(
+        self,
+        storage: tuple[NDArray[Any], bool],
+        offset: int,
+        shape: tuple[int, ...],
+        stride: tuple[int, ...],
+        *_: Any,
+    ) -> NDArray[Any]:
+        array, bfloat16 = storage
+        last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
+        outside = min((offset, *shape, *stride), default=0) < 0 or last >= array.size
+        # A stride of 0 would make any number of rows out of one.
+        if (0 not in shape and outside) or math.prod(shape) > array.size:
+            raise pickle.UnpicklingError("a tensor reaches out of its storage")
+        view = np.lib.stride_tricks.as_strided(
+            array[offset:], shape, [s * array.itemsize for s in stride], writeable=False
+        )
+        tensor = _widen(np.ascontiguousarray(view).reshape(shape), bfloat16=bfloat16)
+        self._room -= tensor.nbytes
+        if self._room < 0:
+            raise pickle.UnpicklingError("its tensors repeat its storages without end")
+        return tensor
+
+
+def _check_memo(pickled: bytes) -> None:
+    """Unpickling makes room for every place up to the highest, however few there are."""
+    for operation, place, _ in pickletools.genops(pickled):
+        if "PUT" in operation.name and isinstance(place, int) and place > len(pickled):
+            raise pickle.UnpicklingError(f"it puts something into the place {place:,}")
 
 
 def _read_torch_pickle(path: Path) -> Tensors:

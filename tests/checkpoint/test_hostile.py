@@ -234,6 +234,30 @@ def test_a_pickle_cannot_claim_more_memory_than_it_has(tmp_path: Path) -> None:
         read_weights(place)
 
 
+def test_a_pickle_cannot_make_much_of_one_storage(tmp_path: Path) -> None:
+    import torch
+
+    place = tmp_path / "weights.bin"
+    storage = torch.arange(1_000_000, dtype=torch.float32)
+    torch.save({"x": storage, "tied": storage, "turned": storage.view(1000, 1000).T}, place)
+    assert read_weights(place)["turned"][1, 0] == 1
+    torch.save({str(i): storage.view(1000, 1000).T for i in range(200)}, place)
+    tracemalloc.start()
+    with pytest.raises(ModelFormatError, match="repeat its storages"):
+        read_weights(place)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50_000_000
+
+
+def test_a_pickle_cannot_reserve_memory_by_numbers(tmp_path: Path) -> None:
+    """LONG_BINPUT: everything up to that place would be made room for."""
+    place = tmp_path / "weights.bin"
+    write_torch_archive(place, b"\x80\x02}r\xff\xff\xff\x7f.")
+    with pytest.raises(ModelFormatError, match="the place 2,147,483,647"):
+        read_weights(place)
+
+
 def test_a_huge_modules_json_is_refused_unread(tiny: Path) -> None:
     entry = '{"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},'
     (tiny / "modules.json").write_text("[" + entry * (10_000_000 // len(entry)) + "{}]")
@@ -305,6 +329,9 @@ _ENTRY = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
         _header({"x": {**_ENTRY, "data_offsets": [-16, 0]}}) + bytes(16),
         _header({"x": {**_ENTRY, "shape": [2**40, 2**40]}}) + bytes(16),
         _header({"x": {**_ENTRY, "shape": [-4, -1]}}) + bytes(16),
+        _header({"x": {**_ENTRY, "shape": [4, *[1] * 40]}}) + bytes(16),
+        _header({"x": {"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]}}),
+        _header({"x": {**_ENTRY, "shape": [10**4000] * 300}}) + bytes(16),
         _header({"x": {**_ENTRY, "shape": [[4]]}}) + bytes(16),
         _header({"x": {**_ENTRY, "shape": 4}}) + bytes(16),
         _header({"x": {**_ENTRY, "dtype": ["F32"]}}) + bytes(16),
@@ -314,7 +341,8 @@ _ENTRY = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
     ],
     ids=[
         "empty", "seven bytes", "endless header", "header past the end", "no data",
-        "negative offset", "overflowing shape", "negative shape", "nested shape", "number as shape",
+        "negative offset", "overflowing shape", "negative shape", "40 dimensions",
+        "endless and empty", "endless sizes", "nested shape", "number as shape",
         "list as dtype", "overlapping tensors",
         "number as entry", "nested header",
     ],
