@@ -14,13 +14,23 @@ from core.arguments import check_path
 from core.artifacts.artifact import (
     SIDECAR_SUFFIX,
     Artifact,
+    OutputsVerification,
     ScoreVerification,
+    SparseVerification,
     VectorVerification,
     Verification,
 )
 from core.errors import ArtifactNotFound, ModelFormatError
 from core.files.paths import resolve_inside
 from core.files.source import read_json_file
+
+_MEASURES = (
+    Verification,
+    OutputsVerification,
+    ScoreVerification,
+    SparseVerification,
+    VectorVerification,
+)
 
 #: What `core` writes; a later format may mean something else by the same names.
 _FORMAT = 1
@@ -46,7 +56,7 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     record = read_json_file(sidecar, str(sidecar))
     try:
         return _checked(file, record)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelFormatError(
             f"{sidecar} is not a record of how {file.name} was made: {error}. Make the artifact "
             "again."
@@ -82,13 +92,18 @@ def _checked(file: Path, record: Mapping[str, Any]) -> Artifact:
     )
 
 
-def _verification(found: Any) -> Verification | ScoreVerification | VectorVerification | None:
-    """In the measure whose names it has."""
+def _verification(found: Any) -> Any:
+    """In the measure whose names it has; None where it was not verified."""
     if found is None:
         return None
-    for measure in (Verification, ScoreVerification, VectorVerification):
-        if {field.name for field in fields(measure)} == set(found):
+    for measure in _MEASURES:
+        known = {field.name: field for field in fields(measure)}
+        if known.keys() == set(found):
             counts = {"texts", "vectors"} & set(found)
-            figures: dict[str, Any] = {name: float(value) for name, value in found.items()}
+            figures: dict[str, Any] = {
+                # Of embeddings that the model does not give there are no figures.
+                name: None if value is None and known[name].default is None else float(value)
+                for name, value in found.items()
+            }
             return measure(**{**figures, **{name: int(found[name]) for name in counts}})
     raise ValueError(f"its verification has {', '.join(found)}")

@@ -232,6 +232,7 @@ def test_a_push_is_shown_before_it_is_made(
         (lambda record: record["files"].append("../secret"), "outside the model's directory"),
         (lambda record: record["verification"].pop("texts"), "its verification has"),
         (lambda record: record.update(kind="poem"), "'poem' model"),
+        (lambda record: record["verification"].update(min_cosine=10**400), "too large"),
     ],
 )
 def test_a_damaged_record_is_not_pushed(
@@ -267,8 +268,11 @@ def test_a_record_is_read_in_the_measure_of_its_kind(tmp_path: Path) -> None:
     for kind, found in (
         ("reranker", core.ScoreVerification),
         ("multi_vector", core.VectorVerification),
+        ("sparse", core.SparseVerification),
+        ("embedding", core.OutputsVerification),
     ):
         figures: dict[str, Any] = {field.name: 0.5 for field in dataclasses.fields(found)}
+        figures |= {name: None for name in ("sparse_min_cosine",) if name in figures}
         figures |= {name: 3 for name in ("texts", "vectors") if name in figures}
         made = core.Artifact(
             root=tmp_path, file_name=f"{kind}.onnx", kind=kind, verification=found(**figures)
