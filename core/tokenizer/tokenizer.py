@@ -194,7 +194,7 @@ class Tokenizer:
         note_tokenizer_threads()
         try:
             ids, lengths = self._words.encode(prefixes)
-        except Exception as error:
+        except BaseException as error:  # a panic in Rust is no Exception
             _explain(error)
             raise
         short = zip(texts, prefixes, lengths.tolist(), strict=True)
@@ -256,7 +256,11 @@ class Tokenizer:
 
     def _tokenize_pairs(self, pairs: Sequence[Text]) -> list[tokenizers.Encoding]:
         note_tokenizer_threads()
-        return self._for_pairs.encode_batch_fast(list(pairs), add_special_tokens=self._special)
+        try:
+            return self._for_pairs.encode_batch_fast(list(pairs), add_special_tokens=self._special)
+        except BaseException as error:
+            _explain(error)
+            raise
 
     @cached_property
     def _for_pairs(self) -> tokenizers.Tokenizer:
@@ -278,7 +282,7 @@ class Tokenizer:
                 encodings = self._uncut.encode_batch_fast(
                     list(chunk), add_special_tokens=self._special
                 )
-            except Exception as error:
+            except BaseException as error:
                 _explain(error)
                 raise
             lengths += map(len, encodings)
@@ -367,7 +371,7 @@ class Tokenizer:
             encodings = self._tokenizer.encode_batch_fast(
                 list(texts), add_special_tokens=self._special
             )
-        except Exception as error:
+        except BaseException as error:
             _explain(error)
             raise
         rows = [encoding.ids for encoding in encodings]
@@ -407,7 +411,7 @@ class Tokenizer:
             return 0
         try:
             encoding = self._tokenizer.encode(prompt, add_special_tokens=self._special)
-        except Exception as error:
+        except BaseException as error:
             _explain(error)
             raise
         closing = bool(encoding.special_tokens_mask) and encoding.special_tokens_mask[-1] == 1
@@ -424,9 +428,10 @@ def _read(text: str, settings: Mapping[str, Any]) -> Tokenizer:
     return Tokenizer(tokenizers.Tokenizer.from_str(text), **settings)
 
 
-def _explain(error: Exception) -> None:
-    """Name what is broken: tokenizers raises plain exceptions for what a vocabulary lacks."""
-    if type(error) is Exception:
+def _explain(error: BaseException) -> None:
+    """Name what is broken: tokenizers raises plain exceptions for what a vocabulary lacks, and
+    panics where its regular expressions find no end."""
+    if type(error) is Exception or type(error).__name__ == "PanicException":
         raise ModelFormatError(
             f"The model's tokenizer cannot encode a text: {str(error).rstrip('.')}. Restore or "
             "download the tokenizer's files again."

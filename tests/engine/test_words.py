@@ -141,6 +141,24 @@ def test_tokenizers_that_lack_letters_tokenize_as_before() -> None:
         tokenizer.encode(["x", "q"])
 
 
+def test_an_expression_without_end_is_an_error_of_the_model() -> None:
+    """tokenizers panics there, and a panic is no `Exception`."""
+    endless = minilm_tokenizer()
+    endless.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex("(a+)+$"), "isolated")
+    tokenizer, text = Tokenizer(endless, max_length=16), "a" * 40 + "b"
+    calls: list[Callable[[], object]] = [
+        lambda: tokenizer.encode([text]),
+        lambda: tokenizer.encode(["x", text]),
+        lambda: tokenizer.encode([("x", text)]),
+        lambda: tokenizer.count([text]),
+        lambda: tokenizer.prompt_length(text),
+    ]
+    for call in calls:
+        with pytest.raises(core.ModelFormatError, match=r"cannot encode a text: .*retry-limit"):
+            call()
+    assert len(tokenizer.encode(["x"]).ids) == 3
+
+
 def test_parts_written_in_python_tokenize_as_before() -> None:
     class Upper:
         def normalize(self, normalized: tokenizers.NormalizedString) -> None:
