@@ -78,7 +78,7 @@ def chat_template(source: Source, prefix: str) -> str | None:
     """The template among a tokenizer's files; None if there is none."""
     name = f"{prefix}chat_template.jinja"
     if source.has(name):
-        return source.path(name).read_text(encoding="utf-8")
+        return source.read_text(name)
     name = f"{prefix}tokenizer_config.json"
     stated = source.read_json(name).get("chat_template") if source.has(name) else None
     if isinstance(stated, list):  # several, by name

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from core.architecture.architecture import TRANSFORMER_CONFIGS
+from core.files.source import read_json_file
 
 
 def read_staged(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; empty where there is none, or it holds no object."""
-    found: Any = json.loads(path.read_bytes()) if path.is_file() else {}
+    """What a JSON file holds; empty where there is none, or it holds no object.
+
+    Raises:
+        ModelFormatError: It is not JSON: of some files nothing is read to load a model.
+    """
+    found: Any = read_json_file(path, path.name, kind=object) if path.is_file() else {}
     return found if isinstance(found, dict) else {}
 
 

@@ -6,7 +6,6 @@ has both.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from core.architecture.modules import POOLING_MODES, Dense, LayerNorm, Module, P
 from core.architecture.multi_vector_writing import write_multi_vector
 from core.architecture.reranker_writing import write_reranker
 from core.architecture.sparse_modules import SpladePooling
+from core.architecture.staged import read_staged, write_staged
 from core.architecture.table import is_plain_table, read_table
 from core.files.source import Source
 from core.files.weights import WEIGHT_FILES, write_safetensors
@@ -87,7 +87,7 @@ def write_configuration(
     if architecture.is_static:
         _write_table(tree, source, architecture, ignored_token)
     folders = module_folders(architecture)
-    _write_json(
+    write_staged(
         tree / "modules.json",
         [
             {"idx": i, "name": str(i), "path": folder, "type": _package(name) + name}
@@ -148,7 +148,7 @@ def _write_table(
 
 def _write_module(tree: Path, folder: str, module: Module, architecture: Architecture) -> None:
     place = tree / folder / "config.json"
-    given: dict[str, Any] = json.loads(place.read_bytes()) if place.is_file() else {}
+    given: dict[str, Any] = read_staged(place)
     config: dict[str, Any]
     if isinstance(module, Pooling):
         width = given.get("embedding_dimension") or given.get("word_embedding_dimension")
@@ -165,7 +165,7 @@ def _write_module(tree: Path, folder: str, module: Module, architecture: Archite
         }
     else:
         return
-    _write_json(place, config)
+    write_staged(place, config)
 
 
 def _pooling_config(module: Pooling, width: int) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _dense_config(module: Dense, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write_settings(tree: Path, settings: ModelSettings, kind: str) -> None:
     place = tree / "config_sentence_transformers.json"
-    config: dict[str, Any] = json.loads(place.read_bytes()) if place.is_file() else {}
+    config: dict[str, Any] = read_staged(place)
     versions = config.get("__version__")
     versions = dict(versions) if isinstance(versions, dict) else {}
     written = str(versions.get("sentence_transformers", _DIALECT_VERSION))
@@ -218,7 +218,7 @@ def _write_settings(tree: Path, settings: ModelSettings, kind: str) -> None:
     config.pop("max_active_dims", None)
     if settings.max_active_dims is not None:
         config["max_active_dims"] = settings.max_active_dims
-    _write_json(place, config)
+    write_staged(place, config)
 
 
 def _write_tokenizer_class(tree: Path) -> None:
@@ -226,12 +226,12 @@ def _write_tokenizer_class(tree: Path) -> None:
     place = tree / "tokenizer_config.json"
     if not place.is_file():
         return
-    config = json.loads(place.read_bytes())
+    config = read_staged(place)
     if config.get("tokenizer_class") == "TokenizersBackend":
         # Similarly, 4 expects names for the extra tokens, which tokenizer.json holds anyway.
         if isinstance(config.get("extra_special_tokens"), list):
             config["additional_special_tokens"] = config.pop("extra_special_tokens")
-        _write_json(place, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
+        write_staged(place, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def _write_length(tree: Path, architecture: Architecture, settings: ModelSettings) -> None:
@@ -240,14 +240,14 @@ def _write_length(tree: Path, architecture: Architecture, settings: ModelSetting
     if length is None or length == architecture.max_seq_length:
         return
     place = tree / architecture.file("tokenizer_config.json")
-    config: dict[str, Any] = json.loads(place.read_bytes()) if place.is_file() else {}
-    _write_json(place, {**config, "model_max_length": length})
+    config: dict[str, Any] = read_staged(place)
+    write_staged(place, {**config, "model_max_length": length})
     for name in TRANSFORMER_CONFIGS:
         place = tree / architecture.file(name)
         if place.is_file():
-            config = json.loads(place.read_bytes())
+            config = read_staged(place)
             if config.get("max_seq_length") is not None:
-                _write_json(place, {**config, "max_seq_length": length})
+                write_staged(place, {**config, "max_seq_length": length})
 
 
 def _write_transformer(tree: Path, architecture: Architecture, settings: ModelSettings) -> None:
@@ -263,13 +263,8 @@ def _write_transformer(tree: Path, architecture: Architecture, settings: ModelSe
         "config_args": architecture.config_kwargs,
     }
     config.update({name: dict(value) for name, value in stored.items() if value})
-    _write_json(tree / TRANSFORMER_CONFIGS[0], config)
+    write_staged(tree / TRANSFORMER_CONFIGS[0], config)
 
 
 def _version_key(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return tuple(int(part[:9]) for part in version.split(".") if part.isdecimal())

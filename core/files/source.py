@@ -98,6 +98,20 @@ class Source:
         """
         return read_json_file(self.path(name), f"{self}: {name}", kind=kind)
 
+    def read_text(self, name: str) -> str:
+        """The content of a small text file.
+
+        Raises:
+            ModelFormatError: Not UTF-8, or over 4 MB.
+        """
+        what = f"{self}: {name}"
+        try:
+            return _read_small(self.path(name), what, MAX_JSON_BYTES).decode()
+        except UnicodeDecodeError as error:
+            raise ModelFormatError(
+                f"{what} is not a text in UTF-8 ({error}). Restore or download it again."
+            ) from error
+
 
 def read_json_file(path: Path, what: str, *, kind: type = dict, most: int = MAX_JSON_BYTES) -> Any:
     """The content of a small JSON file.
@@ -107,16 +121,14 @@ def read_json_file(path: Path, what: str, *, kind: type = dict, most: int = MAX_
         most: Bytes it may have.
 
     Raises:
-        ModelFormatError: Not JSON, larger than that, nested too deeply, or not a `kind`.
+        ModelFormatError: Not JSON, larger than that, nested too deeply, with half a character in a
+            text, or not a `kind`.
     """
-    size = path.stat().st_size
-    if size > most:
-        raise ModelFormatError(
-            f"{what} has {size:,} bytes; a configuration file has at most {most:,}."
-        )
-    check_fetched(path, what)
+    raw = _read_small(path, what, most)
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(raw)
+        if b"\\" in raw or not raw.isascii():  # half a character can be read, and never written
+            json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ModelFormatError(
             f"{what} is not readable JSON ({error}). Restore or download it again."
@@ -127,3 +139,13 @@ def read_json_file(path: Path, what: str, *, kind: type = dict, most: int = MAX_
             f"not {_JSON_NAMES.get(type(content), type(content).__name__)}."
         )
     return content
+
+
+def _read_small(path: Path, what: str, most: int) -> bytes:
+    size = path.stat().st_size
+    if size > most:
+        raise ModelFormatError(
+            f"{what} has {size:,} bytes; a configuration file has at most {most:,}."
+        )
+    check_fetched(path, what)
+    return path.read_bytes()

@@ -129,7 +129,7 @@ def _compile(shown: str, text: str) -> Any:
     environment.globals["raise_exception"] = fail
     try:
         return environment.from_string(text)
-    except jinja2.exceptions.TemplateError as error:
+    except (jinja2.exceptions.TemplateError, RecursionError) as error:
         raise ModelFormatError(
             f"{shown}: its chat template is not a Jinja template ({error}). Restore or download "
             "the tokenizer's files again."

@@ -283,13 +283,34 @@ def test_a_huge_modules_json_is_refused_unread(tiny: Path) -> None:
         b"null",
         b'"text"',
         b'{"a": ' + b"9" * 100_000 + b"}",
+        b'{"a": "\\ud800"}',
+        b'{"a": "\xed\xa0\x80"}',
     ],
-    ids=["nested", "nested objects", "empty", "bytes", "trailing", "null", "string", "long number"],
-)
+    ids=[
+        "nested", "nested objects", "empty", "bytes", "trailing", "null", "string", "long number",
+        "half a character", "half a character in bytes",
+    ],
+)  # fmt: skip
 def test_unreadable_json_is_named(tiny: Path, name: str, content: bytes) -> None:
     (tiny / name).write_bytes(content)
     with pytest.raises(ModelFormatError, match=name):
         load(tiny)
+
+
+def test_a_file_that_only_saving_reads_is_named(tmp_path: Path) -> None:
+    folder = build_dialect("static-table", tmp_path / "model")
+    (folder / "tokenizer_config.json").write_bytes(b"{")
+    with load(folder) as model, pytest.raises(ModelFormatError, match=r"tokenizer_config\.json is"):
+        model.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("version", ["9" * 5000, "5.²", 5, None])
+def test_a_version_that_is_none_stops_no_save(tiny: Path, version: Any, tmp_path: Path) -> None:
+    settings = {"__version__": {"sentence_transformers": version}}
+    write(tiny, "config_sentence_transformers.json", settings)
+    with load(tiny) as model:
+        model.save(tmp_path / "saved")
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,25 @@ def test_a_chat_template_without_jinja2(reranker: Make, monkeypatch: pytest.Monk
         assert loaded.predict([("a", "b")]).shape == (1,)
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xfe{{ messages }}", "is not a text in UTF-8"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        (b" " * 4_000_001, "has 4,000,001 bytes"),
+        (b"{{ " + b"(" * 3000 + b"1" + b")" * 3000 + b" }}", "is not a Jinja template"),
+    ],
+    ids=["bytes", "pointer", "huge", "nested"],
+)
+def test_a_chat_template_that_is_none(
+    reranker: Make, tmp_path: Path, content: bytes, says: str
+) -> None:
+    folder = copy_model(reranker("reranker-qwen3-chat"), tmp_path / "model")
+    (folder / "chat_template.jinja").write_bytes(content)
+    with pytest.raises(core.ModelFormatError, match=rf"chat.template.* {says}"):
+        core.load_reranker(folder, backend="onnx")
+
+
 def test_a_backend_that_runs_no_rerankers_says_so(reranker: Make) -> None:
     class Plain:
         @core.hookimpl
