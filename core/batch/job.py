@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -84,7 +85,7 @@ class Job:
         self.on_error = on_error
         if self.target.root == self.source.root and self.target.local == self.source.local:
             raise OptionError(f"{self.target!r} is the source: give another directory.")
-        self.rows = Rows(self.source, columns, id_column, rows_per_part)
+        self.rows = Rows(self.source, columns, id_column, rows_per_part, self.target)
         self._id_type = self.rows.id_type()
         self._settings = {
             "source": self.rows.digest,
@@ -142,11 +143,12 @@ class Job:
             OptionError: The target holds another job, or other files.
         """
         names = [name for name, _ in self.target.files()]
-        if overwrite:
+        if overwrite and _JOB in names:
             mine = [name for name in names if name.startswith("_core/") or _is_part(name)]
-            # First what says that parts are finished.
-            self.target.remove(sorted(mine, key=_is_part))
-            names = [name for name in names if name not in mine]
+            # First what says that parts are finished, and never what says whose they are.
+            self.target.remove(sorted((name for name in mine if name != _JOB), key=_is_part))
+            self.target.write_json(_JOB, identity)
+            return {}
         if _JOB in names:
             self._check_same(identity)
             if self.target.local:  # elsewhere another process may be writing them
@@ -279,7 +281,7 @@ def record_name(number: int) -> str:
 
 
 def _is_part(name: str) -> bool:
-    return name.startswith("part-") and name.endswith(".parquet")
+    return re.fullmatch(r"part-\d{5,}\.parquet", name) is not None
 
 
 def _is_unfinished(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ class SourceFile:
         digest: Of its content: 32 hexadecimal digits of SHA-256; of a Parquet file, of its footer,
             which holds the sizes and statistics of every column chunk.
         offsets: Where each part of a text file begins, in bytes; () for Parquet.
+        checksums: Of the lines of each part of a text file; () for Parquet.
         whole_ids: Whether the first row's id is an integer: all of them are then.
     """
 
@@ -36,6 +38,7 @@ class SourceFile:
     rows: int
     digest: str
     offsets: tuple[int, ...] = ()
+    checksums: tuple[int, ...] = ()
     whole_ids: bool = False
 
 
@@ -82,6 +85,7 @@ class Rows:
         text_columns: Columns of Parquet, fields of JSONL: one, or the two of a pair.
         id_column: One of them, or None for row numbers.
         rows_per_part: The most rows of a part.
+        target: Where the parts go. What lies there is no part of the source.
 
     Raises:
         OptionError: There is no such source, column or field, or it has no rows.
@@ -94,12 +98,13 @@ class Rows:
         text_columns: Sequence[str],
         id_column: str | None,
         rows_per_part: int,
+        target: Folder,
     ) -> None:
         self.source = source
         self.text_columns = tuple(text_columns)
         self.id_column = id_column
         self._rows_per_part = rows_per_part
-        names = _source_names(source)
+        names = _source_names(source, target)
         self._suffix = _one_suffix(source, names)
         if self._suffix == ".txt" and id_column is not None:
             raise OptionError(
@@ -158,18 +163,22 @@ class Rows:
         with self.source.open(name) as file:
             try:
                 footer = pq.read_metadata(file)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                schema = footer.schema.to_arrow_schema()
+            except (pa.ArrowException, UnicodeDecodeError) as error:
                 raise CoreError(f"{shown} cannot be read as Parquet: {error}") from error
-            schema = footer.schema.to_arrow_schema()
-            digest = hashlib.sha256()
-            _digest_footer(file, digest)
+            digest = _digest_of_footer(file)
         self._check_columns(schema, shown)
-        return SourceFile(name, footer.num_rows, digest.hexdigest()[:_DIGITS])
+        return SourceFile(name, footer.num_rows, digest)
 
     def _check_columns(self, schema: Any, shown: str) -> None:
         import pyarrow as pa
 
         self._check_names(schema.names, f"{shown} has no column")
+        for name in (*self.text_columns, self.id_column):
+            if (count := schema.names.count(name)) > 1:
+                raise OptionError(
+                    f"{shown} has {count} columns {name!r}. Write it with a name for each column."
+                )
         for name in self.text_columns:
             kind = schema.field(name).type
             if not _is_text(kind):
@@ -213,11 +222,13 @@ class Rows:
         columns = list(dict.fromkeys(c for c in (*self.text_columns, self.id_column) if c))
         name = self.files[part.file].name
         with self.source.open(name) as file:
-            opened = pq.ParquetFile(file)
-            groups, first = _groups_with(opened.metadata, part.start, part.start + part.rows)
-            place = first
-            end = part.start + part.rows
+            if _digest_of_footer(file) != self.files[part.file].digest:
+                raise self._changed(name)
             try:
+                opened = pq.ParquetFile(file)
+                groups, first = _groups_with(opened.metadata, part.start, part.start + part.rows)
+                place = first
+                end = part.start + part.rows
                 for batch in opened.iter_batches(_READ, row_groups=groups, columns=columns):
                     if place + len(batch) > part.start and place < end:
                         texts = _texts_of(batch, self.text_columns)
@@ -227,7 +238,7 @@ class Rows:
                                 number = part.before + place + i
                                 yield Row(place + i, number if ids is None else ids[i], text)
                     place += len(batch)
-            except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+            except (pa.ArrowException, UnicodeDecodeError) as error:
                 raise CoreError(f"{self._shown(name)} cannot be read: {error}") from error
 
     # Lines
@@ -235,20 +246,25 @@ class Rows:
     def _scan_lines(self, name: str) -> SourceFile:
         """Count the rows of a file of lines and note where each part begins."""
         digest = hashlib.sha256()
-        offsets, rows, offset, first = [], 0, 0, b""
+        offsets: list[int] = []
+        checksums: list[int] = []
+        rows, offset, first = 0, 0, b""
         with self.source.open(name) as file:
             for line in file:
                 digest.update(line)
                 if self._suffix == ".txt" or line.strip():
                     if rows % self._rows_per_part == 0:
                         offsets.append(offset)
+                        checksums.append(0)
+                    checksums[-1] = zlib.crc32(line, checksums[-1])
                     first = first or line
                     rows += 1
                 offset += len(line)
         whole = False
         if rows and self._suffix == ".jsonl":
             whole = self._check_first(first, self._shown(name))
-        return SourceFile(name, rows, digest.hexdigest()[:_DIGITS], tuple(offsets), whole)
+        found = digest.hexdigest()[:_DIGITS]
+        return SourceFile(name, rows, found, tuple(offsets), tuple(checksums), whole)
 
     def _check_first(self, line: bytes, shown: str) -> bool:
         """Whether ids are integers, by the first row, which must have the fields."""
@@ -267,16 +283,19 @@ class Rows:
 
     def _line_rows(self, part: Part) -> Iterator[Row]:
         found = self.files[part.file]
-        place, end = part.start, part.start + part.rows
+        place, end, checksum = part.start, part.start + part.rows, 0
         with self.source.open(found.name) as file:
             file.seek(part.offset)
             for line in file:
                 if self._suffix != ".txt" and not line.strip():
                     continue
+                checksum = zlib.crc32(line, checksum)
                 yield self._line_row(line, place, part.before + place, found.name)
                 place += 1
                 if place == end:
-                    return
+                    break
+        if place != end or checksum != found.checksums[part.start // self._rows_per_part]:
+            raise self._changed(found.name)
 
     def _line_row(self, line: bytes, place: int, number: int, name: str) -> Row:
         numbered = number if self.id_column is None else None
@@ -308,12 +327,22 @@ class Rows:
         """The rows of a part, in order."""
         return self._parquet_rows(part) if self._suffix == ".parquet" else self._line_rows(part)
 
+    def _changed(self, name: str) -> CoreError:
+        return CoreError(
+            f"{self._shown(name)} has changed since the job began, and what is finished is of the "
+            "rows that were there. Start anew with overwrite=True when nothing writes to it."
+        )
+
     def _shown(self, name: str) -> str:
         return f"{self.source!r}: {name}" if name else repr(self.source)
 
 
-def _source_names(source: Folder) -> list[str]:
+def _source_names(source: Folder, target: Folder) -> list[str]:
     listed = source.files()
+    top = f"{source.root.rstrip('/')}/"
+    if target.local == source.local and target.root.startswith(top):
+        inside = f"{target.root.removeprefix(top)}/"
+        listed = [found for found in listed if not found[0].startswith(inside)]
     if not listed and not source.exists():
         raise OptionError(f"There is no {source!r}.")
     hidden = ("_", ".")
@@ -340,13 +369,14 @@ def _one_suffix(source: Folder, names: list[str]) -> str:
     return f".{next(iter(endings))}"
 
 
-def _digest_footer(file: Any, digest: Any) -> None:
-    """The footer of a Parquet file: its length stands 8 bytes before the end."""
+def _digest_of_footer(file: Any) -> str:
+    """Of a Parquet file's size and footer, whose length stands 8 bytes before the end."""
     size = file.seek(0, 2)
-    file.seek(size - 8)
+    file.seek(max(size - 8, 0))
     length = int.from_bytes(file.read(4), "little")
     file.seek(max(size - 8 - length, 0))
-    digest.update(size.to_bytes(8, "little") + file.read(length))
+    content = size.to_bytes(8, "little") + file.read(length)
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]
 
 
 def _groups_with(footer: Any, start: int, end: int) -> tuple[list[int], int]:

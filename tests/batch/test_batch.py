@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import core
+from core.batch.job import Job
+from core.batch.rows import Part
 from core.cli import main
 from core.errors import CoreError, OptionError
 from tests.conftest import Exports
@@ -299,6 +301,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("a.parquet", {"text_column": "n"}, "column 'n' holds int64, not strings"),
     ("a.txt", {"id_column": "id"}, "has no column 'id': leave out id_column"),
     ("broken.parquet", {}, "cannot be read as Parquet"),
+    ("twice.parquet", {}, "has 2 columns 'text'"),
+    ("names.parquet", {}, "cannot be read as Parquet"),
     (
         "a.txt",
         {"on_error": "Skip"},
@@ -331,6 +335,10 @@ def test_bad_input_says_what_to_do_and_writes_nothing(
     (tmp_path / "page.md").write_text("x")
     (tmp_path / "blank.jsonl").write_text("\n \n")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no footer")
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    named = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "names.parquet").write_bytes(named.replace(b"text", b"\xff\xfext"))
     source = name if "://" in name else tmp_path / name
     with pytest.raises(CoreError, match=match):
         core.embed_dataset(source, tmp_path / "out", model, **options)
@@ -351,6 +359,69 @@ def test_a_target_that_holds_something_else_is_left_alone(
     with pytest.raises(OptionError, match="is the source"):
         core.embed_dataset(source, source, model)
     assert (tmp_path / "out/notes.md").read_text() == "mine"
+
+
+def test_starting_anew_removes_no_file_of_anybody_else(
+    model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "source", ".txt")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "part-00000-5f1c.snappy.parquet").write_bytes(b"of Spark")
+    with pytest.raises(OptionError, match=r"holds other files \(part-00000-5f1c\.snappy\.parquet"):
+        core.embed_dataset(source, out, model, overwrite=True)
+    job = tmp_path / "job"
+    core.embed_dataset(source, job, model, rows_per_part=40)
+    mine = ("notes.md", "part-00000-5f1c.snappy.parquet", "part-old/part-00000.parquet")
+    (job / "part-old").mkdir()
+    for name in mine:
+        (job / name).write_bytes(b"mine")
+    report = core.embed_dataset(source, job, model, overwrite=True)
+    assert (report.parts, report.made) == (2, 2)
+    assert sorted(path.name for path in job.glob("part-0000?.parquet")) == [
+        "part-00000.parquet",
+        "part-00001.parquet",
+    ]
+    assert {(directory / name).read_bytes() for directory in (job,) for name in mine} == {b"mine"}
+    assert (out / "part-00000-5f1c.snappy.parquet").read_bytes() == b"of Spark"
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".txt"])
+def test_a_target_inside_its_source_is_no_part_of_it(
+    suffix: str, model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "source", suffix)
+    first = core.embed_dataset(source, source / "out", model)
+    again = core.embed_dataset(source, source / "out", model)
+    assert (first.rows, again.rows, again.made) == (120, 120, 0)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".txt"])
+@pytest.mark.parametrize("kept", [120, 70])
+def test_a_source_that_changes_while_it_is_read_is_an_error(
+    suffix: str,
+    kept: int,
+    model: core.EmbeddingModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = write_source(tmp_path / "source", suffix)
+    make_part = Job.make_part
+
+    def changing(self: Job, part: Part, *rest: Any) -> Any:
+        made = make_part(self, part, *rest)
+        if suffix == ".parquet":
+            texts = pa.table({"text": [f"other {text}" for text in TEXTS[:kept]]})
+            pq.write_table(texts, source / "a.parquet")
+        else:
+            path = source / f"a{suffix}"
+            path.write_bytes(path.read_bytes().replace(b"text ", b"TEXT ")[: kept * 20])
+        return made
+
+    monkeypatch.setattr(Job, "make_part", changing)
+    with pytest.raises(CoreError, match=rf"a\{suffix} has changed since the job began"):
+        core.embed_dataset(source, tmp_path / "out", model, rows_per_part=40)
+    assert [path.name for path in (tmp_path / "out").glob("*.parquet")] == ["part-00000.parquet"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"fingerprint": 5}', '{"model": []}'])
