@@ -107,6 +107,16 @@ def test_the_key_of_the_environment(
         assert process.wait(PATIENCE) == 0
 
 
+@pytest.mark.parametrize("key", ["", " key", "key\n"])
+def test_a_key_that_nobody_could_send_is_refused(
+    key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty one would let everybody in: the variable that it came from may be misspelled."""
+    monkeypatch.setenv("CORE_SERVER_API_KEY", key)
+    assert main(["serve", "model", "--port", "0", "--local-files-only"]) == 2
+    assert "api_key" in capsys.readouterr().err.replace("-", "_")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -114,6 +124,9 @@ def test_the_key_of_the_environment(
         (["model", "--port", "70000"], "port"),
         (["model", "--workers", "-1"], "workers"),
         (["model", "--timeout", "0"], "timeout"),
+        (["model", "--timeout", "inf"], "timeout"),
+        (["model", "--api-key", ""], "is empty"),
+        (["model", "--api-key", "key\n"], "line break"),
         (["model", "--host", "256.256.256.256"], "cannot listen"),
     ],
 )

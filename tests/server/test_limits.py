@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import re
@@ -94,6 +95,42 @@ def test_malformed_bodies_are_refused(server: Running, path: str, body: bytes) -
     assert answer.status_code in (400, 422)
     assert set(answer.json()) == {"error", "error_type"}
     assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "words"),
+    [
+        (b"", {}, 400, "The body is empty"),
+        (b"\x1f\x8b", {"Content-Encoding": "gzip"}, 415, "compressed ('gzip')"),
+    ],
+    ids=["nothing", "gzip"],
+)
+def test_what_is_no_body_of_json_is_named(
+    server: Running, body: bytes, headers: dict[str, str], status: int, words: str
+) -> None:
+    answer = server.client.post("/embed", content=body, headers=headers)
+    assert answer.status_code == status
+    assert words in answer.json()["error"]
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_client_that_offers_another_protocol_is_answered_in_http_1(
+    server: Running, pieces: int
+) -> None:
+    """As Java's client does with every first request of a connection."""
+    body = b'{"inputs": "a cat"}'
+    head = (
+        b"POST /embed HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Content-Length: %d\r\nHTTP2-Settings: AAEAAEAA\r\nUpgrade: h2c\r\n\r\n" % len(body)
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        for _ in range(2):  # the connection stays usable
+            for sent in [head + body] if pieces == 1 else [head, body]:
+                connection.sendall(sent)
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            assert answer.status == 200
+            assert json.loads(answer.read()) == server.post("/embed", {"inputs": "a cat"}).json()
 
 
 def test_a_body_that_does_not_arrive_ends(embedding_folder: Any) -> None:

@@ -88,7 +88,7 @@ def _run(parsed: argparse.Namespace) -> None:
     settings = Settings(
         host=parsed.host,
         port=parsed.port,
-        api_key=parsed.api_key or os.environ.get("CORE_SERVER_API_KEY") or None,
+        api_key=os.environ.get("CORE_SERVER_API_KEY") if parsed.api_key is None else parsed.api_key,
         max_concurrent=parsed.max_concurrent,
         max_queued_inputs=parsed.max_queued_inputs,
         max_batch_tokens=parsed.max_batch_tokens,

@@ -80,11 +80,16 @@ class Exchange:
         """The body, checked against what the route takes.
 
         Raises:
-            RequestFailedError: It is too large (413), too slow (408), no JSON (400), or something
-                else than the route takes (422).
+            RequestFailedError: It is compressed (415), too large (413), too slow (408), no JSON
+                (400), or something else than the route takes (422).
             ClientGoneError: The client hung up before its end.
         """
         settings = self.service.settings
+        compressed = self.request.headers.get("content-encoding", "identity")
+        if compressed.lower() != "identity":
+            raise RequestFailedError(
+                415, f"The body is compressed ({compressed[:40]!r}). Send it as it is."
+            )
         try:
             async with asyncio.timeout(settings.body_timeout):
                 data = await self._read(settings.max_body_bytes)
@@ -92,6 +97,8 @@ class Exchange:
             raise RequestFailedError(
                 408, f"The body did not arrive within {settings.body_timeout:g} seconds."
             ) from None
+        if not data:
+            raise RequestFailedError(400, "The body is empty. It must be JSON.")
         try:
             return decoder.decode(data)
         except msgspec.ValidationError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import signal
 import socket
 import threading
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from core.errors import OptionError
 from core_server.app import make_app
@@ -28,6 +31,33 @@ _BACKLOG = 2_048
 _IDLE_SECONDS = 75
 
 
+#: A client's offer to go on in HTTP/2, as Java's makes it with a request.
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+
+
+class _WithoutUpgrades(H11Protocol):
+    """HTTP/1.1, whatever else a client offers to speak."""
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """It is no fault to offer it."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """HTTP/1.1 by httptools, which drops the body of a request that offers an upgrade: such a
+    connection is read by h11, which is slower."""
+
+    def data_received(self, data: bytes) -> None:
+        before: Any = self.cycle
+        if before is None and _UPGRADE.search(data.partition(b"\r\n\r\n")[0]):
+            self.connections.discard(self)
+            other = _WithoutUpgrades(self.config, self.server_state, self.app_state)
+            other.connection_made(self.transport)
+            self.transport.set_protocol(other)
+            other.data_received(data)
+        else:
+            super().data_received(data)
+
+
 class Server(uvicorn.Server):
     """uvicorn, which ends by a signal in two steps, and leaves the exit code to the caller."""
 
@@ -35,6 +65,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 make_app(service),
+                http=_Protocol,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from core.errors import OptionError
@@ -49,8 +50,8 @@ class Settings:
     def __post_init__(self) -> None:
         positive = ("max_concurrent", "max_queued_inputs", "max_inputs", "max_body_bytes")
         for name in (*positive, "max_text_characters", "timeout", "body_timeout"):
-            if not getattr(self, name) > 0:
-                raise OptionError(f"{name} must be over 0, not {getattr(self, name)!r}.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise OptionError(f"{name} must be a number over 0, not {getattr(self, name)!r}.")
         if self.max_batch_tokens is not None and self.max_batch_tokens < 1:
             raise OptionError(f"max_batch_tokens must be over 0, not {self.max_batch_tokens!r}.")
         if self.workers < 0:
@@ -59,3 +60,10 @@ class Settings:
             raise OptionError(f"port must be between 0 and 65535, not {self.port!r}.")
         if self.api_key is not None and not self.api_key:
             raise OptionError("api_key is empty: leave it out to let everyone in.")
+        if self.api_key and (
+            self.api_key != self.api_key.strip() or not self.api_key.isprintable()
+        ):
+            raise OptionError(
+                "api_key begins or ends with white space, or has a character that no header can "
+                "hold, such as a line break: no client could send it."
+            )
