@@ -16,6 +16,7 @@ program's own works, and no `if __name__ == "__main__"` is needed.
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import queue
 import threading
@@ -115,6 +116,7 @@ class ProcessPool:
         self.processes = processes or available_cpus()
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closed = False
+        self._owner = os.getpid()
         self._most_texts = CHUNK_TEXTS if devices is None else DEVICE_CHUNK_TEXTS
         places: Sequence[str | None] = devices or [None]
         states = [pickle.dumps(_OnDevice(model, place)) for place in places]
@@ -233,6 +235,11 @@ class ProcessPool:
     def _parse(self, options: dict[str, Any]) -> EncodeOptions:
         if self._closed:
             raise OptionError("The pool is closed. Make a new one.")
+        if os.getpid() != self._owner:
+            raise OptionError(
+                f"The pool is of process {self._owner}, and this one was forked from it, without "
+                "the threads that ask the pool's processes. Make a pool in each forked process."
+            )
         parsed: EncodeOptions = self.model.parse_options(options)
         self.model.check_options(parsed)
         return parsed

@@ -373,6 +373,40 @@ def test_closed_pools_say_so(model: EmbeddingModel) -> None:
         pool.encode(["text"])
 
 
+FORKING = """
+import os, signal, sys
+import core
+
+with core.load(sys.argv[1], backend="onnx") as model, core.ProcessPool(model, 1) as pool:
+    sys.stdout.flush()
+    if not (child := os.fork()):
+        signal.alarm(20)
+        for call in (lambda: pool.encode("text"), lambda: next(pool.encode_stream(["text"]))):
+            try:
+                call()
+            except core.OptionError as error:
+                print(error, flush=True)
+        sys.exit()  # which leaves the pool's block
+    assert os.waitpid(child, 0)[1] == 0
+    assert pool.running == [True]
+    print(pool.encode("text").shape)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_pool_in_a_forked_process_says_so_and_stays_whole(
+    tiny_model: Callable[[str], Path],
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING, str(tiny_model("bert-mean"))],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Make a pool in each forked process") == 2
+    assert done.stdout.endswith("(32,)\n")
+
+
 @pytest.mark.slow
 def test_closing_ends_the_work_of_another_thread(model: EmbeddingModel) -> None:
     pool = ProcessPool(model, processes=1)
