@@ -319,7 +319,7 @@ class Rows:
             kind = "an integer" if whole else "a string"
             found = f"its {self.id_column!r} is {given!r:.60}, where the first row has {kind}"
             return Row(place, None, None, found)
-        if not whole and (found := lone_surrogate(given)):
+        if isinstance(given, str) and (found := lone_surrogate(given)):
             return Row(place, None, None, f"its {self.id_column!r} {found}")
         return Row(place, given, *_fields(record, self.text_columns))
 

@@ -107,6 +107,7 @@ def test_the_side_of_tokenizer_json_is_cut_where_nothing_else_names_one(tiny: Pa
 @pytest.mark.parametrize("place", ["tokenizer_config.json", "sentence_bert_config.json"])
 def test_names_of_special_tokens_are_text_where_the_settings_say_so(tiny: Path, place: str) -> None:
     text, separator = "fox [SEP] dog", tokenizer_of(tiny).backend.token_to_id("[SEP]")
+    assert separator is not None
     assert ids(tiny, text).count(separator) == 2
     settings: dict[str, Any] = {"split_special_tokens": True}
     if place == "sentence_bert_config.json":
