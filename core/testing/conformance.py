@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.testing.encoding import EncodingContract
+from core.testing.life import LifeContract
 from core.testing.loading import LoadingContract
 from core.testing.saving import SavingContract
 from core.testing.sharing import SharingContract
@@ -10,7 +11,12 @@ from core.testing.wrapping import WrappingContract
 
 
 class BackendConformance(
-    SharingContract, WrappingContract, SavingContract, EncodingContract, LoadingContract
+    LifeContract,
+    SharingContract,
+    WrappingContract,
+    SavingContract,
+    EncodingContract,
+    LoadingContract,
 ):
     """Subclass it in a test file, name the backend, and run pytest.
 

@@ -129,6 +129,21 @@ class EncodingContract(Subject):
                 yield pair
                 return
 
+    def test_a_limit_that_is_set_is_of_one_model(self) -> None:
+        """`max_seq_length` cuts the texts of the model it was set on, and of no other."""
+        if not self.shared().has_tokenizer:
+            return
+        text, longer = TEXTS[1], f"{TEXTS[1]} {TEXTS[0]}"
+        full = self.encode([text, longer])
+        with self.load() as model:
+            model.max_seq_length = int(model.count_tokens([text])[0])
+            ids = model.tokenize([text, longer])["input_ids"]
+            rows = model.encode([text, longer])
+        assert not np.allclose(rows[1], full[1], atol=1e-6), "the limit that was set is ignored"
+        if (ids[0] == ids[1]).all():  # it is cut at its end
+            self.assert_close(rows[1], rows[0], "cut to the same tokens")
+        self.assert_close(self.encode([text, longer]), full, "of the other model")
+
     def test_results_belong_to_the_caller(self) -> None:
         """Changing a result changes no later one, and no later call changes it."""
         first = self.encode(list(TEXTS))

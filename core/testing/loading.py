@@ -56,6 +56,21 @@ class LoadingContract(Subject):
             assert set(implemented) & {"export", "optimize", "quantize"}, (
                 f"PRECISIONS = {stated.precisions}, but no hook writes any of them"
             )
+        for hook, configurations in (
+            ("optimize", stated.optimize_configs),
+            ("quantize", stated.quantize_configs),
+        ):
+            assert not configurations or hook in implemented, (
+                f"{hook.upper()}_CONFIGS = {list(configurations)}, but {hook} is not implemented"
+            )
+        unknown = set(stated.calibrated_configs) - set(stated.quantize_configs)
+        assert not unknown, f"CALIBRATED_CONFIGS names {unknown}, which QUANTIZE_CONFIGS has not"
+        for name, arguments in stated.load_configs.items():
+            unknown = set(arguments) - set(stated.model_kwargs)
+            assert not unknown, f"LOAD_CONFIGS[{name!r}] has {unknown}, which MODEL_KWARGS has not"
+        known = {*stated.optimize_configs, *stated.quantize_configs, *stated.load_configs}
+        unknown = set(stated.needs) - known
+        assert not unknown, f"NEEDS names {unknown}, which is no configuration"
         if stated.source == "name":
             assert not stated.file_names, 'FILE_NAMES with SOURCE = "name": such models have none'
 
@@ -119,6 +134,22 @@ class LoadingContract(Subject):
                 first.encode(TEXTS[0])
         finally:
             second.close()
+
+    @pytest.mark.parametrize("hook", ["export", "optimize", "quantize"])
+    def test_what_it_makes_of_a_model_loads(self, hook: str, tmp_path: Path) -> None:
+        """`core` verifies what the hook wrote by default; it embeds as many texts as any model."""
+        hooks, model = core.hooks(self.backend), self.shared()
+        if hook not in hooks.implemented:
+            return
+        if hook == "export":
+            made = hooks.export(model.source, tmp_path / hook)
+        elif hook == "optimize":
+            made = hooks.optimize(model, tmp_path / hook)
+        else:
+            options = core.QuantizeOptions(calibration=TEXTS * 8)
+            made = hooks.quantize(model, tmp_path / hook, options)
+        with made.load() as again:
+            assert again.encode(list(TEXTS)).shape == self.rows().shape
 
     def test_hooks_it_lacks_are_refused(self, tmp_path: Path) -> None:
         """A hook that is not implemented raises, naming backend and hook."""

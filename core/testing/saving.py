@@ -33,6 +33,12 @@ def _files(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
+def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of every file."""
+    stats = {name: (folder / name).stat() for name in _files(folder)}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
 @contextmanager
 def _listing() -> Iterator[_Listing]:
     plugin = _Listing()
@@ -73,6 +79,19 @@ class SavingContract(Subject):
         # The table of static embeddings is core's to keep.
         assert static or listing.added, "save wrote no file: write the weights to target"
         self._assert_loads(tmp_path / "saved")
+
+    def test_no_call_changes_the_files_it_was_loaded_from(self, tmp_path: Path) -> None:
+        """They may be read-only, or those of many processes."""
+        if self.lacking("save") or not self.shared().source.names:
+            return  # there is no directory of its own
+        folder = self.shared().save(tmp_path / "copy")
+        before = _stamps(folder)
+        with core.load(folder, **{**self.load_arguments, "backend": self.backend}) as model:
+            model.encode(list(TEXTS))
+            model.save(tmp_path / "saved")
+        after = _stamps(folder)
+        changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        assert not changed, f"load, encode or save has written or removed {', '.join(changed)}"
 
     @contextmanager
     def _from_a_copy(self, folder: Path) -> Iterator[core.EmbeddingModel]:

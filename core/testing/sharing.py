@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any
 
 import core
-from core.plugin.registry import registry
 from core.testing.subject import TEXTS, Subject
 from core.testing.traces import Traces, watched
 
@@ -26,8 +25,6 @@ _THREADS = 8
 #: How often a thread stops at one instruction, and for how many seconds. None runs ahead of all:
 #: it would finish what the others should see half made.
 _STOPS, _PAUSES = 5, ((1e-3,), *[(0.0, 2e-5, 2e-5, 1e-3)] * 7)
-#: Whose code is not the backend's.
-_SHARED_PACKAGES = {"core", "builtins", "numpy", "torch", "onnxruntime", "openvino"}
 
 
 class SharingContract(Subject):
@@ -51,7 +48,7 @@ class SharingContract(Subject):
             start = threading.Barrier(_THREADS).wait
             # Between any two instructions of the backend another thread may run: now all do.
             with (
-                _interleaved(self._packages()),
+                _interleaved(self.packages()),
                 ThreadPoolExecutor(_THREADS, initializer=start) as pool,
             ):
                 first = list(pool.map(encode, calls))
@@ -60,13 +57,6 @@ class SharingContract(Subject):
         for found in (first, second):
             for rows, right in zip(found, expected, strict=True):
                 self.assert_close(rows, right, "with other threads at the same time")
-
-    def _packages(self) -> set[str]:
-        """The top packages of the backend's code."""
-        plugin = registry.backend(self.backend).plugin.implementation
-        modules = {getattr(plugin, "__name__", type(plugin).__module__)}
-        modules.add(type(self.shared().runtime).__module__)
-        return {module.partition(".")[0] for module in modules} - _SHARED_PACKAGES
 
     def test_it_leaves_the_process_as_it_was(self, tmp_path: Path) -> None:
         """No call changes the working directory, the environment, standard output, the global

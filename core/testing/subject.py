@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import core
+from core.plugin.registry import registry
 from core.testing.traces import Traces, watched
 
 LACKS = ("save", "token_embeddings", "reference", "entry_point", "long_texts")
@@ -36,6 +37,9 @@ UNUSUAL_TEXTS = {
     "zero": "a\0b",
     "long": "word " * 4_000,
 }
+
+#: Whose code is not the backend's.
+_SHARED_PACKAGES = {"core", "builtins", "numpy", "torch", "onnxruntime", "openvino"}
 
 
 class Subject:
@@ -79,6 +83,13 @@ class Subject:
         """The embeddings of `TEXTS` by the shared model; a copy."""
         cls._probe()
         return cls._rows.copy()
+
+    def packages(self) -> set[str]:
+        """The top packages of the backend's code."""
+        plugin = registry.backend(self.backend).plugin.implementation
+        modules = {getattr(plugin, "__name__", type(plugin).__module__)}
+        modules.add(type(self.shared().runtime).__module__)
+        return {module.partition(".")[0] for module in modules} - _SHARED_PACKAGES
 
     def assert_close(self, found: Any, expected: Any, message: str = "") -> None:
         """Equal but for the tolerance."""

@@ -8,12 +8,14 @@ import gc
 import io
 import locale
 import logging
+import multiprocessing
 import os
 import random
 import signal
 import socket
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -160,12 +162,36 @@ def _umask() -> int:
     return found
 
 
+def _affinity() -> Any:
+    """Of this thread; None where the system has no such setting."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+
+
+def _set_affinity(processors: Any) -> None:
+    if processors is not None:
+        os.sched_setaffinity(0, processors)
+
+
 #: Settings of the process that can be read and set.
 _RESTORED: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "sys.excepthook": (lambda: sys.excepthook, lambda old: setattr(sys, "excepthook", old)),
     "the recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
     "the switch interval": (sys.getswitchinterval, sys.setswitchinterval),
     "garbage collection": (gc.isenabled, lambda old: gc.enable() if old else gc.disable()),
+    "the thresholds of garbage collection": (gc.get_threshold, lambda old: gc.set_threshold(*old)),
+    "threading.excepthook": (
+        lambda: threading.excepthook,
+        lambda old: setattr(threading, "excepthook", old),
+    ),
+    "the start method of multiprocessing": (
+        lambda: multiprocessing.get_start_method(allow_none=True),
+        lambda old: multiprocessing.set_start_method(old, force=True),
+    ),
+    "the processors it may use": (_affinity, _set_affinity),
+    "the level that logging is disabled at": (
+        lambda: logging.root.manager.disable,
+        logging.disable,
+    ),
     "the locale": (
         lambda: locale.setlocale(locale.LC_ALL),
         lambda old: locale.setlocale(locale.LC_ALL, old),

@@ -61,6 +61,11 @@ class OurConformance(BackendConformance):
 class TestTorch(OurConformance):
     backend = "torch"
 
+    # What optimizing does here takes a compiler of C++ a minute; tests/torch_backend has it.
+    @pytest.mark.parametrize("hook", ["export", "quantize"])
+    def test_what_it_makes_of_a_model_loads(self, hook: str, tmp_path: Path) -> None:
+        super().test_what_it_makes_of_a_model_loads(hook, tmp_path)
+
 
 class TestOnnx(OurConformance):
     backend = "onnx"
@@ -127,10 +132,23 @@ def save(model, target, options):
 
 LOOP = "    for i, text in enumerate(texts):\n        result[i] = model.runtime.embed(text)\n"
 
+#: What `load` of the sound one begins and ends with.
+BEGIN = "    stored = Path("
+END = "    return core.EmbeddingModel(source, Engine(scale), dimension=WIDTH)\n"
+#: A hook of its own, in front of `save`.
+SAVE = "@core.hookimpl\ndef save"
+
 IMPORTS = "test_naming_it_imports_no_other_backend_and_no_runtime"
 
-#: It starts a process; eight threads stop at every instruction; 3,000 texts are encoded.
-COSTLY = {IMPORTS, "test_many_threads_share_a_model", "test_many_texts_are_the_rows_of_few"}
+#: They start processes; eight threads stop at every instruction; 3,000 texts are encoded; what
+#: threads leave is waited for.
+COSTLY = {
+    IMPORTS,
+    "test_a_program_may_end_while_it_is_open",
+    "test_many_threads_share_a_model",
+    "test_many_texts_are_the_rows_of_few",
+    "test_a_closed_model_leaves_nothing",
+}
 
 #: Where it fails, no other test runs.
 FIRST = "test_it_loads_and_embeds"
@@ -166,10 +184,59 @@ LEAVING = {
         LOOP + "    import logging\n    logging.getLogger().addHandler(logging.NullHandler())\n",
     ),
     "floating-point errors": (LOOP, LOOP + "    np.seterr(all='raise')\n"),
+    "a thread's processors": (
+        BEGIN,
+        "    import os\n    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" + BEGIN,
+    ),
+    "the start method of processes": (
+        BEGIN,
+        "    import multiprocessing\n"
+        "    multiprocessing.set_start_method('spawn', force=True)\n" + BEGIN,
+    ),
+    "silence": (BEGIN, "    import logging\n    logging.disable()\n" + BEGIN),
+    "no garbage collection": (BEGIN, "    import gc\n    gc.set_threshold(0)\n" + BEGIN),
     "the handler of Ctrl-C": (
         "    stored = Path(",
         "    import signal\n    signal.signal(signal.SIGINT, signal.SIG_DFL)\n    stored = Path(",
     ),
+}
+
+#: Edits with which every model leaves something when it is closed.
+KEEPING = {
+    "a thread": (
+        BEGIN,
+        "    import threading\n"
+        "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n" + BEGIN,
+    ),
+    "a thread for each call": (
+        LOOP,
+        LOOP + "    import threading\n"
+        "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n",
+    ),
+    "an open file": (BEGIN, "    import os\n    os.open(os.devnull, os.O_RDONLY)\n" + BEGIN),
+    "a temporary file": (
+        LOOP,
+        LOOP + "    import os, tempfile\n    os.close(tempfile.mkstemp()[0])\n",
+    ),
+    "the model": (
+        END,
+        END.replace("return ", "KEPT.append(").rstrip() + ")\n    return KEPT[-1]\n\n\nKEPT = []\n",
+    ),
+    "the engine": (
+        END,
+        "    KEPT.append(Engine(scale))\n"
+        + END.replace("Engine(scale)", "KEPT[-1]")
+        + "\n\nKEPT = []\n",
+    ),
+}
+
+#: Attributes that say what the hooks do not do.
+PROMISES = {
+    "OPTIMIZE_CONFIGS = {'O1': 'some'}": "to optimize",
+    "QUANTIZE_CONFIGS = {'int8': 'some'}": "to quantize",
+    "CALIBRATED_CONFIGS = ('int8',)": "calibration",
+    "LOAD_CONFIGS = {'fast': {'speed': 2}}": "options of load",
+    "NEEDS = {'fast': ('avx2',)}": "configurations",
 }
 
 #: What is wrong: the edit that breaks it, and a test that must fail.
@@ -340,6 +407,59 @@ BROKEN = {
         f"leaves something behind: {what}": (edit, "test_it_leaves_the_process_as_it_was")
         for what, edit in LEAVING.items()
     },
+    **{
+        f"keeps what a closed model had: {what}": (edit, "test_a_closed_model_leaves_nothing")
+        for what, edit in KEEPING.items()
+    },
+    **{
+        f"promises {what}": (
+            ("WIDTH = 32\n", f"WIDTH = 32\n{line}\n"),
+            "test_capabilities_fit_the_hooks",
+        )
+        for line, what in PROMISES.items()
+    },
+    "loads in the main thread only": (
+        (
+            BEGIN,
+            "    import signal\n"
+            "    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))\n" + BEGIN,
+        ),
+        "test_any_thread_may_load_it",
+    ),
+    "gives zeros where it fails": (
+        (
+            "        result[i] = model.runtime.embed(text)\n",
+            "        try:\n            result[i] = model.runtime.embed(text)\n"
+            "        except Exception:\n            pass\n",
+        ),
+        "test_an_error_inside_it_is_raised_and_no_more",
+    ),
+    "is not what it was after an error": (
+        (
+            LOOP,
+            "    scale, model.runtime.scale = model.runtime.scale, model.runtime.scale / 2\n"
+            + LOOP.replace("model.runtime.embed(text)", "2 * model.runtime.embed(text)")
+            + "    model.runtime.scale = scale\n",
+        ),
+        "test_an_error_inside_it_is_raised_and_no_more",
+    ),
+    "ends badly with an open model": (
+        (
+            END,
+            END.replace("return", "model =")
+            + "    import atexit, os\n"
+            + "    atexit.register(lambda: model.closed or os._exit(3))\n"
+            + "    return model\n",
+        ),
+        "test_a_program_may_end_while_it_is_open",
+    ),
+    "fails when it quantizes": (
+        (
+            SAVE,
+            "@core.hookimpl\ndef quantize(model, target, options):\n    return None\n\n\n" + SAVE,
+        ),
+        "test_what_it_makes_of_a_model_loads[quantize]",
+    ),
     "hides that it cannot save": (
         ("@core.hookimpl\ndef save", "def save"),
         "test_a_saved_model_loads_and_embeds_the_same",
@@ -359,6 +479,24 @@ BROKEN_FILES = {
             "or target",
         ),
         "test_save_writes_the_weights_itself",
+    ),
+    "writes beside the weights": (
+        (
+            "file = options.file_name\n",
+            "file = options.file_name\n"
+            "        (source.path(file).parent / 'compiled.bin').write_bytes(b'x')\n",
+        ),
+        "test_no_call_changes_the_files_it_was_loaded_from",
+    ),
+    "remembers texts for all models": (
+        (
+            "    return core.encode_texts(model, texts, options)",
+            "    key = (*texts, options.output_value, options.prompt)\n"
+            "    if key not in KNOWN:\n"
+            "        KNOWN[key] = core.encode_texts(model, texts, options)\n"
+            "    return KNOWN[key].copy()\n\n\nKNOWN = {}",
+        ),
+        "test_a_limit_that_is_set_is_of_one_model",
     ),
     "lets tokens see the padding": (
         ("> 0, 0.0, -1e9)", "> 0, 0.0, -1.0)"),
