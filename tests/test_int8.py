@@ -397,6 +397,88 @@ def test_default_texts_are_varied_and_always_the_same() -> None:
     assert any(not text.isascii() for text in texts)
 
 
+def _weights_as_nodes(model: Any) -> None:
+    from onnx import helper
+
+    graph = model.graph
+    weights = [tensor for tensor in graph.initializer if len(tensor.dims) == 2]
+    nodes = [helper.make_node("Constant", [], [w.name], w.name, value=w) for w in weights]
+    rest = [tensor for tensor in graph.initializer if len(tensor.dims) != 2], list(graph.node)
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(rest[0])
+    graph.node.extend([*nodes, *rest[1]])
+
+
+def _with_a_branch(model: Any) -> None:
+    """The result comes out of a graph inside the graph, which takes a weight and a product."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph, (output, *_) = model.graph, model.graph.output
+    last = next(node for node in graph.node if output.name in node.output)
+    last.output[list(last.output).index(output.name)] = "inner"
+    product = next(node for node in graph.node if node.op_type == "MatMul").output[0]
+    constants = {"always": np.array(True), "none": np.float32(0), "row": np.ones(32, np.float32)}
+    graph.initializer.extend(numpy_helper.from_array(np.array(v), n) for n, v in constants.items())
+    branches = [
+        helper.make_graph(
+            [
+                helper.make_node("Mul", [product, "none"], [f"{name}_zero"]),
+                helper.make_node("Mul", ["inner", "row"], [f"{name}_same"]),
+                helper.make_node("Add", [f"{name}_zero", f"{name}_same"], [name]),
+            ],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)],
+        )
+        for name in ("then", "else")
+    ]
+    branch = dict(zip(("then_branch", "else_branch"), branches, strict=True))
+    graph.node.append(helper.make_node("If", ["always"], [output.name], "branch", **branch))
+
+
+def _with_gelu_turned(model: Any) -> None:
+    """What GELU makes is multiplied by a negative number before the next product."""
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    graph.initializer.append(numpy_helper.from_array(np.float32(-3), "turn"))
+    second = [n for n in graph.node if n.op_type == "MatMul" and "output/dense" in n.name]
+    second = [node for node in second if "attention" not in node.name]
+    assert second
+    for node in second:
+        turned = helper.make_node("Mul", [node.input[0], "turn"], [f"{node.output[0]}_turned"])
+        node.input[0] = turned.output[0]
+        graph.node.insert(list(graph.node).index(node), turned)
+
+
+@pytest.mark.parametrize(
+    ("change", "config"),
+    [
+        (_weights_as_nodes, "auto"),
+        (_with_a_branch, "auto"),
+        (_with_gelu_turned, "auto"),
+    ],
+)
+def test_graphs_of_other_tools_are_int8_too(
+    exports: Exports, tmp_path: Path, change: Callable[[Any], None], config: str
+) -> None:
+    import onnx
+
+    folder = copy_model(exports("bert-mean", "onnx"), tmp_path / "m")
+    path = folder / "onnx/model.onnx"
+    graph = onnx.load(str(path))
+    change(graph)
+    path.unlink()  # it is a link
+    onnx.save(graph, str(path))
+    with core.load(folder, backend="onnx", device="cpu") as source:
+        artifact = source.quantize(config, tmp_path / "made", num_samples=8)
+        with artifact.load(device="cpu") as model:
+            assert model.dtype == "int8"
+            assert row_cosines(source.encode(TEXTS), model.encode(TEXTS)).min() >= 0.99
+    if config == "auto":
+        assert artifact.path.stat().st_size < path.stat().st_size
+
+
 @pytest.mark.slow
 def test_a_gate_after_gelu_is_no_gelu(exports: Callable[..., Path], tmp_path: Path) -> None:
     """What a gate multiplies may have any sign: rows of a GELU have no room for that."""

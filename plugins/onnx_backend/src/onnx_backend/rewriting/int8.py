@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from core.toolkit import ChannelRanges, WeightRounder, round_weights, smoothing_factors
 from onnx_backend.presets import SUMS, SUMS_OF_16_BITS, SUMS_OF_32_BITS
-from onnx_backend.rewriting.products import Inputs, constants, weight_of
+from onnx_backend.rewriting.products import Inputs, constants, values_of, weight_of
 
 _MICROSOFT = "com.microsoft"
 _MIDDLE, _LEVELS = 128, 127
@@ -87,7 +87,7 @@ class _Rewriting:
         self._folded: set[str] = set()
         self._users: dict[str, list[Any]] = {}
         for node in model.graph.node:
-            for name in node.input:
+            for name in values_of(node):
                 self._users.setdefault(name, []).append(node)
         self._outputs = {value.name for value in model.graph.output}
         self._weights = {tensor.name for tensor in model.graph.initializer}
@@ -108,8 +108,9 @@ class _Rewriting:
         return self._whole()
 
     def _whole(self) -> Any:
-        used = {name for node in self._nodes for name in node.input}
-        used.update(value.name for value in self._model.graph.output)
+        used = {name for node in self._nodes for name in values_of(node)} | self._outputs
+        # Constants may be nodes, too: those of weights that are integers now are not needed.
+        nodes = [n for n in self._nodes if n.op_type != "Constant" or n.output[0] in used]
         weights = [w for w in self._model.graph.initializer if w.name in used]
         graph = onnx.GraphProto()
         graph.name = self._model.graph.name
@@ -117,7 +118,7 @@ class _Rewriting:
         graph.output.extend(self._model.graph.output)
         graph.initializer.extend(weights)
         graph.initializer.extend(self._added.values())
-        graph.node.extend(self._nodes)
+        graph.node.extend(nodes)
         result = onnx.ModelProto()
         result.ir_version = self._model.ir_version
         result.opset_import.extend(self._model.opset_import)

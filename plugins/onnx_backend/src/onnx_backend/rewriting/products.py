@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ _NORMS = (
 _GELUS = ("Gelu", "FastGelu", "BiasGelu")
 #: How many products and sums follow the error function in a GELU that is written out.
 _GELU_STEPS = 4
+#: What it multiplies its input by, inside the error function and outside.
+_GELU_INNER, _GELU_OUTER = math.sqrt(0.5), 0.5
+_GELU_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,15 @@ def name_nodes(model: Any) -> None:
     for node in model.graph.node:
         if not node.name and node.output:
             node.name = node.output[0]
+
+
+def values_of(node: Any) -> Iterator[str]:
+    """The names of all values a node takes: its inputs, and what graphs inside it take."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from values_of(inner)
 
 
 def constants(model: Any) -> dict[str, Any]:
@@ -122,37 +135,57 @@ def _gelu_outputs(model: Any, known: Mapping[str, Any]) -> set[str]:
     users: dict[str, list[Any]] = {}
     producers = {name: node for node in model.graph.node for name in node.output}
     for node in model.graph.node:
-        for name in node.input:
+        for name in values_of(node):
             users.setdefault(name, []).append(node)
 
-    def unscaled(name: str) -> str:
-        """What a value is a constant times of."""
-        node = producers.get(name)
-        if node is None or node.op_type not in ("Mul", "Div"):
-            return name
-        others = [n for n in node.input if n not in known]
-        return others[0] if len(others) == 1 else name
+    def number(name: str) -> float | None:
+        tensor = known.get(name)
+        if tensor is None or math.prod(tensor.dims) != 1:
+            return None
+        return float(numpy_helper.to_array(tensor).item())
 
-    found = set()
-    for node in model.graph.node:
-        if node.op_type in _GELUS:
-            found.add(node.output[0])
-        elif node.op_type == "Erf":
-            value, x, times_x = node.output[0], unscaled(node.input[0]), False
-            for _ in range(_GELU_STEPS):
-                after = users.get(value, [])
-                if len(after) != 1 or after[0].op_type not in ("Add", "Mul"):
-                    break
-                other = next(n for n in after[0].input if n != value)
-                if other not in known:
-                    # A gate multiplies by something else, of any sign.
-                    if after[0].op_type != "Mul" or unscaled(other) != x or times_x:
-                        break
-                    times_x = True
-                value = after[0].output[0]
-            if times_x:
-                found.add(value)
-    return found
+    def scaled(name: str) -> tuple[str, float]:
+        """What a value is a number times of, and the number."""
+        node = producers.get(name)
+        if node is not None and node.op_type in ("Mul", "Div"):
+            first, second = (number(operand) for operand in node.input)
+            if second:
+                return node.input[0], second if node.op_type == "Mul" else 1 / second
+            if first and node.op_type == "Mul":
+                return node.input[1], first
+        return name, 1.0
+
+    def follow(erf: Any) -> str | None:
+        """The result of the GELU that an error function is in: nothing else is multiplied in."""
+        x, inner = scaled(erf.input[0])
+        if not math.isclose(inner, _GELU_INNER, rel_tol=_GELU_TOLERANCE):
+            return None
+        value, factor, times_x = erf.output[0], 1.0, False
+        for _ in range(_GELU_STEPS):
+            after = users.get(value, [])
+            if len(after) != 1 or after[0].op_type not in ("Add", "Mul"):
+                return None
+            other = next(n for n in after[0].input if n != value)
+            constant = number(other)
+            if after[0].op_type == "Add":
+                if constant != 1:
+                    return None
+            elif constant is not None:
+                factor *= constant
+            else:
+                # A gate multiplies by something else, of any sign.
+                base, scale = scaled(other)
+                if base != x or times_x:
+                    return None
+                factor, times_x = factor * scale, True
+            value = after[0].output[0]
+            if times_x and math.isclose(factor, _GELU_OUTER, rel_tol=_GELU_TOLERANCE):
+                return str(value)
+        return None
+
+    found = {node.output[0] for node in model.graph.node if node.op_type in _GELUS}
+    written_out = (follow(node) for node in model.graph.node if node.op_type == "Erf")
+    return found | {value for value in written_out if value is not None}
 
 
 def weight_of(product: Any, known: Mapping[str, Any]) -> NDArray[np.float32]:
