@@ -409,6 +409,11 @@ def _weights_as_nodes(model: Any) -> None:
     graph.node.extend([*nodes, *rest[1]])
 
 
+def _without_names(model: Any) -> None:
+    for node in model.graph.node:
+        node.ClearField("name")
+
+
 def _with_a_branch(model: Any) -> None:
     """The result comes out of a graph inside the graph, which takes a weight and a product."""
     from onnx import TensorProto, helper, numpy_helper
@@ -457,6 +462,7 @@ def _with_gelu_turned(model: Any) -> None:
         (_weights_as_nodes, "auto"),
         (_with_a_branch, "auto"),
         (_with_gelu_turned, "auto"),
+        (_without_names, "static"),
     ],
 )
 def test_graphs_of_other_tools_are_int8_too(
@@ -477,6 +483,25 @@ def test_graphs_of_other_tools_are_int8_too(
             assert row_cosines(source.encode(TEXTS), model.encode(TEXTS)).min() >= 0.99
     if config == "auto":
         assert artifact.path.stat().st_size < path.stat().st_size
+
+
+def test_a_floor_keeps_what_static_int8_leaves_in_float(exports: Exports, tmp_path: Path) -> None:
+    import onnx
+
+    def in_int8(artifact: core.Artifact) -> set[str]:
+        nodes = onnx.load(str(artifact.path)).graph.node
+        makers = {name: node.op_type for node in nodes for name in node.output}
+        products = [node for node in nodes if node.op_type == "MatMul"]
+        return {n.name for n in products if makers.get(n.input[1]) == "DequantizeLinear"}
+
+    with core.load(exports("bert-mean", "onnx"), backend="onnx", device="cpu") as source:
+        make = functools.partial(source.quantize, "static", calibration=varied_texts(8))
+        free = make(tmp_path / "free", min_cosine=0.5)
+        floor = (1 + free.config["calibration_min_cosine"]) / 2
+        held = make(tmp_path / "held", min_cosine=floor)
+    kept = held.config["kept_in_float"]
+    assert kept
+    assert in_int8(held) == in_int8(free) - set(kept)
 
 
 @pytest.mark.slow

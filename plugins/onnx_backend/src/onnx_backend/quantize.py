@@ -37,7 +37,7 @@ from onnx_backend.presets import (
 )
 from onnx_backend.quiet import quiet_calibration, quiet_tools
 from onnx_backend.rewriting.heads import head_nodes
-from onnx_backend.rewriting.products import find_products
+from onnx_backend.rewriting.products import find_products, name_nodes
 from onnx_backend.rewriting.values import state_types
 from onnx_backend.session import OnnxRuntime, onnx_file
 
@@ -113,8 +113,7 @@ def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Arti
         batches = calibration_batches(model, choose_varied_samples(None, INT8_SAMPLES))
 
     def write(kept: Collection[str], folder: Path) -> Path:
-        named = replace(settings, exclude=tuple(sorted({*settings.exclude, *kept})))
-        return _write_preset(runtime, target, folder, named, batches)
+        return _write_preset(runtime, target, folder, settings, kept, batches)
 
     written, floor = _above_floor(
         model, target, options, lambda: _layers(runtime, target), write, batches
@@ -227,9 +226,10 @@ def _layers(runtime: OnnxRuntime, target: Path) -> list[tuple[str, ...]]:
     """Names of the nodes that a preset may leave in floating point."""
     with _scratch(target) as place:
         model = read_model(plain_path(runtime, place))
+        name_nodes(model)
         found = find_products(model, place)
-    layers = [tuple(name for name in entry.products if name) for entry in found]
-    rest = {node.name: node.op_type for node in model.graph.node if node.name}
+    layers = [entry.products for entry in found]
+    rest = {node.name: node.op_type for node in model.graph.node}
     for name in (name for entry in layers for name in entry):
         del rest[name]
     # Products inside attention, and tables of embeddings.
@@ -243,18 +243,25 @@ def _write_preset(
     target: Path,
     folder: Path,
     settings: Settings,
+    kept: Collection[str],
     batches: Sequence[TokenBatch],
 ) -> Path:
-    """The file that ONNX Runtime's own quantization writes to `folder`."""
+    """The file that ONNX Runtime's own quantization writes to `folder`.
+
+    Args:
+        kept: Nodes that stay in floating point besides those that do by the settings.
+    """
     written = folder / "model.onnx"
     external = bool(runtime.file.external)
     with quiet_tools(), _scratch(target) as place:
         if settings.is_static:
             path = _typed(plain_path(runtime, place), place)
-            _quantize_static(settings, BatchReader(runtime.graph, batches), path, written, external)
+            reader = BatchReader(runtime.graph, batches)
+            _quantize_static(settings, kept, reader, path, written, external)
         else:
             # It writes a file beside the one it reads, and removes that again.
-            _quantize_dynamic(copied_path(runtime, place), settings, written, external)
+            path = _named(copied_path(runtime, place))
+            _quantize_dynamic(path, settings, kept, written, external)
     return written
 
 
@@ -370,7 +377,20 @@ def _check_source(runtime: OnnxRuntime) -> None:
         )
 
 
-def _quantize_dynamic(path: Path, settings: Settings, written: Path, external: bool) -> None:
+def _named(path: Path) -> Path:
+    """A copy whose nodes all have names: by those nodes are left in floating point."""
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    if not all(node.name for node in model.graph.node):
+        name_nodes(model)
+        onnx.save(model, str(path))
+    return path
+
+
+def _quantize_dynamic(
+    path: Path, settings: Settings, kept: Collection[str], written: Path, external: bool
+) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -378,7 +398,7 @@ def _quantize_dynamic(path: Path, settings: Settings, written: Path, external: b
         str(path),
         str(written),
         op_types_to_quantize=list(settings.operators) if settings.operators else None,
-        nodes_to_exclude=[*settings.exclude, *_heads(path)],
+        nodes_to_exclude=[*sorted({*settings.exclude, *kept}), *_heads(path)],
         per_channel=settings.per_channel,
         reduce_range=settings.reduce_range,
         weight_type=getattr(QuantType, settings.weights),
@@ -406,6 +426,7 @@ def _typed(path: Path, target: Path) -> Path:
     folder = target / ".typed"
     folder.mkdir()
     model = read_model(path)
+    name_nodes(model)
     state_types(model, folder)
     return folder / save_model(model, folder, "model.onnx")[0]
 
@@ -416,6 +437,7 @@ _STATIC_OPERATORS = ("MatMul", "Gemm")
 
 def _quantize_static(
     settings: Settings,
+    kept: Collection[str],
     reader: BatchReader,
     path: Path,
     written: Path,
@@ -433,6 +455,7 @@ def _quantize_static(
             op_types_to_quantize=list(settings.operators or _STATIC_OPERATORS),
             nodes_to_exclude=[
                 *(settings.exclude or narrowing_products(path)),
+                *sorted(kept),
                 *_heads(path),
             ],
             per_channel=settings.per_channel,
