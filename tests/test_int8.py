@@ -359,6 +359,8 @@ def test_pytorch_rounds_weights_again_where_sums_have_16_bits() -> None:
     assert (error <= larger[:, None] + 1e-6).all()
     again, _ = fitting(rounded, larger, frozenset({"avx2"}))
     assert again is rounded
+    single, _ = fitting(weight[:, :1], scale, frozenset({"avx2"}))
+    assert torch.equal(single, weight[:, :1]), "of one input there are no pairs"
 
 
 @pytest.mark.parametrize(
@@ -477,7 +479,7 @@ def test_graphs_of_other_tools_are_int8_too(
     path.unlink()  # it is a link
     onnx.save(graph, str(path))
     with core.load(folder, backend="onnx", device="cpu") as source:
-        artifact = source.quantize(config, tmp_path / "made", num_samples=8)
+        artifact = source.quantize(config, tmp_path / "made", calibration=TEXTS)
         with artifact.load(device="cpu") as model:
             assert model.dtype == "int8"
             assert row_cosines(source.encode(TEXTS), model.encode(TEXTS)).min() >= 0.99

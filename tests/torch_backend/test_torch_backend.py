@@ -397,6 +397,36 @@ def test_int8_is_close_and_independent_of_the_batch(minilm_copy: Path) -> None:
         load(minilm_copy, file_name=artifact.file_name, model_kwargs={"dtype": "float16"})
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda t, n: t.update({"embeddings.LayerNorm.weight_scale": torch.ones(9)}), "LayerNorm"),
+        (lambda t, n: t.pop(f"{n}.weight_scale"), "has {}.weight as torch.int8"),
+        (lambda t, n: t.pop(f"{n}.bias"), "lacks 1 of the weights .*{}.bias"),
+        (lambda t, n: t.update({f"{n}.weight": t[f"{n}.weight"].int()}), "as torch.int32"),
+        (lambda t, n: t.update({f"{n}.weight": t[f"{n}.weight"].float()}), "as torch.float32"),
+        (lambda t, n: t.update({f"{n}.bias": t[f"{n}.bias"].char()}), "has {}.bias as torch.int8"),
+        (None, "quantized as 'int3'"),
+    ],
+)
+def test_int8_weights_that_are_no_such_are_named(
+    copy: Path, change: Callable[[dict[str, torch.Tensor], str], Any] | None, expected: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    layer = "encoder.layer.0.intermediate.dense"
+    path = core.quantize(load(copy), num_samples=8).path
+    tensors, scheme = load_file(path), "int8-dynamic"
+    if change is None:
+        scheme = "int3"
+    else:
+        change(tensors, layer)
+    save_file(tensors, path, {"core.quantization": scheme, "format": "pt"})
+    with pytest.raises(core.ModelFormatError, match=expected.format(layer)) as caught:
+        load(copy, file_name=path.name)
+    assert path.name in str(caught.value)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["t5", "qwen3", "modernbert", "albert"])
 def test_int8_of_other_architectures(

@@ -96,7 +96,8 @@ def open_transformer(
             )
         with quiet_transformers(), explained(source, file_name, options.trust_remote_code):
             empty = _model_from_config(config, architecture, options.trust_remote_code)
-        return OpenedTransformer(open_quantized(source, file_name, empty), files, dtype="int8")
+        module = open_quantized(source, file_name, metadata[QUANTIZATION], empty)
+        return OpenedTransformer(module, files, dtype="int8")
     is_default = file_name.rpartition("/")[2] in DEFAULT_NAMES
     if dtype is None or (dtype == "auto" and not is_default):
         if not is_default:  # a variant was written for its dtype, whatever config.json says

@@ -171,7 +171,7 @@ def fitting(
         return weight, scale
     wide = weight[:, : weight.shape[1] // 2 * 2].to(torch.int16)
     pairs = wide[:, ::2] + wide[:, 1::2]
-    if int(pairs.abs().max()) <= _PAIR_LEVELS:
+    if not pairs.numel() or int(pairs.abs().max()) <= _PAIR_LEVELS:
         return weight, scale
     integers, factor = _tensors(*round_weights(weight.float().T.numpy(), adds_in_16_bits=True))
     return integers, scale * factor
@@ -221,10 +221,23 @@ def quantize_linears(
     attend_evenly(module)
 
 
-def open_quantized(source: Checkpoint, file_name: str, empty: torch.nn.Module) -> torch.nn.Module:
-    """Fill `empty`, a freshly built transformer, with the int8 weights of a file."""
+def open_quantized(
+    source: Checkpoint, file_name: str, scheme: str, empty: torch.nn.Module
+) -> torch.nn.Module:
+    """Fill `empty`, a freshly built transformer, with the int8 weights of a file.
 
+    Args:
+        scheme: What the file says of how it is quantized.
+
+    Raises:
+        ModelFormatError: Another scheme than ours, or weights that do not fit the transformer.
+    """
     check_supported()
+    if scheme != SCHEME:
+        raise ModelFormatError(
+            f"{source}: {file_name} is quantized as {scheme!r}; this torch backend reads "
+            f"{SCHEME!r}. Update it, or make the file again with core.quantize."
+        )
     tensors = load_file(source.path(file_name))
     for name in [n.removesuffix(f".{_SCALE}") for n in tensors if n.endswith(f".{_SCALE}")]:
         parent_name, _, child = name.rpartition(".")
@@ -235,17 +248,22 @@ def open_quantized(source: Checkpoint, file_name: str, empty: torch.nn.Module) -
             raise ModelFormatError(
                 f"{source}: {file_name} has weights for {name!r}, which its model does not have."
             ) from error
-        bias = f"{name}.bias" in tensors
+        if not isinstance(linear, torch.nn.Linear):
+            raise ModelFormatError(
+                f"{source}: {file_name} has a scale for {name!r}, which is no linear layer of its "
+                "model. It belongs to another model: make it again with core.quantize."
+            )
         layer = Int8Linear(
             linear.in_features,
             linear.out_features,
-            bias=bias,
+            bias=linear.bias is not None,
             smoothed=f"{name}.{_SMOOTHING}" in tensors,
         )
         setattr(parent, child, layer)
     made = empty.state_dict()
     shapes = [(n, t.shape, made[n].shape) for n, t in tensors.items() if n in made]
     check_shapes(source, file_name, [entry for entry in shapes if entry[1] != entry[2]])
+    _check_dtypes(source, file_name, tensors, made)
     result = empty.load_state_dict(tensors, strict=False)
     tied = set(getattr(empty, "_tied_weights_keys", None) or ())
     check_missing(source, file_name, [name for name in result.missing_keys if name not in tied])
@@ -256,6 +274,23 @@ def open_quantized(source: Checkpoint, file_name: str, empty: torch.nn.Module) -
         tie()
     attend_evenly(empty)
     return empty
+
+
+def _check_dtypes(
+    source: Checkpoint,
+    file_name: str,
+    tensors: Mapping[str, torch.Tensor],
+    made: Mapping[str, torch.Tensor],
+) -> None:
+    """Refuse integers in the place of other numbers, which loading would convert to them."""
+    for name, tensor in tensors.items():
+        wanted = made[name].dtype if name in made else tensor.dtype
+        if tensor.dtype != wanted and not (tensor.is_floating_point() and wanted.is_floating_point):
+            raise ModelFormatError(
+                f"{source}: {file_name} has {name} as {tensor.dtype}, where {wanted} belongs: "
+                "integers without their scale, or a scale without its integers. Make the file "
+                "again with core.quantize."
+            )
 
 
 def metadata() -> dict[str, str]:
