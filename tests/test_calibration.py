@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import core
 from core.errors import OptionError
-from core.texts.calibration import read_calibration
+from core.texts.calibration import FEWEST_TEXTS, read_calibration
+from core.texts.samples import varied_texts
+from tests.conftest import Exports
 
 
 def test_a_sequence_is_taken_without_its_blank_texts() -> None:
@@ -87,6 +90,25 @@ def test_a_dataset_without_the_library_says_what_to_install(
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(OptionError, match="pip install datasets"):
         read_calibration("glue", {})
+
+
+@pytest.mark.parametrize(
+    ("backend", "config"),
+    [("torch", "int8"), ("onnx", "auto"), ("onnx", "static"), ("openvino", "int8")],
+)
+def test_few_texts_are_said_once(
+    exports: Exports, tmp_path: Path, caplog: pytest.LogCaptureFixture, backend: str, config: str
+) -> None:
+    folder = exports("bert-mean", "onnx", "openvino")
+    texts = varied_texts(FEWEST_TEXTS)
+    with core.load(folder, backend=backend, device="cpu") as model:
+        for given, found in ((texts, None), (["a fox"] * 40, "1 different text only"),
+                             (texts[1:], f"{FEWEST_TEXTS - 1} different texts only")):  # fmt: skip
+            caplog.clear()
+            model.quantize(config, tmp_path, calibration=given, min_cosine=-1)
+            said = [r.getMessage() for r in caplog.records if "Calibration has" in r.getMessage()]
+            assert len(said) == (found is not None)
+            assert found is None or found in said[0]
 
 
 class _Rows:

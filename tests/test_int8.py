@@ -157,7 +157,7 @@ def test_a_file_says_what_it_needs_and_is_right_without(
     flags = frozenset({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"})
     monkeypatch.setattr("openvino_backend.processor.processor_flags", lambda: flags)
     with core.load(exports("bert-mean", "openvino"), backend="openvino") as source:
-        artifact = source.quantize(target=tmp_path, calibration=varied_texts(8))
+        artifact = source.quantize(target=tmp_path, calibration=varied_texts(16))
         expected = source.encode(TEXTS)
     needs = artifact.config["needs"]
     assert "avx512_vnni" in needs["int8_instructions"]
