@@ -95,6 +95,11 @@ _MIXES_PADDING = (
     "yoso",
 )
 
+#: Rotary positions that are others in a batch whose longest text has more tokens than some number.
+_OF_THE_LONGEST = ("longrope", "su")
+#: Those that grow with the longest text so far, beyond the positions that are stated.
+_OF_ALL_BEFORE = "dynamic"
+
 #: Numbers of layers by their names, and more of them than any model has: each is built before its
 #: weights are looked for.
 _LAYERS = (
@@ -168,6 +173,26 @@ def position_limit(config: Mapping[str, Any], *, hard: bool = True) -> int | Non
 def mixes_padding(config: Mapping[str, Any]) -> bool:
     """Whether padding changes the embeddings of the texts beside it, whatever the mask says."""
     return config.get("model_type") in _MIXES_PADDING
+
+
+def follows_longest(config: Mapping[str, Any]) -> bool:
+    """Whether the embedding of a text depends on the longest one of its batch."""
+    return any(kind in _OF_THE_LONGEST for kind in _rotary_kinds(config))
+
+
+def follows_history(config: Mapping[str, Any]) -> bool:
+    """Whether the embedding of a text with more tokens than positions are stated depends on the
+    texts before it."""
+    return _OF_ALL_BEFORE in _rotary_kinds(config)
+
+
+def _rotary_kinds(config: Mapping[str, Any]) -> list[Any]:
+    """How rotary positions are scaled, of all layers or of each kind of them."""
+    settings = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(settings, Mapping):
+        return []
+    parts = [part for part in (settings, *settings.values()) if isinstance(part, Mapping)]
+    return [part.get("rope_type", part.get("type")) for part in parts]
 
 
 def check_sizes(where: str, config: Mapping[str, Any], file_name: str, stored: int) -> None:

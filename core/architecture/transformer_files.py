@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.architecture.architecture import SIMILARITIES, TRANSFORMER_CONFIGS
-from core.architecture.limits import position_limit
+from core.architecture.limits import follows_history, position_limit
 from core.architecture.settings import flag, stated_size
 from core.architecture.stored import stored_arguments
 from core.errors import ModelFormatError, UnsupportedOperation
@@ -241,9 +241,18 @@ def _max_seq_length(
         if isinstance(length, int | float) and 0 < length < 1e9:  # 1e30 means "unknown"
             limits.append(int(length))
     # A stated length may be more than a model with computed positions was made for.
-    positions = position_limit(config, hard=stated is not None)
+    grows = follows_history(config)
+    positions = position_limit(config, hard=stated is not None and not grows)
     if positions:
         limits.append(positions)
+    if grows and stated is not None and positions and stated > positions:
+        logger.warning(
+            "%s: texts are cut at %d tokens, not at %d: past its max_position_embeddings, dynamic "
+            "rotary positions depend on the longest text so far.",
+            source,
+            positions,
+            stated,
+        )
     return min(limits, default=None)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.architecture.batch import TokenBatch
-from core.architecture.limits import mixes_padding
+from core.architecture.limits import follows_longest, mixes_padding
 from core.architecture.modules import run_modules, run_token_modules
 from core.architecture.token_heads import run_outputs
 from core.errors import UnsupportedOperation
@@ -62,7 +62,8 @@ class Runtime(ABC):
 
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
-        self.equal_lengths = mixes_padding(architecture.config)
+        config = architecture.config
+        self.equal_lengths = mixes_padding(config) or follows_longest(config)
         #: The process it was opened in.
         self.process = os.getpid()
 

@@ -573,6 +573,17 @@ def test_a_stated_length_goes_past_computed_positions(tiny: Path, kind: str, lim
     assert resolve(tiny).architecture.max_seq_length == limit
 
 
+@pytest.mark.parametrize("key", ["rope_type", "type"])
+def test_positions_that_grow_with_the_texts_before_are_not_used(
+    tiny: Path, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {"model_type": "llama", "hidden_size": 32, "max_position_embeddings": 40}
+    write(tiny, "config.json", {**config, "rope_scaling": {key: "dynamic", "factor": 4.0}})
+    write(tiny, "sentence_bert_config.json", {"max_seq_length": 100})
+    assert resolve(tiny).architecture.max_seq_length == 40
+    assert "texts are cut at 40 tokens, not at 100" in caplog.text
+
+
 def test_dense_and_layer_norm_need_their_weights(folder: Path) -> None:
     build_dialect("layer-norm", folder)
     assert isinstance(resolve(folder).architecture.modules[-1], LayerNorm)

@@ -42,6 +42,26 @@ MIXING = {
         "wordpiece",
     ),
 }
+MIXING["longrope"] = Spec(
+    tiny_models._config(
+        "Phi3Config",
+        **_SIZES,
+        num_key_value_heads=4,
+        pad_token_id=0,
+        original_max_position_embeddings=8,
+        rope_parameters={
+            "rope_type": "longrope",
+            "short_factor": [1.0] * 4,
+            "long_factor": [4.0] * 4,
+            "rope_theta": 10000.0,
+            "original_max_position_embeddings": 8,
+        },
+    ),
+    "wordpiece",
+)
+MIXING["bigbird"] = Spec(
+    tiny_models._config("BigBirdConfig", **_SIZES, block_size=2, num_random_blocks=1), "wordpiece"
+)
 #: Few positions, or a first position that is not 0: the probe texts of a verification must fit.
 ODD = {
     "few-positions": Spec(
@@ -141,6 +161,23 @@ def test_architectures_that_mix_padding_in_run_equal_lengths_together(
         model.encode(["a fox", "a dog", "a cat", "the lazy dog sleeps"])
         assert all(batch.attention_mask.all() for batch in recorder.batches)
         assert max(batch.rows for batch in recorder.batches) == 3
+
+
+@pytest.mark.parametrize("name", ["bigbird", "longrope"])
+def test_a_text_does_not_depend_on_those_before_it(
+    mixing: Callable[[str], Path], name: str
+) -> None:
+    with core.load(mixing(name), backend="torch", device="cpu") as model:
+        first = model.encode(TEXTS[2])
+        model.encode(TEXTS[0])
+        np.testing.assert_allclose(model.encode(TEXTS[2]), first, atol=1e-5)
+
+
+def test_attention_that_is_computed_whole_is_told(
+    mixing: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    core.load(mixing("bigbird"), backend="torch", device="cpu").close()
+    assert "block_sparse attention, which transformers computes for texts of more" in caplog.text
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])

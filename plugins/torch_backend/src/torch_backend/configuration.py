@@ -98,6 +98,7 @@ def read_config(
         )
     _check_weights(source, file_name)
     _return_plainly(config)
+    _attend_fully(source, architecture, config)
     for name in LEADING_ELSEWHERE:
         if name in config.__dict__:
             delattr(config, name)
@@ -220,6 +221,26 @@ def _return_plainly(config: Any) -> None:
         for name, value in _RETURNED.items():
             if getattr(part, name, value) != value:
                 setattr(part, name, value)
+
+
+def _attend_fully(source: Checkpoint, architecture: Architecture, config: Any) -> None:
+    """Compute BigBird's attention whole.
+
+    transformers leaves blocks out for long texts until a short one comes, and never again: a text's
+    embedding would depend on those before it.
+    """
+    if getattr(config, "attention_type", None) != "block_sparse":
+        return
+    config.attention_type = "original_full"
+    least = (5 + 2 * config.num_random_blocks) * config.block_size
+    if architecture.max_seq_length is None or architecture.max_seq_length > least:
+        logger.warning(
+            "%s: config.json asks for block_sparse attention, which transformers computes for "
+            "texts of more than %d tokens until it is given a shorter one. core attends to every "
+            "token of all texts, as transformers does from then on.",
+            source,
+            least,
+        )
 
 
 def own_code(source: Checkpoint) -> list[str]:

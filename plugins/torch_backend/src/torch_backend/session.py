@@ -110,7 +110,8 @@ class TorchRuntime(Runtime):
         # A batch is a few hundred calls, and a thread that starts one waits at each of them for the
         # interpreter's lock, which others would take: one batch is started after the other.
         self._starting: AbstractContextManager[Any] = nullcontext()
-        if device.type == "cuda":
+        holds_lengths = _holds_lengths(module)
+        if device.type == "cuda" or holds_lengths:
             self._starting = threading.Lock()
         self._wanted = packed
         self._packed = self._packed_runner(packed)
@@ -122,7 +123,8 @@ class TorchRuntime(Runtime):
         if device.type == "cpu":
             threads = limit_threads()
             # A compiled module has its number of threads built in.
-            self.max_workers = threads if compile_options is None else 1
+            one = compile_options is not None or holds_lengths
+            self.max_workers = 1 if one else threads
             if compile_options is None and self.dtype == "float32":
                 early = pooled_logits(self.module)
                 # With a vocabulary, copies take more than all else; and those of a process are its
@@ -424,3 +426,9 @@ def _warn_of_slow_dtype(dtype: str, device: torch.device, file_name: str) -> Non
             dtype,
             ", ".join(wanted),
         )
+
+
+def _holds_lengths(module: torch.nn.Module) -> bool:
+    """Whether its rotary positions keep in the module how long the batch at hand is."""
+    kinds = [str(getattr(part, "rope_type", "")) for part in module.modules()]
+    return any("longrope" in kind or "dynamic" in kind for kind in kinds)
