@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: The order in which several modes are concatenated.
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
+_TOKENS = "token_embeddings"
+
 Features = dict[str, Any]
 
 
@@ -264,6 +266,11 @@ def follows_pooling(module: Module) -> bool:
     if isinstance(module, Dense):
         return {module.input_name, module.output_name} == {"sentence_embedding"}
     return isinstance(module, LayerNorm)
+
+
+def of_tokens(modules: Sequence[Module]) -> list[Module]:
+    """Those of the modules that change token embeddings."""
+    return [module for module in modules if getattr(module, "input_name", None) == _TOKENS]
 
 
 def run_token_modules(xp: Any, modules: Sequence[Module], token_embeddings: Any) -> Any:

@@ -25,7 +25,7 @@ from core.architecture.architecture import Architecture
 from core.architecture.batch import TokenBatch
 from core.architecture.heads import Scoring
 from core.architecture.kinds import MULTI_VECTOR, RERANKER, SPARSE
-from core.architecture.modules import pools_prompt
+from core.architecture.modules import of_tokens, pools_prompt, run_token_modules
 from core.engine.ahead import TokenizedAhead, read_behind
 from core.engine.batching import ACCELERATOR_BATCH_TOKENS, Batches, cpu_batch_tokens, cut_batches
 from core.engine.limits import check_tokens, known_vocabulary, padding_id
@@ -91,11 +91,11 @@ def encode_texts(model: Encodable, texts: Sequence[Text], options: EncodeOptions
 
     Returns:
         Of an embedding model float32 [len(texts), dimension]; for
-        `output_value="token_embeddings"` a list of float32 [tokens, hidden], padding removed; for
-        `outputs` a mapping of `core.engine.outputs`. Of a reranker float32 [len(texts), labels],
-        before any activation function. Of a sparse encoder `SparseEmbeddings` [len(texts),
-        dimension]. Of a multi-vector model a list of float32 [tokens, dimension], tokens without a
-        vector left out.
+        `output_value="token_embeddings"` a list of float32 [tokens, hidden], those that are pooled,
+        padding removed; for `outputs` a mapping of `core.engine.outputs`. Of a reranker float32
+        [len(texts), labels], before any activation function. Of a sparse encoder `SparseEmbeddings`
+        [len(texts), dimension]. Of a multi-vector model a list of float32 [tokens, dimension],
+        tokens without a vector left out.
 
     Raises:
         PluginError: A batch failed; the message names positions of its texts.
@@ -205,8 +205,11 @@ def _check_rows(architecture: Architecture, rows: Any, count: int) -> None:
 def _token_embeddings(
     model: Encodable, runtime: Runtime, texts: Sequence[Text], options: EncodeOptions
 ) -> list[NDArray[np.float32]]:
+    modules = of_tokens(runtime.architecture.modules)
+
     def compute(batch: TokenBatch, *, workers: int) -> list[NDArray[np.float32]]:
-        return cut_out(runtime.token_embeddings(batch, workers=workers), batch)
+        hidden = runtime.token_embeddings(batch, workers=workers)
+        return cut_out(run_token_modules(np, modules, hidden), batch)
 
     def prepare(firsts: NDArray[np.int64] | None) -> Batches:
         return _prepare(model, runtime, texts, options, firsts)

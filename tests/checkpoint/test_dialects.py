@@ -511,6 +511,28 @@ def test_token_embeddings_are_normalized_where_a_module_says_so(tiny: Path) -> N
     np.testing.assert_allclose(embed(tiny), means, atol=1e-6)
 
 
+def test_token_embeddings_are_those_that_are_pooled(tiny: Path) -> None:
+    with core.load(str(tiny), backend="torch", device="cpu") as model:
+        rows = model.encode(TEXTS, output_value="token_embeddings")
+    names = ("Transformer", ""), ("Dense", "2_Dense"), ("Normalize", "3"), ("Pooling", "1_Pooling")
+    chain(tiny, *((dialects.OLD + name, path) for name, path in names))
+    weight = np.random.default_rng(0).normal(size=(8, 32)).astype(np.float32)
+    of_tokens = {"module_input_name": "token_embeddings"}
+    sizes = {"in_features": 32, "out_features": 8, "bias": False}
+    identity = {"activation_function": "torch.nn.modules.linear.Identity"}
+    write(tiny, "2_Dense/config.json", {**sizes, **identity, **of_tokens})
+    write_safetensors(tiny / "2_Dense/model.safetensors", {"linear.weight": weight})
+    write(tiny, "3/config.json", of_tokens)
+    write(tiny, "1_Pooling/config.json", {"embedding_dimension": 8, "pooling_mode": "cls"})
+    with core.load(str(tiny), backend="torch", device="cpu") as model:
+        pooled, found = model.encode(TEXTS), model.encode(TEXTS, output_value="token_embeddings")
+    for row, tokens, embedding in zip(rows, found, pooled, strict=True):
+        expected = row @ weight.T
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(tokens, expected, atol=1e-5)
+        np.testing.assert_allclose(tokens[0], embedding, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("config", "named"),
     [
