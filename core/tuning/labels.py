@@ -191,19 +191,25 @@ def _pairs_of_file(path: Path) -> Iterator[tuple[str, Any]]:
                     row = _chosen(list(row), list(row.values()), path)
                 yield f"line {number}", row
         return
+    ended = (f"{line}\n" for line in lines)  # a quoted text may have several lines
     reader = (
-        csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        csv.reader(ended, delimiter="\t", quoting=csv.QUOTE_NONE)
         if path.suffix == ".tsv"
-        else csv.reader(lines)
+        else csv.reader(ended)
     )
     header: list[str] | None = None
-    for number, row in enumerate(reader, 1):
-        if number == 1 and not any(map(_is_number, row)):
-            header = row
-            _chosen(header, row, path)  # or columns that nobody can tell apart
-            continue
-        if row:
-            yield f"line {number}", row if header is None else _chosen(header, row, path)
+    try:
+        for number, row in enumerate(reader, 1):
+            if number == 1 and not any(map(_is_number, row)):
+                header = row
+                _chosen(header, row, path)  # or columns that nobody can tell apart
+            elif row:
+                place = f"line {reader.line_num}"
+                yield place, row if header is None else _chosen(header, row, path)
+    except csv.Error as error:
+        raise OptionError(
+            f"{path}, line {reader.line_num}: {error}. Is a quotation mark left open before it?"
+        ) from error
 
 
 def _chosen(header: list[str], row: list[Any], path: Path) -> list[Any]:

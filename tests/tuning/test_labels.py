@@ -53,6 +53,18 @@ def test_pairs_from_files(tmp_path: Path, name: str, text: str) -> None:
     assert list(zip(pairs.first, pairs.second, pairs.scores.tolist(), strict=True)) == TRIPLES
 
 
+def test_a_quoted_text_keeps_its_lines(tmp_path: Path) -> None:
+    text = '"a\ncat",a dog,3\r\na car,"a ""van""\r\n",4\none,two,1\nfive,six\n'
+    with pytest.raises(OptionError, match="line 6: a pair is"):
+        read_labels(written(tmp_path / "short.csv", text), None, None, None)
+    pairs = read_labels(
+        written(tmp_path / "lines.csv", text.removesuffix("five,six\n")), None, None, None
+    ).pairs
+    assert pairs is not None
+    assert pairs.first == ("a\ncat", "a car", "one")
+    assert pairs.second == ("a dog", 'a "van"\n', "two")
+
+
 def test_pairs_from_a_sequence() -> None:
     pairs = read_labels(TRIPLES, None, None, None).pairs
     assert pairs is not None
@@ -120,6 +132,7 @@ def test_pairs_that_cannot_be_used(pairs: Any, message: str) -> None:
         ("x.jsonl", "{", "line 1: not JSON"),
         ("x.jsonl", '{"a": 1}', "pairs need the columns"),
         ("x.csv", "", "0 pairs"),
+        ("x.csv", 'a,b,1\n"c' + "long " * 30_000 + "\n,d,2\n", "line 2: field larger than"),
     ],
 )
 def test_files_of_pairs_that_cannot_be_used(
