@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -10,13 +11,14 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import core
+import core.cli.encode
 from core.cli import main
 from core.testing import tiny_reranker
 from tests.conftest import ROOT, copy_model
@@ -105,6 +107,81 @@ def test_bad_lines_are_named_and_leave_no_output(
     assert pattern in error
     assert output.read_bytes() == b"earlier"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("folder.npy", "is a directory. Name a file in it."),
+        ("pipe.jsonl", "is no regular file. Leave it out, and redirect standard output."),
+        ("linked.jsonl", "is no regular file"),
+        ("file/x.npy", "is no directory"),
+        ("absent/x.npy", "does not exist"),
+        (f"{'x' * 252}.npy", "the path is too long"),
+    ],
+)
+def test_an_output_that_cannot_be_put_there_is_found_first(
+    tiny: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    says: str,
+) -> None:
+    (tmp_path / "folder.npy").mkdir()
+    (tmp_path / "file").write_text("mine")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "linked.jsonl").symlink_to(os.devnull)
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr("core.cli.encode.load_model", lambda *_: pytest.fail("loaded"))
+    assert encode(tiny, "a", "--output", str(tmp_path / name)) in (1, 2)
+    error = capsys.readouterr().err
+    assert name in error
+    assert says in error
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_output_that_is_a_link_stays_one(tiny: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "x.npy").symlink_to("data/x.npy")
+    for count in (1, 2):  # first it leads to nothing
+        assert encode(tiny, *["a"] * count, "--output", str(tmp_path / "x.npy")) == 0
+        assert len(np.load(tmp_path / "data/x.npy")) == count
+    assert (tmp_path / "x.npy").is_symlink()
+    assert len(list(tmp_path.rglob("*"))) == 3
+
+
+def test_a_full_disk_is_named_and_leaves_the_older_output(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    output = tmp_path / "x.npy"
+    output.write_bytes(b"earlier")
+    monkeypatch.setattr(np, "save", full)
+    assert encode(tiny, "a", "--output", str(output)) == 1
+    assert f"Cannot write {output}: the disk is full." in capsys.readouterr().err
+    assert output.read_bytes() == b"earlier"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_two_commands_with_one_output_do_not_mix(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one begins and ends while the first one writes."""
+    output = str(tmp_path / "x.jsonl")
+    as_json = core.cli.encode._as_json
+
+    def slowly(embeddings: np.ndarray) -> Iterator[dict[str, object]]:
+        monkeypatch.setattr("core.cli.encode._as_json", as_json)
+        assert encode(tiny, "from the second", "--output", output) == 0
+        yield from as_json(embeddings)
+
+    monkeypatch.setattr("core.cli.encode._as_json", slowly)
+    assert encode(tiny, "from the first", "--output", output) == 0
+    (record,) = map(json.loads, Path(output).read_text().splitlines())
+    assert record["text"] == "from the first"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from core.cli.arguments import (
     load_model,
 )
 from core.errors import CoreError, OptionError
+from core.files.staging import explained_writes
 from core.machine.surroundings import stderr_is_terminal
 from core.options import EMBEDDING_PRECISIONS, EncodeOptions
 from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
@@ -69,9 +71,8 @@ def run(parsed: argparse.Namespace) -> None:
             "--output must end in .npy or .jsonl, of other kinds of model in .npz or .jsonl, not "
             f"{output.name!r}."
         )
-    if output is not None and not os.access(output.parent, os.W_OK):
-        why = "is not writable" if output.parent.is_dir() else "does not exist"
-        raise OptionError(f"--output {str(output)!r}: the directory {str(output.parent)!r} {why}.")
+    if output is not None:
+        _check_place(output)
     if output is None and parsed.json:
         raise OptionError("--json prints a summary on standard output: give --output FILE too.")
     EncodeOptions(
@@ -113,6 +114,31 @@ def _check_kind_options(parsed: argparse.Namespace, kind: str) -> None:
             raise OptionError(
                 f"{option} is for {KINDS[owner].noun}, and {parsed.model} is {KINDS[kind].noun}."
             )
+
+
+def _check_place(output: Path) -> None:
+    """Refuse an output that cannot be put where it is to go."""
+    shown = f"--output {str(output)!r}"
+    with explained_writes(output):
+        place = _place_of(output)
+        exists, regular, is_folder = place.exists(), place.is_file(), place.is_dir()
+    folder = place.parent
+    if not folder.is_dir():
+        why = "is no directory" if folder.exists() else "does not exist"
+        raise OptionError(f"{shown}: the directory {str(folder)!r} {why}.")
+    if not os.access(folder, os.W_OK):
+        raise OptionError(f"{shown}: the directory {str(folder)!r} is not writable.")
+    if is_folder:
+        raise OptionError(f"{shown} is a directory. Name a file in it.")
+    if exists and not regular:
+        raise OptionError(
+            f"{shown} is no regular file. Leave it out, and redirect standard output."
+        )
+
+
+def _place_of(output: Path) -> Path:
+    """Where an output goes: a link stays, and the file that it names is replaced."""
+    return Path(os.path.realpath(output)) if output.is_symlink() else output
 
 
 def _check_form(output: Path | None, kind: str) -> None:
@@ -254,10 +280,12 @@ def _replacing(output: Path | None, *, binary: bool) -> Iterator[IO[Any]]:
     if output is None:
         yield sys.stdout
         return
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        with partial.open("wb") if binary else partial.open("w", encoding="utf-8") as f:
-            yield f
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
+    place = _place_of(output)
+    partial = place.with_name(f".core-{uuid.uuid4().hex}.partial")  # another process has another
+    with explained_writes(output):
+        try:
+            with partial.open("wb") if binary else partial.open("w", encoding="utf-8") as f:
+                yield f
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
