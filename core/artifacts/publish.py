@@ -93,6 +93,7 @@ def publish_artifact(
         with locked_directory(destination):
             if own_folder and is_exchangeable(place) and not place.is_symlink():
                 link_missing(place, tree / folder)
+                place.parent.mkdir(parents=True, exist_ok=True)
                 put_in_place(tree / folder, place)
                 return
             sync_tree(tree)

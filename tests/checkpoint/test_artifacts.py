@@ -73,6 +73,14 @@ def test_a_fresh_directory_loads_on_its_own(folder: Path, tmp_path: Path) -> Non
     assert {n: (target / n).read_bytes() for n in before} == before
 
 
+def test_a_file_may_go_to_folders_below_one_another(folder: Path, tmp_path: Path) -> None:
+    target, name = tmp_path / "fresh", "a/b/c.onnx"
+    artifact = core.export(str(folder), target, backend="onnx", file_name=name)
+    with artifact.load() as model, core.load(str(folder), backend="torch", device="cpu") as torch:
+        assert np.allclose(model.encode(TEXTS), torch.encode(TEXTS), atol=1e-5)
+    assert artifact.path == target / name
+
+
 @pytest.mark.slow
 def test_a_transformer_in_a_folder_is_completed_flat(tmp_path: Path) -> None:
     source = build_dialect("transformer-in-a-folder", tmp_path / "source")
