@@ -203,6 +203,16 @@ def test_a_path_that_is_no_model(tmp_path: Path) -> None:
         core.load(tmp_path / "notes.txt", backend="torch")
 
 
+def test_a_link_that_leads_nowhere_is_no_name_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("core.checkpoint.resolve.open_repository", lambda *_, **__: 1 / 0)
+    Path("model").symlink_to("versions/7")
+    with pytest.raises(core.ModelNotFound, match="'model' is a link to 'versions/7', where noth"):
+        core.load("model", backend="torch")
+
+
 @pytest.mark.parametrize("path", ["../outside", "/etc", "1_Pooling/../../outside", "C:\\outside"])
 def test_modules_json_that_points_outside(copy: Path, path: str) -> None:
     modules = json.loads((copy / "modules.json").read_text())

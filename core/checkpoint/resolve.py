@@ -86,6 +86,11 @@ def resolve(
         return _open_directory(text, path, {n: v for n, v in arguments.items() if v is not None})
     if path.exists():
         raise ModelNotFound(f"{text!r} is a file. {_advice_for_file(path)}")
+    if path.is_symlink():
+        raise ModelNotFound(
+            f"{text!r} is a link to {str(path.readlink())!r}, where nothing is. Mend the link, or "
+            "give the directory it was to lead to."
+        )
     if isinstance(name, Path) or not _REPOSITORY.fullmatch(text) or text.startswith((".", "-")):
         raise ModelNotFound(
             f"There is no directory {text!r} (seen from {str(Path.cwd())!r}), and it cannot be a "
