@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from core.cli import main
 from core.operations.inspection import inspect_model
 from core.plugin.plugin import PLUGIN_GROUP
 from core.plugin.registry import registry
+from core.scaffold import write_backend
 from tests.conftest import Exports, copy_model
 
 TEXTS = ["a fox", "embeddings turn sentences into vectors"]
@@ -189,6 +192,32 @@ def test_a_target_that_may_not_be_written_is_found_first(
     refuse_to_load(monkeypatch)
     with pytest.raises(core.CoreError, match="read-only for this user"):
         core.export(tiny, tmp_path / "out", backend="onnx")
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that this user may not enter; the user that runs the tests may enter any."""
+    stat, access = os.stat, os.access
+    place = tmp_path / "closed"
+    place.mkdir()
+
+    def refusing(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and place in Path(path).parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr("os.stat", refusing)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != place and access(path, mode))
+    return place
+
+
+def test_a_directory_that_may_not_be_entered_is_named(tiny: Path, closed: Path) -> None:
+    with pytest.raises(core.ModelError, match=rf"not accessible.* `chmod a\+x {closed}`"):
+        core.load(closed / "model", backend="torch")
+    with pytest.raises(core.CoreError, match="Choose a directory you may write"):
+        core.export(tiny, closed / "out", backend="onnx")
+    with pytest.raises(core.CoreError, match="Choose a directory you may write"):
+        write_backend("mine", closed / "mine")
 
 
 # What is wrong with the files

@@ -45,20 +45,25 @@ def check_destination(destination: Path, folder: str) -> None:
         OptionError: A file stands where a directory must be.
         CoreError: This user may not write there.
     """
-    for place in (destination, destination / folder):
-        for part in (place, *place.parents):
-            if part.is_dir():
-                if place == destination and not os.access(part, os.W_OK):
-                    raise CoreError(
-                        f"Cannot write {destination}: {part} is read-only for this user. Choose "
-                        "another target. Nothing was changed."
-                    )
-                break
-            if part.exists() or part.is_symlink():
-                raise OptionError(
-                    f"The artifact goes to {str(place)!r}, and {str(part)!r} is a file, not a "
-                    "directory. Choose another target. Nothing was changed."
+    with explained_writes(destination):
+        for place in (destination, destination / folder):
+            _check_place(place, destination)
+
+
+def _check_place(place: Path, destination: Path) -> None:
+    for part in (place, *place.parents):
+        if part.is_dir():
+            if place == destination and not os.access(part, os.W_OK):
+                raise CoreError(
+                    f"Cannot write {destination}: {part} is read-only for this user. Choose "
+                    "another target. Nothing was changed."
                 )
+            return
+        if part.exists() or part.is_symlink():
+            raise OptionError(
+                f"The artifact goes to {str(place)!r}, and {str(part)!r} is a file, not a "
+                "directory. Choose another target. Nothing was changed."
+            )
 
 
 def publish_artifact(

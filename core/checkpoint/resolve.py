@@ -76,16 +76,25 @@ def resolve(
             local_files_only=local_files_only,
         )
     path = expand_home(text)
-    recover(path)
-    if path.is_dir():
-        # Where its code lies in another repository, these tell how to get that.
-        arguments = {
-            "cache_dir": None if cache_dir is None else _absolute(cache_dir),
-            "local_files_only": local_files_only or None,
-        }
-        return _open_directory(text, path, {n: v for n, v in arguments.items() if v is not None})
-    if path.exists():
-        raise ModelNotFound(f"{text!r} is a file. {_advice_for_file(path)}")
+    # Where its code lies in another repository, these tell how to get that.
+    arguments = {
+        "cache_dir": None if cache_dir is None else _absolute(cache_dir),
+        "local_files_only": local_files_only or None,
+    }
+    try:
+        recover(path)
+        if path.is_dir():
+            given = {n: v for n, v in arguments.items() if v is not None}
+            return _open_directory(text, path, given)
+        if path.exists():
+            raise ModelNotFound(f"{text!r} is a file. {_advice_for_file(path)}")
+    except PermissionError as error:
+        way = reversed((path, *path.parents))
+        closed = next((folder for folder in way if not os.access(folder, os.X_OK)), path)
+        raise ModelError(
+            f"{text!r} is not accessible to this user, who may not enter {str(closed)!r}. Give "
+            f"access: `chmod a+x {closed}`."
+        ) from error
     if path.is_symlink():
         raise ModelNotFound(
             f"{text!r} is a link to {str(path.readlink())!r}, where nothing is. Mend the link, or "

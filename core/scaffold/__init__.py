@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core.artifacts.tuned import TUNED
 from core.errors import OptionError
+from core.files.staging import explained_writes
 from core.plugin.hookspecs import SPEC_VERSION
 from core.plugin.known_backends import INSTALL_COMMANDS
 from core.plugin.registry import registry
@@ -43,8 +44,9 @@ def write_backend(name: str, directory: Path | None = None, *, checkpoint: bool 
     if name in {*INSTALL_COMMANDS, *registry.names()}:
         raise OptionError(f"There is a backend {name!r} already. Choose another name.")
     target = Path(f"core-{name}-backend") if directory is None else directory
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise OptionError(f"{str(target)!r} exists and is not empty. Choose another directory.")
+    with explained_writes(target):
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise OptionError(f"{str(target)!r} exists and is not empty. Choose another directory.")
     values = {
         "name": name,
         "package": package,
@@ -54,8 +56,9 @@ def write_backend(name: str, directory: Path | None = None, *, checkpoint: bool 
         "next_version": f"0.{int(__version__.split('.')[1]) + 1}",
     }
     templates = files("core.scaffold") / "template"
-    for template in ("common", "checkpoint" if checkpoint else "name"):
-        _write(templates / template, target, values)
+    with explained_writes(target):
+        for template in ("common", "checkpoint" if checkpoint else "name"):
+            _write(templates / template, target, values)
     return target
 
 
