@@ -85,6 +85,17 @@ def check_path(name: str, value: Any) -> Path:
         ) from error
 
 
+def check_unicode_path(name: str, path: Path) -> None:
+    """Raise `OptionError` for a path with bytes that are no text: runtimes open none of these."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise OptionError(
+            f"{name} {str(path)!r} leads through {os.fsencode(path.absolute())!r}, whose bytes are "
+            "not UTF-8: no runtime opens files there. Rename it, or choose another place."
+        ) from error
+
+
 def check_path_or_none(name: str, value: Any) -> None:
     """Raise `OptionError` unless it is None or a path."""
     if value is not None:

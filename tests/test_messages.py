@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,30 @@ def test_a_target_that_may_not_be_written_is_found_first(
     refuse_to_load(monkeypatch)
     with pytest.raises(core.CoreError, match="read-only for this user"):
         core.export(tiny, tmp_path / "out", backend="onnx")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names there are always UTF-8")
+def test_a_path_that_is_not_utf_8_is_refused_before_the_work(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No runtime and no tokenizer opens files there; nothing is written that cannot be loaded."""
+    (tmp_path / "a.txt").write_text("a\n")
+    place = tmp_path / os.fsdecode(b"bytes\xff")
+    shutil.copytree(tiny, place / "model")
+    refused = pytest.raises(core.OptionError, match="are not UTF-8: no runtime opens files")
+    with refused:
+        core.load(place / "model", backend="torch")
+    with core.load(tiny, backend="torch", device="cpu") as model:
+        refuse_to_load(monkeypatch)
+        for call in (
+            lambda: core.export(tiny, place / "new", backend="onnx"),
+            lambda: model.optimize("fp16", place / "new"),
+            lambda: model.save(place / "new"),
+            lambda: core.embed_dataset(tmp_path / "a.txt", place / "new", model),
+        ):
+            with refused:
+                call()
+    assert [path.name for path in place.iterdir()] == ["model"]
 
 
 @pytest.fixture

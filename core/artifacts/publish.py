@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from core.arguments import check_path
+from core.arguments import check_path, check_unicode_path
 from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact
 from core.artifacts.cache import artifact_folder
 from core.checkpoint.checkpoint import Checkpoint
@@ -45,6 +45,7 @@ def check_destination(destination: Path, folder: str) -> None:
         OptionError: A file stands where a directory must be.
         CoreError: This user may not write there.
     """
+    check_unicode_path("target", destination)
     with explained_writes(destination):
         for place in (destination, destination / folder):
             _check_place(place, destination)

@@ -239,8 +239,9 @@ class Job:
         found = FailedRow(row.id, self.rows.files[part.file].name, row.place, wrong)
         if self.on_error == "fail":
             raise CoreError(
-                f"{self.source!r}, {found}. Mend the row, or let the job go on: on_error='skip' "
-                "leaves such rows out, on_error='null' writes a null. What is finished is kept."
+                f"{self.source!r}, {found}. Mend the row, or choose on_error='skip', which leaves "
+                "such rows out, or on_error='null', which writes a null: with any of these it is "
+                "another job, to be started anew with overwrite=True or in another target."
             )
         failed.append(found)
         return False

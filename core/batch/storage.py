@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from core.arguments import check_unicode_path
 from core.errors import CoreError, OptionError
 from core.machine.surroundings import temporary_directory
 
@@ -41,6 +42,8 @@ class Folder:
             raise OptionError(f"{what} {text!r} cannot be opened: {error}") from error
         self.root: str = str(root).rstrip("/") or "/"
         self.local = "file" in _protocols(self._system)
+        if self.local and what == "target":
+            check_unicode_path(what, Path(self.root))
 
     def __repr__(self) -> str:
         return f"{self.what} {self.location!r}"

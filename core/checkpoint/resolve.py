@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from core.arguments import check_unicode_path
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import (
     ModelError,
@@ -84,6 +85,7 @@ def resolve(
     try:
         recover(path)
         if path.is_dir():
+            check_unicode_path("The model's directory", path)
             given = {n: v for n, v in arguments.items() if v is not None}
             return _open_directory(text, path, given)
         if path.exists():

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.arguments import check_keywords, check_path, in_any_case
+from core.arguments import check_keywords, check_path, check_unicode_path, in_any_case
 from core.arguments import check_kind as check_type
 from core.artifacts.artifact import Artifact
 from core.artifacts.tuned import LOCK_NAME, TUNED
@@ -213,6 +213,7 @@ class Hooks(BackendCalls):
         options = _parsed(options, SaveOptions)
         self.check_model("save", model)
         directory = check_path("target", target)
+        check_unicode_path("target", directory)
 
         def write(staging: Path) -> None:
             check = functools.partial(check_saved, model=model, staging=staging)

@@ -543,6 +543,7 @@ def test_the_command_says_what_it_made_and_what_failed(
     assert main(words) == 1
     assert "id 2 (row 1): it is null" in (shown := capsys.readouterr().err)
     assert "--on-error skip" in shown
+    assert "another job, to be started anew with --overwrite" in shown
     assert main([*words, "--on-error", "skip", "--overwrite"]) == 0
     both = capsys.readouterr()
     assert "not embedded: id 2 (row 1): it is null" in both.err
