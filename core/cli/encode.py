@@ -106,14 +106,16 @@ def run(parsed: argparse.Namespace) -> None:
 
 def _check_kind_options(parsed: argparse.Namespace, kind: str) -> None:
     """Refuse an option of another kind of model in the words that it was given in."""
-    for option, value, owner in (
-        ("--pool-factor", parsed.pool_factor, "multi_vector"),
-        ("--max-active-dims", parsed.max_active_dims, "sparse"),
+    for option, given, owners in (
+        ("--pool-factor", parsed.pool_factor is not None, ("multi_vector",)),
+        ("--max-active-dims", parsed.max_active_dims is not None, ("sparse",)),
+        ("--truncate-dim", parsed.truncate_dim is not None, ("embedding",)),
+        ("--precision", parsed.precision != "float32", ("embedding",)),
+        ("--normalize", parsed.normalize, ("embedding", "multi_vector")),
     ):
-        if value is not None and kind != owner:
-            raise OptionError(
-                f"{option} is for {KINDS[owner].noun}, and {parsed.model} is {KINDS[kind].noun}."
-            )
+        if given and kind not in owners:
+            nouns = " or ".join(KINDS[owner].noun for owner in owners)
+            raise OptionError(f"{option} is for {nouns}, and {parsed.model} is {KINDS[kind].noun}.")
 
 
 def _check_place(output: Path) -> None:

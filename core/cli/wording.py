@@ -19,13 +19,18 @@ _PHRASES = (
     (r"cache_dir \(or \$HF_HOME\)", "$HF_HOME"),
     (r", or None for all\.", ", or leave it out for all."),
     (r"None leaves it to core", "leave it out for core's own choice"),
+    (r'text_column=\("query", "document"\)', "--text-column query --text-column document"),
     (r"model\.max_seq_length", "max_seq_length in sentence_bert_config.json"),
     (r"model\.save\(path\)", "`core export --target DIRECTORY`"),
 )
 _CALL = re.compile(r"core\.(export|quantize|optimize)\((?:\.\.\.)?(?:, backend='(\w+)')?\)")
 
 #: Option of the command line to the argument's name where that differs.
-_OTHER_NAMES = {"normalize": "normalize_embeddings", "pool_factor": "token_pooling"}
+_OTHER_NAMES = {
+    "max_length": "max_seq_length",
+    "normalize": "normalize_embeddings",
+    "pool_factor": "token_pooling",
+}
 
 
 def in_shell_words(message: str, parser: argparse.ArgumentParser | None) -> str:

@@ -145,7 +145,9 @@ def test_the_command_runs_every_kind(
     pairs = ("--text-column", "query", "--text-column", "text")
     capsys.readouterr()
     assert run("reranker-bert") == 2
-    assert "is a reranker, which reads pairs" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is a reranker, which reads pairs" in said
+    assert "--text-column query --text-column document" in said
     assert run("reranker-bert", *pairs) == 0
     assert run("colbert", *pairs, "--overwrite") == 2
     assert "reads one column, and text_column names 2" in capsys.readouterr().err.replace(

@@ -59,8 +59,8 @@ def test_vectors_are_written_one_after_another(
     [
         (["--max-active-dims", "5"], 2, "--max-active-dims is for a sparse encoder, and"),
         (["-o", "x.npy"], 2, "of a multi-vector model must end in .npz or .jsonl"),
-        (["--precision", "int8"], 2, "does not take 'precision'"),
-        (["--truncate-dim", "8"], 2, "does not take 'truncate_dim'"),
+        (["--precision", "int8"], 2, "--precision is for an embedding model, and"),
+        (["--truncate-dim", "8"], 2, "--truncate-dim is for an embedding model, and"),
         (["--pool-factor", "0.5"], 2, "must be a number of 1 or more, not 0.5"),
         (["--task", "search"], 2, "invalid choice: 'search'"),
     ],

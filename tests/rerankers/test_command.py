@@ -65,6 +65,7 @@ def test_documents_come_from_files_and_standard_input(
         (["a", "--prompt", "b", "--prompt-name", "c"], 2, "not both"),
         (["--input", "missing.txt"], 1, "Cannot read 'missing.txt'"),
         (["--input", "missing.csv"], 2, "must end in .txt or .jsonl"),
+        (["a", "--max-length", "4000"], 2, "--max-length 4000: the model has positions for"),
         (["a", "--max-lenght", "4"], 2, "did you mean --max-length"),
     ],
 )

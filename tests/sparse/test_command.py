@@ -47,7 +47,8 @@ def test_what_is_for_other_kinds_is_refused(
 ) -> None:
     for options, says in (
         (["-o", str(tmp_path / "x.npy")], "of a sparse encoder must end in .npz or .jsonl"),
-        (["--normalize"], "does not take"),
+        (["--normalize"], "--normalize is for an embedding model or a multi-vector model, and"),
+        (["--truncate-dim", "3"], "--truncate-dim is for an embedding model, and"),
         (["--max-active-dims", "0"], "must be 1 or more"),
         (["--task", "other"], "invalid choice"),
     ):
