@@ -15,6 +15,8 @@ from core.errors import OptionError
 
 #: Overrides what is found here.
 THREADS_VARIABLE = "CORE_NUM_THREADS"
+#: More is a mistake, and would fill the memory: runtimes start every thread they are told.
+MOST_THREADS = 4_096
 
 
 def available_cpus(root: Path = Path("/")) -> int:
@@ -25,14 +27,16 @@ def available_cpus(root: Path = Path("/")) -> int:
     up. `root` is where /proc and /sys are looked for.
 
     Raises:
-        OptionError: `$CORE_NUM_THREADS` is not a positive integer.
+        OptionError: `$CORE_NUM_THREADS` is no number of threads.
     """
     given = os.environ.get(THREADS_VARIABLE, "").strip()
     if given:
-        if not given.isascii() or not given.isdigit() or int(given) < 1:
+        whole = given.isascii() and given.isdigit() and len(given) < 20
+        if not whole or not 1 <= int(given) <= MOST_THREADS:
             raise OptionError(
-                f"{THREADS_VARIABLE}={given!r}: set it to a number of threads, 1 or more, or "
-                "unset it to use every processor this process may run on."
+                f"{THREADS_VARIABLE}={given!r:.60}: set it to a number of threads, 1 or more (at "
+                f"most {MOST_THREADS:,}), or unset it to use every processor this process may run "
+                "on."
             )
         return int(given)
     cores = _cores(root, _affinity())

@@ -99,7 +99,7 @@ def test_the_variable_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert available_cpus() == 7
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²"])
+@pytest.mark.parametrize("value", ["100000", "9" * 5000, "0", "-1", "two", "1.5", "²"])
 def test_a_variable_that_is_no_number_is_an_error(
     monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
