@@ -23,11 +23,26 @@ def main() -> int:
         ended.append(number)
         raise KeyboardInterrupt
 
+    pressed: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, end)
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
-        from core.cli import main as run
-
+        if usual:
+            signal.signal(signal.SIGINT, note)
+        try:
+            from core.cli import main as run
+        except ImportError:  # what modules in C make of an interrupt
+            if pressed or ended:
+                raise KeyboardInterrupt from None
+            raise
+        if usual:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = run()
     except KeyboardInterrupt:
         print("core: interrupted.", file=sys.stderr)

@@ -539,6 +539,31 @@ def test_ctrl_c_while_a_runtime_is_imported_is_not_a_broken_installation(
     assert (done.returncode, done.stderr) == (130, "core encode: interrupted.\n")
 
 
+SWALLOWED = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process ignores it
+class Compiled:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "numpy":  # whose modules in C forget the interrupt
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                pass
+            raise ImportError("PyCapsule_Import could not import module")
+sys.meta_path.insert(0, Compiled)
+sys.argv = ["core", "backends"]
+runpy.run_module("core", run_name="__main__")
+"""
+
+
+def test_ctrl_c_that_numpy_swallows_is_not_a_broken_installation() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "core: interrupted.\n")
+
+
 def test_a_command_ends_without_a_search_for_garbage() -> None:
     """With PyTorch imported it takes a second."""
     program = (
