@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +47,9 @@ _LISTING_TIMEOUT = 15.0
 _CACHED_LISTING_TIMEOUT = 3.0
 
 _PARALLEL_DOWNLOADS = 8
+
+#: Git's name of a commit, by SHA-1 or SHA-256. It becomes the name of a folder and of a file.
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class HubFiles(Files):
 
     def path(self, name: str) -> Path:
         path = self.snapshot / name
+        if self.unreachable is None:
+            self._remembered  # noqa: B018 - once, before the first file
         if not path.exists():
             if self.unreachable is not None:
                 raise ModelError(
@@ -111,7 +117,6 @@ class HubFiles(Files):
         from huggingface_hub import hf_hub_download
 
         repository = self.repository
-        self._remembered  # noqa: B018 - once, before the first file
 
         def download() -> None:
             hf_hub_download(
@@ -236,8 +241,21 @@ def fetch_listing(repository: Repository) -> Listing:
             ),
             lambda error: status_of(error) in _RETRIED_STATUS,
         )
-    sizes = {file.rfilename: file.size for file in info.siblings or ()}
-    return Listing(info.sha, sizes)
+    if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
+        raise ModelError(
+            f"Cannot list {repository}: {repository.endpoint} names the commit {info.sha!r:.80}, "
+            "which is none. Check $HF_ENDPOINT, or use what is cached: local_files_only=True."
+        )
+    return Listing(info.sha, _sizes((file.rfilename, file.size) for file in info.siblings or ()))
+
+
+def _sizes(listed: Iterable[tuple[Any, Any]]) -> dict[str, int | None]:
+    """Bytes of each file; None for what is no size."""
+    return {
+        name: size if type(size) is int and size >= 0 else None
+        for name, size in listed
+        if isinstance(name, str)
+    }
 
 
 def cached_listing(repository: Repository) -> Listing | None:
@@ -248,8 +266,8 @@ def cached_listing(repository: Repository) -> Listing | None:
     snapshot = cache / "snapshots" / commit
     try:
         record = json.loads((cache / ".core" / f"{commit}.json").read_bytes())
-        return Listing(commit, {str(name): size for name, size in record["sizes"].items()})
-    except (OSError, ValueError, KeyError, AttributeError):
+        return Listing(commit, _sizes(record["sizes"].items()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         pass  # another tool downloaded it
     found = [p for p in snapshot.rglob("*") if p.is_file()]
     names = {p.relative_to(snapshot).as_posix(): None for p in found}
@@ -267,11 +285,12 @@ def cached_listing(repository: Repository) -> Listing | None:
 def cached_commit(repository: Repository) -> str | None:
     """The commit of the revision as the cache has it, or None."""
     cache, commit = repository.cache, repository.revision
-    reference = cache / "refs" / commit
-    if reference.is_file():
-        commit = reference.read_text().strip()
-    snapshot = cache / "snapshots" / commit
-    return commit if snapshot.is_dir() and snapshot.parent == cache / "snapshots" else None
+    with suppress(OSError, ValueError):  # damaged, or no name that a file can have
+        reference = cache / "refs" / commit
+        if reference.is_file():
+            commit = reference.read_text(encoding="utf-8").strip()
+    known = _COMMIT.fullmatch(commit) is not None and (cache / "snapshots" / commit).is_dir()
+    return commit if known else None
 
 
 def _retried(call: Callable[[], Any], worth_it: Callable[[Exception], bool]) -> Any:
@@ -286,11 +305,11 @@ def _retried(call: Callable[[], Any], worth_it: Callable[[Exception], bool]) -> 
 
 
 def _write(path: Path, text: str) -> None:
-    if path.is_file() and path.read_text() == text:
+    if path.is_file() and path.read_bytes() == text.encode():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 

@@ -7,6 +7,7 @@ they are told apart by its own classes and by the HTTP status in their chain of 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -132,6 +133,12 @@ def explain(error: Exception, repository: Repository, doing: str) -> ModelError:
         return ModelError(
             f"{did}: {endpoint} answered {status} ({text}). Try again later, or use what is "
             "cached: local_files_only=True."
+        )
+    if isinstance(error, json.JSONDecodeError):
+        return ModelError(
+            f"{did}: {endpoint} answered, and not as the Hub does ({text}). Check $HF_ENDPOINT and "
+            "whether a proxy or a login page of the network answers in its place, then try again. "
+            "Or use what is cached: local_files_only=True."
         )
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):

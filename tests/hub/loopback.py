@@ -46,6 +46,7 @@ class Fault:
     status: int | None = None
     drop_after: int | None = None
     delay: float = 0.0
+    content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,10 @@ class LoopbackHub:
         self.faults.append(Fault(pattern, **fault))
         return self.faults[-1]
 
+    def answered(self, listing: dict[str, Any]) -> Any:
+        """What is said of a repository; tests change it."""
+        return listing
+
     def fault_for(self, request: str) -> Fault | None:
         for fault in self.faults:
             if fault.times > 0 and re.search(fault.pattern, request):
@@ -123,6 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if fault is not None:
                 sleep(fault.delay)
+                if fault.content is not None:
+                    self._send(fault.content.encode(), fault.status or 200, {})
+                    return
                 if fault.status is not None:
                     raise RefusedError(fault.status, "", f"Fault {fault.status}")
             self._route(body, fault)
@@ -232,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if entry.lfs:
                     file["lfs"] = {"sha256": entry.oid, "size": entry.size, "pointerSize": 130}
             siblings.append(file)
-        self._json(
+        answered = self.hub.answered(
             {
                 "_id": "0", "id": repo_id, "modelId": repo_id, "author": repo_id.split("/")[0],
                 "sha": commit, "lastModified": _WHEN, "createdAt": _WHEN, "tags": [],
@@ -240,6 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "downloads": 0, "likes": 0, "siblings": siblings,
             }
         )  # fmt: skip
+        self._json(answered)
 
     def tree(self, query: Any, body: bytes, fault: Any, repo_id: str, revision: str) -> None:
         store = self.hub.store(repo_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +58,64 @@ def test_each_refusal_names_its_cause_and_mend(
     with pytest.raises(kind, match=says) as caught:
         core.load("acme/tiny", backend="torch", device="cpu")
     assert "acme/tiny" in str(caught.value)
+
+
+@pytest.mark.parametrize("commit", ["../../../../evil", "", None, 5, "main", "a\0b", "f" * 41])
+def test_a_commit_that_is_none_names_no_file(
+    published: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, commit: object
+) -> None:
+    """It names a folder of the cache and a file: `..` would lead out of it."""
+    monkeypatch.setattr(published, "answered", lambda listing: {**listing, "sha": commit})
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ModelError, match=r"acme/tiny: http.* names the commit .* which is none"):
+        core.load("acme/tiny", backend="torch", device="cpu")
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("size", ["5", [5], 1.5, True, -1, None])
+def test_a_size_that_is_none_is_unknown(
+    published: LoopbackHub, monkeypatch: pytest.MonkeyPatch, size: object
+) -> None:
+    def odd(listing: dict[str, Any]) -> dict[str, Any]:
+        files = [{**file, "size": size} for file in listing["siblings"]]
+        return {**listing, "siblings": [*files, {"rfilename": 5, "size": 5}]}
+
+    monkeypatch.setattr(published, "answered", odd)
+    assert resolve("acme/tiny").size("config.json") is None
+
+
+@pytest.mark.parametrize("content", ["<html>Log in</html>", ""])
+def test_a_page_of_somebody_else_is_no_listing(
+    published: LoopbackHub, tiny: Path, content: str
+) -> None:
+    embed("acme/tiny")
+    published.fail("/api/models", status=200, content=content)
+    assert np.array_equal(embed("acme/tiny"), embed(str(tiny)))  # as it is cached
+    with pytest.raises(ModelError, match=r"answered, and not as the Hub does.*login page"):
+        core.load("acme/other", backend="torch")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a" * 300, b"a\0b", b"", b"../.."])
+def test_a_damaged_reference_of_the_cache_is_none(
+    published: LoopbackHub, tiny: Path, content: bytes, tmp_path: Path
+) -> None:
+    embed("acme/tiny")
+    reference = tmp_path / "cache/models--acme--tiny/refs/main"
+    reference.write_bytes(content)
+    with pytest.raises(ModelNotFound, match="is not in the cache"):
+        core.load("acme/tiny", backend="torch", local_files_only=True)
+    assert np.array_equal(embed("acme/tiny"), embed(str(tiny)))
+    assert len(reference.read_text()) == 40
+
+
+@pytest.mark.parametrize("content", [b"[]", b"5", b'{"sizes": null}', b"\xff", b"[" * 100_000])
+def test_a_damaged_listing_of_the_cache_is_none(
+    published: LoopbackHub, tiny: Path, content: bytes, tmp_path: Path
+) -> None:
+    embed("acme/tiny")
+    (listing,) = (tmp_path / "cache/models--acme--tiny/.core").iterdir()
+    listing.write_bytes(content)
+    assert np.array_equal(embed("acme/tiny", local_files_only=True), embed(str(tiny)))
 
 
 def test_a_missing_repository_explains_bare_names(hub: LoopbackHub) -> None:

@@ -152,6 +152,19 @@ def test_offline_without_a_cached_copy_says_how_to_get_one(hub: LoopbackHub) -> 
     assert not hub.requests
 
 
+def test_offline_a_branch_is_where_it_was_last_seen(
+    hub: LoopbackHub, tiny: Path, tmp_path: Path
+) -> None:
+    """Also where the commit that it had moved to was cached already."""
+    store = hub.create("acme/tiny")
+    store.add(folder_files(tiny))
+    resolve("acme/tiny").path("config.json")
+    moved = store.add({"README.md": b"# Another commit"})
+    resolve("acme/tiny", revision=moved).path("config.json")
+    resolve("acme/tiny").path("config.json")
+    assert resolve("acme/tiny", local_files_only=True).commit == moved
+
+
 def test_offline_a_cached_model_opens_no_socket(
     published: LoopbackHub, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
