@@ -237,7 +237,7 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_directory_that_may_not_be_entered_is_named(tiny: Path, closed: Path) -> None:
-    with pytest.raises(core.ModelError, match=rf"not accessible.* `chmod a\+x {closed}`"):
+    with pytest.raises(core.ModelError, match=rf"look for a directory.* `chmod a\+x {closed}`"):
         core.load(closed / "model", backend="torch")
     with pytest.raises(core.CoreError, match="Choose a directory you may write"):
         core.export(tiny, closed / "out", backend="onnx")

@@ -17,6 +17,7 @@ from core.errors import (
     OptionError,
 )
 from core.files.files import LocalFiles, NoFiles
+from core.files.paths import closed_folder
 from core.files.staging import recover, recover_inside
 from core.hub.address import is_address, read_address
 from core.hub.download import open_repository
@@ -77,26 +78,17 @@ def resolve(
             local_files_only=local_files_only,
         )
     path = expand_home(text)
-    # Where its code lies in another repository, these tell how to get that.
-    arguments = {
-        "cache_dir": None if cache_dir is None else _absolute(cache_dir),
-        "local_files_only": local_files_only or None,
-    }
-    try:
-        recover(path)
-        if path.is_dir():
-            check_unicode_path("The model's directory", path)
-            given = {n: v for n, v in arguments.items() if v is not None}
-            return _open_directory(text, path, given)
-        if path.exists():
-            raise ModelNotFound(f"{text!r} is a file. {_advice_for_file(path)}")
-    except PermissionError as error:
-        way = reversed((path, *path.parents))
-        closed = next((folder for folder in way if not os.access(folder, os.X_OK)), path)
-        raise ModelError(
-            f"{text!r} is not accessible to this user, who may not enter {str(closed)!r}. Give "
-            f"access: `chmod a+x {closed}`."
-        ) from error
+    recover(path)
+    if _is_directory(path, text):
+        check_unicode_path("The model's directory", path)
+        # Where its code lies in another repository, these tell how to get that.
+        arguments = {
+            "cache_dir": None if cache_dir is None else _absolute(cache_dir),
+            "local_files_only": local_files_only or None,
+        }
+        return _open_directory(text, path, {n: v for n, v in arguments.items() if v is not None})
+    if path.exists():
+        raise ModelNotFound(f"{text!r} is a file. {_advice_for_file(path)}")
     if path.is_symlink():
         raise ModelNotFound(
             f"{text!r} is a link to {str(path.readlink())!r}, where nothing is. Mend the link, or "
@@ -147,6 +139,22 @@ def _open_repository(
     )
 
 
+def _is_directory(path: Path, shown: str) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError as error:
+        way = reversed((path, *path.parents))
+        closed = next((folder for folder in way if not os.access(folder, os.X_OK)), path)
+        raise ModelNotFound(
+            f"Cannot look for a directory {shown!r}: {error.strerror}. This user may not enter "
+            f"{str(closed)!r}. Give access: `chmod a+x {closed}`."
+        ) from error
+    except OSError as error:  # other than that there is none
+        raise ModelNotFound(
+            f"Cannot look for a directory {shown!r}: {error.strerror}. Check the path."
+        ) from error
+
+
 def _absolute(path: str | os.PathLike[str]) -> str:
     """The same place from any working directory."""
     return str(Path(path).expanduser().absolute())
@@ -178,7 +186,11 @@ def _open_directory(text: str, path: Path, arguments: dict[str, Any]) -> Checkpo
     recover_inside(path)
     files = LocalFiles(path)
     # A directory of model2vec or of a bare transformer has one of these as well.
-    if not any((path / marker).is_file() for marker in MODEL_MARKERS):
+    try:
+        is_model = any((path / marker).is_file() for marker in MODEL_MARKERS)
+    except PermissionError as error:
+        raise closed_folder(path) from error
+    if not is_model:
         names = files.names()
         listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise ModelNotFound(

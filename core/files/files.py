@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from core.errors import ModelFormatError
 from core.files.held import Stamp, changed
-from core.files.paths import resolve_inside
+from core.files.paths import closed_folder, resolve_inside
 
 
 class Files(ABC):
@@ -41,7 +41,8 @@ class Files(ABC):
         """Bytes of one of `names()`, without fetching it; None if it is unknown."""
 
     def check_absent(self, name: str) -> None:  # noqa: B027 - most have nothing to check
-        """Raise `ModelFormatError` where a name that is not listed leads out of the directory."""
+        """Raise `ModelError` where a name that is not listed may be there all the same: it leads
+        out of the directory, or lies where this user may not look."""
 
     def stamp(self, name: str) -> tuple[int, int]:
         """Size and time of one of `names()`, as it was first seen."""
@@ -72,6 +73,7 @@ class LocalFiles(Files):
         self._stamps: dict[str, Stamp] = {}
         self._used: set[str] = set()
         self._outside: set[str] = set()
+        self._closed: set[str] = set()
 
     def names(self) -> tuple[str, ...]:
         found = []
@@ -79,7 +81,12 @@ class LocalFiles(Files):
         waiting = [_Folder(self.root, "", (self.root,), linked=False)]
         while waiting:
             folder = waiting.pop()
-            for entry in _entries(folder.path):
+            try:
+                entries = _entries(folder.path)
+            except PermissionError:
+                self._closed.add(folder.prefix)
+                continue
+            for entry in entries:
                 name = folder.prefix + entry.name
                 if not _is_directory(entry):
                     found.append(name)
@@ -121,6 +128,9 @@ class LocalFiles(Files):
     def check_absent(self, name: str) -> None:
         if any(name.startswith(folder) for folder in self._outside):
             resolve_inside(self.root, name)
+        for folder in self._closed:
+            if name.startswith(folder):
+                raise closed_folder(self.root / folder)
 
     def stamp(self, name: str) -> tuple[int, int]:
         if name not in self._stamps:
@@ -162,7 +172,9 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)
-    except OSError:  # what may not be listed is not there
+    except PermissionError:
+        raise
+    except OSError:  # it is gone
         return []
 
 

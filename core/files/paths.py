@@ -56,6 +56,13 @@ def resolve_inside(root: Path, name: str) -> Path:
     return path
 
 
+def closed_folder(path: Path) -> ModelError:
+    """The error for a folder of a model that this user may not list or enter."""
+    return ModelError(
+        f"{path} is a folder that this user may not read. Give access: `chmod a+rx {path}`."
+    )
+
+
 def _in_hub_cache(real: Path, snapshot: Path) -> bool:
     if snapshot.parent.name != "snapshots":
         return False

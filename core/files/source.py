@@ -52,7 +52,8 @@ class Source:
         """Whether the file is listed.
 
         Raises:
-            ModelFormatError: It lies in a folder that is a link out of the directory.
+            ModelError: It lies in a folder that is a link out of the directory, or that this user
+                may not read.
         """
         if name in self.names:
             return True

@@ -139,7 +139,7 @@ def copy_file(source: Path, place: Path) -> None:
 def recover(target: Path) -> None:
     """Finish or undo a replacement in two steps that was killed between them."""
     previous = _previous(target) if target.name else None
-    if previous is None or not previous.is_dir():
+    if previous is None or not _is_directory(previous):
         return
     with locked_directory(target.parent):
         if not target.exists():
@@ -301,6 +301,13 @@ def _replace_in_two_steps(tree: Path, target: Path) -> None:
 
 def _previous(target: Path) -> Path:
     return target.with_name(f".{target.name}{_PREVIOUS_SUFFIX}")
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # where nobody may look, or of a name that is too long to be there
+        return False
 
 
 def _relative_cwd(target: Path) -> Path | None:

@@ -8,9 +8,11 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -578,6 +580,61 @@ def test_a_path_that_is_nearly_right_is_told_how(tiny: Path, tmp_path: Path) -> 
     # An absolute name of a file inside is that file.
     with core.load(tiny, backend="torch", file_name=str(tiny / "model.safetensors")) as model:
         assert model.file_name == "model.safetensors"
+
+
+@contextmanager
+def as_another_user(*closed: Path) -> Iterator[None]:
+    """Folders that may not be entered; root may enter any, and is nobody meanwhile."""
+    was_root = os.geteuid() == 0
+    for folder in closed:
+        folder.chmod(0)
+    try:
+        if was_root:
+            os.seteuid(65534)
+        yield
+    finally:
+        if was_root:
+            os.seteuid(0)
+        for folder in closed:
+            folder.chmod(0o755)
+
+
+@pytest.fixture
+def shared(tiny: Path) -> Iterator[Path]:
+    """The model where other users reach it."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        yield Path(shutil.copytree(tiny, Path(place, "model")))
+
+
+@pytest.mark.parametrize("closed", ["", "1_Pooling"])
+def test_a_folder_that_may_not_be_read_is_named(shared: Path, closed: str) -> None:
+    (shared / "notes").mkdir()
+    with as_another_user(shared / "notes"):  # that nobody asks for does no harm
+        assert resolve(shared).architecture.dimension == 32
+    with (
+        as_another_user(shared / closed),
+        pytest.raises(
+            ModelError, match=rf"{closed} is a folder that this user may not read.*a\+rx"
+        ),
+    ):
+        resolve(shared).architecture  # noqa: B018
+
+
+def test_nobody_looks_behind_a_folder_that_may_not_be_entered(shared: Path) -> None:
+    with load(shared) as model, as_another_user(shared.parent):
+        with pytest.raises(ModelNotFound, match=r"look for a directory .*model': Permission den"):
+            resolve(shared)
+        with pytest.raises(CoreError, match=r"Cannot write .*new: no permission"):
+            core.export(model, backend="onnx", target=shared.parent / "new")
+
+
+def test_a_long_name_of_a_directory_is_one_that_there_is_or_is_not(tiny: Path) -> None:
+    long = tiny.rename(tiny.with_name("n" * 250))
+    with load(long) as model:
+        model.save(long)
+    with pytest.raises(ModelNotFound, match=r"look for a directory '.*name too long"):
+        load(long.with_name("n" * 300))
 
 
 @pytest.mark.parametrize(
