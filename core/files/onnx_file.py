@@ -28,6 +28,8 @@ _WEIGHT_ELEMENTS = 256  # smaller tensors are constants of the graph, not weight
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 32
+#: Dimensions of a tensor; their sizes are multiplied.
+_MAX_RANK = 64
 #: What external data may be called. "*/_ORT_MEM_ADDR_/*" names memory of this very process.
 _LOCATION = re.compile(r"(?!.*_ORT_MEM)[^*?<>|\\\x00-\x1f]+", re.IGNORECASE)
 
@@ -257,6 +259,8 @@ class _Scan:
             if number == 1:
                 for size in [value] if isinstance(value, int) else _packed(value):
                     shape.append(size)
+                    if len(shape) > _MAX_RANK:
+                        raise _Malformed("a tensor in it has dimensions without end")
                     elements *= max(size, 0)
             elif number == 8 and isinstance(value, memoryview):
                 name = _text(value)

@@ -224,6 +224,24 @@ def test_files_that_are_not_models_are_named(tiny: Path) -> None:
         core.load(tiny, backend="onnx", export=False)
 
 
+def test_dimensions_without_end_cost_no_time(tiny: Path) -> None:
+    """A few megabytes of them would be multiplied for hours."""
+    size = b"\xff" * 8 + b"\x3f"
+    dims = size * 500_000
+    tensor = b"\x0a" + _varint(len(dims)) + dims
+    graph = b"\x2a" + _varint(len(tensor)) + tensor
+    (tiny / "onnx/model.onnx").unlink()
+    (tiny / "onnx/model.onnx").write_bytes(b"\x3a" + _varint(len(graph)) + graph)
+    with pytest.raises(ModelFormatError, match="dimensions without end"):
+        core.load(tiny, backend="onnx", export=False)
+
+
+def _varint(number: int) -> bytes:
+    """As protocol buffers write lengths: seven bits a byte, the lowest first."""
+    more = number >> 7
+    return bytes([number & 0x7F | (0x80 if more else 0)]) + (_varint(more) if more else b"")
+
+
 def test_pointers_of_git_lfs_are_named(tiny: Path) -> None:
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
     with_external_data(tiny, "weights.bin")

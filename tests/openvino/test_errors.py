@@ -45,6 +45,18 @@ def test_truncated_xml(tiny: Path) -> None:
         load(tiny)
 
 
+def test_damaged_xml_costs_no_time(tiny: Path) -> None:
+    """Where the weights are looked up in it to see whether they are whole."""
+    content = (tiny / XML).read_bytes()
+    many = b"<data " * 1_000_000  # days, where each is followed to the end
+    for damaged in (content[:-9] + many, content.replace(b'size="', b'size="' + b"9" * 5000, 1)):
+        (tiny / XML).write_bytes(damaged)
+        with pytest.raises(
+            core.ModelFormatError, match=r"cannot read openvino/openvino_model\.xml"
+        ):
+            load(tiny)
+
+
 @pytest.mark.parametrize("content", ["", "hello", "<?xml version='1.0'?><other/>", "<net></net>"])
 def test_xml_that_is_no_model(tiny: Path, content: str, capfd: Any) -> None:
     (tiny / XML).write_text(content)

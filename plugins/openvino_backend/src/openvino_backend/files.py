@@ -16,7 +16,7 @@ from openvino_backend.imports import openvino
 #: OpenVINO's reader of each kind of file, and what the kind is called.
 _READERS = {".xml": ("ir", "OpenVINO"), ".onnx": ("onnx", "ONNX")}
 #: Where an .xml file says which bytes of the .bin file a constant is.
-_CONSTANT = re.compile(rb'<data\s[^>]*\boffset="(\d+)"\s+size="(\d+)"')
+_CONSTANT = re.compile(rb'<data\s[^<>]*\boffset="(\d{1,18})"\s+size="(\d{1,18})"')
 
 
 def graph_files(source: Checkpoint, file_name: str) -> list[str]:
