@@ -60,8 +60,8 @@ class Settings:
             raise OptionError(f"port must be between 0 and 65535, not {self.port!r}.")
         if self.api_key is not None and not self.api_key:
             raise OptionError(
-                "api_key is empty (it may come from $CORE_SERVER_API_KEY): leave it out, and unset the "
-                "variable, to let everyone in."
+                "api_key is empty (it may come from $CORE_SERVER_API_KEY): leave it out, and unset "
+                "the variable, to let everyone in."
             )
         if self.api_key and (
             self.api_key != self.api_key.strip() or not self.api_key.isprintable()
