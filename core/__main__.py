@@ -9,8 +9,8 @@ import sys
 def main() -> int:
     """Run the command line; what is interrupted while it is imported ends without a traceback.
 
-    What ends processes politely (SIGTERM: `timeout`, a container that is stopped) ends a command as
-    Ctrl-C does, so that unfinished files are put away.
+    What ends processes politely (SIGTERM: `timeout`, a container that is stopped; SIGHUP: a terminal
+    that is closed) ends a command as Ctrl-C does, so that unfinished files are put away.
     """
     # When Python ends it searches all objects for garbage: with PyTorch and transformers imported
     # that is a second of processor time for memory that the system takes back anyway. What models
@@ -29,8 +29,9 @@ def main() -> int:
         pressed.append(number)
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, end)
+    for name in ("SIGTERM", "SIGHUP"):  # `nohup` has the second ignored, Windows has none
+        if (polite := getattr(signal, name, None)) and signal.getsignal(polite) is signal.SIG_DFL:
+            signal.signal(polite, end)
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
         if usual:

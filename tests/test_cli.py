@@ -493,7 +493,7 @@ def test_ctrl_c_while_the_command_line_is_imported_ends_without_a_traceback(modu
     assert done.returncode == 130
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_command_that_is_stopped_leaves_nothing_behind(
     tiny: str, tmp_path: Path, name: str, code: int
 ) -> None:

@@ -103,7 +103,7 @@ def test_the_key_of_the_environment(
         headers = {"Authorization": "Bearer secret"}
         answer = httpx.post(f"{address}/embed", json=body, headers=headers, verify=NO_TLS)
         np.testing.assert_allclose(answer.json(), [model.encode("a cat")], atol=1e-5)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGHUP)  # its terminal is closed
         assert process.wait(PATIENCE) == 0
 
 

@@ -84,9 +84,11 @@ class Server(uvicorn.Server):
             yield  # signals are the main thread's
             return
         loop = asyncio.get_running_loop()
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
         before = {number: signal.getsignal(number) for number in numbers}
-        for number in numbers:
+        for number, handler in before.items():
+            if number not in (signal.SIGINT, signal.SIGTERM) and handler is signal.SIG_IGN:
+                continue  # started by `nohup`: it outlives its terminal
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.end))
         try:
             yield
