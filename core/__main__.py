@@ -9,8 +9,8 @@ import sys
 def main() -> int:
     """Run the command line; what is interrupted while it is imported ends without a traceback.
 
-    What ends processes politely (SIGTERM: `timeout`, a container that is stopped; SIGHUP: a terminal
-    that is closed) ends a command as Ctrl-C does, so that unfinished files are put away.
+    What ends processes politely (SIGTERM: `timeout`, a container that is stopped; SIGHUP: a
+    terminal that is closed) ends a command as Ctrl-C does, so that unfinished files are put away.
     """
     # When Python ends it searches all objects for garbage: with PyTorch and transformers imported
     # that is a second of processor time for memory that the system takes back anyway. What models

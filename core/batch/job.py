@@ -91,7 +91,6 @@ class Job:
             "source": self.rows.digest,
             "text_column": columns[0] if len(columns) == 1 else list(columns),
             "id_column": id_column,
-            "on_error": on_error,
             "rows_per_part": rows_per_part,
             "options": describe_options(EncodeOptions(**self.options)),
         }
@@ -134,7 +133,7 @@ class Job:
         check_columns(model, self.rows.text_columns)
         model.check_options(model.parse_options(self.options))
         document = {"format": FORMAT, "model": describe_model(model), **self._settings}
-        return {**document, "fingerprint": digest_of(document)}
+        return {**document, "on_error": self.on_error, "fingerprint": digest_of(document)}
 
     def begin(self, identity: Mapping[str, Any], *, overwrite: bool) -> dict[int, PartRecord]:
         """Make the target this job's; returns the parts that are finished, by number.
@@ -166,16 +165,26 @@ class Job:
         before = self.target.read_json(_JOB)
         if not isinstance(before, dict):
             raise CoreError(f"{self.target!r}: {_JOB} describes no job.")
-        if before.get("fingerprint") == identity["fingerprint"]:
+        same = before.get("fingerprint") == identity["fingerprint"]
+        if same and before.get("on_error") in ("fail", self.on_error):
+            # What is finished has no row that was no text: the rest may treat these in any way.
+            if before["on_error"] != self.on_error:
+                self.target.write_json(_JOB, identity)
             return
         changed = [
             f"{name} was {_shown(old)} and is {_shown(new)}"
             for name, old, new in differences(before, identity)
             if name != "fingerprint"
         ]
+        before_and_now = (
+            "it treats rows that are no text otherwise"
+            if same
+            else f"its fingerprint is {before.get('fingerprint')}, and this one's "
+            f"{identity['fingerprint']}"
+        )
         raise OptionError(
-            f"{self.target!r} is of another job: its fingerprint is {before.get('fingerprint')}, "
-            f"and this one's {identity['fingerprint']}. {'; '.join(changed) or 'It was edited'}. "
+            f"{self.target!r} is of another job: {before_and_now}. "
+            f"{'; '.join(changed) or 'It was edited'}. "
             "Finish it as it was begun, give another target, or start anew with overwrite=True."
         )
 
@@ -239,9 +248,9 @@ class Job:
         found = FailedRow(row.id, self.rows.files[part.file].name, row.place, wrong)
         if self.on_error == "fail":
             raise CoreError(
-                f"{self.source!r}, {found}. Mend the row, or choose on_error='skip', which leaves "
-                "such rows out, or on_error='null', which writes a null: with any of these it is "
-                "another job, to be started anew with overwrite=True or in another target."
+                f"{self.source!r}, {found}. What is finished is kept: go on with on_error='skip', "
+                "which leaves such rows out, or on_error='null', which writes a null. A source "
+                "with the row mended is another job, to be started anew with overwrite=True."
             )
         failed.append(found)
         return False

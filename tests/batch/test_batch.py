@@ -240,6 +240,27 @@ def test_a_row_that_is_no_text_goes_where_on_error_says(
     assert (again.made, again.failed) == (0, nulled.failed)
 
 
+def test_a_job_that_a_row_ended_goes_on_when_told_what_becomes_of_it(
+    model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "one"}\n{"text": 2}\n{"text": "three"}', "utf-8")
+
+    def run(on_error: str) -> core.DatasetReport:
+        return core.embed_dataset(
+            tmp_path / "rows.jsonl", tmp_path / "out", model, on_error=on_error, rows_per_part=1
+        )
+
+    with pytest.raises(CoreError, match="What is finished is kept: go on with on_error='skip'"):
+        run("fail")
+    report = run("skip")
+    assert (report.made, [failed.row for failed in report.failed]) == (2, [1])
+    assert read(tmp_path / "out")[0] == [0, 2]
+    assert run("skip").made == 0
+    for other in ("fail", "null"):
+        with pytest.raises(OptionError, match=f"on_error was 'skip' and is '{other}'"):
+            run(other)
+
+
 def test_nulls_of_parquet_and_parts_without_a_text(
     model: core.EmbeddingModel, tmp_path: Path
 ) -> None:
@@ -544,7 +565,7 @@ def test_the_command_says_what_it_made_and_what_failed(
     assert "id 2 (row 1): it is null" in (shown := capsys.readouterr().err)
     assert "--on-error skip" in shown
     assert "another job, to be started anew with --overwrite" in shown
-    assert main([*words, "--on-error", "skip", "--overwrite"]) == 0
+    assert main([*words, "--on-error", "skip"]) == 0
     both = capsys.readouterr()
     assert "not embedded: id 2 (row 1): it is null" in both.err
     assert "1 rows, parts: 1, of which this run made 1" in both.out
