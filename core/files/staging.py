@@ -70,24 +70,42 @@ def is_exchangeable(target: Path) -> bool:
     if not target.exists():
         return True
     same_disk = target.stat().st_dev == target.parent.stat().st_dev
-    return same_disk and not target.is_mount() and os.access(target.parent, os.W_OK)
+    alone = same_disk and not target.is_mount() and os.access(target.parent, os.W_OK)
+    # What is mounted inside would go away with the old directory, and be removed with it.
+    return alone and not _mounts_inside(target)
 
 
-def put_in_place(tree: Path, target: Path) -> None:
+def _mounts_inside(folder: Path) -> list[Path]:
+    """Directories in a directory that are on other file systems."""
+    found, device = [], folder.stat().st_dev
+    for place, names, _ in os.walk(folder):
+        for name in list(names):
+            path = Path(place, name)
+            with suppress(OSError):  # it is gone
+                if not path.is_symlink() and path.stat().st_dev != device:
+                    found.append(path)
+                    names.remove(name)
+    return found
+
+
+def put_in_place(
+    tree: Path, target: Path, obsolete: Callable[[str], bool] = lambda name: False
+) -> None:
     """Make `tree` the directory `target`; afterwards `tree` is the old one, or gone.
 
-    Where they cannot be exchanged, files are renamed one by one, data before what refers to them.
+    Where they cannot be exchanged, files are renamed one by one, data before what refers to them,
+    and what `tree` lacks stays, unless `obsolete` says of its name that it goes.
     """
     sync_tree(tree)
     if target.is_dir():
         tree.chmod(stat.S_IMODE(target.stat().st_mode))
     inside = _relative_cwd(target)
     if not is_exchangeable(target):
-        replace_files(tree, target)
+        _replace_file_by_file(tree, target, obsolete)
     elif not target.exists() or not any(target.iterdir()):
         tree.rename(target)
     elif not _exchange(tree, target):
-        _replace_in_two_steps(tree, target)
+        _replace_in_two_steps(tree, target, obsolete)
     sync_directory(target.parent)
     if inside is not None:  # the working directory is the one that was replaced
         with suppress(OSError):
@@ -115,10 +133,9 @@ def link_missing(
     """
     if not old.is_dir():
         return
-    for path in sorted(old.rglob("*")):
-        name = path.relative_to(old).as_posix()
+    for name, path in _entries(old):
         place = new / name
-        if ".core-" in name or os.path.lexists(place) or leave_out(name):
+        if os.path.lexists(place) or leave_out(name):
             continue
         if path.is_dir() and not path.is_symlink():
             place.mkdir(parents=True, exist_ok=True)  # .git needs its empty directories
@@ -128,6 +145,15 @@ def link_missing(
             os.link(path, place, follow_symlinks=False)
         except OSError:
             shutil.copyfile(path, place, follow_symlinks=False)
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Name and path of what lies in a directory, without what is mounted there."""
+    mounted = _mounts_inside(folder)
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if ".core-" not in name and not any(path.is_relative_to(place) for place in mounted):
+            yield name, path
 
 
 def copy_file(source: Path, place: Path) -> None:
@@ -281,7 +307,15 @@ def _exchange(tree: Path, target: Path) -> bool:
     raise OSError(number, os.strerror(number), str(target))
 
 
-def _replace_in_two_steps(tree: Path, target: Path) -> None:
+def _replace_file_by_file(tree: Path, target: Path, obsolete: Callable[[str], bool]) -> None:
+    for name, path in _entries(target):
+        is_file = path.is_symlink() or not path.is_dir()
+        if is_file and obsolete(name) and not os.path.lexists(tree / name):
+            path.unlink()
+    replace_files(tree, target)
+
+
+def _replace_in_two_steps(tree: Path, target: Path, obsolete: Callable[[str], bool]) -> None:
     previous = _previous(target)
     shutil.rmtree(previous, ignore_errors=True)
     try:
@@ -289,7 +323,7 @@ def _replace_in_two_steps(tree: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        replace_files(tree, target)
+        _replace_file_by_file(tree, target, obsolete)
         return
     try:
         tree.rename(target)

@@ -61,7 +61,7 @@ def save_model(
         with staging_directory(target) as tree:
             stage_model(model, tree, target.name, options, write, existing=target)
             with locked_directory(target.parent):
-                put_in_place(tree, target)
+                put_in_place(tree, target, obsolete=belongs_to_model)
         if model.source.directory == target:  # copies of what was loaded
             model.source.list_again(None)
         return directory

@@ -200,6 +200,45 @@ def test_a_mount_point_is_saved_to_file_by_file(
     assert not [p for p in small_disk.iterdir() if p.name.startswith(".core-")]
 
 
+def test_what_is_mounted_inside_stays_there(static: Path, other: Path, small_disk: Path) -> None:
+    """A volume in a model's directory: the directory around it cannot be exchanged."""
+    target = small_disk.parent
+    with core.load(str(static), backend="numpy") as model:
+        model.save(target / "model")
+    inside = target / "model/data"
+    inside.mkdir()
+    subprocess.run(["mount", "--move", str(small_disk), str(inside)], check=True)
+    try:
+        (inside / "notes.txt").write_text("not of the model")
+        with core.load(str(other), backend="numpy") as model:
+            expected = model.encode("one text")
+            model.save(target / "model")
+        with core.load(str(target / "model"), backend="numpy") as model:
+            assert np.array_equal(model.encode("one text"), expected)
+        assert inside.is_mount()
+        assert [path.name for path in inside.iterdir()] == ["notes.txt"]
+        assert sorted(path.name for path in target.iterdir() if ".core-" in path.name) == []
+    finally:
+        subprocess.run(["mount", "--move", str(inside), str(small_disk)], check=True)
+
+
+def test_weights_of_another_model_do_not_stay_in_a_mount_point(
+    static: Path, other: Path, small_disk: Path
+) -> None:
+    with core.load(str(static), backend="numpy") as model:
+        model.save(small_disk)
+    for name in ("onnx/model.onnx", "notes/onnx.txt"):
+        (small_disk / name).parent.mkdir()
+        (small_disk / name).touch()
+    (other / "0_StaticEmbedding/model.safetensors").unlink()
+    table = np.ones((5_000, 16), np.float32)
+    write_safetensors(other / "0_StaticEmbedding/model.safetensors", {"embedding.weight": table})
+    with core.load(str(other), backend="numpy") as model:
+        model.save(small_disk)
+    assert not (small_disk / "onnx/model.onnx").exists()
+    assert (small_disk / "notes/onnx.txt").exists()
+
+
 def test_the_current_directory_can_be_saved_to(
     static: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
