@@ -308,11 +308,16 @@ def _exchange(tree: Path, target: Path) -> bool:
 
 
 def _replace_file_by_file(tree: Path, target: Path, obsolete: Callable[[str], bool]) -> None:
-    for name, path in _entries(target):
-        is_file = path.is_symlink() or not path.is_dir()
-        if is_file and obsolete(name) and not os.path.lexists(tree / name):
-            path.unlink()
+    goes = [
+        path
+        for name, path in _entries(target)
+        if obsolete(name)
+        and (path.is_symlink() or not path.is_dir())
+        and not os.path.lexists(tree / name)
+    ]
     replace_files(tree, target)
+    for path in goes:
+        path.unlink()
 
 
 def _replace_in_two_steps(tree: Path, target: Path, obsolete: Callable[[str], bool]) -> None:
