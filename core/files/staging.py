@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import shutil
 import stat
@@ -25,6 +26,7 @@ from core.errors import CoreError, PluginError
 if sys.platform != "win32":
     import fcntl
 
+logger = logging.getLogger("core")
 
 STAGING_PREFIX = ".core-staging-"
 
@@ -110,6 +112,11 @@ def put_in_place(
     if inside is not None:  # the working directory is the one that was replaced
         with suppress(OSError):
             os.chdir(target / inside)
+            logger.warning(
+                "%s is the working directory and was replaced as a whole. A shell or a program "
+                "that stands there sees the old one, which is gone: `cd .` leads to the new one.",
+                target,
+            )
 
 
 def replace_files(tree: Path, target: Path, order: tuple[str, ...] = ()) -> None:

@@ -240,7 +240,10 @@ def test_weights_of_another_model_do_not_stay_in_a_mount_point(
 
 
 def test_the_current_directory_can_be_saved_to(
-    static: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    static: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     shutil.copytree(static, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
@@ -248,6 +251,7 @@ def test_the_current_directory_can_be_saved_to(
         model.prompts["query"] = "q: "
         model.save(".")
     assert Path.cwd() == tmp_path / "here"
+    assert "`cd .` leads to the new one" in caplog.text  # for the shell that stands there
     with core.load(".", backend="numpy") as model:
         assert model.prompts == {"query": "q: "}
 
