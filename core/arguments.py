@@ -77,12 +77,24 @@ def check_path(name: str, value: Any) -> Path:
     if not isinstance(text, str) or not text or "\0" in text:
         raise OptionError(f"{name} must be a path (a string or a pathlib.Path), not {value!r}.")
     try:
-        return Path(text).expanduser()
+        path = Path(text).expanduser()
+        os.fsencode(path)
+        path.absolute()
     except RuntimeError as error:
         raise OptionError(
             f"{name}={text!r} begins with a home directory that this system does not know: HOME is "
             "not set, or there is no such user. Write the whole path."
         ) from error
+    except UnicodeEncodeError as error:
+        raise OptionError(
+            f"{name}={text!r} has half a character; no file has such a name."
+        ) from error
+    except FileNotFoundError as error:
+        raise OptionError(
+            f"{name}={text!r} is seen from a working directory that is gone. Enter one that is "
+            "there, or give the whole path."
+        ) from error
+    return path
 
 
 def check_unicode_path(name: str, path: Path) -> None:

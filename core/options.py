@@ -8,6 +8,7 @@ default, and every dataclass checks itself, so options built by hand are as safe
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -369,7 +370,7 @@ def check_positive(name: str, value: Any) -> int | None:
     """The value as an int, or None as it is.
 
     Raises:
-        OptionError: It is neither, or under 1; the message calls it `name`.
+        OptionError: It is neither, under 1 or over `sys.maxsize`; the message calls it `name`.
     """
     if value is None:
         return None
@@ -382,6 +383,8 @@ def check_positive(name: str, value: Any) -> int | None:
         raise OptionError(f"{name} must be a positive integer or None, not {value!r}.")
     if number < 1:
         raise OptionError(f"{name} must be 1 or more, not {value!r}; None leaves it to core.")
+    if number > sys.maxsize:
+        raise OptionError(f"{name} must be {sys.maxsize} or less, not a number of more digits.")
     return number
 
 

@@ -537,3 +537,33 @@ def test_an_address_that_shows_no_repository(
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.invalid")
     with pytest.raises(core.CoreError, match=says):
         core.load(address.format(hub="https://hub.invalid"), backend="onnx", revision="v2")
+
+
+def test_a_path_that_leads_nowhere_is_refused_by_name(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with core.load(tiny, backend="torch") as model:
+        for call in (model.save, lambda path: core.export(model, path, backend="onnx")):
+            with pytest.raises(core.OptionError, match=r"\\ud800' has half a character"):
+                call(str(tmp_path / "\ud800"))
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        for call in (model.save, lambda path: core.export(model, path, backend="onnx")):
+            with pytest.raises(core.OptionError, match="='out' is seen from a working directory"):
+                call("out")
+        with pytest.raises(core.ModelNotFound, match="seen from a working directory that is gone"):
+            core.load("./out")
+
+
+def test_a_number_that_nothing_can_have_is_refused_or_no_limit(tiny: Path) -> None:
+    file = tiny / "sentence_bert_config.json"
+    file.write_text(json.dumps({"max_seq_length": 10**30}))
+    with core.load(tiny, backend="torch") as model:
+        assert model.max_seq_length == model.runtime.architecture.max_positions
+        for change in ({"batch_size": 10**30}, {"batch_tokens": 2**63}):
+            with pytest.raises(core.OptionError, match=rf"{next(iter(change))} must be .* or less"):
+                model.encode(TEXTS, **change)
+        with pytest.raises(core.OptionError, match=r"max_seq_length must be .* or less"):
+            model.max_seq_length = 10**30

@@ -7,6 +7,9 @@ from typing import Any
 
 from core.errors import ModelFormatError
 
+#: Of a larger size there is nothing: it says that there is no limit.
+_LARGEST = 2**31 - 1
+
 
 def positive_number(config: Mapping[str, Any], *names: str) -> int | None:
     """The first of these settings that is a positive integer."""
@@ -18,7 +21,7 @@ def positive_number(config: Mapping[str, Any], *names: str) -> int | None:
 
 
 def stated_size(config: Mapping[str, Any], where: str, *names: str) -> int | None:
-    """The first of these settings that is present; None if there is none.
+    """The first of these settings that is present, at most 2,147,483,647; None if there is none.
 
     Args:
         where: Model and file, for the message.
@@ -32,7 +35,7 @@ def stated_size(config: Mapping[str, Any], where: str, *names: str) -> int | Non
     value = config[name]
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ModelFormatError(f"{where}: {name} is {value!r}; it must be a whole number from 1.")
-    return value
+    return min(value, _LARGEST)
 
 
 def flag(config: Mapping[str, Any], where: str, name: str, default: bool) -> bool:

@@ -96,7 +96,7 @@ def resolve(
         )
     if isinstance(name, Path) or not _REPOSITORY.fullmatch(text) or text.startswith((".", "-")):
         raise ModelNotFound(
-            f"There is no directory {text!r} (seen from {str(Path.cwd())!r}), and it cannot be a "
+            f"There is no directory {text!r} ({_seen_from()}), and it cannot be a "
             "Hub repository, whose name reads 'owner/name'. Check the path."
             f"{_similar_directory(path)}"
         )
@@ -153,6 +153,13 @@ def _is_directory(path: Path, shown: str) -> bool:
         raise ModelNotFound(
             f"Cannot look for a directory {shown!r}: {error.strerror}. Check the path."
         ) from error
+
+
+def _seen_from() -> str:
+    try:
+        return f"seen from {str(Path.cwd())!r}"
+    except FileNotFoundError:
+        return "seen from a working directory that is gone"
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:

@@ -161,10 +161,13 @@ class HubFiles(Files):
                 why = str(error)
         if why is not None:
             command = f"hf download {self.repository.repo_id} {name}"
+            kept = path.resolve()
+            if not kept.is_relative_to(self.repository.cache.resolve()):
+                kept = path  # somebody's link: what it leads to is none of the cache's
             raise ModelFormatError(
                 f"The cached copy of {name} of {self.repository} is not whole: {why}. Fetch it "
                 f"again with: {command} --revision {self.listing.commit} --force-download (or "
-                f"delete {path.resolve()} and load again)."
+                f"delete {kept} and load again)."
             )
 
 
