@@ -9,20 +9,22 @@ from typing import Any
 import numpy as np
 
 from core.api import load_reranker
-from core.arguments import check_keywords, check_prompts
+from core.arguments import check_keywords
 from core.distributed.pool import ProcessPool
 from core.engine.scores import chosen_activation
 from core.errors import OptionError
 from core.models.reranker import Reranker
 from core.options import check_positive
-from core.sentence_transformers.absent import Unprovided
+from core.sentence_transformers.absent import Absent, NotProvided, Unprovided
 from core.sentence_transformers.arguments import (
     renamed,
     with_organization,
 )
 from core.sentence_transformers.construction import closed_on_error, load_as_asked
+from core.sentence_transformers.inputs import check_extra, one_prompt_name
 from core.sentence_transformers.processes import Processes
 from core.sentence_transformers.settings import Underlying
+from core.sentence_transformers.tensors import as_tensor
 from core.texts.pairs import is_one_pair
 
 #: The Hub cache, as older releases name it.
@@ -156,36 +158,47 @@ class CrossEncoder(Underlying, Processes, Unprovided):
 
     default_activation_function = activation_fn
 
-    @property
-    def max_seq_length(self) -> int | None:
-        """Tokens of a pair, special ones included; it can be set."""
-        return self.reranker.max_seq_length
-
-    @max_seq_length.setter
-    def max_seq_length(self, value: int | None) -> None:
-        self.reranker.max_seq_length = value
-
-    max_length = max_seq_length
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """Name to prompt; it can be set."""
-        return self.reranker.prompts
-
-    @prompts.setter
-    def prompts(self, value: Mapping[str, str]) -> None:
-        self.reranker.prompts = check_prompts(value)
-
-    @property
-    def default_prompt_name(self) -> str | None:
-        """Which of `prompts` is used unless told otherwise."""
-        return self.reranker.default_prompt_name
+    max_length = Underlying.max_seq_length
 
     #: The older name of `transformers_model`.
     model = Underlying.transformers_model
 
-    def __repr__(self) -> str:
-        return f"CrossEncoder({self.reranker!r})"
+    get_default_activation_fn = Absent(
+        "get_default_activation_fn", "model.activation_fn is it until another is set."
+    )
+    set_keep_in_fp32_modules = Absent(
+        "set_keep_in_fp32_modules", "All layers compute in one dtype: load the model in float32."
+    )
+
+    def __getitem__(self, index: Any) -> Any:
+        raise NotProvided(
+            f"model[{index!r}] is a torch module in the reference, and no backend but torch has "
+            "any. Its settings are here: model.reranker.source.architecture."
+        )
+
+    def is_singular_input(self, inputs: Any) -> bool:
+        """Whether `predict` takes an input as one pair rather than as several."""
+        return is_one_pair(inputs)
+
+    def tokenize(self, texts: Any, **kwargs: Any) -> dict[str, Any]:
+        """The padded batch of pairs: int64 tensors [pairs, tokens] by name; {} without pairs."""
+        return self.preprocess(texts, **kwargs)
+
+    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """As `tokenize`.
+
+        Raises:
+            OptionError: A prompt: where it goes depends on the model, and `predict` puts it there.
+        """
+        check_extra(kwargs)
+        if prompt:
+            raise OptionError(
+                f"preprocess of a reranker takes no prompt, not {prompt!r}: predict(pairs, "
+                "prompt=...) puts it where the model wants it."
+            )
+        pairs = [inputs] if is_one_pair(inputs) else list(inputs)
+        batch = self.reranker.tokenize(pairs) if pairs else {}
+        return {name: as_tensor(value) for name, value in batch.items()}
 
     # Scores
 
@@ -342,7 +355,7 @@ def _scoring(
     """Options of the reranker's `predict`."""
     given = renamed("activation_fct", "activation_fn", activation_fct, activation_fn)
     return {
-        "prompt_name": prompt_name,
+        "prompt_name": one_prompt_name(prompt_name, prompt),
         "prompt": prompt,
         "batch_size": check_positive("batch_size", batch_size),
         "show_progress_bar": show_progress_bar,

@@ -16,8 +16,8 @@ from core.sentence_transformers.tokenizer import transformers_config, transforme
 
 
 class Underlying:
-    """What every kind of model says of the one underneath, and what transformers makes of its
-    files."""
+    """What every kind of model says of the one underneath and sets in it, and what transformers
+    makes of its files."""
 
     embedding_model: Any
 
@@ -65,22 +65,22 @@ class Underlying:
         """The torch backend's transformers model; None where a graph runs, not a module."""
         return getattr(self.embedding_model.runtime, "module", None)
 
-
-class Attributes(Underlying):
-    """The attributes that every kind of model has which embeds texts."""
-
-    #: What `similarity_fn_name = None` sets.
-    usual_similarity: ClassVar[str] = "cosine"
-
     def __len__(self) -> int:
         return len(self.embedding_model.source.architecture.entries)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.embedding_model!r})"
 
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        raise NotProvided(
+            "model(features) runs torch modules in the reference, and no backend but torch has "
+            "any: call what it is for, such as model.encode(texts), or model.predict(pairs)."
+        )
+
     @property
     def prompts(self) -> dict[str, str]:
-        """Name to prompt; `query` and `document` are there from the start, if only as ""."""
+        """Name to prompt; where texts are embedded, `query` and `document` are there from the
+        start, if only as ""."""
         prompts: dict[str, str] = self.embedding_model.prompts
         return prompts
 
@@ -97,16 +97,6 @@ class Attributes(Underlying):
     @default_prompt_name.setter
     def default_prompt_name(self, value: str | None) -> None:
         self.embedding_model.default_prompt_name = value
-
-    @property
-    def similarity_fn_name(self) -> str:
-        """How similarities are computed; set None for what is usual for this kind."""
-        similarity_fn_name: str = self.embedding_model.similarity_fn_name
-        return similarity_fn_name
-
-    @similarity_fn_name.setter
-    def similarity_fn_name(self, value: Any) -> None:
-        self.embedding_model.similarity_fn_name = plain(value) or self.usual_similarity
 
     @property
     def max_seq_length(self) -> int | None:
@@ -126,6 +116,40 @@ class Attributes(Underlying):
         """`max_seq_length`, its older spelling."""
         return self.max_seq_length
 
+    @property
+    def modalities(self) -> list[str]:
+        """What it reads."""
+        return ["text"]
+
+    def supports(self, modality: Any) -> bool:
+        """Whether it reads that: only `"text"`."""
+        return modality in self.modalities
+
+    def get_model_kwargs(self) -> list[str]:
+        """Names of further arguments of `encode`: none."""
+        return []
+
+    def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
+        """Call an evaluator of sentence-transformers, or any callable, with this model."""
+        return evaluator(self, output_path)
+
+
+class Attributes(Underlying):
+    """The attributes that every kind of model has which embeds texts."""
+
+    #: What `similarity_fn_name = None` sets.
+    usual_similarity: ClassVar[str] = "cosine"
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """How similarities are computed; set None for what is usual for this kind."""
+        similarity_fn_name: str = self.embedding_model.similarity_fn_name
+        return similarity_fn_name
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, value: Any) -> None:
+        self.embedding_model.similarity_fn_name = plain(value) or self.usual_similarity
+
     def get_embedding_dimension(self) -> Any:
         """Width of the embeddings."""
         return self.embedding_model.dimension
@@ -138,6 +162,10 @@ class Attributes(Underlying):
             return prompt_name
         return next((name for name in names if name in self.prompts), None)
 
+    def is_singular_input(self, inputs: Any) -> bool:
+        """Whether `encode` takes an input as one text rather than as several."""
+        return is_one(inputs)
+
 
 class Settings(Attributes):
     """Those of a `SentenceTransformer` alone."""
@@ -149,13 +177,6 @@ class Settings(Attributes):
             f"model[{index!r}] is a torch module in the reference, and no backend but torch has "
             "any. Its settings are here: model.max_seq_length, model.tokenizer, "
             "model.embedding_model.source.architecture."
-        )
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        raise NotProvided(
-            "model(features) runs torch modules in the reference, and no backend but torch has "
-            "any: model.encode(texts), or model.encode(texts, output_value=None) for the tokens "
-            "and their embeddings as well."
         )
 
     @property
@@ -181,24 +202,3 @@ class Settings(Attributes):
     truncate_sentence_embeddings = truncate_embeddings
 
     get_sentence_embedding_dimension = Attributes.get_embedding_dimension
-
-    @property
-    def modalities(self) -> list[str]:
-        """What it embeds."""
-        return ["text"]
-
-    def supports(self, modality: Any) -> bool:
-        """Whether it embeds that: only `"text"`."""
-        return modality in self.modalities
-
-    def get_model_kwargs(self) -> list[str]:
-        """Names of further arguments of `encode`: none."""
-        return []
-
-    def is_singular_input(self, inputs: Any) -> bool:
-        """Whether `encode` takes an input as one text rather than as several."""
-        return is_one(inputs)
-
-    def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
-        """Call an evaluator of sentence-transformers, or any callable, with this model."""
-        return evaluator(self, output_path)

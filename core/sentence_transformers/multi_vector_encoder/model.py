@@ -23,6 +23,7 @@ from core.sentence_transformers.inputs import one_prompt_name, texts_of
 from core.sentence_transformers.late_interaction import maxsim, maxsim_pairwise
 from core.sentence_transformers.processes import Processes
 from core.sentence_transformers.results import half_of
+from core.sentence_transformers.rows import Tokens
 from core.sentence_transformers.settings import Attributes
 from core.sentence_transformers.tensors import as_tensor
 
@@ -32,7 +33,7 @@ logger = logging.getLogger("core")
 _CACHE_VARIABLE = "SENTENCE_TRANSFORMERS_HOME"
 
 
-class MultiVectorEncoder(Attributes, Processes, Files, Unprovided):
+class MultiVectorEncoder(Attributes, Processes, Tokens, Files, Unprovided):
     """A multi-vector model with sentence-transformers' interface.
 
     Args:
@@ -102,6 +103,23 @@ class MultiVectorEncoder(Attributes, Processes, Files, Unprovided):
             "any. Its settings are here: model.embedding_model.query_length, .document_length, "
             ".query_expansion, .skiplist_words."
         )
+
+    def get_model_kwargs(self) -> list[str]:
+        """Names of further arguments of `encode`."""
+        return ["task"]
+
+    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """The padded batch of texts: int64 tensors [texts, tokens] by name; {} without texts.
+
+        Raises:
+            OptionError: A task: queries are not filled up here, nor cut at a length of their own.
+        """
+        if kwargs.pop("task", None) is not None:
+            raise OptionError(
+                "preprocess takes no task: it has the tokens of texts as such. encode_query and "
+                "encode_document fill up and cut them."
+            )
+        return super().preprocess(inputs, prompt, **kwargs)
 
     # Encoding
 
