@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.api import load_sparse
+from core.architecture.sparse_modules import SparseAutoEncoder
 from core.arguments import check_keywords, check_mapping_or_none
 from core.distributed.pool import ProcessPool
 from core.engine.sparse import SparseEmbeddings
@@ -122,11 +123,14 @@ class SparseEncoder(Attributes, Processes, Rows, Files, Unprovided):
 
     @property
     def max_active_dims(self) -> int | None:
-        """The most values of an embedding; None for all."""
+        """The most values of an embedding; None sets all, or what a sparse autoencoder keeps."""
         return self.embedding_model.max_active_dims
 
     @max_active_dims.setter
     def max_active_dims(self, value: int | None) -> None:
+        last = self.embedding_model.source.architecture.modules[-1]
+        if value is None and isinstance(last, SparseAutoEncoder):
+            value = last.k
         self.embedding_model.max_active_dims = value
 
     get_sentence_embedding_dimension = Attributes.get_embedding_dimension

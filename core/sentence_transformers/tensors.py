@@ -17,20 +17,30 @@ def is_tensor(value: Any) -> bool:
 
 
 def is_sparse(value: Any) -> bool:
-    """Whether it holds sparse rows: a tensor that is not strided, scipy's, or core's own."""
+    """Whether it holds sparse rows: a tensor that is not strided, scipy's, core's own, or a list
+    of these."""
+    if isinstance(value, list | tuple):
+        return len(value) > 0 and is_sparse(value[0])
     if is_tensor(value):
         return str(value.layout) != "torch.strided"
     return isinstance(value, SparseEmbeddings) or hasattr(value, "tocsr")
 
 
 def as_sparse(value: Any) -> SparseEmbeddings:
-    """The rows of what `is_sparse`, or of a tensor or an array; one vector is one row."""
+    """The rows of what `is_sparse`, or of a tensor or an array; one vector is one row.
+
+    Raises:
+        OptionError: Something else.
+    """
     if isinstance(value, SparseEmbeddings):
         return value
+    if isinstance(value, list | tuple) and is_sparse(value):
+        return SparseEmbeddings.concatenate(as_sparse(row) for row in value)
     if is_tensor(value):
         return SparseEmbeddings.from_torch(value)
     if is_sparse(value):
         return SparseEmbeddings.from_scipy(value)
+    check_rows("embeddings", value)
     return SparseEmbeddings.from_dense(as_array(value))
 
 

@@ -116,6 +116,27 @@ def test_settings(model: SparseEncoder, sparse: Make) -> None:
         other.encode("a", unknown=1)
 
 
+def test_without_a_number_an_autoencoder_keeps_its_own(sparse: Make) -> None:
+    autoencoder = SparseEncoder(str(sparse("csr")), backend="torch")
+    expected = autoencoder.encode(SHORT_TEXTS).to_dense()
+    for most in (3, None):
+        autoencoder.max_active_dims = most
+    assert autoencoder.max_active_dims == 16
+    assert torch.equal(autoencoder.encode(SHORT_TEXTS).to_dense(), expected)
+
+
+def test_rows_may_be_a_list_of_sparse_tensors(model: SparseEncoder) -> None:
+    rows, whole = model.encode(SHORT_TEXTS, convert_to_tensor=False), model.encode(SHORT_TEXTS)
+    assert torch.equal(model.similarity(rows, rows), model.similarity(whole, whole))
+    pairwise = model.similarity_pairwise(rows, rows)
+    assert torch.equal(pairwise, model.similarity_pairwise(whole, whole))
+    assert model.decode(rows, top_k=2) == model.decode(whole, top_k=2)
+    assert model.sparsity(rows) == model.sparsity(whole)
+    for wrong in (None, "words", ["words"]):
+        with pytest.raises(OptionError, match="embeddings must be embeddings"):
+            model.decode(wrong)
+
+
 def test_it_is_saved_and_exported(sparse: Make, tmp_path: Path) -> None:
     model = SparseEncoder(str(sparse("splade")), backend="onnx")
     expected = model.encode(SHORT_TEXTS).to_dense()
