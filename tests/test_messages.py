@@ -320,7 +320,10 @@ def bare(name: str, path: Path, tiny: Path) -> Path:
         "intermediate_size": 64,
     }
     seeing = {**sizes, "image_size": 32, "patch_size": 16}
-    if name == "dpr":
+    if name == "m2m100":
+        layers = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 32, "vocab_size": 600}
+        made = transformers.M2M100Model(transformers.M2M100Config(**layers))
+    elif name == "dpr":
         made = transformers.DPRQuestionEncoder(transformers.DPRConfig(**sizes, vocab_size=600))
     elif name == "clip":
         reading = {**sizes, "vocab_size": 600, "eos_token_id": 2, "bos_token_id": 1}
@@ -339,6 +342,7 @@ def bare(name: str, path: Path, tiny: Path) -> Path:
     [
         ("dpr", r"DPRQuestionEncoder.*gives pooler_output, and not the token embeddings"),
         ("clip", r"CLIPModel.*gives logits_per_image.*and not the token embeddings"),
+        ("m2m100", r"M2M100Model.*whose decoder needs a text of its own"),
         ("vit", r"ViTModel.*takes pixel_values.*and not texts"),
     ],
 )

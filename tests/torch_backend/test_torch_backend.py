@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import core
@@ -425,6 +427,33 @@ def test_int8_weights_that_are_no_such_are_named(
     with pytest.raises(core.ModelFormatError, match=expected.format(layer)) as caught:
         load(copy, file_name=path.name)
     assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["SwitchTransformers", "MBart"])
+def test_encoder_decoders_run_as_in_the_reference(
+    tiny_model: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    shutil.copytree(tiny_model("t5"), path)
+    sizes: dict[str, Any] = {"d_model": 32, "vocab_size": 600, "pad_token_id": 0}
+    if name == "MBart":  # whole: its decoder reads the text, too
+        sizes |= {"encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 128}
+        kind, whole = transformers.MBartForConditionalGeneration, transformers.MBartModel
+        made = kind(transformers.MBartConfig(**sizes))
+    else:
+        sizes |= {"d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "num_experts": 2}
+        kind = transformers.SwitchTransformersForConditionalGeneration
+        whole = transformers.SwitchTransformersEncoderModel
+        made = kind(transformers.SwitchTransformersConfig(**sizes))
+    (path / "model.safetensors").unlink()
+    made.save_pretrained(path)
+    model, expected = load(path), whole.from_pretrained(path).eval()
+    for text in ("a", "the quick brown fox and more words than one " * 4):
+        (found,) = model.encode([text], output_value="token_embeddings")
+        batch = {key: torch.from_numpy(value) for key, value in model.tokenize(text).items()}
+        with torch.inference_mode():
+            own = expected(**batch).last_hidden_state[0].numpy()
+        np.testing.assert_allclose(found, own, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -41,6 +41,25 @@ def check_encoder(source: Checkpoint, module: torch.nn.Module) -> None:
             f"{called}, which gives {gives}, and not the token embeddings that core pools "
             f"(last_hidden_state). {advice}"
         )
+    if getattr(getattr(module, "config", None), "is_encoder_decoder", False):
+        _check_decoder(module, called)
+
+
+def _check_decoder(module: torch.nn.Module, called: str) -> None:
+    """Refuse an encoder-decoder that needs a text for its decoder, too; BART takes the same."""
+    padding = getattr(module.config, "pad_token_id", None)
+    token = torch.full((1, 1), 1 if padding == 0 else 0)
+    try:
+        with torch.inference_mode():
+            module(input_ids=token, attention_mask=torch.ones_like(token))
+    except (TypeError, ValueError) as error:
+        raise UnsupportedOperation(
+            f"{called}, whose decoder needs a text of its own, and core has one text to embed. Of "
+            "encoder-decoders it runs those whose encoder transformers loads alone, such as T5's, "
+            "and those that hand their decoder the same text, such as BART."
+        ) from error
+    except (IndexError, RuntimeError):
+        return  # what is wrong with this token may be right with a text
 
 
 #: In every output, whatever the model computes.
