@@ -408,6 +408,8 @@ def test_int8_is_close_and_independent_of_the_batch(minilm_copy: Path) -> None:
         (lambda t, n: t.update({f"{n}.weight": t[f"{n}.weight"].int()}), "as torch.int32"),
         (lambda t, n: t.update({f"{n}.weight": t[f"{n}.weight"].float()}), "as torch.float32"),
         (lambda t, n: t.update({f"{n}.bias": t[f"{n}.bias"].char()}), "has {}.bias as torch.int8"),
+        (lambda t, n: t[f"{n}.weight_scale"].fill_(torch.nan), "{}.weight_scale that are not"),
+        (lambda t, n: t[f"{n}.smoothing"].fill_(torch.inf), "{}.smoothing that are not"),
         (None, "quantized as 'int3'"),
     ],
 )

@@ -263,7 +263,7 @@ def open_quantized(
     made = empty.state_dict()
     shapes = [(n, t.shape, made[n].shape) for n, t in tensors.items() if n in made]
     check_shapes(source, file_name, [entry for entry in shapes if entry[1] != entry[2]])
-    _check_dtypes(source, file_name, tensors, made)
+    _check_numbers(source, file_name, tensors, made)
     result = empty.load_state_dict(tensors, strict=False)
     tied = set(getattr(empty, "_tied_weights_keys", None) or ())
     check_missing(source, file_name, [name for name in result.missing_keys if name not in tied])
@@ -276,14 +276,20 @@ def open_quantized(
     return empty
 
 
-def _check_dtypes(
+def _check_numbers(
     source: Checkpoint,
     file_name: str,
     tensors: Mapping[str, torch.Tensor],
     made: Mapping[str, torch.Tensor],
 ) -> None:
-    """Refuse integers in the place of other numbers, which loading would convert to them."""
+    """Refuse integers in the place of other numbers, which loading would convert to them, and what
+    integers cannot be multiplied by."""
     for name, tensor in tensors.items():
+        if name.endswith((f".{_SCALE}", f".{_SMOOTHING}")) and not tensor.isfinite().all():
+            raise ModelFormatError(
+                f"{source}: {file_name} has numbers in {name} that are not finite. It is damaged: "
+                "make it again with core.quantize."
+            )
         wanted = made[name].dtype if name in made else tensor.dtype
         if tensor.dtype != wanted and not (tensor.is_floating_point() and wanted.is_floating_point):
             raise ModelFormatError(
