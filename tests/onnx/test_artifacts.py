@@ -357,6 +357,24 @@ def test_unknown_names_list_the_known(tiny: Path) -> None:
             core.export(tiny, backend="onnx", exporter="dynamo")
 
 
+def test_an_export_that_fails_prints_no_graph(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import BertModel
+
+    forward = BertModel.forward
+
+    def no_operator(self: BertModel, *arguments: Any, **keywords: Any) -> Any:
+        output = forward(self, *arguments, **keywords)
+        output.last_hidden_state *= torch.linalg.svdvals(output.last_hidden_state).sum()
+        return output
+
+    monkeypatch.setattr(BertModel, "forward", no_operator)
+    with pytest.raises(UnsupportedOperation, match="svdvals"):
+        core.export(tiny, tmp_path, backend="onnx")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_optimum_that_is_not_installed_is_explained(tiny: Path) -> None:
     with pytest.raises(UnsupportedOperation, match=r"core\[optimum\]"):
         core.export(tiny, backend="onnx", exporter="optimum")

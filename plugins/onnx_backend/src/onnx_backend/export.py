@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,10 @@ from core.toolkit import (
     check_names,
     installed_versions,
     open_source,
-    process_wide,
 )
 from onnx_backend.files import write_model
 from onnx_backend.optimum import export_with_optimum
+from onnx_backend.quiet import quiet_tracer
 from onnx_backend.rewriting.half import to_half
 
 EXPORTERS = ("direct", "optimum")
@@ -100,7 +98,7 @@ def _export_module(
         **getattr(runtime, "further_outputs", {}),
     }
     varying = {name: dict(enumerate(sizes)) for name, sizes in outputs.items()}
-    with _quiet():
+    with quiet_tracer():
         torch.onnx.export(
             module,
             example,
@@ -112,16 +110,3 @@ def _export_module(
             output_names=list(outputs),
             dynamic_axes={**dict.fromkeys(names, axes), **varying},
         )
-
-
-@process_wide
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter logs of its own steps."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)

@@ -10,6 +10,7 @@ import onnx
 from core import Checkpoint, ExportOptions
 from core.errors import UnsupportedOperation
 from core.toolkit import GRAPH_INPUTS, installed_versions
+from onnx_backend.quiet import quiet_tracer
 
 
 def export_with_optimum(
@@ -34,15 +35,16 @@ def export_with_optimum(
     # modules.json would make Optimum export the pooled model; core runs the modules itself.
     beside = [n for n in beside if not n.endswith(("modules.json", ".onnx"))]
     try:
-        main_export(
-            str(_copied(source, beside, scratch.with_name(".checkpoint"))),
-            output=scratch,
-            task=_task(source),
-            library_name="transformers",
-            opset=opset,
-            trust_remote_code=options.trust_remote_code,
-            do_validation=False,
-        )
+        with quiet_tracer():
+            main_export(
+                str(_copied(source, beside, scratch.with_name(".checkpoint"))),
+                output=scratch,
+                task=_task(source),
+                library_name="transformers",
+                opset=opset,
+                trust_remote_code=options.trust_remote_code,
+                do_validation=False,
+            )
     except Exception as error:
         raise UnsupportedOperation(
             f"optimum-onnx cannot export {source}: {type(error).__name__}: {str(error)[:300]}"

@@ -1,4 +1,4 @@
-"""ONNX Runtime's Python tools without their remarks."""
+"""ONNX Runtime's Python tools and PyTorch's exporter without their remarks."""
 
 from __future__ import annotations
 
@@ -62,6 +62,25 @@ def quiet_calibration() -> Iterator[None]:
     finally:
         del calibrate.print  # the built-in function shows again
         base.create_inference_session = loud
+
+
+@process_wide
+@contextmanager
+def quiet_tracer() -> Iterator[None]:
+    """Without what PyTorch's exporter logs of its own steps, and the graph it prints on failing."""
+    import torch
+
+    log = logging.getLogger("torch.onnx")
+    level, loud = log.level, getattr(torch._C, "_jit_onnx_log", None)
+    log.setLevel(logging.ERROR)
+    if loud is not None:
+        torch._C._jit_onnx_log = _say_nothing
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        if loud is not None:
+            torch._C._jit_onnx_log = loud
 
 
 def _say_nothing(*_: Any, **__: Any) -> None: ...
