@@ -197,8 +197,8 @@ def write_torch_archive(path: Path, pickled: bytes) -> None:
 @pytest.mark.parametrize(
     ("file", "kind", "says"),
     [
-        ("pytorch_model.bin", "archive", "Weights only load failed"),
-        ("pytorch_model.bin", "plain", "Weights only load failed"),
+        ("pytorch_model.bin", "archive", "damaged, or holds other things than weights"),
+        ("pytorch_model.bin", "plain", "damaged, or holds other things than weights"),
         ("2_Dense/pytorch_model.bin", "archive", r"wants to run posix\.system"),
         ("2_Dense/pytorch_model.bin", "plain", "is not a whole torch checkpoint"),
     ],
@@ -221,6 +221,25 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(
     assert not ran.exists()
     pickle.loads(pickled)  # it does run where nobody looks
     assert ran.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>Sign in</html>", bytes(range(256))])
+def test_weights_that_are_no_pickle_are_called_damaged(tmp_path: Path, content: bytes) -> None:
+    folder = build_dialect("dense-in-pickle", tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin: it is damaged") as caught:
+        load(folder)
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "README.md"])
+def test_files_of_other_programs_are_no_weights(tmp_path: Path, name: str) -> None:
+    folder = build_dialect("dense-in-pickle", tmp_path / "model")
+    (folder / "onnx").mkdir()
+    (folder / name).write_bytes(b"another program's")
+    with pytest.raises(CoreError, match=rf"PyTorch reads .*safetensors.* not '{name}'"):
+        core.load(folder, backend="torch", file_name=name)
 
 
 def test_a_pickle_cannot_claim_more_memory_than_it_has(tmp_path: Path) -> None:

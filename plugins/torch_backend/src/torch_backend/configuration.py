@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -286,6 +287,12 @@ def explained(source: Checkpoint, file_name: str, trusted: bool) -> Iterator[Non
             raise lacking from error
         if isinstance(error, CoreError) and (trusted or not own_code(source)):
             raise
+        if ".bin" in file_name and isinstance(error, pickle.UnpicklingError | EOFError):
+            raise ModelFormatError(
+                f"{source}: PyTorch cannot load {file_name}: it is damaged, or holds other things "
+                "than weights, which may run code and are not loaded. Download or copy it again; a "
+                "model that you trust can be saved anew, with PyTorch, as model.safetensors."
+            ) from error
         first, *rest = str(error).strip().split("\n")
         if rest and first.endswith(":"):  # what is wrong stands below
             first = f"{first} {rest[0].strip()}"

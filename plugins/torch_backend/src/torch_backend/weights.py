@@ -86,6 +86,11 @@ def open_transformer(
         return replace(
             opened, files=(file_name, *opened.files), compile_options=compiled.compile_options
         )
+    if not file_name.endswith((".safetensors", ".bin", ".index.json")):
+        raise OptionError(
+            f"PyTorch reads .safetensors, .bin and their .index.json files, not {file_name!r}. "
+            "Name one of those with file_name."
+        )
     folder = _gather(source, architecture, file_name, options.trust_remote_code)
     config = read_config(source, folder, file_name, options, architecture)
     files = tuple(weight_files(source, file_name))
