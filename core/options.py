@@ -7,6 +7,7 @@ default, and every dataclass checks itself, so options built by hand are as safe
 
 from __future__ import annotations
 
+import numbers
 import operator
 import sys
 from collections.abc import Mapping, Sequence
@@ -447,6 +448,10 @@ def _check_suffix(options: Any) -> None:
 
 
 def _check_thresholds(options: Any) -> None:
+    for name in ("min_cosine", "max_score_difference", "min_overlap"):
+        given: Any = getattr(options, name)
+        if not isinstance(given, int | float) and isinstance(given, numbers.Real):  # of numpy
+            object.__setattr__(options, name, float(given))
     value = options.min_cosine
     if value is not None and not (isinstance(value, int | float) and -1 <= value <= 1):
         raise OptionError(f"min_cosine must lie between -1 and 1, not {value!r}.")

@@ -395,3 +395,11 @@ def test_the_backend_that_has_a_file_is_named(copy: Path, tmp_path: Path) -> Non
     artifact = core.export(copy, tmp_path / "onnx-only", backend="onnx")
     with pytest.raises(core.ArtifactNotFound, match="For backend='onnx' it has one"):
         core.load(artifact.root, backend="torch")
+
+
+@pytest.mark.parametrize("name", ["min_cosine", "max_score_difference", "min_overlap"])
+def test_thresholds_may_be_numbers_of_numpy(name: str) -> None:
+    half, wrong = (dict[str, Any]({name: np.float32(value)}) for value in (0.5, -2))
+    assert type(getattr(core.QuantizeOptions(**half), name)) is float
+    with pytest.raises(OptionError, match=f"{name} must "):
+        core.QuantizeOptions(**wrong)

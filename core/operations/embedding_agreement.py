@@ -9,7 +9,7 @@ from core.architecture.modules import unit_length
 from core.artifacts.artifact import FULL_PRECISIONS, Artifact, Verification
 from core.engine.similarity import row_cosines
 from core.errors import VerificationError
-from core.operations.judging import Thresholds, check_comparable
+from core.operations.judging import Thresholds, check_comparable, shown_under
 from core.options import FULL_PRECISION_MIN_COSINE
 
 #: What fewer bits usually reach.
@@ -54,8 +54,9 @@ def check_embeddings(
         if verification.min_cosine < threshold:
             raise VerificationError(
                 f"{artifact.file_name} is {artifact.precision} and must agree with its source to a "
-                f"minimum cosine of {threshold}; it reaches {verification.min_cosine:.6f} "
-                f"({verification}). Nothing was published."
+                f"minimum cosine of {threshold}; it reaches "
+                f"{shown_under(verification.min_cosine, threshold)} ({verification}). Nothing was "
+                "published."
             )
         return None
     threshold = _REDUCED_MEAN_COSINE if min_cosine is None else min_cosine

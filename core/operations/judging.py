@@ -64,3 +64,9 @@ def check_comparable(expected: NDArray[np.float32], actual: NDArray[np.float32],
         raise VerificationError(
             f"The artifact gives {what} that are not finite numbers; it is not published."
         )
+
+
+def shown_under(found: float, threshold: float) -> str:
+    """A measure that a threshold is missed by, with as many digits as show that."""
+    text = f"{found:.6f}"
+    return text if float(text) < threshold else repr(found)

@@ -17,7 +17,7 @@ from core.engine.similarity import row_cosines
 from core.engine.sparse import SparseEmbeddings
 from core.errors import VerificationError
 from core.operations.embedding_agreement import check_embeddings, compare
-from core.operations.judging import Thresholds, check_comparable
+from core.operations.judging import Thresholds, check_comparable, shown_under
 from core.options import DENSE, FULL_PRECISION_MIN_COSINE, MULTI_VECTOR, SPARSE
 
 #: What fewer bits usually reach.
@@ -115,7 +115,7 @@ def check_outputs(
     low = {n: value for n, value in found.items() if value is not None and value < threshold}
     if not low:
         return warning
-    shown = ", ".join(f"{name} {value:.6f}" for name, value in low.items())
+    shown = ", ".join(f"{n} {shown_under(value, threshold)}" for n, value in low.items())
     if full:
         raise VerificationError(
             f"{artifact.file_name} is {artifact.precision} and must agree with its source to a "

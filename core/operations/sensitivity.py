@@ -17,6 +17,7 @@ from core.engine.similarity import row_cosines
 from core.errors import VerificationError
 from core.machine.stages import announce
 from core.models.model import Model
+from core.operations.judging import shown_under
 
 #: A layer's harm is told by fewer texts than the floor is: it only orders the layers.
 _SENSITIVITY_TEXTS = 64
@@ -103,8 +104,8 @@ def keep_sensitive_layers(
     if most > len(ordered):
         raise VerificationError(
             f"min_cosine={min_cosine} cannot be kept: with every layer of {model.file_name} in "
-            f"floating point the minimum over {texts} calibration texts is {lowest:.6f}. Ask for "
-            "less, or use the model as it is."
+            f"floating point the minimum over {texts} calibration texts is "
+            f"{shown_under(lowest, min_cosine)}. Ask for less, or use the model as it is."
         )
     return Kept(tuple(sorted(_first(ordered, most))), reached, texts)
 

@@ -17,7 +17,7 @@ from core.engine.runtime import Runtime
 from core.engine.similarity import row_cosines
 from core.engine.token_vectors import cut_out
 from core.errors import VerificationError
-from core.operations.judging import Thresholds, check_comparable
+from core.operations.judging import Thresholds, check_comparable, shown_under
 from core.operations.probes import probe_batches
 from core.options import FULL_PRECISION_MIN_COSINE, EncodeOptions
 
@@ -103,7 +103,8 @@ def check_vectors(
             raise VerificationError(
                 f"{artifact.file_name} is {artifact.precision} and its vectors must agree with "
                 f"its source's to a minimum cosine of {threshold}; they reach "
-                f"{verification.min_cosine:.6f} ({verification}). Nothing was published."
+                f"{shown_under(verification.min_cosine, threshold)} ({verification}). Nothing was "
+                "published."
             )
         return None
     threshold = _REDUCED_MEAN_COSINE if min_cosine is None else min_cosine
