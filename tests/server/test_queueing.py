@@ -7,13 +7,14 @@ import itertools
 import json
 import socket
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import core
 from core_server.job import Job
-from tests.server.conftest import PATIENCE, GatedServer, Running, send, wait_for
+from tests.server.conftest import PATIENCE, GatedServer, Running, running, send, wait_for
 
 
 def waiting(server: Running) -> float:
@@ -185,3 +186,25 @@ def test_other_requests_go_on_while_the_answers_of_a_batch_are_written(
         assert len(gate.batches[1]) == 40
         runs = [len(list(run)) for event, run in itertools.groupby(events) if event == "answer"]
         assert max(runs) < 10
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_client_that_reads_no_answer_is_cut_off_at_the_end_without_a_traceback(
+    signals: int, embedding_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    timeout = 2.0 if signals == 1 else PATIENCE
+    served = running(embedding_folder, max_inputs=12_000, timeout=timeout)
+    with served as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.connect(("127.0.0.1", server.port))
+        body = json.dumps({"inputs": ["a"] * 12_000}).encode()
+        head = f"POST /embed HTTP/1.1\r\nhost: here\r\ncontent-length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body)
+        client.settimeout(PATIENCE)
+        assert client.recv(12) == b"HTTP/1.1 200"
+        for _ in range(signals):
+            server.end()
+        server.thread.join(PATIENCE / 2)
+        assert not server.thread.is_alive()
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    assert "1 connections are cut off" in caplog.text

@@ -29,7 +29,9 @@ _BACKLOG = 2_048
 #: A connection that rests is closed after so long: later than clients and proxies close theirs, who
 #: would else send a request into one that is just being closed.
 _IDLE_SECONDS = 75
-
+#: For so long beyond the time in which requests are answered, clients may read their answers when
+#: the server ends.
+_PATIENCE_SECONDS = 1
 
 #: A client's offer to go on in HTTP/2, as Java's makes it with a request.
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
@@ -73,7 +75,7 @@ class Server(uvicorn.Server):
                 ws="none",
                 backlog=_BACKLOG,
                 timeout_keep_alive=_IDLE_SECONDS,
-                timeout_graceful_shutdown=int(service.settings.timeout) + 1,
+                timeout_graceful_shutdown=int(service.settings.timeout) + _PATIENCE_SECONDS + 1,
             )
         )
         self._service = service
@@ -100,6 +102,7 @@ class Server(uvicorn.Server):
         """Answer what was accepted, then end; called again, end at once. On the event loop."""
         if self._service.draining:  # the second signal: at once
             self.force_exit = self.should_exit = True
+            self._hang_up()
             return
         logger.info("ending: requests that were accepted are answered first")
         self._service.draining = True
@@ -108,9 +111,23 @@ class Server(uvicorn.Server):
     def _close_connections(self) -> None:
         self.should_exit = True
 
+    def _hang_up(self) -> None:
+        """As if the clients had: uvicorn would cancel what answers them, and log it as a fault."""
+        connections: Any = list(self.server_state.connections)
+        if connections:
+            logger.warning("ending: %d connections are cut off in mid-request", len(connections))
+        for connection in connections:
+            connection.transport.abort()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.start()
         await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        most = self._service.settings.timeout + _PATIENCE_SECONDS
+        late = asyncio.get_running_loop().call_later(most, self._hang_up)
+        await super().shutdown(sockets)
+        late.cancel()
 
 
 def bind(host: str, port: int) -> socket.socket:
