@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 import core
 from core.cli import main
+from core.files.staging import STAGING_PREFIX, staging_directory
 from tests.conftest import copy_model
 
 DAY = 86_400
@@ -120,6 +122,57 @@ def test_what_another_process_is_writing_stays(
         writer.communicate("\n")
     assert report(capsys, "clear")["kept"] == []
     assert not folder.exists()
+
+
+def test_what_a_killed_process_left_is_listed_and_removed(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished = fill(cache / "exports/onnx/finished", 1_000)
+    with staging_directory(finished) as tree:
+        (tree / "model.onnx").write_bytes(b"x" * 5_000)
+        left = shutil.copytree(tree.parent, tree.parent.with_name(f"{STAGING_PREFIX}killed"))
+        found = {f["folder"]: f for f in report(capsys)["folders"]}
+        assert found[str(left)]["bytes"] == 5_000
+        assert not found[str(left)]["in_use"]
+        assert found[str(tree.parent)]["in_use"]
+        cleared = report(capsys, "clear")
+        assert {f["folder"] for f in cleared["removed"]} == {str(left), str(finished)}
+        assert (tree / "model.onnx").exists()
+    assert not left.exists()
+
+
+def test_what_cannot_be_removed_is_named_and_stops_nothing(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stuck = fill(cache / "exports/onnx/stuck", 2_000)
+    stuck.with_name("stuck.json").unlink()
+    (stuck.with_name("stuck.json") / "in the way").mkdir(parents=True)
+    small = fill(cache / "exports/openvino/small", 1_000)
+    assert main(["cache", "clear"]) == 1
+    said = capsys.readouterr()
+    assert "removed exports/openvino/small, 1.0 kB" in said.out
+    assert str(stuck) in said.err
+    assert not small.exists()
+    assert (stuck / "model.onnx").exists()
+
+
+def test_folders_that_disappear_while_they_are_listed_are_left_out(
+    cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = fill(cache / "exports/onnx/gone", 1_000)
+    late = fill(cache / "exports/onnx/late", 1_000)
+    fill(cache / "exports/onnx/stays", 1_000)
+    walk = os.walk
+
+    def walk_and_lose(top: Path) -> Any:
+        if top == gone:
+            shutil.rmtree(late)  # before it is looked at
+        yield from walk(top)
+        if top == gone:
+            shutil.rmtree(gone)
+
+    monkeypatch.setattr(os, "walk", walk_and_lose)
+    assert [Path(f["folder"]).name for f in report(capsys)["folders"]] == ["stays"]
 
 
 def test_an_export_that_was_cleared_is_made_again(

@@ -13,7 +13,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from core.artifacts.cache import cache_directory, lock_of, record_of
-from core.files.staging import STAGING_PREFIX, explained_writes, lock_if_free
+from core.errors import CoreError
+from core.files.staging import (
+    STAGING_PREFIX,
+    explained_writes,
+    lock_if_free,
+    locked_directory,
+)
 
 #: Folders of the cache whose folders are entries; anything else in it is not core's.
 _ROOMS = ("artifacts", "demo", "exports/*", "testing", "tuning")
@@ -21,7 +27,7 @@ _ROOMS = ("artifacts", "demo", "exports/*", "testing", "tuning")
 
 @dataclass(frozen=True)
 class Entry:
-    """One folder of the cache: an export, the artifacts of one commit.
+    """One folder of the cache: an export, the artifacts of one commit, what is not finished.
 
     Attributes:
         folder: Where it is.
@@ -43,25 +49,36 @@ class Entry:
 
 def list_cache() -> list[Entry]:
     """Every folder of the cache, the largest first."""
-    return sorted(map(_entry, _folders()), key=lambda entry: (-entry.size, entry.folder))
+    entries = filter(None, map(_entry, _folders()))
+    return sorted(entries, key=lambda entry: (-entry.size, entry.folder))
 
 
-def clear_cache(older_than: float | None = None) -> tuple[list[Entry], list[Entry]]:
+def clear_cache(
+    older_than: float | None = None,
+) -> tuple[list[Entry], list[Entry], list[CoreError]]:
     """Remove what was written more than `older_than` days ago; None for everything.
 
     Returns:
-        What was removed, and what was kept because a process is writing it.
+        What was removed, what was kept because a process is writing it, and why anything else
+        could not be removed.
     """
     removed: list[Entry] = []
     kept: list[Entry] = []
+    errors: list[CoreError] = []
     for entry in list_cache():
         if older_than is not None and entry.age_days <= older_than:
             continue
         with _locked_if_free(entry.folder) as free:
             if free:
-                _remove(entry.folder)
-        (removed if free else kept).append(entry)
-    return removed, kept
+                try:
+                    _remove(entry.folder)
+                except CoreError as error:
+                    errors.append(error)
+                else:
+                    removed.append(entry)
+            elif entry.folder.exists():
+                kept.append(entry)
+    return removed, kept, errors
 
 
 def _folders() -> Iterator[Path]:
@@ -69,13 +86,25 @@ def _folders() -> Iterator[Path]:
     for room in _ROOMS:
         for folder in sorted(root.glob(f"{room}/*")):
             # A link would lead out of the cache.
-            if folder.is_dir() and not folder.is_symlink() and not folder.name.startswith("."):
+            is_entry = _is_unfinished(folder) or not folder.name.startswith(".")
+            if is_entry and folder.is_dir() and not folder.is_symlink():
                 yield folder
 
 
-def _entry(folder: Path) -> Entry:
-    size, written = 0, folder.stat().st_mtime
-    for path in (*folder.rglob("*"), record_of(folder)):
+def _is_unfinished(folder: Path) -> bool:
+    """Whether a process writes it or takes it away; one that was killed has left it."""
+    return folder.name.startswith(STAGING_PREFIX)
+
+
+def _entry(folder: Path) -> Entry | None:
+    """None if it is gone meanwhile."""
+    size = 0
+    try:
+        written = folder.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    inside = (Path(place, n) for place, dirs, files in os.walk(folder) for n in (*dirs, *files))
+    for path in (*inside, record_of(folder)):
         try:
             found = path.lstat()
         except OSError:  # it is being replaced
@@ -84,7 +113,7 @@ def _entry(folder: Path) -> Entry:
             size += found.st_size
         written = max(written, found.st_mtime)
     with _locked_if_free(folder) as free:
-        return Entry(folder, size, written, not free)
+        return Entry(folder, size, written, not free) if free or folder.exists() else None
 
 
 @contextmanager
@@ -92,6 +121,8 @@ def _locked_if_free(folder: Path) -> Iterator[bool]:
     """Hold the folder's locks, unless another process has one of them: then it yields False."""
     with ExitStack() as stack:
         free = True
+        if _is_unfinished(folder):  # a process that makes one locks it a moment later
+            stack.enter_context(locked_directory(folder.parent))
         lock = lock_of(folder)
         if lock.exists():  # an export holds it; artifacts lock their folder itself
             try:
@@ -107,9 +138,20 @@ def _locked_if_free(folder: Path) -> Iterator[bool]:
 
 def _remove(folder: Path) -> None:
     """Out of the way in one step, so that nobody loads half of it; the lock's file stays,
-    since another process may be waiting for it."""
-    with explained_writes(folder):
-        record_of(folder).unlink(missing_ok=True)
-        away = folder.with_name(f"{STAGING_PREFIX}removed-{os.getpid()}-{folder.name}")
-        folder.rename(away)
+    since another process may be waiting for it.
+
+    Raises:
+        CoreError: This user may not.
+    """
+    away = folder
+    if not _is_unfinished(folder):
+        with explained_writes(folder):
+            record_of(folder).unlink(missing_ok=True)
+            away = folder.with_name(f"{STAGING_PREFIX}removed-{os.getpid()}-{folder.name}")
+            folder.rename(away)
     shutil.rmtree(away, ignore_errors=True)
+    if away.exists():
+        raise CoreError(
+            f"Cannot remove all of {away}: another user's files or read-only folders are in it. "
+            "Remove it yourself."
+        )

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from core.cli.arguments import add_json, print_json, print_table, size_of
-from core.errors import OptionError
+from core.errors import CoreError, OptionError
 
 if TYPE_CHECKING:
     from core.artifacts.housekeeping import Entry
@@ -64,7 +64,7 @@ def _clear(parsed: argparse.Namespace) -> None:
     from core.artifacts.cache import cache_directory
     from core.artifacts.housekeeping import clear_cache
 
-    removed, kept = clear_cache(parsed.older_than)
+    removed, kept, errors = clear_cache(parsed.older_than)
     root, freed = cache_directory(), sum(entry.size for entry in removed)
     if parsed.json:
         print_json(
@@ -75,12 +75,14 @@ def _clear(parsed: argparse.Namespace) -> None:
                 "kept": [_as_dict(entry) for entry in kept],
             }
         )
-        return
-    for entry in removed:
-        print(f"removed {entry.folder.relative_to(root)}, {size_of(entry.size)}")
-    for entry in kept:
-        print(f"kept {entry.folder.relative_to(root)}: a process is writing it")
-    print(f"{size_of(freed)} freed in {root}.")
+    else:
+        for entry in removed:
+            print(f"removed {entry.folder.relative_to(root)}, {size_of(entry.size)}")
+        for entry in kept:
+            print(f"kept {entry.folder.relative_to(root)}: a process is writing it")
+        print(f"{size_of(freed)} freed in {root}.")
+    if errors:
+        raise CoreError("\n".join(map(str, errors)))
 
 
 def _as_dict(entry: Entry) -> dict[str, Any]:
