@@ -44,6 +44,12 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
         ModelFormatError: The record is damaged, or names a file that is missing or lies outside.
     """
     file = check_path("path", path)
+    if file.is_dir():
+        raise ArtifactNotFound(
+            f"{str(file)!r} is a directory, and what is uploaded is one file that `core export`, "
+            "`core optimize` or `core quantize` wrote. `core info` lists those of a model; "
+            "model.push_to_hub uploads all of it."
+        )
     if not file.is_file():
         raise ArtifactNotFound(f"There is no file {str(file)!r}.")
     sidecar = file.with_name(file.name + SIDECAR_SUFFIX)

@@ -61,6 +61,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument(
         "--kind",
+        type=_spelled,  # the other commands have it with an underscore
         choices=[_spelled(kind) for kind in DEMONSTRATIONS],
         help="the kind of model to show (the model's own; embedding)",
     )
@@ -219,6 +220,8 @@ def _measure(variants: list[_Variant], shown: Demonstration) -> None:
 
 def _print_next(variants: list[_Variant], name: str, target: Path, shown: Demonstration) -> None:
     """Commands that work as they are printed."""
+    from core.artifacts.cache import CACHE_VARIABLE, cache_directory
+
     quantized = [
         variant for variant in variants if (target / str(variant.model.file_name)).exists()
     ]
@@ -226,12 +229,15 @@ def _print_next(variants: list[_Variant], name: str, target: Path, shown: Demons
     place = shlex.quote(str(target) if quantized else name)
     chosen = f" --file-name {best.model.file_name}" if quantized else ""
     command = _own_command()
+    # `make demo` sets the variable, which the shell that types the command may not have.
+    cache = shlex.quote(str(cache_directory()))
+    cache = f"{CACHE_VARIABLE}={cache} " if os.environ.get(CACHE_VARIABLE) else ""
     first = shown.command.format(model=f"{place} --backend {best.backend}{chosen}")
     print(
         f"\nNext:\n"
         f"  {command} {first}\n"
         f"  {command} info {place}\n"
-        f"  {command} cache    (lists what was written, `{command} cache clear` removes it)"
+        f"  {cache}{command} cache    (lists what was written; with `clear` behind it, removes it)"
     )
 
 

@@ -251,6 +251,8 @@ def test_what_is_no_artifact_is_not_pushed(made: core.Artifact, tmp_path: Path) 
         core.push(tmp_path / "absent.onnx", "acme/some")
     with pytest.raises(core.ArtifactNotFound, match=r"config\.json.* is no artifact"):
         core.push(made.root / "config.json", "acme/some")
+    with pytest.raises(core.ArtifactNotFound, match=r"is a directory.*`core info` lists"):
+        core.push(made.root, "acme/some")
 
 
 def test_a_directory_holds_what_is_saved(
