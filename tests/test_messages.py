@@ -494,6 +494,17 @@ def test_messages_speak_of_no_python(
     assert not_says not in capsys.readouterr().err
 
 
+def test_an_option_at_the_end_of_a_sentence_is_the_command_s(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a"}\n')
+    for option in ("--id-column", "--text-column"):
+        words = ["batch", str(rows), str(tmp_path / "out"), "--model", str(tiny), option, "body"]
+        assert main(words) == 2
+        assert capsys.readouterr().err.endswith(f"Name one of them with {option}.\n")
+
+
 def test_warnings_name_the_options_of_the_command(
     exports: Exports, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -54,7 +54,7 @@ def in_shell_words(message: str, parser: argparse.ArgumentParser | None) -> str:
             message,
         )
         if "_" in name:
-            message = re.sub(rf"(?<![\w.'\"/-]){name}(?![\w=./'\"])", option, message)
+            message = re.sub(rf"(?<![\w.'\"/-]){name}(?![\w=/'\"]|\.\w)", option, message)
     if "file_name" not in options:  # such a command takes a directory alone
         message = re.sub(
             r"(Give the model's directory, '[^']*'), and file_name='[^']*'", r"\1", message
