@@ -243,6 +243,6 @@ def _mapping_key(source: Source, key: Any) -> tuple[str | None, Any]:
 
 
 def _max_active_dims(source: Source) -> int | None:
-    if not source.has(_SETTINGS):
+    if not source.has(_SETTINGS) or not source.has("modules.json"):
         return None
     return stated_size(source.read_json(_SETTINGS), f"{source}: {_SETTINGS}", "max_active_dims")

@@ -20,6 +20,9 @@ logger = logging.getLogger("core")
 #: How long a query and a document are, whatever `max_seq_length` says, by their task.
 TASK_LENGTHS = ("query_length", "document_length", "query_expansion")
 
+#: Of config_sentence_transformers.json, what changes results.
+_WHOLE_SETTINGS = ("prompts", "similarity_fn_name", "truncate_dim", "max_active_dims")
+
 
 def read_settings(
     source: Source,
@@ -33,7 +36,7 @@ def read_settings(
         similarities: The functions of its kind of model, the usual one first.
     """
     name = "config_sentence_transformers.json"
-    content = source.read_json(name) if source.has(name) else {}
+    content = read_whole_settings(source)
     prompts = prompts or content.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(
         isinstance(v, str) or v is None for v in prompts.values()
@@ -56,6 +59,27 @@ def read_settings(
         "similarity_fn_name": _similarity(source, content.get("similarity_fn_name"), similarities),
         "truncate_dim": stated_size(content, f"{source}: {name}", "truncate_dim"),
     }
+
+
+def read_whole_settings(source: Source) -> dict[str, Any]:
+    """config_sentence_transformers.json, which counts beside a modules.json, as in the reference.
+
+    Without one a checkpoint is transformers' own, and a warning says that the file is left out.
+    """
+    name = "config_sentence_transformers.json"
+    if not source.has(name):
+        return {}
+    content: dict[str, Any] = source.read_json(name)
+    if source.has("modules.json"):
+        return content
+    if any(content.get(key) for key in _WHOLE_SETTINGS):
+        logger.warning(
+            "%s: %s is not read, as there is no modules.json: sentence-transformers reads neither "
+            "prompts nor other settings of such a model. Give them as arguments, and save it.",
+            source,
+            name,
+        )
+    return {}
 
 
 def _similarity(source: Source, stated: Any, known: Sequence[str]) -> str:

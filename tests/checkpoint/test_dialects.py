@@ -17,6 +17,7 @@ from core.architecture.modules import LayerNorm, Normalize, Pooling
 from core.checkpoint.resolve import resolve
 from core.errors import ModelFormatError, UnsupportedOperation
 from core.files.weights import read_weights, write_safetensors
+from tests import tiny_kinds, tiny_models
 from tests.checkpoint import dialects
 from tests.checkpoint.dialects import DIALECTS, build_dialect, chain, new_modules, read, write
 from tests.conftest import one_is_quick
@@ -366,6 +367,31 @@ def test_a_prompt_of_null_is_empty(tiny: Path) -> None:
     model = core.load(tiny, backend="torch")
     assert model.prompts == {"query": "", "passage": "p: "}
     np.testing.assert_array_equal(model.encode_query("a fox"), model.encode("a fox", prompt=""))
+
+
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        ("bert-mean", core.load),
+        ("reranker-bert", core.load_reranker),
+        ("splade-bare-bert", core.load_sparse),
+    ],
+)
+def test_settings_without_modules_count_as_in_the_reference(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, load: Any
+) -> None:
+    """The reference reads them where there is a modules.json alone."""
+    path = tmp_path / name
+    (tiny_kinds if name in tiny_kinds.KINDS else tiny_models).build(name, path)
+    (path / "modules.json").unlink(missing_ok=True)
+    settings = {"prompts": {"query": "q: "}, "default_prompt_name": "query", "max_active_dims": 3}
+    settings["similarity_fn_name"] = "manhattan"
+    write(path, "config_sentence_transformers.json", settings)
+    model = load(path, backend="torch")
+    assert (model.prompts, model.default_prompt_name) == ({}, None)
+    assert getattr(model, "similarity_fn_name", "dot") in ("cosine", "dot")
+    assert getattr(model, "max_active_dims", None) is None
+    assert "config_sentence_transformers.json is not read" in caplog.text
 
 
 @pytest.mark.parametrize(
