@@ -18,6 +18,7 @@ from core.files.source import Source
 from core.machine.cpus import limit_tokenizer_threads
 from core.tokenizer.added_tokens import add_tokens, set_ends
 from core.tokenizer.chat import PairTemplate
+from core.tokenizer.conflicts import warn_of_conflicts
 from core.tokenizer.scored_tokens import register_prefixes
 from core.tokenizer.settings import GENERIC_CLASSES, read_settings, tokenizer_class
 from core.tokenizer.tokenizer import Tokenizer
@@ -135,6 +136,7 @@ def _complete(
     if own and isinstance(prefix, bool) and isinstance(splitter, ByteLevel):
         splitter.add_prefix_space = prefix
         tokenizer.pre_tokenizer = splitter
+    warn_of_conflicts(source, tokenizer, settings, kind)
 
 
 def _max_length(

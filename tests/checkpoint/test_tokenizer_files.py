@@ -515,3 +515,44 @@ def test_the_drop_in_s_tokenizer_cannot_be_led_to_a_file(tiny: Path, tmp_path: P
     model = SentenceTransformer(str(tiny), device="cpu")
     assert "secret" not in model.tokenizer.get_vocab()
     assert model.tokenizer(TEXTS)["input_ids"] == numbers(tiny)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "stated", "agreeing"),
+    [
+        ("bert-mean", "BertTokenizer", {"cls_token": "[MASK]"}, {"cls_token": "[CLS]"}),
+        ("mpnet", "MPNetTokenizer", {"sep_token": "<mask>"}, {"sep_token": "</s>"}),
+        ("deberta-v2", "DebertaV2Tokenizer", {"do_lower_case": True}, {"do_lower_case": False}),
+        ("albert", "AlbertTokenizer", {"do_lower_case": True}, {"do_lower_case": False}),
+        ("albert", "AlbertTokenizer", {"keep_accents": False}, {"keep_accents": True}),
+        (
+            "xlm-roberta",
+            "XLMRobertaTokenizer",
+            {"add_prefix_space": False},
+            {"cls_token": "<mask>"},
+        ),
+    ],
+)
+def test_a_setting_that_tokenizer_json_contradicts_is_reported(
+    tiny_model: Callable[[str], Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    kind: str,
+    stated: dict[str, Any],
+    agreeing: dict[str, Any],
+) -> None:
+    """transformers 5 builds these classes anew by their settings; core keeps tokenizer.json."""
+    folder = copy_model(tiny_model(name), tmp_path / name)
+    before = ids(folder, "A text")
+    settings(folder, tokenizer_class=kind, **agreeing)
+    assert ids(folder, "A text") == before
+    assert caplog.text == ""
+    settings(folder, tokenizer_class=kind, **stated)
+    assert ids(folder, "A text") == before
+    ((key, value),) = stated.items()
+    assert f"tokenizer_config.json has {key}={value!r}" in caplog.text
+    caplog.clear()
+    settings(folder, tokenizer_class="PreTrainedTokenizerFast")  # which keeps tokenizer.json
+    assert ids(folder, "A text") == before
+    assert caplog.text == ""
