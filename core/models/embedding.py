@@ -204,11 +204,17 @@ class EmbeddingModel(Model):
         return self.first_of(result) if single else result
 
     def encode_query(self, texts: str | Sequence[str], **options: Any) -> Any:
-        """`encode` with the prompt named `query`, if the model has one and none is given."""
+        """`encode` with the prompt named `query`, if the model has one and none is given.
+
+        Without one, that of `default_prompt_name` is used, as in `encode`; `prompt=""` is none.
+        """
         return self.encode(texts, **self._with_prompt_of(options, QUERY_PROMPTS))
 
     def encode_document(self, texts: str | Sequence[str], **options: Any) -> Any:
-        """`encode` with the prompt named `document`, `passage` or `corpus`, the first there is."""
+        """`encode` with the prompt named `document`, `passage` or `corpus`, the first there is.
+
+        Without any, that of `default_prompt_name` is used, as in `encode`; `prompt=""` is none.
+        """
         return self.encode(texts, **self._with_prompt_of(options, DOCUMENT_PROMPTS))
 
     def encode_stream(
