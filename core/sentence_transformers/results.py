@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from core.distributed.pool import ProcessPool
+from core.errors import OptionError
 from core.models.embedding import EmbeddingModel
 from core.models.model import Model
 from core.options import EncodeOptions
@@ -41,10 +42,15 @@ def encode(
     half = half_of(model) if options["precision"] == "float32" else None
     run = model if pool is None else pool
     result: Any
+    if output_value in (None, "token_embeddings") and options["precision"] != "float32":
+        raise OptionError(
+            f"precision={options['precision']!r} quantizes sentence embeddings, and "
+            f"output_value={output_value!r} asks for more: leave one of them out."
+        )
     if output_value is None:
         result = everything(model, texts, options)
     elif output_value == "token_embeddings":
-        options["precision"], options["normalize_embeddings"] = "float32", False
+        options["normalize_embeddings"] = False
         rows = run.encode(texts, output_value=output_value, **options)
         result = [as_tensor(row, dtype=half_of(model)) for row in rows]
     else:
@@ -82,7 +88,7 @@ def everything(model: EmbeddingModel, texts: Any, options: dict[str, Any]) -> li
 
     The text runs twice: backends return sentence or token embeddings.
     """
-    plain = {**options, "precision": "float32", "normalize_embeddings": False}
+    plain = {**options, "normalize_embeddings": False}
     rows = check_texts(texts)
     prompt = choose_prompt(
         EncodeOptions(prompt=options["prompt"], prompt_name=options["prompt_name"]),

@@ -162,3 +162,10 @@ def test_a_length_may_come_from_numpy(tiny_model: Callable[[str], Path]) -> None
     model = SentenceTransformer(str(tiny_model("bert-mean")), device="cpu")
     model.max_seq_length = np.int64(4)  # type: ignore[assignment]
     assert model.tokenize([LONG])["input_ids"].shape == (1, 4)
+
+
+@pytest.mark.parametrize("output_value", [None, "token_embeddings"])
+def test_no_precision_is_passed_over(model: SentenceTransformer, output_value: Any) -> None:
+    with pytest.raises(ValueError, match=r"precision='binary' quantizes sentence embeddings"):
+        model.encode(["a text"], output_value=output_value, precision="binary")
+    assert len(model.encode(["a text"], output_value=output_value, precision=None)) == 1
