@@ -27,9 +27,9 @@ _REDUCED_MEAN_COSINE = 0.97
 _NOISE = 1e-4
 
 
-def outputs_of(runtime: Runtime, batch: TokenBatch) -> dict[str, Any]:
+def outputs_of(runtime: Runtime, batch: TokenBatch, workers: int) -> dict[str, Any]:
     """All kinds of embeddings of a batch; each token has its weight, whatever it is."""
-    computed = runtime.outputs(batch, runtime.architecture.outputs)
+    computed = runtime.outputs(batch, runtime.architecture.outputs, workers=workers)
     vocabulary = known_vocabulary(runtime) or int(batch.input_ids.max()) + 1
     return batch_outputs(computed, batch, vocabulary, ())
 

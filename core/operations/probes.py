@@ -22,7 +22,7 @@ _MAX_PROBE_TOKENS = 512
 
 #: Of texts that are mixed with shorter ones by the handful. Beside one of 512 tokens nearly all
 #: that is computed is padding: the longest text is mixed with a single one.
-_MOST_MIXED_TOKENS = 128
+MOST_MIXED_TOKENS = 128
 
 _MOST_QUERY_WORDS = 16
 
@@ -107,10 +107,10 @@ def probe_batches(
     else:
         other = "left" if both_sides and result.any_padding_side else "right"
         shapes = [(rows[i : i + 5], "right") for i in range(0, len(rows), 5)]
-        mixed = [row for row in rows if len(row[0]) <= _MOST_MIXED_TOKENS] or rows
+        mixed = [row for row in rows if len(row[0]) <= MOST_MIXED_TOKENS] or rows
         shapes += [(mixed[i::4], other) for i in range(min(4, len(mixed)))]
         longest = max(rows, key=lambda row: len(row[0]))
-        if len(longest[0]) > _MOST_MIXED_TOKENS:
+        if len(longest[0]) > MOST_MIXED_TOKENS:
             shapes.append(([rows[0], longest], other))
     shapes += [([row], "right") for row in (rows[0], rows[-1])]
     for group, side in shapes:

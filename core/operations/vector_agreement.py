@@ -42,9 +42,9 @@ def vector_batches(model: Any, result: Runtime, inputs: Sequence[str]) -> Iterat
             yield batch
 
 
-def vectors_of(runtime: Runtime, batch: TokenBatch) -> Vectors:
+def vectors_of(runtime: Runtime, batch: TokenBatch, workers: int) -> Vectors:
     """A runtime's vectors of each text."""
-    return cut_out(runtime.token_vectors(batch), batch)
+    return cut_out(runtime.token_vectors(batch, workers=workers), batch)
 
 
 def join_vectors(results: Sequence[Vectors]) -> Vectors:

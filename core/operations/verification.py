@@ -19,7 +19,12 @@ from core.models.model import Model
 from core.operations.embedding_agreement import check_embeddings, compare
 from core.operations.judging import Thresholds
 from core.operations.output_agreement import check_outputs, compare_outputs, outputs_of
-from core.operations.probes import probe_batches, probe_pairs, probe_texts
+from core.operations.probes import (
+    MOST_MIXED_TOKENS,
+    probe_batches,
+    probe_pairs,
+    probe_texts,
+)
 from core.operations.score_agreement import check_scores, compare_scores
 from core.operations.sparse_agreement import check_sparse, compare_sparse
 from core.operations.vector_agreement import (
@@ -38,7 +43,7 @@ class _Measure:
 
     Attributes:
         inputs: What both are given.
-        compute: A runtime's result for a batch.
+        compute: A runtime's result for a batch, and so many workers.
         compare: The verification of both results.
         check: None when it is good, else the warning to give.
         batches: The batches of the inputs that both are given.
@@ -46,23 +51,26 @@ class _Measure:
     """
 
     inputs: Callable[[], Sequence[Any]]
-    compute: Callable[[Runtime, TokenBatch], Any]
+    compute: Callable[[Runtime, TokenBatch, int], Any]
     compare: Callable[[Any, Any], Any]
     check: Callable[[Artifact, Any, Thresholds], str | None]
     batches: Callable[[Any, Runtime, Sequence[Any]], Iterable[TokenBatch]] = probe_batches
     join: Callable[[Sequence[Any]], Any] = np.concatenate
 
 
+#: More than any machine runs at once.
+_MANY_BATCHES = 1_000
+
 _MEASURES: Mapping[str, _Measure] = {
     EMBEDDING: _Measure(
         probe_texts,
-        lambda runtime, batch: runtime.sentence_embeddings(batch),
+        lambda runtime, batch, workers: runtime.sentence_embeddings(batch, workers=workers),
         compare,
         check_embeddings,
     ),
     RERANKER: _Measure(
         probe_pairs,
-        lambda runtime, batch: runtime.scores(batch),
+        lambda runtime, batch, workers: runtime.scores(batch, workers=workers),
         compare_scores,
         check_scores,
         # A classification head reads the first token, which is padding on the left.
@@ -78,7 +86,7 @@ _MEASURES: Mapping[str, _Measure] = {
     ),
     SPARSE: _Measure(
         probe_texts,
-        lambda runtime, batch: runtime.sentence_embeddings(batch),
+        lambda runtime, batch, workers: runtime.sentence_embeddings(batch, workers=workers),
         compare_sparse,
         check_sparse,
     ),
@@ -119,15 +127,16 @@ def verify(source: Model, result: Model) -> Any:
         measure = _OUTPUTS
     expected, actual = [], []
     if isinstance(source.runtime, Runtime) and isinstance(result.runtime, Runtime):
-        for batch in measure.batches(source, result.runtime, measure.inputs()):
+        for number, batch in enumerate(measure.batches(source, result.runtime, measure.inputs())):
             try:
-                expected.append(measure.compute(source.runtime, batch))
+                expected.append(measure.compute(source.runtime, batch, 1))
             except CoreError:
                 raise
             except Exception as error:
                 raise _failed(f"{source!r}, the source to compare with,", batch, error) from error
             try:
-                actual.append(measure.compute(result.runtime, batch))
+                workers = _workers(result.runtime, number, batch)
+                actual.append(measure.compute(result.runtime, batch, workers))
             except Exception as error:
                 failed = _failed("The artifact", batch, error)
                 raise VerificationError(
@@ -141,6 +150,17 @@ def verify(source: Model, result: Model) -> Any:
             rows, given = model.prepare(measure.inputs(), options)
             results.append(model.hooks.raw_encode(model, rows, given))
     return measure.compare(measure.join(expected), measure.join(actual))
+
+
+def _workers(runtime: Runtime, number: int, batch: TokenBatch) -> int:
+    """How many the batch of this number has: now one, now as many as `encode` takes for many texts,
+    for which a runtime may have compiled the model another time.
+
+    Each of many computes with a single thread: too long for large batches.
+    """
+    if number % 2 == 0 or batch.width > MOST_MIXED_TOKENS:
+        return 1
+    return runtime.preferred_workers(_MANY_BATCHES)
 
 
 def _failed(what: str, batch: TokenBatch, error: Exception) -> PluginError:

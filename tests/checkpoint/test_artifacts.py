@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -99,6 +100,27 @@ def test_an_artifact_that_fails_verification_changes_nothing(folder: Path) -> No
         core.export(str(folder), backend="onnx", min_cosine=1.0)
     assert "reaches 0.9" in str(caught.value), "rounded to 1.000000, it would say the contrary"
     assert digest(folder) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "runtime", ["onnx_backend.session.OnnxRuntime", "openvino_backend.session.OpenVINORuntime"]
+)
+def test_what_computes_many_texts_is_verified_too(
+    tiny_model: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    """Runtimes compile a model another time for batches beside others, with other kernels."""
+    backend = runtime.partition("_")[0]
+    module, _, name = runtime.rpartition(".")
+    right = getattr(importlib.import_module(module), name).sentence_embeddings
+
+    def wrong_beside_others(self: Any, batch: Any, *, workers: int = 1) -> Any:
+        return right(self, batch, workers=1)[:, :: 1 if workers == 1 else -1]
+
+    monkeypatch.setattr(f"{runtime}.preferred_workers", lambda self, batches: min(2, batches))
+    monkeypatch.setattr(f"{runtime}.sentence_embeddings", wrong_beside_others)
+    with pytest.raises(VerificationError, match="must agree with its source"):
+        core.export(tiny_model("bert-mean"), tmp_path / "made", backend=backend)
 
 
 def test_saving_an_onnx_model_keeps_the_torch_weights(with_onnx: Path, tmp_path: Path) -> None:
