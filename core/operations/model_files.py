@@ -50,7 +50,9 @@ def configuration_names(source: Checkpoint) -> list[str]:
     if architecture.is_static:
         own = {architecture.file(name) for name in WEIGHT_FILES}
         return [n for n in source.names if n in own or not is_weights(n)]
-    folders = [f"{folder}/" for _, folder in architecture.entries[1:] if folder]
+    modules = [folder for _, folder in architecture.entries[1:]]
+    looked_up = architecture.routes.folders.values() if architecture.routes else ()
+    folders = [f"{folder}/" for folder in (*modules, *looked_up) if folder]
     beside = architecture.file("")
     heads = {architecture.file(name) for name in HEAD_FILES.values()}
     kept = []

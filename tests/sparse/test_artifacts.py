@@ -104,3 +104,14 @@ def test_what_is_compared() -> None:
     assert found.mean_dot_difference > 0
     with pytest.raises(VerificationError, match="not finite"):
         compare_sparse(expected, np.full_like(expected, np.nan))
+
+
+def test_artifacts_elsewhere_look_queries_up(writable: Make, tmp_path: Path) -> None:
+    path, made = writable("inference-free"), tmp_path / "made"
+    core.export(path, made, backend="onnx")
+    for backend in ("torch", "onnx"):
+        with core.load_sparse(path, backend=backend) as model:
+            expected = model.encode_query(SHORT_TEXTS).to_dense()
+            model.quantize(target=made, num_samples=8)
+        with core.load_sparse(made, backend=backend) as again:
+            assert np.array_equal(again.encode_query(SHORT_TEXTS).to_dense(), expected)
