@@ -411,6 +411,21 @@ def _weights_as_nodes(model: Any) -> None:
     graph.node.extend([*nodes, *rest[1]])
 
 
+def _weights_turned(model: Any) -> None:
+    """As tools leave them that fold no constants: PyTorch's linear layers have them transposed."""
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 2}
+    for node in [n for n in graph.node if n.op_type == "MatMul" and n.input[1] in weights]:
+        name = node.input[1]
+        stored = numpy_helper.from_array(numpy_helper.to_array(weights[name]).T.copy(), name)
+        weights[name].CopyFrom(stored)
+        node.input[1] = f"{name}_turned"
+        turned = helper.make_node("Transpose", [name], [node.input[1]], perm=[1, 0])
+        graph.node.insert(list(graph.node).index(node), turned)
+
+
 def _without_names(model: Any) -> None:
     for node in model.graph.node:
         node.ClearField("name")
@@ -462,6 +477,7 @@ def _with_gelu_turned(model: Any) -> None:
     ("change", "config"),
     [
         (_weights_as_nodes, "auto"),
+        (_weights_turned, "auto"),
         (_with_a_branch, "auto"),
         (_with_gelu_turned, "auto"),
         (_without_names, "static"),
@@ -504,6 +520,27 @@ def test_a_floor_keeps_what_static_int8_leaves_in_float(exports: Exports, tmp_pa
     kept = held.config["kept_in_float"]
     assert kept
     assert in_int8(held) == in_int8(free) - set(kept)
+
+
+def test_models_of_few_positions_are_int8_too(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = copy_model(tiny_model("bert-mean"), tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8}))
+    weights = load_file(folder / "model.safetensors")
+    table = next(name for name in weights if name.endswith("position_embeddings.weight"))
+    (folder / "model.safetensors").unlink()  # it is a link
+    cut = {**weights, table: weights[table][:8].copy()}
+    save_file(cut, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "sentence_bert_config.json").unlink()
+    with core.load(folder, backend="onnx", device="cpu") as source:
+        artifact = source.quantize("auto", tmp_path / "made", calibration=varied_texts(16))
+        with artifact.load(device="cpu") as model:
+            assert model.dtype == "int8"
+            assert row_cosines(source.encode(TEXTS), model.encode(TEXTS)).min() >= 0.99
 
 
 @pytest.mark.slow

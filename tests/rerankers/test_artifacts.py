@@ -72,6 +72,14 @@ def test_artifacts_are_verified_by_their_scores(
 
 
 @pytest.mark.slow
+def test_the_output_layer_of_a_language_model_is_no_product_of_tokens(writable: Make) -> None:
+    with core.load_reranker(writable("reranker-qwen3"), backend="onnx") as model:
+        found = model.quantize("auto", num_samples=16).verification
+    assert isinstance(found, core.ScoreVerification)
+    assert found.rank_correlation > 0.98
+
+
+@pytest.mark.slow
 def test_pairs_and_texts_calibrate(writable: Make) -> None:
     texts: list[Any] = [text for pair in PAIRS for text in pair if text]
     given: list[Any]

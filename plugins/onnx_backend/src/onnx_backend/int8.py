@@ -13,7 +13,13 @@ from onnx_backend.calibration import observe
 from onnx_backend.graph import Graph
 from onnx_backend.presets import adds_int8_exactly
 from onnx_backend.rewriting.int8 import to_int8
-from onnx_backend.rewriting.products import constants, find_products, name_nodes, weight_of
+from onnx_backend.rewriting.products import (
+    constants,
+    find_products,
+    name_nodes,
+    turn_weights,
+    weight_of,
+)
 
 
 class Int8Graphs:
@@ -33,6 +39,7 @@ class Int8Graphs:
         self, model: Any, graph: Graph, batches: Sequence[TokenBatch], scratch: Path
     ) -> None:
         name_nodes(model)
+        turn_weights(model)
         self._model = model
         self._inputs = find_products(model, scratch)
         if not self._inputs:

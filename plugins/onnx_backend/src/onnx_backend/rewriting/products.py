@@ -73,6 +73,19 @@ def constants(model: Any) -> dict[str, Any]:
     return found
 
 
+def turn_weights(model: Any) -> None:
+    """Write weights that are transposed in every run, as a tool may leave them, the other way."""
+    known = constants(model)
+    for node in list(model.graph.node):
+        weight = known.get(node.input[0]) if node.op_type == "Transpose" else None
+        if weight is None or len(weight.dims) != 2:
+            continue
+        order = next((list(a.ints) for a in node.attribute if a.name == "perm"), [1, 0])
+        turned = np.ascontiguousarray(numpy_helper.to_array(weight).transpose(order))
+        model.graph.initializer.append(numpy_helper.from_array(turned, node.output[0]))
+        model.graph.node.remove(node)
+
+
 def find_products(model: Any, scratch: Path) -> list[Inputs]:
     """Every value of all tokens that products with constant weights take, in order.
 

@@ -6,6 +6,7 @@ ONNX Runtime's own Python package. A run is exact where inference gives up.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from onnx import helper
 from onnx_backend.device import CPU, import_runtime
 from onnx_backend.files import save_model
 
-# Primes that no layer is wide: equal sizes in this run are equal in every run.
-_BATCH, _TOKENS = 5, 13
+# Primes that no layer is wide: equal sizes in this run are equal in every run. A model may have
+# fewer positions than the first number of tokens.
+_BATCH, _TOKENS = 5, (13, 7, 3)
 
 
 class RuntimeShapes:
@@ -25,11 +27,13 @@ class RuntimeShapes:
 
     Attributes:
         known_vi_: A ValueInfoProto for every value seen (the name the fusions read it by).
+        tokens: The number of them in each text of the batch.
     """
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
         self.known_vi_: dict[str, Any] = {}
+        self.tokens: int | None = None
 
     def update(self, model: Any) -> bool:
         """Look at a graph; values keep what was found of them before."""
@@ -68,13 +72,19 @@ class RuntimeShapes:
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=[CPU], enable_fallback=0
             )
-            feed = {entry.name: _example(entry) for entry in session.get_inputs()}
-            for name, array in feed.items():
-                self._set(name, helper.np_dtype_to_tensor_dtype(array.dtype), list(array.shape))
-            results = session.run(names, feed)
         except Exception:  # a graph that does not run in the middle of being rewritten
             return False
-        for name, array in zip(names, results, strict=True):
+        for tokens in _TOKENS if self.tokens is None else (self.tokens,):
+            feed = {entry.name: _example(entry, tokens) for entry in session.get_inputs()}
+            try:
+                results = session.run(names, feed)
+            except Exception:  # as above, or one of few positions
+                continue
+            break
+        else:
+            return False
+        self.tokens = tokens
+        for name, array in (*feed.items(), *zip(names, results, strict=True)):
             if isinstance(array, np.ndarray):
                 self._set(name, helper.np_dtype_to_tensor_dtype(array.dtype), list(array.shape))
         return True
@@ -83,7 +93,9 @@ class RuntimeShapes:
 def has_tokens(shapes: RuntimeShapes, name: str) -> bool:
     """Whether a value is [batch, tokens, channels], or the same with a row for each token."""
     shape = shapes.get_edge_shape(name)
-    return shape is not None and (len(shape) == 3 or shape[:-1] == [_BATCH * _TOKENS])
+    if shape is None or shapes.tokens is None or len(shape) not in (2, 3):
+        return False
+    return math.prod(shape[:-1]) == _BATCH * shapes.tokens
 
 
 def state_types(model: Any, scratch: Path) -> None:
@@ -105,7 +117,7 @@ def state_types(model: Any, scratch: Path) -> None:
             )
 
 
-def _example(entry: Any) -> Any:
+def _example(entry: Any, tokens: int) -> Any:
     dtype = np.int32 if entry.type == "tensor(int32)" else np.int64
     filled = np.ones if entry.name in ("input_ids", "attention_mask") else np.zeros
-    return filled((_BATCH, _TOKENS), dtype=dtype)
+    return filled((_BATCH, tokens), dtype=dtype)
