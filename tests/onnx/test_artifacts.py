@@ -357,6 +357,18 @@ def test_unknown_names_list_the_known(tiny: Path) -> None:
             core.export(tiny, backend="onnx", exporter="dynamo")
 
 
+def test_a_model_that_reads_no_mask_is_refused_when_it_is_exported(
+    tiny: Path, tmp_path: Path
+) -> None:
+    folder = copy_model(tiny, tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 0}))
+    with pytest.raises(UnsupportedOperation, match="nothing from the attention mask") as caught:
+        core.export(folder, tmp_path / "made", backend="onnx")
+    assert "Export the model again" not in str(caught.value)
+
+
 def test_an_export_that_fails_prints_no_graph(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from core import Artifact, Checkpoint, ExportOptions
-from core.errors import OptionError
+from core.errors import ModelFormatError, OptionError, UnsupportedOperation
 from core.toolkit import (
     announce,
     artifact_name,
     check_exporter,
+    check_inputs,
     check_names,
     installed_versions,
     open_source,
@@ -77,7 +80,20 @@ def trace(
     ):
         announce("tracing the model into an ONNX graph")
         _export_module(module, example, model.runtime, path, opset)
+    _check_mask(source, path)
     return path, installed_versions("torch", "transformers")
+
+
+def _check_mask(source: Checkpoint, path: Path) -> None:
+    """Refuse the graph of a model that reads no mask, which loading would refuse."""
+    inputs = [entry.name for entry in onnx.load(path, load_external_data=False).graph.input]
+    try:
+        check_inputs(source.architecture, inputs, path.name)
+    except ModelFormatError as error:
+        raise UnsupportedOperation(
+            f"{source} computes nothing from the attention mask, and so an ONNX graph of it has "
+            "none. Does config.json give it all its layers? If so, use the torch backend."
+        ) from error
 
 
 def _export_module(
