@@ -44,6 +44,7 @@ def test_the_page_names_no_other_host_and_each_browser(server: Served) -> None:
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://[bad"},
     ],
 )
 def test_other_sites_are_refused(server: Served, headers: dict[str, str]) -> None:
@@ -145,6 +146,22 @@ def test_user_and_password_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     assert guarded(crossed, host="0.0.0.0", auth=("me", "s\u00e9:cret")) == (403, False)
 
 
+def test_a_websocket_is_refused() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "headers": [(b"host", b"127.0.0.1")]}
+    guard = Guard(_unreachable, host="127.0.0.1", cookie="core-ui")
+    asyncio.run(guard(scope, _unreachable, send))
+    assert sent == [{"type": "websocket.close"}]
+
+
+async def _unreachable(*arguments: Any) -> Any:
+    raise AssertionError("it was asked")
+
+
 def test_loopback_addresses() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.1.2", "example.org", "")))
@@ -158,6 +175,8 @@ def test_other_addresses_demand_a_password() -> None:
     for wrong in ("me", "me:", ":secret", ""):
         with pytest.raises(OptionError, match="--auth takes"):
             read_auth("127.0.0.1", wrong)
+    with pytest.raises(OptionError, match="not UTF-8"):
+        read_auth("127.0.0.1", "me:se\udccecret")
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,10 @@ def read_auth(host: str, given: str | None) -> tuple[str, str] | None:
     user, _, password = given.partition(":")
     if not user or not password:
         raise OptionError("--auth takes USER:PASSWORD, both not empty.")
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise OptionError("--auth is not UTF-8, as browsers send it.") from None
     return user, password
 
 
@@ -92,6 +96,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":  # a websocket, which the page does not use
+            await send({"type": "websocket.close"})
             return
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
         wrong = self._wrong_sender(headers)
@@ -119,7 +124,7 @@ class Guard:
         if self._hosts is not None and _hostname(host) not in self._hosts:
             return f"This server is not {host!r}: open it by the address that `core ui` printed."
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
+        if origin is not None and _place(origin.decode("latin-1")) != host:
             return "Only the page itself may ask."
         return ""
 
@@ -147,6 +152,14 @@ def browser_of(cookies: str, name: str) -> str | None:
     except CookieError:
         return None
     return found.value if found is not None and found.value else None
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an `Origin` header; None if it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _hostname(host: str) -> str:
