@@ -28,7 +28,7 @@ from core.machine.cpus import available_cpus
 from core.machine.processor import processor_flags, processor_name
 from core.plugin.registry import registry
 from core.tuning.candidates import Candidate, choose_backends
-from core.tuning.findings import TunedVariant, objective_words
+from core.tuning.findings import Status, TunedVariant, objective_words
 from core.tuning.goal import Goal
 from core.tuning.labels import Labels, read_labels
 from core.tuning.measure import Budget
@@ -206,7 +206,7 @@ def _report(race: Race, goal: Goal, texts: TuningTexts, model: str) -> TuneRepor
             variants[results.reference.name],
             goal,
             min(missing, key=lambda miss: miss.by, default=None),
-            len(variants),
+            [variant.status for variant in variants.values()],
         ),
         texts=len(texts.held_out),
         calibration_texts=len(texts.calibration),
@@ -249,21 +249,24 @@ def _reason(
     reference: TunedVariant,
     goal: Goal,
     closest: _Miss | None,
-    count: int,
+    statuses: list[Status],
 ) -> str:
+    untried = statuses.count("not tried")
+    tried = len(statuses) - untried
+    count = f"{tried} variant{'' if tried == 1 else 's'}"
+    late = ""
+    if untried:
+        late = f" {untried} more were not tried: run it again with more minutes, and it goes on."
     file = f" ({best.file_name})" if best.file_name else ""
     figure = objective_words(best, goal.objective)
     if best.name == reference.name:
-        text = (
-            f"{best.name}{file}: of {count} variants none that is better keeps {goal}; it gives "
-            f"{figure}."
-        )
+        text = f"{best.name}{file}: of {count} none that is better keeps {goal}; it gives {figure}."
         if closest is not None:
             text += (
                 f" {closest.variant.name} comes closest: it misses {closest.what} by "
                 f"{closest.by:.4f}, with {objective_words(closest.variant, goal.objective)}."
             )
-        return text
+        return text + late
     gain = (best.figure(goal.objective) or 0.0) / (reference.figure(goal.objective) or 1.0)
     better = f"{gain:.1f} times as fast as"
     if goal.objective == "memory":
@@ -275,7 +278,7 @@ def _reason(
     return (
         f"{best.name}{file}: {figure}, {better} {reference.name} "
         f"({objective_words(reference, goal.objective)}), with {kept}; the best of {count} "
-        f"variants that keeps {goal}."
+        f"that keeps {goal}.{late}"
     )
 
 

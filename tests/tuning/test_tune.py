@@ -102,6 +102,16 @@ def test_where_nothing_is_good_enough_float32_stays_and_the_closest_is_named(
 
 
 @pytest.mark.usefixtures("toy")
+def test_variants_that_no_time_was_left_for_are_not_said_to_be_worse(
+    model: Path, texts: list[str]
+) -> None:
+    report = tune(model, texts, minutes=1e-9, write=False)
+    assert {v.name for v in report.variants if v.status == "measured"} == {"toy float32"}
+    assert "toy float32 (model.safetensors): of 1 variant none that is better" in report.reason
+    assert "5 more were not tried" in report.reason
+
+
+@pytest.mark.usefixtures("toy")
 def test_a_second_run_measures_nothing_again_and_answers_another_question(
     model: Path, texts: list[str]
 ) -> None:
