@@ -188,7 +188,10 @@ def test_two_commands_with_one_output_do_not_mix(
     ("arguments", "pattern"),
     [
         ((), "give texts"),
-        (("a", "--input", "-"), "give texts"),
+        (
+            ("a", "--input", "-"),
+            "give texts as arguments or --input FILE (- for standard input), not both",
+        ),
         (("--input", "texts.csv"), r".txt or .jsonl"),
         (("a", "--output", "x.csv"), r".npy or .jsonl"),
         (("a", "--batch-size", "0"), "--batch-size must be 1 or more"),

@@ -96,6 +96,18 @@ def test_a_named_backend_is_not_replaced(onnx_only: Path, monkeypatch: pytest.Mo
         core.load(onnx_only)
 
 
+@pytest.mark.parametrize("name", ["onxx", "Tuned"])
+def test_the_variable_that_names_a_backend_is_named(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with pytest.raises(core.CoreError) as named:
+        core.load(tiny, backend=name)
+    monkeypatch.setenv("CORE_BACKEND", name)
+    with pytest.raises(core.CoreError) as told:
+        core.load(tiny)
+    assert str(told.value) == f"{named.value} $CORE_BACKEND names it."
+
+
 def test_a_model_with_torch_weights_stays_with_torch(exports: Exports) -> None:
     with core.load(exports("bert-mean", "onnx")) as model:
         assert model.backend == "torch"

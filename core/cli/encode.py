@@ -63,7 +63,9 @@ def add_commands(commands: Any) -> None:
 def run(parsed: argparse.Namespace) -> None:
     """Embed and write."""
     if bool(parsed.texts) == bool(parsed.input):
-        raise OptionError("give texts as arguments or --input FILE (- for standard input).")
+        raise OptionError(
+            "give texts as arguments or --input FILE (- for standard input), not both."
+        )
     batching = batching_of(parsed)
     output = Path(parsed.output) if parsed.output else None
     if output is not None and output.suffix not in (*_ARRAYS.values(), ".jsonl"):

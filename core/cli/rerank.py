@@ -34,7 +34,9 @@ def add_commands(commands: Any) -> None:
 def run(parsed: argparse.Namespace) -> None:
     """Score and print."""
     if bool(parsed.texts) == bool(parsed.input):
-        raise OptionError("give documents as arguments or --input FILE (- for standard input).")
+        raise OptionError(
+            "give documents as arguments or --input FILE (- for standard input), not both."
+        )
     check_positive("top_k", parsed.top_k)
     check_positive("max_length", parsed.max_length)
     options = batching_of(parsed)

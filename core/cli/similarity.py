@@ -49,7 +49,9 @@ def add_commands(commands: Any) -> None:
 def run(parsed: argparse.Namespace) -> None:
     """Compare and print."""
     if bool(parsed.texts) == bool(parsed.input):
-        raise OptionError("give texts as arguments or --input FILE (- for standard input).")
+        raise OptionError(
+            "give texts as arguments or --input FILE (- for standard input), not both."
+        )
     given = batching_of(parsed)
     EncodeOptions(**given)
     check_input(parsed)

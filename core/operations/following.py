@@ -17,6 +17,7 @@ from core.operations.backend_choice import say_once
 from core.operations.hooks import hooks
 from core.operations.tuned import check_choice, is_on, read_choice, stated_options
 from core.options import LoadOptions
+from core.plugin.registry import told_by_variable
 
 
 def has_choice(name: Any) -> bool:
@@ -104,7 +105,7 @@ def _load(source: Checkpoint, options: LoadOptions) -> Model | None:
 def _advice(source: Checkpoint) -> str:
     return (
         f"To choose for this machine: `{_command(source)}`. To load {source} in the usual way, "
-        f"leave out backend={TUNED!r}."
+        f"leave out backend={TUNED!r}.{told_by_variable(TUNED)}"
     )
 
 

@@ -228,7 +228,7 @@ class Registry:
             self._rescan()  # it may have been installed since
             found = self._by_name(BACKEND_GROUP).get(name)
         if found is None:
-            raise BackendNotFound(self._not_found(name))
+            raise BackendNotFound(self._not_found(name) + told_by_variable(name))
         if len(found) > 1:
             raise _claimed_twice(found)
         checked = check_plugin(found[0])
@@ -312,6 +312,12 @@ class Registry:
             return f"Backend {name!r} is not installed, nor is any other. {install_hint()}"
         hint = suggestion(name.lower(), [*names, *INSTALL_COMMANDS])
         return f"There is no backend {name!r}.{hint} Installed: {', '.join(names)}."
+
+
+def told_by_variable(name: str) -> str:
+    """What a message adds where the environment names the backend, not who reads it."""
+    stated = os.environ.get(BACKEND_VARIABLE, "")
+    return f" ${BACKEND_VARIABLE} names it." if stated.lower() == name.lower() else ""
 
 
 def _claimed_twice(found: list[Candidate]) -> BackendLoadError:
