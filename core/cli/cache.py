@@ -17,7 +17,8 @@ def add_commands(commands: Any) -> None:
         "cache",
         help="list or clear the cache of exports",
         description="List what lies in the cache, with sizes and ages, or remove it. The cache is "
-        "$CORE_CACHE, else ~/.cache/core; what is removed is made again when it is needed.",
+        "$CORE_CACHE, else core in $XDG_CACHE_HOME, else ~/.cache/core; what is removed is made "
+        "again when it is needed.",
     )
     parser.add_argument("action", nargs="?", choices=("clear",), help="remove; absent: list")
     parser.add_argument(

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import core
+import core.errors
+import core.sentence_transformers
+import core.testing
 from benchmarks.bars import speed_bars
 from benchmarks.results import RESULTS, read
 from tests.conftest import ROOT
@@ -73,3 +77,12 @@ def test_every_page_is_in_the_navigation() -> None:
     assert {Path(p).name for p in ROOT.glob("docs/*.md")} == set(
         re.findall(r": ([\w-]+\.md)", navigation)
     )
+
+
+def test_the_reference_has_every_public_name() -> None:
+    page = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^::: core\.(\w+)$|^ +- (\w+)$", page, re.MULTILINE))
+    names = {name for pair in listed for name in pair} | set(vars(core.errors))
+    public = {name for name in core.__all__ if name not in ("SPEC_VERSION", "__version__")}
+    public |= {*core.testing.__all__, *core.sentence_transformers.__all__}
+    assert public - names == set()
