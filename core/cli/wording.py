@@ -20,6 +20,7 @@ _PHRASES = (
     (r", or None for all\.", ", or leave it out for all."),
     (r"None leaves it to core", "leave it out for core's own choice"),
     (r'text_column=\("query", "document"\)', "--text-column query --text-column document"),
+    (r"pairs, or corpus, queries and qrels", "--pairs, or --corpus, --queries and --qrels"),
     (r"model\.max_seq_length", "max_seq_length in sentence_bert_config.json"),
     (r"model\.save\(path\)", "`core export --target DIRECTORY`"),
 )

@@ -500,7 +500,7 @@ def test_the_command_prints_the_choice_and_writes_the_reports(
     [
         (["--texts", "gone.txt"], "Cannot read 'gone.txt'"),
         (["--texts", "{texts}", "--max-quality-loss", "much"], "'much' is not a number of percent"),
-        (["--texts", "{texts}", "--max-quality-loss", "0.4%"], "needs labelled data"),
+        (["--texts", "{texts}", "--max-quality-loss", "0.4%"], "give --pairs, or --corpus, "),
         (["--texts", "{texts}", "--for", "fun"], "invalid choice: 'fun'"),
         (["--texts", "{texts}", "--plot", "plot.bmp"], ".svg or a .png file"),
         (["--texts", "{texts}", "--corpus", "c.jsonl"], "without queries and qrels"),
