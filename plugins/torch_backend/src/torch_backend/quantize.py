@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from core import Artifact, Model, QuantizeOptions
-from core.errors import OptionError, UnsupportedOperation
+from core.errors import OptionError, UnsupportedOperation, VerificationError
 from core.toolkit import (
     WeightRounder,
     announce,
@@ -60,6 +62,7 @@ def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Arti
     announce(f"finding activation ranges in {len(texts)} texts")
     batches = calibration_batches(model, texts)
     largest, moments = observe(runtime, layers, batches)
+    _check_finite(layers, largest)
     rounder = WeightRounder(moments, adds_in_16_bits=not adds_exactly())
 
     def make(kept: Collection[str]) -> torch.nn.Module:
@@ -97,3 +100,17 @@ def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Arti
         },
         versions={"torch": torch.__version__},
     )
+
+
+def _check_finite(
+    layers: Mapping[str, torch.nn.Linear], largest: Mapping[str, NDArray[np.float32]]
+) -> None:
+    """Refuse what no integers stand for."""
+    for name, layer in layers.items():
+        inputs = largest.get(name)
+        if not layer.weight.isfinite().all() or not (inputs is None or np.isfinite(inputs).all()):
+            raise VerificationError(
+                f"The source itself has weights of {name!r}, or inputs to it, that are not finite "
+                "numbers: no integers stand for these, and nothing was published. Look for NaN, "
+                "infinity or very large values in its weights."
+            )
