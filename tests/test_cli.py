@@ -480,6 +480,7 @@ INTERRUPTED = """
 import os, runpy, signal, sys
 module, name, *words = sys.argv[1:]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process ignores it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so does one that nohup has started
 def press(event, arguments):
     if event == "import" and arguments[0] == module:
         signal.raise_signal(signal.Signals[name])

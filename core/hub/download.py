@@ -48,8 +48,9 @@ _CACHED_LISTING_TIMEOUT = 3.0
 
 _PARALLEL_DOWNLOADS = 8
 
-#: Git's name of a commit, by SHA-1 or SHA-256. It becomes the name of a folder and of a file.
-_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+#: What a server may call a commit, git's name of it or another: it becomes the name of a folder and
+#: of a file.
+_COMMIT = re.compile(r"(?!\.)[\w.-]{1,128}", re.ASCII)
 
 
 @dataclass(frozen=True)

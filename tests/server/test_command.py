@@ -28,11 +28,14 @@ _LONG = "a long text of many words " * 30
 @contextmanager
 def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, list[dict[str, Any]]]]:
     """(process, address, lines of its log) of a server that answers."""
+    # The tests themselves may be started by nohup, which has it ignored.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     process = subprocess.Popen(
         [sys.executable, "-m", "core", "serve", *arguments, "--port", "0"],
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGHUP, before)
     lines: list[dict[str, Any]] = []
     ready = threading.Event()
     assert process.stderr is not None
