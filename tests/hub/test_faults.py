@@ -60,7 +60,9 @@ def test_each_refusal_names_its_cause_and_mend(
     assert "acme/tiny" in str(caught.value)
 
 
-@pytest.mark.parametrize("commit", ["../../../../evil", "..", "a/b", "", None, 5, "a\0b", "f" * 300])
+@pytest.mark.parametrize(
+    "commit", ["../../../../evil", "..", "a/b", "", None, 5, "a\0b", "f" * 300]
+)
 def test_a_commit_that_is_none_names_no_file(
     published: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, commit: object
 ) -> None:
