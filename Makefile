@@ -37,7 +37,7 @@ demo: setup ## all-MiniLM-L6-v2 on every backend, float32 and int8; 1 to 3 minut
 test: setup ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
-quick: setup ## the tests that take no time and need no network, in under 90 seconds
+quick: setup ## the tests that take no time and need no network; 1 to 4 minutes
 	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS) -m "not slow and not network"
 
 lint: setup ## lint, formatting, types, who imports whom
