@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from core.batch.job import Job
 from core.batch.rows import Part
 from core.cli import main
 from core.errors import CoreError, OptionError
-from tests.conftest import Exports
+from tests.conftest import Exports, as_another_user
 
 TEXTS = [f"text {i} about {'many ' * (i % 7)}things" for i in range(120)]
 IDS = [f"row-{i}" for i in range(120)]
@@ -527,7 +526,7 @@ def test_a_target_that_cannot_be_written_keeps_what_it_has(folder: Path) -> None
             (place / "out/part-00001.parquet").unlink()
             before = digests(place / "out")
             places = [place / "out", place / "out/_core", place / "out/_core/parts", place]
-            with as_another_user(places):
+            with as_another_user(*places, mode=0o555):
                 for target in ("out", "new"):
                     with pytest.raises(CoreError, match=r"cannot be written.*denied"):
                         run(target)
@@ -535,23 +534,6 @@ def test_a_target_that_cannot_be_written_keeps_what_it_has(folder: Path) -> None
             assert not (place / "new").exists()
             assert run("out").made == 1
             assert digests(place / "out") == whole
-
-
-@contextmanager
-def as_another_user(places: list[Path]) -> Iterator[None]:
-    """Directories that may not be written to; root may write anywhere, and is nobody meanwhile."""
-    was_root = os.geteuid() == 0
-    for place in places:
-        place.chmod(0o555)
-    try:
-        if was_root:
-            os.seteuid(65534)
-        yield
-    finally:
-        if was_root:
-            os.seteuid(0)
-        for place in places:
-            place.chmod(0o755)
 
 
 def test_the_command_says_what_it_made_and_what_failed(

@@ -12,7 +12,6 @@ import tempfile
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from core.checkpoint.resolve import resolve
 from core.errors import CoreError, ModelError, ModelFormatError, ModelNotFound
 from core.files.weights import read_weights, write_safetensors
 from tests.checkpoint.dialects import build_dialect, chain, read, write
-from tests.conftest import ROOT
+from tests.conftest import ROOT, as_another_user
 
 OLD = "sentence_transformers.models."
 
@@ -599,23 +598,6 @@ def test_a_path_that_is_nearly_right_is_told_how(tiny: Path, tmp_path: Path) -> 
     # An absolute name of a file inside is that file.
     with core.load(tiny, backend="torch", file_name=str(tiny / "model.safetensors")) as model:
         assert model.file_name == "model.safetensors"
-
-
-@contextmanager
-def as_another_user(*closed: Path) -> Iterator[None]:
-    """Folders that may not be entered; root may enter any, and is nobody meanwhile."""
-    was_root = os.geteuid() == 0
-    for folder in closed:
-        folder.chmod(0)
-    try:
-        if was_root:
-            os.seteuid(65534)
-        yield
-    finally:
-        if was_root:
-            os.seteuid(0)
-        for folder in closed:
-            folder.chmod(0o755)
 
 
 @pytest.fixture
