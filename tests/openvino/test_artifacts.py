@@ -195,6 +195,17 @@ def test_static_int8_of_minilm(exported: Exported, tmp_path: Path) -> None:
             core.quantize(model)
 
 
+@pytest.mark.parametrize("config", ["closest", "int8-weights", "int4-weights"])
+def test_small_weights_are_quantized_once(tiny: Path, config: str) -> None:
+    with core.load(tiny, backend="openvino") as model:
+        artifact = core.quantize(model, config, min_cosine=-1)
+    with artifact.load() as model:
+        with pytest.raises(core.UnsupportedOperation, match=r"quantized already \(int"):
+            core.quantize(model)
+        with pytest.raises(core.UnsupportedOperation, match=r"stores int. weights already"):
+            core.optimize(model, "fp16")
+
+
 @pytest.mark.slow
 def test_quantize_takes_texts_files_mappings_and_objects(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "texts.jsonl"

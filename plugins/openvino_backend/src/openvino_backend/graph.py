@@ -19,8 +19,6 @@ from openvino_backend.imports import openvino
 
 SENTENCE_OUTPUT = SENTENCE_OUTPUTS[0]
 
-_SMALL_CONSTANT = 4_096
-
 
 def input_names(graph: openvino.Model, file_name: str) -> tuple[str, ...]:
     """Which of `GRAPH_INPUTS` each input is, in the graph's order.
@@ -154,8 +152,7 @@ def graph_precision(graph: openvino.Model) -> str:
     kinds = {
         node.get_element_type().get_type_name()
         for node in graph.get_ops()
-        # Smaller constants are shapes, scales and masks.
-        if node.get_type_name() == "Constant" and node.get_byte_size() > _SMALL_CONSTANT
+        if node.get_type_name() == "Constant" and _is_matrix(node)
     }
     for stored, precision in (
         ({"u4", "i4", "nf4"}, "int4"),
@@ -165,6 +162,11 @@ def graph_precision(graph: openvino.Model) -> str:
         if kinds & stored:
             return precision
     return "fp32"
+
+
+def _is_matrix(constant: Any) -> bool:
+    """Whether it has rows and columns, as weights have; scales and zero points have not."""
+    return sum(size > 1 for size in constant.get_output_shape(0)) > 1
 
 
 def quantizes_activations(graph: openvino.Model) -> bool:
