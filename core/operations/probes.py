@@ -26,6 +26,9 @@ MOST_MIXED_TOKENS = 128
 
 _MOST_QUERY_WORDS = 16
 
+#: More than any machine runs at once.
+_MANY_BATCHES = 1_000
+
 # Public-domain prose (Jane Austen, Herman Melville) and what tokenizers stumble over.
 _PROBE_PROSE = (  # noqa: SIM905 - prose reads better than a list of its words
     "It is a truth universally acknowledged, that a single man in possession of a good fortune, "
@@ -117,3 +120,14 @@ def probe_batches(
         lengths = np.array([len(ids) for ids, _ in group], dtype=np.int64)
         ids, types = (np.concatenate([row[part] for row in group]) for part in (0, 1))
         yield pad(ids, lengths, pad_id, side, type_ids=types)
+
+
+def workers_for(runtime: Runtime, number: int, batch: TokenBatch) -> int:
+    """How many the batch of this number has: now one, now as many as `encode` takes for many texts,
+    for which a runtime may have compiled the model another time.
+
+    Each of many computes with a single thread: too long for large batches.
+    """
+    if number % 2 == 0 or batch.width > MOST_MIXED_TOKENS:
+        return 1
+    return runtime.preferred_workers(_MANY_BATCHES)

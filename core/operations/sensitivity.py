@@ -18,6 +18,7 @@ from core.errors import VerificationError
 from core.machine.stages import announce
 from core.models.model import Model
 from core.operations.judging import shown_under
+from core.operations.probes import workers_for
 
 #: A layer's harm is told by fewer texts than the floor is: it only orders the layers.
 _SENSITIVITY_TEXTS = 64
@@ -74,11 +75,13 @@ def keep_sensitive_layers(
     expected = [model.runtime.sentence_embeddings(batch) for batch in batches]
 
     def cosines(kept: frozenset[str], every: int = 1) -> NDArray[np.float64]:
+        chosen = list(zip(batches, expected, strict=True))[::every]
+        found = []
         with open_variant(kept) as runtime:
-            found = [
-                row_cosines(wanted, runtime.sentence_embeddings(batch))
-                for batch, wanted in list(zip(batches, expected, strict=True))[::every]
-            ]
+            for number, (batch, wanted) in enumerate(chosen):
+                workers = workers_for(runtime, number, batch)
+                embeddings = runtime.sentence_embeddings(batch, workers=workers)
+                found.append(row_cosines(wanted, embeddings))
         return np.concatenate(found)
 
     lowest = float(cosines(frozenset()).min())

@@ -19,12 +19,7 @@ from core.models.model import Model
 from core.operations.embedding_agreement import check_embeddings, compare
 from core.operations.judging import Thresholds
 from core.operations.output_agreement import check_outputs, compare_outputs, outputs_of
-from core.operations.probes import (
-    MOST_MIXED_TOKENS,
-    probe_batches,
-    probe_pairs,
-    probe_texts,
-)
+from core.operations.probes import probe_batches, probe_pairs, probe_texts, workers_for
 from core.operations.score_agreement import check_scores, compare_scores
 from core.operations.sparse_agreement import check_sparse, compare_sparse
 from core.operations.vector_agreement import (
@@ -57,9 +52,6 @@ class _Measure:
     batches: Callable[[Any, Runtime, Sequence[Any]], Iterable[TokenBatch]] = probe_batches
     join: Callable[[Sequence[Any]], Any] = np.concatenate
 
-
-#: More than any machine runs at once.
-_MANY_BATCHES = 1_000
 
 _MEASURES: Mapping[str, _Measure] = {
     EMBEDDING: _Measure(
@@ -135,7 +127,7 @@ def verify(source: Model, result: Model) -> Any:
             except Exception as error:
                 raise _failed(f"{source!r}, the source to compare with,", batch, error) from error
             try:
-                workers = _workers(result.runtime, number, batch)
+                workers = workers_for(result.runtime, number, batch)
                 actual.append(measure.compute(result.runtime, batch, workers))
             except Exception as error:
                 failed = _failed("The artifact", batch, error)
@@ -150,17 +142,6 @@ def verify(source: Model, result: Model) -> Any:
             rows, given = model.prepare(measure.inputs(), options)
             results.append(model.hooks.raw_encode(model, rows, given))
     return measure.compare(measure.join(expected), measure.join(actual))
-
-
-def _workers(runtime: Runtime, number: int, batch: TokenBatch) -> int:
-    """How many the batch of this number has: now one, now as many as `encode` takes for many texts,
-    for which a runtime may have compiled the model another time.
-
-    Each of many computes with a single thread: too long for large batches.
-    """
-    if number % 2 == 0 or batch.width > MOST_MIXED_TOKENS:
-        return 1
-    return runtime.preferred_workers(_MANY_BATCHES)
 
 
 def _failed(what: str, batch: TokenBatch, error: Exception) -> PluginError:

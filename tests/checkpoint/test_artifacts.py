@@ -123,6 +123,26 @@ def test_what_computes_many_texts_is_verified_too(
         core.export(tiny_model("bert-mean"), tmp_path / "made", backend=backend)
 
 
+@pytest.mark.slow
+def test_layers_are_kept_for_what_computes_many_texts_too(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runtime = "onnx_backend.session.OnnxRuntime"
+    right = importlib.import_module("onnx_backend.session").OnnxRuntime.sentence_embeddings
+
+    def wrong_beside_others(self: Any, batch: Any, *, workers: int = 1) -> Any:
+        wrong = workers > 1 and self.file.is_quantized
+        return right(self, batch, workers=1)[:, :: -1 if wrong else 1]
+
+    monkeypatch.setattr(f"{runtime}.preferred_workers", lambda self, batches: min(2, batches))
+    monkeypatch.setattr(f"{runtime}.sentence_embeddings", wrong_beside_others)
+    with core.load(exports("bert-mean", "onnx"), backend="onnx") as model:
+        texts = [f"{text} {number}" for number in range(16) for text in TEXTS]
+        artifact = core.quantize(model, target=tmp_path, min_cosine=0.9, calibration=texts)
+    assert len(artifact.config["kept_in_float"]) > 0
+    assert artifact.verification.min_cosine >= 0.9
+
+
 def test_saving_an_onnx_model_keeps_the_torch_weights(with_onnx: Path, tmp_path: Path) -> None:
     folder = with_onnx
     with core.load(str(folder), backend="onnx") as model:

@@ -166,7 +166,8 @@ def graph_precision(graph: openvino.Model) -> str:
 
 def _is_matrix(constant: Any) -> bool:
     """Whether it has rows and columns, as weights have; scales and zero points have not."""
-    return sum(size > 1 for size in constant.get_output_shape(0)) > 1
+    sizes: Iterable[int] = constant.get_output_shape(0)
+    return sum(size > 1 for size in sizes) > 1
 
 
 def quantizes_activations(graph: openvino.Model) -> bool:
