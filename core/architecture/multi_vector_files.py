@@ -20,7 +20,7 @@ from core.architecture.late_interaction import (
     QueryExpansion,
     TokenPooling,
 )
-from core.architecture.limits import hidden_size
+from core.architecture.limits import hidden_size, position_limit
 from core.architecture.module_files import read_inner_projection, read_module, read_module_config
 from core.architecture.modules import Dense, Normalize
 from core.architecture.settings import flag, stated_size, text
@@ -221,6 +221,12 @@ def _architecture(
     prompts: Mapping[str, str],
 ) -> Architecture:
     settings = read_settings(source, prompts, MAXSIM_FUNCTIONS)
+    most = position_limit(config, hard=False)
+    if most is not None and rules.expansion is not None and rules.expansion.length > most:
+        raise ModelFormatError(
+            f"{source}: queries are filled up to {rules.expansion.length} tokens (query_expansion "
+            f"or query_maxlen), and its transformer has {most} positions. Set a length that it has."
+        )
     return Architecture(
         path=path,
         is_static=False,

@@ -122,6 +122,11 @@ def test_embedding_models_have_no_task(tiny_model: Make) -> None:
             {"query_expansion": {"strategy": "min", "length": 9, "token": "[NOPE]"}},
             r"fills queries up with '\[NOPE\]', which is not in the tokenizer's vocabulary",
         ),
+        (
+            "sentence_bert_config.json",
+            {"query_expansion": {"strategy": "min", "length": 10**9}},
+            r"filled up to 1000000000 tokens .* has 512 positions",
+        ),
         ("sentence_bert_config.json", {"transformer_task": "retrieval"}, r"built for 'retrieval'"),
         (
             "sentence_bert_config.json",
@@ -147,6 +152,13 @@ def test_damaged_configuration_is_named(
     folder = copy_model(tiny_kind("colbert"), tmp_path / "model")
     rewrite(folder, name, **changes)
     with pytest.raises((ModelFormatError, UnsupportedOperation), match=message):
+        core.load_multi_vector(folder, backend="torch")
+
+
+def test_queries_longer_than_the_positions_are_refused(tiny_kind: Make, tmp_path: Path) -> None:
+    folder = copy_model(tiny_kind("stanford"), tmp_path / "stanford")
+    rewrite(folder, "artifact.metadata", query_maxlen=513)
+    with pytest.raises(ModelFormatError, match=r"filled up to 513 tokens .* has 512 positions"):
         core.load_multi_vector(folder, backend="torch")
 
 
