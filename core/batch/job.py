@@ -23,7 +23,7 @@ from core.arguments import check_text_or_none, suggestion
 from core.batch.columns import result_columns, window_of
 from core.batch.identity import FORMAT, describe_model, describe_options, differences, digest_of
 from core.batch.loading import check_columns, open_model
-from core.batch.records import FailedRow, PartRecord, parse_record
+from core.batch.records import FailedRow, PartRecord, parse_record, plain_id
 from core.batch.rows import Part, Row, Rows
 from core.batch.storage import Folder
 from core.errors import CoreError, OptionError
@@ -245,7 +245,8 @@ class Job:
         wrong = row.wrong or self._no_text(row.text)
         if not wrong:
             return True
-        found = FailedRow(row.id, self.rows.files[part.file].name, row.place, wrong)
+        name = self.rows.files[part.file].name
+        found = FailedRow(plain_id(row.id), name, row.place, wrong)
         if self.on_error == "fail":
             raise CoreError(
                 f"{self.source!r}, {found}. What is finished is kept: go on with on_error='skip', "
@@ -265,6 +266,8 @@ class Job:
             what = "it" if single or len(texts) == 1 else f"its {name!r}"
             if value is None:
                 return f"{what} is null"
+            if isinstance(value, bytes):  # of a column of strings
+                return f"{what} is not UTF-8"
             if not isinstance(value, str):
                 return f"{what} is {value!r:.60}, not a string"
             if found := lone_surrogate(value):

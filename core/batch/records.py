@@ -13,7 +13,8 @@ class FailedRow:
     """A row that has no embedding.
 
     Attributes:
-        id: Of the row; None where the row has none.
+        id: Of the row, as text where it is neither an integer nor a string; None where the row
+            has none.
         file: Its file, relative to the source; "" for a source of one file.
         row: Its number in that file, from 0.
         reason: What is wrong with it.
@@ -46,7 +47,7 @@ class PartRecord:
     def as_json(self) -> dict[str, Any]:
         """What `parse_record` reads."""
         failed = [
-            {"id": _plain(row.id), "file": row.file, "row": row.row, "reason": row.reason}
+            {"id": row.id, "file": row.file, "row": row.row, "reason": row.reason}
             for row in self.failed
         ]
         return {"rows": self.rows, "failed": failed}
@@ -71,5 +72,16 @@ def parse_record(number: int, content: Any, shown: str) -> PartRecord:
         ) from error
 
 
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, int | str) else str(value)
+def plain_id(value: Any) -> Any:
+    """An id as JSON and messages have it: None, an integer or a string.
+
+    Args:
+        value: One of these, or a scalar of Arrow.
+    """
+    if value is None or isinstance(value, int | str):
+        return value
+    try:
+        plain = value.as_py()
+    except (ValueError, OverflowError, LookupError):  # a time that Python cannot have
+        plain = value.value
+    return plain if plain is None or isinstance(plain, int | str) else str(plain)

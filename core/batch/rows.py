@@ -232,11 +232,16 @@ class Rows:
                 for batch in opened.iter_batches(_READ, row_groups=groups, columns=columns):
                     if place + len(batch) > part.start and place < end:
                         texts = _texts_of(batch, self.text_columns)
-                        ids = batch.column(self.id_column).to_pylist() if self.id_column else None
+                        ids = _ids_of(batch.column(self.id_column)) if self.id_column else None
                         for i, text in enumerate(texts):
                             if part.start <= place + i < end:
                                 number = part.before + place + i
-                                yield Row(place + i, number if ids is None else ids[i], text)
+                                found = number if ids is None else ids[i]
+                                if isinstance(found, bytes):
+                                    wrong = f"its {self.id_column!r} is not UTF-8"
+                                    yield Row(place + i, None, None, wrong)
+                                else:
+                                    yield Row(place + i, found, text)
                     place += len(batch)
             except (pa.ArrowException, UnicodeDecodeError) as error:
                 raise CoreError(f"{self._shown(name)} cannot be read: {error}") from error
@@ -417,5 +422,33 @@ def _fields(record: dict[str, Any], names: Sequence[str]) -> tuple[Any, str]:
 
 def _texts_of(batch: Any, names: Sequence[str]) -> list[Any]:
     """The same of a batch of Parquet."""
-    columns = [batch.column(name).to_pylist() for name in names]
+    columns = [_strings(batch.column(name)) for name in names]
     return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+
+def _ids_of(column: Any) -> list[Any]:
+    """Strings and integers, and bytes for a string that is not UTF-8. Others stay as Arrow has
+    them: Python has no nanoseconds, and no year after 9999."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if _is_text(column.type) or pa.types.is_integer(column.type):
+        return _strings(column)
+    return list(column)
+
+
+def _strings(column: Any) -> list[Any]:
+    """The values of a column, with bytes for a string that is not UTF-8."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError:
+        return [_string(scalar) for scalar in column]
+    return values
+
+
+def _string(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return scalar.as_buffer().to_pybytes()

@@ -289,6 +289,57 @@ def test_bytes_that_are_no_text_are_a_row_that_fails(
     np.testing.assert_allclose(embeddings, model.encode(["first", "last"]), atol=1e-5)
 
 
+NOT_UTF8 = pa.StringArray.from_buffers(
+    3, pa.py_buffer(np.array([0, 1, 2, 3], np.int32)), pa.py_buffer(b"a\xffc")
+)
+
+
+def test_a_string_of_parquet_that_is_not_utf_8_is_a_row_that_fails(
+    model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"text": NOT_UTF8, "id": ["x", "y", "z"]}), tmp_path / "rows.parquet")
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "id": NOT_UTF8}), tmp_path / "ids.parquet")
+    with pytest.raises(CoreError, match=r"id 'y' \(row 1\): it is not UTF-8.*on_error='skip'"):
+        core.embed_dataset(tmp_path / "rows.parquet", tmp_path / "no", model, id_column="id")
+    for name, rest, why in (("rows", ["x", "z"], "it is"), ("ids", ["a", "c"], "its 'id' is")):
+        source, target = tmp_path / f"{name}.parquet", tmp_path / name
+        report = core.embed_dataset(source, target, model, id_column="id", on_error="skip")
+        assert [row.reason for row in report.failed] == [f"{why} not UTF-8"]
+        ids, embeddings = read(target)
+        assert ids == rest
+        np.testing.assert_allclose(embeddings, model.encode(["a", "c"]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pa.array([1, 2, 3_000_000_001], pa.time64("ns")),
+        pa.array([1, 2, 3], pa.timestamp("ns")),
+        pa.array([1, 2**62, 3], pa.timestamp("us")),
+        pa.array([1, 2, 3], pa.timestamp("us", "Nowhere/Land")),
+        pa.array([1, 2**30, 3], pa.date32()),
+        pa.array([1, 2, 3], pa.duration("ns")),
+        pa.array([1, 2, 1], pa.timestamp("ns")).dictionary_encode(),
+    ],
+    ids=lambda given: str(given.type),
+)
+def test_ids_that_python_has_no_value_for_stay_what_they_are(
+    given: pa.Array, model: core.EmbeddingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)  # with it pyarrow has nanoseconds
+    ids = given.dictionary_decode() if isinstance(given, pa.DictionaryArray) else given
+    rows = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": ["a", None, "c"], "id": given}), rows)
+
+    def run() -> core.DatasetReport:
+        return core.embed_dataset(rows, tmp_path / "out", model, id_column="id", on_error="null")
+
+    report = run()
+    assert pq.read_table(tmp_path / "out")["id"].combine_chunks().equals(ids)
+    assert [row.row for row in report.failed] == [1]
+    assert run().failed == report.failed
+
+
 def test_urls_of_fsspec_are_read_and_written(model: core.EmbeddingModel, tmp_path: Path) -> None:
     import fsspec
 
