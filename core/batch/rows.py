@@ -31,7 +31,8 @@ class SourceFile:
             which holds the sizes and statistics of every column chunk.
         offsets: Where each part of a text file begins, in bytes; () for Parquet.
         checksums: Of the lines of each part of a text file; () for Parquet.
-        whole_ids: Whether the first row's id is an integer: all of them are then.
+        whole_ids: Whether the first id of a file of JSONL is an integer: all of them are then.
+            None where it has none.
     """
 
     name: str
@@ -39,7 +40,7 @@ class SourceFile:
     digest: str
     offsets: tuple[int, ...] = ()
     checksums: tuple[int, ...] = ()
-    whole_ids: bool = False
+    whole_ids: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,8 @@ class Rows:
             )
         scan = self._scan_parquet if self._suffix == ".parquet" else self._scan_lines
         self.files = [scan(name) for name in names]
+        found = (file.whole_ids for file in self.files if file.whole_ids is not None)
+        self._whole_ids = next(found, False)
         if not any(file.rows for file in self.files):
             raise OptionError(f"{source!r} has no rows.")
         self.parts = list(self._cut())
@@ -212,8 +215,7 @@ class Rows:
                     f"{self.source!r}: column {self.id_column!r} has several types: {listed}."
                 )
             return next(iter(kinds))
-        first = next(file for file in self.files if file.rows)
-        return pa.int64() if first.whole_ids else pa.string()
+        return pa.int64() if self._whole_ids else pa.string()
 
     def _parquet_rows(self, part: Part) -> Iterator[Row]:
         import pyarrow as pa
@@ -253,7 +255,7 @@ class Rows:
         digest = hashlib.sha256()
         offsets: list[int] = []
         checksums: list[int] = []
-        rows, offset, first = 0, 0, b""
+        rows, offset, whole = 0, 0, None
         with self.source.open(name) as file:
             for line in file:
                 digest.update(line)
@@ -262,29 +264,27 @@ class Rows:
                         offsets.append(offset)
                         checksums.append(0)
                     checksums[-1] = zlib.crc32(line, checksums[-1])
-                    first = first or line
+                    if rows == 0 and self._suffix == ".jsonl":
+                        self._check_first(line, self._shown(name))
+                    if whole is None and self.id_column is not None:
+                        whole = _has_whole_id(line, self.id_column)
                     rows += 1
                 offset += len(line)
-        whole = False
-        if rows and self._suffix == ".jsonl":
-            whole = self._check_first(first, self._shown(name))
         found = digest.hexdigest()[:_DIGITS]
         return SourceFile(name, rows, found, tuple(offsets), tuple(checksums), whole)
 
-    def _check_first(self, line: bytes, shown: str) -> bool:
-        """Whether ids are integers, by the first row, which must have the fields."""
+    def _check_first(self, line: bytes, shown: str) -> None:
+        """Raise `OptionError` where the first row lacks a field."""
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            return False  # reported with its row
-        if not isinstance(record, dict):
-            if self.id_column is not None:
-                raise OptionError(
-                    f"{shown}: the first line is no object, and has no field {self.id_column!r}."
-                )
-            return False
-        self._check_names(record, f"{shown}: the first row has no field")
-        return self.id_column is not None and _is_whole(record[self.id_column])
+            return  # reported with its row
+        if isinstance(record, dict):
+            self._check_names(record, f"{shown}: the first row has no field")
+        elif self.id_column is not None:
+            raise OptionError(
+                f"{shown}: the first line is no object, and has no field {self.id_column!r}."
+            )
 
     def _line_rows(self, part: Part) -> Iterator[Row]:
         found = self.files[part.file]
@@ -318,11 +318,17 @@ class Rows:
             return Row(place, numbered, record)
         if self.id_column is None:
             return Row(place, numbered, *_fields(record, self.text_columns))
-        given = record.get(self.id_column)
-        whole = self.files[0].whole_ids
-        if not (_is_whole(given) if whole else isinstance(given, str)):
-            kind = "an integer" if whole else "a string"
-            found = f"its {self.id_column!r} is {given!r:.60}, where the first row has {kind}"
+        if self.id_column not in record:
+            return Row(place, None, None, f"it has no field {self.id_column!r}")
+        given = record[self.id_column]
+        if not (_is_whole(given) if self._whole_ids else isinstance(given, str)):
+            kind = "an integer" if self._whole_ids else "a string"
+            found = f"its {self.id_column!r} is {given!r:.60}, "
+            found += (
+                f"where the first row has {kind}"
+                if _is_whole(given) or isinstance(given, str)
+                else "neither a string nor an integer of 64 bits"
+            )
             return Row(place, None, None, found)
         if isinstance(given, str) and (found := lone_surrogate(given)):
             return Row(place, None, None, f"its {self.id_column!r} {found}")
@@ -410,6 +416,15 @@ def _is_text(kind: Any) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def _has_whole_id(line: bytes, name: str) -> bool | None:
+    """Whether the id of a line of JSONL is an integer or a string; None where it is neither."""
+    try:
+        given = json.loads(line)[name]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+    return True if _is_whole(given) else False if isinstance(given, str) else None
 
 
 def _fields(record: dict[str, Any], names: Sequence[str]) -> tuple[Any, str]:

@@ -239,6 +239,38 @@ def test_a_row_that_is_no_text_goes_where_on_error_says(
     assert (again.made, again.failed) == (0, nulled.failed)
 
 
+@pytest.mark.parametrize("first", ["", "not JSON\n", '{"id": null, "text": "x"}\n', "[" * 100_000])
+@pytest.mark.parametrize("ids", [[7, 5], ["a", "b"]])
+def test_ids_are_what_the_first_row_that_has_one_says(
+    first: str, ids: list[Any], model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.jsonl").write_text(first)
+    (source / "b.jsonl").write_text("\n".join(json.dumps({"id": i, "text": "x"}) for i in ids))
+    report = core.embed_dataset(
+        source, tmp_path / "out", model, id_column="id", on_error="skip", rows_per_part=2
+    )
+    assert [row.file for row in report.failed] == ["a.jsonl"] * bool(first)
+    assert pq.read_table(tmp_path / "out")["id"].to_pylist() == ids
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("null", "its 'id' is None, neither a string nor"),
+        ("1.5", "its 'id' is 1.5, neither"),
+        (str(2**63), "its 'id' is 9223372036854775808, neither a string nor an integer of 64 bits"),
+    ],
+)
+def test_ids_of_another_kind_are_called_so(
+    given: str, why: str, model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(f'{{"id": {given}, "text": "x"}}\n{{"id": 1, "text": 5}}')
+    with pytest.raises(CoreError, match=why):
+        core.embed_dataset(tmp_path / "rows.jsonl", tmp_path / "out", model, id_column="id")
+
+
 def test_a_job_that_a_row_ended_goes_on_when_told_what_becomes_of_it(
     model: core.EmbeddingModel, tmp_path: Path
 ) -> None:
