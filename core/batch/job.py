@@ -83,7 +83,7 @@ class Job:
         self.kind = kind
         self.options = dict(options)
         self.on_error = on_error
-        if self.target.root == self.source.root and self.target.local == self.source.local:
+        if self.target.place == self.source.place and self.target.local == self.source.local:
             raise OptionError(f"{self.target!r} is the source: give another directory.")
         self.rows = Rows(self.source, columns, id_column, rows_per_part, self.target)
         self._id_type = self.rows.id_type()

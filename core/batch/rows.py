@@ -350,9 +350,9 @@ class Rows:
 
 def _source_names(source: Folder, target: Folder) -> list[str]:
     listed = source.files()
-    top = f"{source.root.rstrip('/')}/"
-    if target.local == source.local and target.root.startswith(top):
-        inside = f"{target.root.removeprefix(top)}/"
+    top = f"{source.place.rstrip('/')}/"
+    if target.local == source.local and target.place.startswith(top):
+        inside = f"{target.place.removeprefix(top)}/"
         listed = [found for found in listed if not found[0].startswith(inside)]
     if not listed and not source.exists():
         raise OptionError(f"There is no {source!r}.")

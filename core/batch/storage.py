@@ -27,6 +27,7 @@ class Folder:
     """
 
     def __init__(self, location: str | os.PathLike[str], what: str) -> None:
+        import fsspec
         from fsspec.core import url_to_fs
 
         text = os.fspath(location) if isinstance(location, str | os.PathLike) else None
@@ -35,13 +36,17 @@ class Folder:
         self.location = text
         self.what = what
         try:
-            self._system, root = url_to_fs(
-                str(Path(text).expanduser()) if "://" not in text else text
-            )
+            if "://" in text:
+                self._system, root = url_to_fs(text)
+            else:  # whose "::" is a name's, and separates no file systems
+                self._system = fsspec.filesystem("file")
+                root = Path(text).expanduser().absolute().as_posix()
         except (ValueError, ImportError, RuntimeError, OSError) as error:
             raise OptionError(f"{what} {text!r} cannot be opened: {error}") from error
         self.root: str = str(root).rstrip("/") or "/"
         self.local = "file" in _protocols(self._system)
+        #: Where it is: `root` without links and "..".
+        self.place = os.path.realpath(self.root) if self.local else self.root
         if self.local and what == "target":
             check_unicode_path(what, Path(self.root))
 

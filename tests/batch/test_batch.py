@@ -490,13 +490,26 @@ def test_starting_anew_removes_no_file_of_anybody_else(
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".txt"])
+@pytest.mark.parametrize("way", ["source/out", "source/../source/out", "link/out"])
 def test_a_target_inside_its_source_is_no_part_of_it(
-    suffix: str, model: core.EmbeddingModel, tmp_path: Path
+    suffix: str, way: str, model: core.EmbeddingModel, tmp_path: Path
 ) -> None:
     source = write_source(tmp_path / "source", suffix)
-    first = core.embed_dataset(source, source / "out", model)
-    again = core.embed_dataset(source, source / "out", model)
+    (tmp_path / "link").symlink_to("source")
+    first = core.embed_dataset(source, f"{tmp_path}/{way}", model)
+    again = core.embed_dataset(source, f"{tmp_path}/{way}", model)
     assert (first.rows, again.rows, again.made) == (120, 120, 0)
+
+
+def test_a_path_with_colons_is_that_path(
+    model: core.EmbeddingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them separate file systems in an URL of fsspec."""
+    monkeypatch.chdir(tmp_path)
+    source = write_source(tmp_path / "a::b", ".txt")
+    assert core.embed_dataset("a::b", "out::1", model).rows == 120
+    assert core.embed_dataset(source, tmp_path / "out::1", model).made == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a::b", "out::1"]
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".txt"])
