@@ -44,7 +44,7 @@ def variant_speed_bars(figures: Mapping[str, Figures]) -> str:
     for name in _fastest_first(figures):
         found = figures[name]
         assert found.speed is not None
-        sizes = "" if found.sizes[0] == found.sizes[1] else f" ({found.sizes[0]} sizes)"
+        sizes = "" if found.sizes[0] == found.sizes[1] else " ({} of {} sizes)".format(*found.sizes)
         bars.append((name, found.speed, found.ours, f"{found.speed:.2f}x{sizes}"))
     return _drawing(
         "Speedup ratio of every variant",

@@ -87,7 +87,7 @@ def _speed(summary: Summary) -> str:
         found = figures[name]
         fit = [size for size in summary.sizes if summary.mean(name, [size]) is not None]
         cells = (summary.mean(name, fit, [length]) if fit else None for length in LENGTHS)
-        sizes = "" if found.sizes[0] == found.sizes[1] else f" ({found.sizes[0]} sizes)"
+        sizes = "" if found.sizes[0] == found.sizes[1] else " ({} of {} sizes)".format(*found.sizes)
         rows.append(
             [
                 f"{name}{sizes}",
