@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,9 @@ def check_artifact(result: Any, staging: Path) -> str | None:
     """An Artifact whose files lie in the staging directory."""
     if not isinstance(result, Artifact):
         return f"returned {type(result).__name__}, not an Artifact"
+    wrong = _wrong_field(result)
+    if wrong is not None:
+        return f"returned an Artifact whose {wrong}"
     for name in result.all_files:
         try:
             check_relative(name, "a file of the artifact")
@@ -49,6 +53,25 @@ def check_artifact(result: Any, staging: Path) -> str | None:
             return f"named {name!r} as a file, which is outside its staging directory"
     missing = [name for name in result.all_files if not (staging / name).is_file()]
     return f"did not write {', '.join(missing)}" if missing else None
+
+
+def _wrong_field(artifact: Artifact) -> str | None:
+    """The first field that cannot be written down, and why."""
+    for name in ("file_name", "precision"):
+        text = getattr(artifact, name)
+        if not isinstance(text, str):
+            return f"{name} is {text!r:.100}, not a text"
+    for name in ("files", "refers_to"):
+        names = getattr(artifact, name)
+        if not isinstance(names, tuple | list) or not all(isinstance(n, str) for n in names):
+            return f"{name} is {names!r:.100}, not a tuple of names"
+    for name in ("config", "versions"):
+        try:
+            stated = dict(getattr(artifact, name))
+            json.dumps(stated, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            return f"{name} is no plain JSON object: {error}"
+    return None
 
 
 def check_saved(result: Any, model: Model, staging: Path) -> str | None:

@@ -87,7 +87,11 @@ class LoadingContract(Subject):
             f"it computes on {model.device!r}, which is not one of its DEVICES {devices}"
         )
         if model.file_name is not None and not model.source.architecture.is_static:
-            known = [*capabilities.file_names, *capabilities.file_patterns]
+            known = [
+                *capabilities.file_names,
+                *capabilities.file_patterns,
+                *capabilities.fallback_names,
+            ]
             assert any(
                 fnmatchcase(model.file_name, prefix + pattern)
                 for pattern in known

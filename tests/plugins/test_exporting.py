@@ -14,7 +14,7 @@ import pytest
 import core
 from core.plugin.plugin import BACKEND_GROUP
 from core.plugin.registry import registry
-from core.testing import tiny_model
+from core.testing import BackendConformance, tiny_model
 from core.toolkit import open_source
 
 
@@ -88,3 +88,21 @@ def test_a_backend_that_cannot_be_traced_is_named(tmp_path: Path) -> None:
         pytest.raises(core.UnsupportedOperation, match="origin backend opens a runtime without"),
     ):
         core.export(tiny_model(tmp_path / "model"), backend="lines")
+
+
+def test_the_suite_knows_files_that_a_backend_loads_in_the_place_of_its_own() -> None:
+    own = {"FILES": {"model.lines": ()}, "FILE_NAMES": ("model.lines",)}
+    core.register_backend(
+        "lines", plugin(Untraceable, FALLBACK_NAMES=("model.safetensors",), **own)
+    )
+
+    class Suite(BackendConformance):
+        backend = "lines"
+        model = tiny_model()
+
+    try:
+        assert Suite.shared().file_name == "model.safetensors"
+        Suite().test_the_model_says_what_it_is()
+        Suite.teardown_class()
+    finally:
+        registry.unregister(BACKEND_GROUP, "lines")

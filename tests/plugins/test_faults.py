@@ -95,6 +95,38 @@ def test_an_artifact_outside_the_staging_directory_is_refused(site: Site, minilm
     assert not (site.root / "out").exists()
 
 
+ARTIFACT_FAULTS = {
+    "a path as name": ("file_name=target / 'x'", "whose file_name is PosixPath(", "not a text"),
+    "no precision": ("precision=None", "whose precision is None, not a text", ""),
+    "one name as files": ("files='x'", "whose files is 'x', not a tuple of names", ""),
+    "paths as files": ("files=(target / 'x',)", "whose files is (PosixPath(", "a tuple of names"),
+    "nothing it refers to": ("refers_to=None", "whose refers_to is None, not a tuple of", ""),
+    "no configuration": ("config=None", "whose config is no plain JSON object", ""),
+    "numpy's numbers": ("config={'a': np.float32(1)}", "whose config is no plain JSON", "float32"),
+    "no number": ("config={'a': [np.nan]}", "whose config is no plain JSON", ""),
+    "half a character": ("config={'a': chr(0xd800)}", "whose config is no plain JSON", ""),
+    "a list of versions": ("versions=['numpy']", "whose versions is no plain JSON object", ""),
+}
+
+
+@pytest.mark.parametrize("fault", ARTIFACT_FAULTS)
+def test_an_artifact_with_a_wrong_field_names_the_backend(
+    site: Site, minilm: object, fault: str
+) -> None:
+    field, *reasons = ARTIFACT_FAULTS[fault]
+    source = SOUND.replace('SOURCE = "name"', "") + (
+        "\n@core.hookimpl\ndef export(source, target, options):\n"
+        "    (target / 'x').write_text('x')\n"
+        f"    return core.Artifact(**{{'file_name': 'x', **dict({field})}}, root=target)\n"
+    )
+    site.install("acme-bad", source, backend="bad")
+    with pytest.raises(PluginError) as caught:
+        core.export(str(minilm), site.root / "out", backend="bad")
+    assert str(caught.value).startswith(f"export of {BACKEND} returned an Artifact {reasons[0]}")
+    assert reasons[1] in str(caught.value)
+    assert not (site.root / "out").exists()
+
+
 YIELD = "    return (yield)"
 WRAPPER_FAULTS = {
     "raises before": ("    raise KeyError('before')\n    yield", "failed with KeyError: 'before'"),
