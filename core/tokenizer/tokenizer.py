@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -192,11 +193,8 @@ class Tokenizer:
             size = self._prefix_length
             prefixes = [self._prefix(text, size) for text in texts]
         note_tokenizer_threads()
-        try:
+        with _explained():
             ids, lengths = self._words.encode(prefixes)
-        except BaseException as error:  # a panic in Rust is no Exception
-            _explain(error)
-            raise
         short = zip(texts, prefixes, lengths.tolist(), strict=True)
         open_ends = [
             i
@@ -256,11 +254,8 @@ class Tokenizer:
 
     def _tokenize_pairs(self, pairs: Sequence[Text]) -> list[tokenizers.Encoding]:
         note_tokenizer_threads()
-        try:
+        with _explained():
             return self._for_pairs.encode_batch_fast(list(pairs), add_special_tokens=self._special)
-        except BaseException as error:
-            _explain(error)
-            raise
 
     @cached_property
     def _for_pairs(self) -> tokenizers.Tokenizer:
@@ -278,13 +273,10 @@ class Tokenizer:
         lengths: list[int] = []
         for chunk in self._chunks(texts, whole=True):
             note_tokenizer_threads()
-            try:
+            with _explained():
                 encodings = self._uncut.encode_batch_fast(
                     list(chunk), add_special_tokens=self._special
                 )
-            except BaseException as error:
-                _explain(error)
-                raise
             lengths += map(len, encodings)
         return np.asarray(lengths, dtype=np.int64)
 
@@ -367,13 +359,10 @@ class Tokenizer:
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         note_tokenizer_threads()
-        try:
+        with _explained():
             encodings = self._tokenizer.encode_batch_fast(
                 list(texts), add_special_tokens=self._special
             )
-        except BaseException as error:
-            _explain(error)
-            raise
         rows = [encoding.ids for encoding in encodings]
         if self._endings is not None and self._window:
             end = self._kept_end
@@ -409,11 +398,8 @@ class Tokenizer:
         """
         if not prompt:
             return 0
-        try:
+        with _explained():
             encoding = self._tokenizer.encode(prompt, add_special_tokens=self._special)
-        except BaseException as error:
-            _explain(error)
-            raise
         closing = bool(encoding.special_tokens_mask) and encoding.special_tokens_mask[-1] == 1
         return len(encoding.ids) - int(closing)
 
@@ -428,10 +414,15 @@ def _read(text: str, settings: Mapping[str, Any]) -> Tokenizer:
     return Tokenizer(tokenizers.Tokenizer.from_str(text), **settings)
 
 
-def _explain(error: BaseException) -> None:
+@contextmanager
+def _explained() -> Iterator[None]:
     """Name what is broken: tokenizers raises plain exceptions for what a vocabulary lacks, and
     panics where its regular expressions find no end."""
-    if type(error) is Exception or type(error).__name__ == "PanicException":
+    try:
+        yield
+    except BaseException as error:  # a panic in Rust is no Exception
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
         raise ModelFormatError(
             f"The model's tokenizer cannot encode a text: {str(error).rstrip('.')}. Restore or "
             "download the tokenizer's files again."
