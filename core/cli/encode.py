@@ -62,10 +62,7 @@ def add_commands(commands: Any) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     """Embed and write."""
-    if bool(parsed.texts) == bool(parsed.input):
-        raise OptionError(
-            "give texts as arguments or --input FILE (- for standard input), not both."
-        )
+    check_input(parsed, "texts")
     batching = batching_of(parsed)
     output = Path(parsed.output) if parsed.output else None
     if output is not None and output.suffix not in (*_ARRAYS.values(), ".jsonl"):
@@ -80,7 +77,6 @@ def run(parsed: argparse.Namespace) -> None:
     EncodeOptions(
         truncate_dim=parsed.truncate_dim, max_active_dims=parsed.max_active_dims, **batching
     )
-    check_input(parsed)
     kind = parsed.kind or kind_of(parsed)
     if kind in _ARRAYS:
         _check_kind_options(parsed, kind)
@@ -179,8 +175,16 @@ def _embed(
         yield list(itertools.islice(texts, len(embeddings))), embeddings
 
 
-def check_input(parsed: argparse.Namespace) -> None:
-    """Refuse an input that cannot be read before a model is loaded."""
+def check_input(parsed: argparse.Namespace, what: str) -> None:
+    """Refuse an input that cannot be read before a model is loaded.
+
+    Args:
+        what: What is given: "texts", "documents".
+    """
+    if bool(parsed.texts) == bool(parsed.input):
+        raise OptionError(
+            f"give {what} as arguments or --input FILE (- for standard input), not both."
+        )
     if parsed.texts:
         return
     name = str(parsed.input)

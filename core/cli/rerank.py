@@ -9,7 +9,6 @@ from typing import Any
 
 from core.cli.arguments import add_batching, add_model, add_texts, as_utf8, batching_of, load_model
 from core.cli.encode import check_input, read_texts
-from core.errors import OptionError
 from core.machine.surroundings import stderr_is_terminal
 from core.options import EncodeOptions, check_positive
 
@@ -33,15 +32,11 @@ def add_commands(commands: Any) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     """Score and print."""
-    if bool(parsed.texts) == bool(parsed.input):
-        raise OptionError(
-            "give documents as arguments or --input FILE (- for standard input), not both."
-        )
+    check_input(parsed, "documents")
     check_positive("top_k", parsed.top_k)
     check_positive("max_length", parsed.max_length)
     options = batching_of(parsed)
     EncodeOptions(**options)
-    check_input(parsed)
     with load_model(parsed, "reranker") as model:
         if parsed.max_length is not None:
             model.max_seq_length = parsed.max_length

@@ -48,13 +48,9 @@ def add_commands(commands: Any) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     """Compare and print."""
-    if bool(parsed.texts) == bool(parsed.input):
-        raise OptionError(
-            "give texts as arguments or --input FILE (- for standard input), not both."
-        )
+    check_input(parsed, "texts")
     given = batching_of(parsed)
     EncodeOptions(**given)
-    check_input(parsed)
     options = {name: value for name, value in given.items() if value is not None}
     with load_model(parsed, parsed.kind or kind_of(parsed)) as model:
         texts = list(read_texts(parsed))
