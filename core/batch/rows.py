@@ -295,14 +295,14 @@ class Rows:
                 if self._suffix != ".txt" and not line.strip():
                     continue
                 checksum = zlib.crc32(line, checksum)
-                yield self._line_row(line, place, part.before + place, found.name)
+                yield self._line_row(line, place, part.before + place)
                 place += 1
                 if place == end:
                     break
         if place != end or checksum != found.checksums[part.start // self._rows_per_part]:
             raise self._changed(found.name)
 
-    def _line_row(self, line: bytes, place: int, number: int, name: str) -> Row:
+    def _line_row(self, line: bytes, place: int, number: int) -> Row:
         numbered = number if self.id_column is None else None
         try:
             text = line.decode("utf-8-sig" if place == 0 else "utf-8").rstrip("\r\n")

@@ -369,7 +369,3 @@ def _digest_of(labels: Labels) -> str:
         judged = {query: dict(rows) for query, rows in retrieval.judgments.items()}
         parts.append([dict(retrieval.corpus), dict(retrieval.queries), judged])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _processor() -> str:
-    return f"{processor_name()}, {available_cpus()} cores"
