@@ -36,23 +36,29 @@ _AT_FDCWD = -100
 
 _RENAME_EXCHANGE = 2
 
+#: Of a chain of modules, its list and the transformer's own configuration.
+_WITHOUT_WHICH_NO_MODEL = ("modules.json", "adapter_config.json", "config.json")
+
 # EXDEV: overlayfs, for a directory of a lower layer.
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EXDEV)
 
 
 @contextmanager
-def staging_directory(target: Path) -> Iterator[Path]:
+def staging_directory(target: Path, *, inside: bool = False) -> Iterator[Path]:
     """An empty directory on the file system of `target`, gone afterwards.
 
     It lies beside the target, so that they can be exchanged; inside it where that is not possible
     (a mount point, a parent that is read-only). What killed processes left there is removed.
+
+    Args:
+        inside: They are not to be exchanged, so it lies inside.
 
     Raises:
         CoreError: Nothing can be written there.
     """
     with explained_writes(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        parent = target.parent if is_exchangeable(target) else target
+        parent = target if inside or not is_exchangeable(target) else target.parent
         with locked_directory(parent):
             _remove_abandoned(parent)
             outer = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=parent))
@@ -120,9 +126,13 @@ def put_in_place(
 
 
 def replace_files(tree: Path, target: Path, order: tuple[str, ...] = ()) -> None:
-    """Rename every file of `tree` into `target`, those of `order` last, in that order."""
+    """Rename every file of `tree` into `target`, those of `order` last, in that order.
+
+    Without an order, what makes a directory a model comes last: a process that is killed leaves
+    no part of a model that could be taken for the whole.
+    """
     names = sorted(p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file())
-    last = order or (*(n for n in names if n.endswith("config.json")), "modules.json")
+    last = order or (*(n for n in names if n.endswith("/config.json")), *_WITHOUT_WHICH_NO_MODEL)
     first = [name for name in names if name not in last]
     for name in (*first, *(name for name in last if name in names)):
         place = target / name

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import tokenizers
 
-from core.architecture.architecture import Architecture
+from core.architecture.architecture import TRANSFORMER_CONFIGS, Architecture
 from core.architecture.token_heads import HEAD_FILES
 from core.architecture.writing import ModelSettings, write_configuration
 from core.artifacts.artifact import SIDECAR_SUFFIX
 from core.artifacts.tuned import LOCK_NAME
 from core.checkpoint.checkpoint import Checkpoint
+from core.checkpoint.resolve import MODEL_MARKERS
+from core.errors import ModelFormatError
+from core.files.source import read_json_file
 from core.files.staging import copy_file
 from core.files.weights import WEIGHT_FILES
 from core.plugin.known_backends import FOREIGN_WEIGHTS, KNOWN_FILES, OTHER_WEIGHTS
+from core.plugin.registry import registry
 from core.tokenizer.reading import read_tokenizer
 from core.tokenizer.tokenizer import Tokenizer
 
-_CONFIGURATION = (".json", ".model", "vocab.txt", "merges.txt")
-_MODULE_FOLDER = re.compile(r"\d+_\w+(/|$)")
+#: Configuration that `core` reads and that decides a model's results, in its transformer's folder
+#: and at its top. The folders of further modules count whole.
+DECIDING_FILES = (
+    "modules.json", "config_sentence_transformers.json", *TRANSFORMER_CONFIGS, "config.json",
+    "adapter_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt", "*.model", "*.vocab",
+    "tekken.json", "entity_vocab.json", "bpe.codes",
+)  # fmt: skip
+
+#: What a transformers model states in config.json, and other programs in theirs do not.
+_OF_A_MODEL = ("model_type", "architectures")
+_MODULE_FOLDER = re.compile(r"\d{1,2}_[A-Z]\w*/")
 
 
 def is_weights(name: str) -> bool:
@@ -38,10 +53,36 @@ def is_foreign(name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in FOREIGN_WEIGHTS)
 
 
-def belongs_to_model(name: str) -> bool:
-    """Whether a file is a part of some model, rather than something a user put beside it."""
-    module = _MODULE_FOLDER.match(name) is not None
-    return module or is_weights(name) or name.endswith(_CONFIGURATION)
+def holds_model(folder: Path) -> bool:
+    """Whether a directory holds a model at its top; other programs have a config.json, too."""
+    if any((folder / name).is_file() for name in MODEL_MARKERS if name != "config.json"):
+        return True
+    config = folder / "config.json"
+    try:
+        stated = read_json_file(config, str(config)) if config.is_file() else {}
+    except ModelFormatError:
+        return False
+    return any(key in stated for key in _OF_A_MODEL)
+
+
+def model_parts() -> Callable[[str], bool]:
+    """Tells whether a file of a model's directory is a part of the model, by its name.
+
+    The others are what users put beside it: notes, results, other models in folders of their own.
+    """
+    stated = {name for files in KNOWN_FILES.values() for name in files}
+    for _, found in registry.working():
+        stated |= {*found.capabilities.file_names, *found.capabilities.file_patterns}
+    folders = {name.rpartition("/")[0] for name in stated}
+
+    def is_part(name: str) -> bool:
+        if _MODULE_FOLDER.match(name):
+            return True
+        folder, _, file = name.rpartition("/")
+        known = any(fnmatchcase(file, pattern) for pattern in (*DECIDING_FILES, "*_config.json"))
+        return folder in folders and (known or is_weights(name))
+
+    return is_part
 
 
 def configuration_names(source: Checkpoint) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from core.artifacts.tuned import LOCK_NAME
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import CoreError, OptionError
 from core.files.files import LocalFiles
+from core.files.paths import is_same_file
 from core.files.staging import (
     copy_file,
     explained_writes,
@@ -21,20 +23,24 @@ from core.files.staging import (
     locked_directory,
     put_in_place,
     recover,
+    replace_files,
     staging_directory,
+    sync_tree,
 )
 from core.models.model import Model
 from core.operations.model_card import model_card
 from core.operations.model_files import (
-    belongs_to_model,
     configuration_names,
     has_marks,
+    holds_model,
     is_foreign,
     is_weights,
+    model_parts,
     write_tokenizer,
 )
 from core.operations.tuned import carry_choice
 from core.options import CardData, SaveOptions
+from core.plugin.registry import registry
 
 logger = logging.getLogger("core")
 
@@ -47,8 +53,10 @@ def save_model(
 ) -> Path:
     """Stage a whole model directory and put it in the place of `directory` in one step.
 
-    Files of an existing directory that the model does not bring stay, unless they are weights of
-    another model. `write` adds the backend's own files.
+    Files of an existing model that this one does not bring stay, unless they are another model's
+    weights and configuration. A directory that holds something else (a project, a home) is not
+    replaced: the model's files are put into it, and nothing else in it is touched. `write` adds
+    the backend's own files.
 
     Raises:
         CoreError: Nothing can be written there; what was there is unchanged.
@@ -58,10 +66,18 @@ def save_model(
         if target.exists() and not target.is_dir():
             raise OptionError(f"{str(directory)!r} is a file; a model is saved to a directory.")
         recover(target)
-        with staging_directory(target) as tree:
-            stage_model(model, tree, target.name, options, write, existing=target)
+        replaced = shared = False
+        if target.exists():
+            with locked_directory(target.parent):  # no other process exchanges it meanwhile
+                replaced = holds_model(target)
+                shared = not replaced and any(target.iterdir())
+        with staging_directory(target, inside=shared) as tree:
+            stage_model(model, tree, target.name, options, write, target if replaced else None)
             with locked_directory(target.parent):
-                put_in_place(tree, target, obsolete=belongs_to_model)
+                if shared:
+                    _put_beside_others(tree, target)
+                else:
+                    put_in_place(tree, target, obsolete=model_parts())
         if model.source.directory == target:  # copies of what was loaded
             model.source.list_again(None)
         return directory
@@ -73,9 +89,13 @@ def stage_model(
     name: str,
     options: SaveOptions,
     write: Callable[[Path], None],
-    existing: Path | None = None,
+    replaced: Path | None = None,
 ) -> None:
-    """Write the whole model directory into `tree`; `name` is what its card calls it."""
+    """Write the whole model directory into `tree`; `name` is what its card calls it.
+
+    Args:
+        replaced: The directory of the model in whose place it goes.
+    """
     source = model.source
     names = [name for name in _names_to_keep(source, options) if name != LOCK_NAME]
     _check_space(source, names, tree)
@@ -97,14 +117,43 @@ def stage_model(
         settings = ModelSettings.of(model)
         write_configuration(tree, source, source.architecture, settings, ignored)
         _write_tokenizer(tree, model)
-    if existing is not None and existing.is_dir():
-        same = _same_model(existing, tree)
-        link_missing(existing, tree, leave_out=lambda n: not same and belongs_to_model(n))
+    if replaced is not None:
+        same, is_part = _same_model(replaced, tree), model_parts()
+        link_missing(replaced, tree, leave_out=lambda n: not same and is_part(n))
     carry_choice(source, tree)
     card = tree / "README.md"
     if not card.exists():
         data = (options.card or CardData()).named(name)
         card.write_text(model_card(model, data), encoding="utf-8")
+
+
+def _put_beside_others(tree: Path, target: Path) -> None:
+    """Put a model's files into a directory that holds no model; what it has besides stays.
+
+    Raises:
+        OptionError: A file there would be lost, or taken for one of the model's.
+    """
+    is_part = model_parts()
+    brought = [p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file()]
+    there = [name for name in brought if os.path.lexists(target / name)]
+    looked_for = {n for _, found in registry.working() for n in found.capabilities.file_names}
+    in_the_way = {
+        *(n for n in there if n == "config.json" and not is_same_file(target / n, tree / n)),
+        *(n for n in there if (target / n).is_dir()),
+        *(str(f) for n in brought for f in Path(n).parents if (target / f).is_file()),
+        *(n for n in looked_for - set(brought) if (target / n).exists()),
+    }
+    if in_the_way:
+        raise OptionError(
+            f"{str(target)!r} holds no model that core knows, but "
+            f"{', '.join(sorted(in_the_way))}, in the place of what the model brings or where its "
+            "files are looked for. Choose another directory, or remove it. Nothing was changed."
+        )
+    for name in there:
+        if not is_part(name):
+            (tree / name).unlink()
+    sync_tree(tree)
+    replace_files(tree, target)
 
 
 def _names_to_keep(source: Checkpoint, options: SaveOptions) -> list[str]:
@@ -146,8 +195,9 @@ def _check_space(source: Checkpoint, names: list[str], tree: Path) -> None:
 
 def _same_model(existing: Path, tree: Path) -> bool:
     """Whether the weights two directories have in common are the same."""
+    is_part = model_parts()
     old, new = (
-        {name for name in LocalFiles(folder).names() if is_weights(name)}
+        {name for name in LocalFiles(folder).names() if is_weights(name) and is_part(name)}
         for folder in (existing, tree)
     )
     if old & new:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from core.architecture.architecture import TRANSFORMER_CONFIGS
 from core.artifacts.tuned import LOCK_NAME, TunedChoice
 from core.checkpoint.checkpoint import Checkpoint
 from core.errors import CoreError, ModelFormatError
@@ -13,17 +12,9 @@ from core.files.fingerprint import fingerprint_of
 from core.files.paths import check_relative
 from core.files.weights import WEIGHT_FILES
 from core.operations.file_choice import companions, read_sidecar
+from core.operations.model_files import DECIDING_FILES
 from core.plugin.capabilities import Capabilities
 from core.plugin.known_backends import KNOWN_FILES
-
-#: Configuration that `core` reads and that decides a model's results, in its transformer's folder
-#: and at its top. The folders of further modules count whole.
-_CONFIGURATION = (
-    "modules.json", "config_sentence_transformers.json", *TRANSFORMER_CONFIGS, "config.json",
-    "adapter_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt", "*.model", "*.vocab",
-    "tekken.json", "entity_vocab.json", "bpe.codes",
-)  # fmt: skip
 
 #: What a model's other files are made from, first choice first.
 _WEIGHTS = tuple(file for name in WEIGHT_FILES for file in (name, f"{name}.index.json"))
@@ -116,7 +107,7 @@ def _is_configuration(source: Checkpoint, name: str) -> bool:
         return True
     folder, _, file = name.rpartition("/")
     beside = folder in ("", architecture.path)
-    return beside and any(fnmatchcase(file, pattern) for pattern in _CONFIGURATION)
+    return beside and any(fnmatchcase(file, pattern) for pattern in DECIDING_FILES)
 
 
 def _weights(source: Checkpoint) -> list[str]:

@@ -22,7 +22,7 @@ from core.files.weights import write_safetensors
 from tests.checkpoint.dialects import build_dialect
 from tests.checkpoint.numpy_backend import register, unregister
 from tests.checkpoint.saver import digest
-from tests.conftest import ROOT, Exports
+from tests.conftest import ROOT, Exports, one_is_quick
 
 FULL_DISK_BYTES = 4_000_000
 
@@ -287,6 +287,107 @@ def test_weights_of_another_model_do_not_stay(static: Path, other: Path, tmp_pat
     assert not (target / "onnx/model.onnx").exists()
     assert (target / "notes.md").read_text() == "mine"
     assert (target / "README.md").read_text() == "the other one"
+
+
+def test_a_directory_of_other_things_gets_a_model_and_loses_nothing(
+    static: Path, other: Path, tmp_path: Path
+) -> None:
+    """A project or a home: other models, data and programs that are at work in it."""
+    project = tmp_path / "project"
+    shutil.copytree(other, project / "models/first")
+    (project / "data").mkdir()
+    for name in ("package.json", "data/results.json", "data/index.bin", "README.md"):
+        (project / name).write_text("mine")
+    before = {path: path.stat() for path in project.rglob("*") if path.is_file()}
+    contents = {path: path.read_bytes() for path in before}
+    place = project.stat().st_ino
+    with core.load(str(static), backend="numpy") as model:
+        expected = model.encode("one text")
+        model.save(project)
+    for path, was in before.items():
+        assert (path.stat().st_ino, path.stat().st_mtime_ns) == (was.st_ino, was.st_mtime_ns), path
+        assert path.stat().st_nlink == 1
+    assert project.stat().st_ino == place
+    assert not [path for path in project.iterdir() if ".core-" in path.name]
+    with core.load(str(project), backend="numpy") as model:
+        assert np.array_equal(model.encode("one text"), expected)
+    (other / "README.md").unlink()
+    with core.load(str(other), backend="numpy") as model:  # now in the place of a model
+        model.save(project)
+    assert {path: path.read_bytes() for path in before} == contents
+
+
+def test_what_lies_in_folders_of_a_model_that_is_replaced_stays(
+    static: Path, other: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    shutil.copytree(other, target)
+    shutil.copytree(other, target / "checkpoint-10")
+    for name in ("runs/metrics.json", "runs/best.pt", "2024_results/scores.json"):
+        (target / name).parent.mkdir(exist_ok=True)
+        (target / name).write_text("mine")
+    before = digest(target / "checkpoint-10")
+    with core.load(str(static), backend="numpy") as model:
+        model.save(target)
+    assert digest(target / "checkpoint-10") == before
+    for name in ("runs/metrics.json", "runs/best.pt", "2024_results/scores.json"):
+        assert (target / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "onnx/model.onnx", "modules.json/mine", "0_StaticEmbedding"]
+)
+def test_files_of_something_else_are_neither_overwritten_nor_taken_for_the_models(
+    static: Path, tmp_path: Path, name: str
+) -> None:
+    target = tmp_path / "target"
+    (target / name).parent.mkdir(parents=True)
+    (target / name).write_text('{"port": 80}')
+    (static / "config.json").write_text("{}")
+    before = digest(target)
+    with core.load(str(static), backend="numpy") as model:
+        named = name.partition("/mine")[0]
+        with pytest.raises(OptionError, match=rf"holds no model .*, but {named}, .*Nothing was c"):
+            model.save(target)
+    assert digest(target) == before
+
+
+@pytest.mark.parametrize(
+    "dialect", one_is_quick("static-table", ["transformer-in-a-folder", "dense-in-pickle"])
+)
+def test_no_part_of_a_model_can_be_taken_for_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: str
+) -> None:
+    """Interrupted before each of its files, in a directory that cannot be exchanged."""
+    register()
+    source = build_dialect(dialect, tmp_path / "source")
+    backend = "numpy" if dialect == "static-table" else "torch"
+    rename, left = Path.replace, 0
+
+    def interrupted(path: Path, target: Path) -> Path:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with core.load(str(source), backend=backend) as model:
+        for files in range(100):
+            target = tmp_path / str(files)
+            target.mkdir()
+            (target / "notes.txt").write_text("mine")
+            left = files
+            try:
+                model.save(target)
+            except KeyboardInterrupt:
+                with pytest.raises(CoreError):
+                    core.load(str(target), backend=backend)
+            else:
+                core.load(str(target), backend=backend).close()
+                break
+    unregister()
+    assert files > 3
 
 
 def test_a_file_cannot_be_saved_to(static: Path, tmp_path: Path) -> None:
