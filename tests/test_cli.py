@@ -419,7 +419,7 @@ def test_demo_of_other_kinds(
 
 def test_a_demo_of_another_kind(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", tiny, "--kind", "reranker"]) == 1
-    assert "not a reranker: load it with core.load" in capsys.readouterr().err
+    assert "not a reranker: give --kind embedding" in capsys.readouterr().err
     assert main(["demo", tiny, "--kind", "multi_vector"]) == 1  # as other commands spell it
     assert "not a multi-vector model" in capsys.readouterr().err
 

@@ -506,6 +506,36 @@ def test_messages_speak_of_no_python(
     assert not_says not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("kind", "words", "says"),
+    [
+        (
+            "reranker-bert",
+            ("encode", "a"),
+            "is a reranker, not an embedding model: use `core rerank`.",
+        ),
+        ("reranker-bert", ("similarity", "a", "--kind", "sparse"), "give --kind reranker."),
+        (
+            "splade",
+            ("rerank", "query", "a"),
+            "is a sparse encoder, not a reranker: use `core encode`.",
+        ),
+        ("splade", ("encode", "a", "--kind", "embedding"), "give --kind sparse."),
+    ],
+)
+def test_a_model_of_another_kind_gets_the_command_for_it(
+    tiny_kind: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    words: tuple[str, ...],
+    says: str,
+) -> None:
+    assert main([words[0], str(tiny_kind(kind)), *words[1:]]) in (1, 2)
+    error = capsys.readouterr().err
+    assert says.rstrip(".") in error
+    assert "core.load" not in error
+
+
 def test_an_option_at_the_end_of_a_sentence_is_the_command_s(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

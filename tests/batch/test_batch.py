@@ -651,13 +651,18 @@ def test_the_command_says_what_it_made_and_what_failed(
     report = json.loads(capsys.readouterr().out)
     assert (report["made"], report["rows"], len(report["failed"])) == (0, 1, 1)
     assert main([*words, "--on-error", "skip", "--set", "provider=CPUExecutionProvider"]) == 2
-    assert "model.model_kwargs.provider was None" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "--set provider was not given and is 'CPUExecutionProvider'. Finish it as" in shown
     assert main([*words, "--set", "provider"]) == 2
     assert "--set takes name=value, not 'provider'" in capsys.readouterr().err
     assert main([*words, "--set", "provder=x"]) == 2
     assert "provder" in capsys.readouterr().err
-    assert main([*words, "--normalize"]) == 2
-    assert "--overwrite" in capsys.readouterr().err
+    assert main([*words, "--normalize", "--prompt", "x", "--on-error", "skip"]) == 2
+    shown = capsys.readouterr().err
+    assert "--normalize was not given and is given; --prompt was not given and is 'x'." in shown
+    assert "--overwrite" in shown
+    assert main([*words, "--max-active-dims", "3"]) == 2
+    assert "--max-active-dims is not for this kind of model." in capsys.readouterr().err
     assert main([*words, "--ray", "local"]) != 0
     assert "core[ray]" in capsys.readouterr().err
 

@@ -77,7 +77,7 @@ def test_embedding_models_have_no_task(
 ) -> None:
     model = str(tiny_model("bert-mean"))
     for words, says in (
-        (["--task", "query"], "does not take 'task'"),
+        (["--task", "query"], "--task is not for this kind of model."),
         (["-o", "x.npz"], "of an embedding model must end in .npy or .jsonl"),
     ):
         assert main(["encode", model, "a", "-b", "torch", *words]) == 2
@@ -111,4 +111,4 @@ def test_files_are_made_from_the_command_line(
     assert "MaxSim difference" in capsys.readouterr().out
     assert (path / "onnx/model_quint8_avx2.onnx").is_file()
     assert main(["rerank", str(path), "a", "b", "-b", "onnx"]) == 1
-    assert "core.load_multi_vector" in capsys.readouterr().err
+    assert "a multi-vector model, not a reranker: use `core encode`" in capsys.readouterr().err
