@@ -116,6 +116,7 @@ class ProcessPool:
         self.processes = processes or available_cpus()
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closed = False
+        self._closing = threading.Lock()
         self._owner = os.getpid()
         self._most_texts = CHUNK_TEXTS if devices is None else DEVICE_CHUNK_TEXTS
         places: Sequence[str | None] = devices or [None]
@@ -201,12 +202,18 @@ class ProcessPool:
         return (self.model.finish(block, parsed) for block in self._run(chunks, parsed))
 
     def close(self) -> None:
-        """End the processes. Work in progress fails; closing twice does nothing."""
-        if self._closed:
+        """End the processes. Work in progress fails; closing twice does nothing.
+
+        Nor does closing in a forked process: the pool is that of the process it was forked from.
+        """
+        if os.getpid() != self._owner:
             return
-        self._closed = True
-        for _ in self._threads:
-            self._tasks.put(None)
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            for _ in self._threads:
+                self._tasks.put(None)
         self._stop()
         for thread in self._threads:
             thread.join()
@@ -235,14 +242,17 @@ class ProcessPool:
     def _parse(self, options: dict[str, Any]) -> EncodeOptions:
         if self._closed:
             raise OptionError("The pool is closed. Make a new one.")
+        self._check_process()
+        parsed: EncodeOptions = self.model.parse_options(options)
+        self.model.check_options(parsed)
+        return parsed
+
+    def _check_process(self) -> None:
         if os.getpid() != self._owner:
             raise OptionError(
                 f"The pool is of process {self._owner}, and this one was forked from it, without "
                 "the threads that ask the pool's processes. Make a pool in each forked process."
             )
-        parsed: EncodeOptions = self.model.parse_options(options)
-        self.model.check_options(parsed)
-        return parsed
 
     def _check_method(self, name: str) -> None:
         own = self.model.method
@@ -277,24 +287,41 @@ class ProcessPool:
                 try:
                     chunk = self.model.checked(next(source), start)
                     check_truncation(self.model, chunk, options, start)
+                    task = _Task(chunk, start, inner)
+                    self._submit(task)
                 except StopIteration:
                     break
                 except Exception as error:  # what was read before it is still answered
                     failure = error
                     break
-                task = _Task(chunk, start, inner)
                 start += len(chunk)
                 waiting.append(task)
-                self._tasks.put(task)
                 if len(waiting) > 2 * self.processes:
-                    yield waiting.popleft().future.result()
+                    yield self._result(waiting.popleft())
             while waiting:
-                yield waiting.popleft().future.result()
+                yield self._result(waiting.popleft())
         finally:
             for task in waiting:
                 task.future.cancel()
         if failure is not None:
             raise failure
+
+    def _submit(self, task: _Task) -> None:
+        """Let a task wait for a process; one that comes when the threads end would wait for ever.
+
+        Raises:
+            OptionError: The pool is closed, or another process's.
+        """
+        self._check_process()
+        with self._closing:
+            if self._closed:
+                raise OptionError("The pool is closed. Make a new one.")
+            self._tasks.put(task)
+
+    def _result(self, task: _Task) -> Any:
+        """Wait for what a process makes of a task; raises what it raised."""
+        self._check_process()
+        return task.future.result()
 
     def _serve(self, worker: Child) -> None:
         """A thread's life: give one process one task after the other, and keep it running."""

@@ -373,15 +373,43 @@ def test_closed_pools_say_so(model: EmbeddingModel) -> None:
         pool.encode(["text"])
 
 
+@pytest.mark.slow
+def test_a_stream_of_a_pool_that_was_closed_ends(model: EmbeddingModel) -> None:
+    pool = ProcessPool(model, processes=1)
+    stream = pool.encode_stream(texts(100), window=1)
+    ended: list[BaseException] = []
+    next(stream)
+    pool.encode("after what the stream has read ahead")
+    pool.close()
+
+    def read_on() -> None:
+        try:
+            for _ in stream:
+                pass
+        except (OptionError, PluginError) as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=read_on, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert "closed" in str(ended)
+
+
 FORKING = """
 import os, signal, sys
 import core
 
 with core.load(sys.argv[1], backend="onnx") as model, core.ProcessPool(model, 1) as pool:
+    begun = pool.encode_stream(["text"] * 9, window=1)
+    next(begun)
     sys.stdout.flush()
     if not (child := os.fork()):
         signal.alarm(20)
-        for call in (lambda: pool.encode("text"), lambda: next(pool.encode_stream(["text"]))):
+        for call in (
+            lambda: pool.encode("text"),
+            lambda: next(pool.encode_stream(["text"])),
+            lambda: next(begun),
+        ):
             try:
                 call()
             except core.OptionError as error:
@@ -403,7 +431,7 @@ def test_a_pool_in_a_forked_process_says_so_and_stays_whole(
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Make a pool in each forked process") == 2
+    assert done.stdout.count("Make a pool in each forked process") == 3
     assert done.stdout.endswith("(32,)\n")
 
 
