@@ -47,7 +47,11 @@ def add_commands(commands: Any) -> None:
             )
         else:
             add_model(parser)
-        parser.add_argument("-t", "--target", help="directory; the model's own if absent")
+        parser.add_argument(
+            "-t",
+            "--target",
+            help="directory; if absent the model's own, or the cache for a model of the Hub",
+        )
         parser.add_argument(
             "--set",
             action="append",

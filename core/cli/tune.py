@@ -27,7 +27,11 @@ def add_commands(commands: Any) -> None:
         help="some hundred texts like those to be embedded: .txt (one a line) or .jsonl",
     )
     parser.add_argument("--field", help='of each .jsonl line; "text" if absent')
-    parser.add_argument("-t", "--target", help="directory; the model's own if absent")
+    parser.add_argument(
+        "-t",
+        "--target",
+        help="directory; if absent the model's own, or the cache for a model of the Hub",
+    )
     parser.add_argument("--minutes", type=float, default=10.0, help="how long it may take (10)")
     parser.add_argument(
         "--for",
@@ -53,7 +57,9 @@ def add_commands(commands: Any) -> None:
         help="on labelled data, such as 0.4%%",
     )
     parser.add_argument(
-        "--pairs", metavar="FILE", help="labelled pairs: sentence1, sentence2, score (.tsv, .csv)"
+        "--pairs",
+        metavar="FILE",
+        help="labelled pairs: sentence1, sentence2, score (.tsv, .csv, .jsonl)",
     )
     parser.add_argument("--corpus", metavar="FILE", help="BEIR's corpus.jsonl")
     parser.add_argument("--queries", metavar="FILE", help="BEIR's queries.jsonl")
