@@ -64,8 +64,8 @@ def load(
     """Load an embedding model.
 
     Args:
-        model_name_or_path: A directory, `owner/name` on the Hub, or `name` for
-            `sentence-transformers/name`.
+        model_name_or_path: A directory, `owner/name` on the Hub or its address there, or `name`
+            for `sentence-transformers/name`.
         backend: `"torch"`, `"onnx"`, `"openvino"` or any installed one. None takes
             `$CORE_BACKEND`, else what `core tune` chose for a directory (its `core_tuned.json`:
             backend, file, options and device) where that holds on this machine, else torch if
@@ -90,6 +90,7 @@ def load(
 
     Raises:
         ModelNotFound, ArtifactNotFound, ModelFormatError: What is wrong with the files.
+        UnsupportedOperation: It is no embedding model; the message says what loads it.
         BackendNotFound, BackendLoadError: What is wrong with the backend.
         OptionError: What is wrong with the arguments.
     """
@@ -548,8 +549,9 @@ def quantize(
         model: From `core.load`, or another function that loads one.
         config: A preset's name or the backend's configuration object; None for its default.
         target: A directory; None for the model's own, or the cache for a Hub repository.
-        calibration: Texts for static quantization: a sequence, a `.txt` or `.jsonl` file, or the
-            name of a dataset when `datasets` is installed.
+        calibration: Texts like those to be embedded, for configurations that take some: a
+            sequence, a `.txt` or `.jsonl` file, or the name of a dataset when `datasets` is
+            installed. None for those that come with `core`.
         file_suffix: Of the new file's name; None for the preset's.
         push_to_hub: True uploads the result to the model's repository, a string to that one.
         create_pr: Upload as a pull request.

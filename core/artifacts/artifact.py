@@ -28,7 +28,7 @@ class Verification:
     """How the artifact's embeddings of probe texts compare with its source's.
 
     Attributes:
-        texts: How many probe texts were embedded, in how many batch shapes they were seen.
+        texts: How many embeddings were compared: a probe text counts in every batch that has it.
         mean_cosine: Mean over the texts of the cosine between both embeddings.
         p1_cosine: First percentile of it.
         min_cosine: Minimum of it.
@@ -92,7 +92,7 @@ class ScoreVerification:
     Scores are those before the activation function.
 
     Attributes:
-        texts: How many probe pairs were scored, in how many batch shapes they were seen.
+        texts: How many pairs were compared: a probe pair counts in every batch that has it.
         spread: Standard deviation of the source's scores over the pairs, the labels' mean.
         mean_score_difference: Mean absolute difference of the scores.
         max_score_difference: Maximum of it.
@@ -121,7 +121,7 @@ class SparseVerification:
     All values are compared, also those that `max_active_dims` would leave out.
 
     Attributes:
-        texts: How many probe texts were embedded, in how many batch shapes they were seen.
+        texts: How many embeddings were compared: a probe text counts in every batch that has it.
         active_dims: Mean number of values in the source's embeddings.
         mean_overlap: Of the dimensions that either of a text's embeddings has, the share that both
             have (Jaccard's index); the mean over the texts.
@@ -155,7 +155,7 @@ class VectorVerification:
     """How the vectors of a multi-vector model's artifact compare with its source's.
 
     Attributes:
-        texts: How many probe texts were encoded, in how many batch shapes they were seen.
+        texts: How many results were compared: a probe text counts in every batch that has it.
         vectors: How many vectors they have.
         mean_cosine: Mean over the vectors of the cosine between both.
         p1_cosine: First percentile of it.

@@ -78,7 +78,9 @@ def add_commands(commands: Any) -> None:
         parser.add_argument("--create-pr", action="store_true", help="as a pull request")
         if name == "quantize":
             parser.add_argument(
-                "--calibration", help="texts for static quantization: .txt, .jsonl, dataset name"
+                "--calibration",
+                help="texts like those to be embedded: .txt, .jsonl, or the name of a dataset; "
+                "core's own if absent",
             )
             parser.add_argument("--field", help='of each .jsonl line; "text" if absent')
             parser.add_argument("--num-samples", type=int, help="the most calibration texts to use")

@@ -1,4 +1,4 @@
-"""Texts to calibrate static quantization with: a sequence, a file, or a dataset of the Hub."""
+"""Texts to calibrate quantization with: a sequence, a file, or a dataset of the Hub."""
 
 from __future__ import annotations
 
