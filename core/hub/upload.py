@@ -15,24 +15,43 @@ from core.hub.repository import Repository, explain, status_of
 
 
 def open_repository(
-    repo_id: str, *, revision: str | None = None, token: str | bool | None = None
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    bare: bool = False,
 ) -> Repository:
     """A repository to write to; opens no connection.
+
+    Args:
+        bare: Whether a name without an owner will do.
 
     Raises:
         OptionError: It cannot be the name of one, or no connection may be opened.
     """
-    check_repo_id(repo_id)
+    check_repo_id(repo_id, bare=bare)
     offline = offline_reason(local_files_only=False)
     if offline is not None:
         raise OptionError(f"Nothing can be pushed to {repo_id}: {offline}.")
     return Repository(repo_id, revision or "main", token)
 
 
-def check_repo_id(repo_id: str) -> None:
-    """Raise `OptionError` for what cannot be the name of a repository."""
-    if not isinstance(repo_id, str) or not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)?", repo_id):
+def check_repo_id(repo_id: str, *, bare: bool = False) -> None:
+    """Raise `OptionError` for what cannot be the name of a repository.
+
+    Args:
+        bare: Whether a name without an owner will do.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    pattern = r"[\w.\-]+(/[\w.\-]+)?" if bare else r"[\w.\-]+/[\w.\-]+"
+    if not isinstance(repo_id, str) or not re.fullmatch(pattern, repo_id):
         raise OptionError(f"{repo_id!r} is not the name of a repository: 'owner/name'.")
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise OptionError(f"{repo_id!r} cannot be a repository's name: {error}") from error
 
 
 def check_token(repository: Repository) -> None:
@@ -60,7 +79,7 @@ def create_repository(
     Raises:
         CoreError: The Hub refused; the message says what to do.
     """
-    repository = open_repository(repo_id, revision=revision, token=token)
+    repository = open_repository(repo_id, revision=revision, token=token, bare=True)
     with _explained(repository, "push to"):
         created = repository.api.create_repo(
             repository.repo_id, private=private, exist_ok=exist_ok or create_pr

@@ -158,8 +158,11 @@ def test_a_push_that_cannot_work_is_refused_before_the_work(model: EmbeddingMode
         core.optimize(model, "fp16", push_to_hub=True)
     with pytest.raises(OptionError, match="create_pr=True uploads"):
         core.optimize(model, "fp16", create_pr=True)
-    with pytest.raises(OptionError, match="not the name of a repository"):
-        core.optimize(model, "fp16", push_to_hub="a/b/c")
+    for name in ("a/b/c", "name", "owner/na..me", "owner/name.git", "owner/" + "x" * 100):
+        with pytest.raises(OptionError, match=r"not the name of a repo|cannot be a repo"):
+            core.optimize(model, "fp16", push_to_hub=name)
+    with pytest.raises(OptionError, match="cannot be a repository's name"):
+        model.push_to_hub("na..me")
     assert not [n for n in Path(str(model.source)).iterdir() if "fp16" in n.name]
 
 
@@ -253,6 +256,20 @@ def test_what_is_no_artifact_is_not_pushed(made: core.Artifact, tmp_path: Path) 
         core.push(made.root / "config.json", "acme/some")
     with pytest.raises(core.ArtifactNotFound, match=r"is a directory.*`core info` lists"):
         core.push(made.root, "acme/some")
+
+
+@pytest.mark.parametrize("name", ["owner", "owner/na..me", "owner/-name"])
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_a_name_that_no_repository_has_is_refused_without_a_connection(
+    hub: LoopbackHub,
+    made: core.Artifact,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    dry: list[str],
+) -> None:
+    assert main(["push", str(made.path), name, *dry]) == 2
+    assert repr(name) in capsys.readouterr().err
+    assert hub.requests == []
 
 
 def test_a_directory_holds_what_is_saved(
