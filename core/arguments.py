@@ -108,6 +108,16 @@ def check_unicode_path(name: str, path: Path) -> None:
         ) from error
 
 
+def check_unicode_name(name: str, value: str | None) -> None:
+    """Raise `OptionError` for the name of a new file with bytes that are no text."""
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError as error:
+        raise OptionError(
+            f"{name} {value!r} is not UTF-8, and no runtime opens such a file. Choose another name."
+        ) from error
+
+
 def check_path_or_none(name: str, value: Any) -> None:
     """Raise `OptionError` unless it is None or a path."""
     if value is not None:

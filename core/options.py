@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from core.arguments import check_kind
+from core.arguments import check_kind, check_unicode_name
 from core.arguments import suggestion as suggestion
 from core.errors import OptionError
 
@@ -113,6 +113,7 @@ class ExportOptions:
     def __post_init__(self) -> None:
         _check_text(self, "precision", "exporter")
         _check_text_or_none(self, "file_name", "device")
+        check_unicode_name("file_name", self.file_name)
         _check_flag(self, "trust_remote_code")
         _check_mapping(self, "model_kwargs", "config_kwargs", "backend_kwargs")
         _check_thresholds(self)
@@ -445,6 +446,7 @@ def _check_suffix(options: Any) -> None:
         raise OptionError(
             f"file_suffix must be a plain part of a file name, without slashes, not {suffix!r}."
         )
+    check_unicode_name("file_suffix", suffix)
 
 
 def _check_thresholds(options: Any) -> None:

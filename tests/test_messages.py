@@ -231,6 +231,28 @@ def test_a_path_that_is_not_utf_8_is_refused_before_the_work(
     assert [path.name for path in place.iterdir()] == ["model"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "--backend", "onnx", "--file-name", "\udcff.onnx"),
+        ("optimize", "--backend", "torch", "--file-suffix", "\udcff"),
+        ("quantize", "--backend", "torch", "--file-suffix", "\udcff"),
+    ],
+)
+def test_a_name_that_is_not_utf_8_is_refused_before_the_work(
+    tiny: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    refuse_to_load(monkeypatch)
+    command, *rest = words
+    assert main([command, str(tiny), "--target", str(tmp_path / "new"), *rest]) == 2
+    assert f"{words[3]} {words[4]!r} is not UTF-8" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.fixture
 def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory that this user may not enter; the user that runs the tests may enter any."""
