@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -113,24 +114,45 @@ def test_what_is_no_body_of_json_is_named(
     assert words in answer.json()["error"]
 
 
-@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize("offered_first", [True, False])
+@pytest.mark.parametrize("cuts", [(), ("\r\n\r\n",), ("Upgrade: h2c", "cat")])
 def test_a_client_that_offers_another_protocol_is_answered_in_http_1(
-    server: Running, pieces: int
+    server: Running, cuts: tuple[str, ...], offered_first: bool
 ) -> None:
-    """As Java's client does with every first request of a connection."""
+    """As Java's client does, and proxies in whose connections requests of several clients meet."""
     body = b'{"inputs": "a cat"}'
-    head = (
-        b"POST /embed HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
-        b"Content-Length: %d\r\nHTTP2-Settings: AAEAAEAA\r\nUpgrade: h2c\r\n\r\n" % len(body)
-    )
+    head = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(body)
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAA\r\nUpgrade: h2c\r\n"
+    offering = [head + offer + b"\r\n" + body]
+    for cut in cuts:
+        before, found, after = offering.pop().partition(cut.encode())
+        offering += [before + found[:3], found[3:] + after]
+    plain = [head + b"\r\n" + body]
+    expected = server.post("/embed", {"inputs": "a cat"}).json()
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        for _ in range(2):  # the connection stays usable
-            for sent in [head + body] if pieces == 1 else [head, body]:
-                connection.sendall(sent)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for pieces in [offering, plain] * 2 if offered_first else [plain, offering] * 2:
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.02 * (len(pieces) > 1))
             answer = http.client.HTTPResponse(connection)
             answer.begin()
             assert answer.status == 200
-            assert json.loads(answer.read()) == server.post("/embed", {"inputs": "a cat"}).json()
+            assert json.loads(answer.read()) == expected
+
+
+def test_offers_of_another_protocol_are_answered_one_after_the_other(server: Running) -> None:
+    request = (
+        b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+        b"Connection: keep-alive\r\nUpgrade: websocket\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(50 * request)
+        answered = b""
+        while answered.count(b"HTTP/1.1 200 OK") < 50:
+            part = connection.recv(65_536)
+            assert part, "it hung up"
+            answered += part
 
 
 def test_a_body_that_does_not_arrive_ends(embedding_folder: Any) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+import httptools
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from core.errors import OptionError
@@ -33,31 +33,38 @@ _IDLE_SECONDS = 75
 #: the server ends.
 _PATIENCE_SECONDS = 1
 
-#: A client's offer to go on in HTTP/2, as Java's makes it with a request.
-_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-
-
-class _WithoutUpgrades(H11Protocol):
-    """HTTP/1.1, whatever else a client offers to speak."""
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """It is no fault to offer it."""
-
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP/1.1 by httptools, which drops the body of a request that offers an upgrade: such a
-    connection is read by h11, which is slower."""
+    """HTTP/1.1, whatever else a client offers to speak.
+
+    httptools ends with an offer (`Upgrade`, as Java's clients make it with a request), and drops
+    the body. The head is read again without it.
+    """
+
+    _received = _again = b""
 
     def data_received(self, data: bytes) -> None:
-        before: Any = self.cycle
-        if before is None and _UPGRADE.search(data.partition(b"\r\n\r\n")[0]):
-            self.connections.discard(self)
-            other = _WithoutUpgrades(self.config, self.server_state, self.app_state)
-            other.connection_made(self.transport)
-            self.transport.set_protocol(other)
-            other.data_received(data)
-        else:
+        while data:
+            self._received, self._again = data, b""
             super().data_received(data)
+            data = self._again
+
+    def _should_upgrade(self) -> bool:
+        return any(name == b"upgrade" for name, _ in self.headers)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """CONNECT: it is answered as any route that there is not."""
+
+    def handle_websocket_upgrade(self) -> None:
+        """An offer, of whatever protocol, whose head the parser has just read."""
+        offered = sys.exception()
+        assert isinstance(offered, httptools.HttpParserUpgrade)
+        version = self.parser.get_http_version().encode()
+        head = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        head += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        self._again = b"\r\n".join([*head, b"", b""]) + self._received[offered.args[0] :]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
 
 
 class Server(uvicorn.Server):
