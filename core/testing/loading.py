@@ -155,6 +155,27 @@ class LoadingContract(Subject):
         with made.load() as again:
             assert again.encode(list(TEXTS)).shape == self.rows().shape
 
+    @pytest.mark.parametrize("hook", ["export", "optimize", "quantize"])
+    def test_unknown_options_of_an_operation_are_refused(self, hook: str, tmp_path: Path) -> None:
+        """`backend_kwargs` has every name that `core` does not know: misspelled ones, too."""
+        hooks, model = core.hooks(self.backend), self.shared()
+        if hook not in hooks.implemented:
+            return
+        unknown = {"no_such_option": 1}
+        calls: dict[str, Callable[[], object]] = {
+            "export": lambda: hooks.export(
+                model.source, tmp_path, core.ExportOptions(backend_kwargs=unknown)
+            ),
+            "optimize": lambda: hooks.optimize(
+                model, tmp_path, core.OptimizeOptions(backend_kwargs=unknown)
+            ),
+            "quantize": lambda: hooks.quantize(
+                model, tmp_path, core.QuantizeOptions(backend_kwargs=unknown)
+            ),
+        }
+        with pytest.raises(core.OptionError, match="no_such_option"):
+            calls[hook]()
+
     def test_hooks_it_lacks_are_refused(self, tmp_path: Path) -> None:
         """A hook that is not implemented raises, naming backend and hook."""
         hooks, model = core.hooks(self.backend), self.shared()

@@ -461,6 +461,15 @@ BROKEN = {
         ),
         "test_what_it_makes_of_a_model_loads[quantize]",
     ),
+    "takes any option": (
+        (
+            SAVE,
+            "@core.hookimpl\ndef quantize(model, target, options):\n"
+            "    (target / 'settings.json').write_text('{}')\n"
+            "    return core.Artifact(root=target, file_name='settings.json')\n\n\n" + SAVE,
+        ),
+        "test_unknown_options_of_an_operation_are_refused[quantize]",
+    ),
     "hides that it cannot save": (
         ("@core.hookimpl\ndef save", "def save"),
         "test_a_saved_model_loads_and_embeds_the_same",
