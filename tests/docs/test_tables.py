@@ -123,3 +123,20 @@ def test_the_page_of_the_architecture_names_every_module() -> None:
         (folder,) = (ROOT / "plugins").glob(f"*/src/{package}")
         modules = {path.stem for path in folder.rglob("*.py")} - {"__init__"}
         assert {m for m in modules if f"`{m}`" not in architecture()} == set(), package
+
+
+def requirements() -> Iterator[str]:
+    """Names of the third-party distributions that one of ours needs, extras included."""
+    for path in (ROOT / "pyproject.toml", *(ROOT / "plugins").glob("*/pyproject.toml")):
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        stated = [*project["dependencies"]]
+        for extra in project.get("optional-dependencies", {}).values():
+            stated += extra
+        yield from (re.split(r"[\[<>=~!;]", requirement)[0] for requirement in stated)
+
+
+def test_the_page_of_the_dependencies_has_every_one() -> None:
+    names = {name for name in requirements() if name != "core" and not name.startswith("core-")}
+    assert {"numpy", "nncf", "pyarrow", "gradio"} <= names
+    page = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
+    assert {name for name in names if not re.search(rf"`{name}[`\[]", page)} == set()
