@@ -23,7 +23,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 # Processes that test side by side share the processors, as each would take all of them.
 if at_once := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    os.environ.setdefault("CORE_NUM_THREADS", str(max(1, processors // int(at_once))))
+    share = str(max(1, processors // int(at_once)))
+    os.environ.setdefault("CORE_NUM_THREADS", share)
+    # numpy's threads spin where they wait: as many as processors in each process take 10 to 30
+    # times the processor time.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", share)
 # torch's threads sleep where they wait: two processes that spin take each other's processors.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Processes that tests start seldom search for garbage: see `sitecustomize.py` there.
