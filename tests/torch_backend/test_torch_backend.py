@@ -382,7 +382,7 @@ def test_attention_of_int8_is_the_same_to_the_last_bit_however_wide_a_batch_is()
 @pytest.mark.slow
 def test_int8_is_close_and_independent_of_the_batch(minilm_copy: Path) -> None:
     model = load(minilm_copy)
-    artifact = core.quantize(model)
+    artifact = core.quantize(model, num_samples=64)
     assert artifact.path == minilm_copy / "model_qint8.safetensors"
     assert artifact.precision == "int8"
     assert artifact.verification is not None
