@@ -1,4 +1,4 @@
-"""The operations of a graph that only heads need: of sparse and multi-vector embeddings, of scores."""
+"""The operations of a graph that only heads need: sparse and multi-vector ones, and scores."""
 
 from __future__ import annotations
 
