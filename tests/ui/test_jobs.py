@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -109,6 +110,33 @@ def test_a_cancelled_job_ends_and_leaves_nothing(
         job.results()
     jobs.forget(job)
     assert not job.folder.exists()
+
+
+def test_a_job_whose_process_is_killed_says_so(
+    jobs: Jobs, tiny_model: Callable[[str], Path]
+) -> None:
+    """As the system does where memory runs out."""
+    job = jobs.start(encoding(tiny_model("bert-cls")))
+    wait_for(lambda: job._process)
+    assert job._process is not None
+    job._process.kill()
+    finished(job)
+    assert job.state == "failed"
+    assert job.failure.startswith("its process was ended by SIGKILL")
+    assert "memory" in job.failure
+
+
+def test_a_job_that_finds_no_room_is_refused_and_leaves_nothing(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object, **__: object) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(CoreError, match=r"No space left.*TMPDIR"):
+        jobs.start(lambda folder: [["info", "x"]], texts={"texts.txt": "one"})
+    assert list(Path(jobs._folder.name).iterdir()) == []
 
 
 def test_only_so_many_run_at_once(jobs: Jobs, tiny_model: Callable[[str], Path]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -107,6 +108,8 @@ class Job:
         try:
             for step in self.steps:
                 self._code = self._run_one(step, environment)
+                if self._code < 0 and not self._cancelled:
+                    self.lines.append(f"core {step[0]}: {_ended_by(-self._code)}")
                 if self._code:
                     break
         except Exception as error:  # the job must end, whatever happens
@@ -152,6 +155,18 @@ class Job:
                     self.lines.append(text)
 
 
+def _ended_by(number: int) -> str:
+    """What to say of a command that a signal ended: it could say nothing itself."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    said = f"its process was ended by {name} before it was done."
+    if name == "SIGKILL":
+        said += " The system does so when memory runs out: free some, or take a smaller model."
+    return f"{said} What it had not finished is not there; start it again."
+
+
 def interrupt(process: subprocess.Popen[str]) -> None:
     """Close the pipe that a command runs as long as it is open."""
     assert process.stdin is not None
@@ -186,15 +201,23 @@ class Jobs:
 
         Raises:
             OptionError: Too many run already.
+            CoreError: Its files cannot be written.
         """
         with self._lock:
             if sum(job.state == "running" for job in self._jobs) >= MOST_RUNNING:
                 raise OptionError(f"{MOST_RUNNING} jobs run already: wait for one, or cancel it.")
             self._count += 1
             folder = Path(self._folder.name, str(self._count))
-            folder.mkdir()
-            for name, content in (texts or {}).items():
-                (folder / name).write_text(content, encoding="utf-8")
+            try:
+                folder.mkdir()
+                for name, content in (texts or {}).items():
+                    (folder / name).write_text(content, encoding="utf-8")
+            except OSError as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise CoreError(
+                    f"Cannot write the job's files to {folder.parent}: {error.strerror}. Free "
+                    "space there, or start `core ui` with TMPDIR set to another directory."
+                ) from error
             lines = tuple(tuple(step) for step in steps(folder))
             job = Job(lines, folder, dict(notes or {}))
             self._jobs.append(job)
