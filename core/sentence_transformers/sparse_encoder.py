@@ -26,6 +26,7 @@ from core.sentence_transformers.construction import complete_prompts, load_as_as
 from core.sentence_transformers.files import Files
 from core.sentence_transformers.inputs import check_extra, one_input, one_prompt_name, texts_of
 from core.sentence_transformers.processes import Processes
+from core.sentence_transformers.results import half_of
 from core.sentence_transformers.rows import Rows
 from core.sentence_transformers.settings import Attributes
 from core.sentence_transformers.tensors import as_sparse, as_tensor
@@ -186,8 +187,9 @@ class SparseEncoder(Attributes, Processes, Rows, Files, Unprovided):
             kwargs: `task`, "query" or "document", for models that treat them differently.
 
         Returns:
-            A sparse COO tensor, float32 [texts, dimension]; for one text [dimension]. Without torch
-            installed, `core.SparseEmbeddings`, or arrays instead of dense tensors.
+            A sparse COO tensor, float32 [texts, dimension]; for one text [dimension]. Of a torch
+            model that computes in float16 or bfloat16 it is in that. Without torch installed,
+            `core.SparseEmbeddings`, or arrays instead of dense tensors.
 
         Raises:
             OptionError: An unknown argument or an input that is not text. It is a ValueError too.
@@ -209,10 +211,11 @@ class SparseEncoder(Attributes, Processes, Rows, Files, Unprovided):
             found = runner.encode(rows, **options)
         many = pool is not None or isinstance(device, list | tuple)
         place = None if save_to_cpu or many else self.embedding_model.tensor_device
+        dtype = half_of(self.embedding_model)
         if not convert_to_tensor:
-            parts = [_result(row, place, convert_to_sparse_tensor)[0] for row in found]
+            parts = [_result(row, place, convert_to_sparse_tensor, dtype)[0] for row in found]
             return parts[0] if single else parts
-        result = _result(found, place, convert_to_sparse_tensor)
+        result = _result(found, place, convert_to_sparse_tensor, dtype)
         return result[0] if single else result
 
     def encode_query(
@@ -318,12 +321,12 @@ class SparseEncoder(Attributes, Processes, Rows, Files, Unprovided):
         return result[0] if getattr(embeddings_2, "ndim", 2) == 1 else result
 
 
-def _result(rows: SparseEmbeddings, place: Any, sparse: bool) -> Any:
+def _result(rows: SparseEmbeddings, place: Any, sparse: bool, dtype: str | None = None) -> Any:
     """Rows as a tensor on a device; without torch installed as they are, or as an array."""
     if not sparse:
-        return as_tensor(rows.to_dense(), device=place)
+        return as_tensor(rows.to_dense(), device=place, dtype=dtype)
     try:
         import torch  # noqa: F401
     except ImportError:
         return rows
-    return rows.to_torch(place)
+    return as_tensor(rows.to_torch(place), dtype=dtype)

@@ -137,6 +137,22 @@ def test_rows_may_be_a_list_of_sparse_tensors(model: SparseEncoder) -> None:
             model.decode(wrong)
 
 
+def test_tensors_have_the_half_dtype_that_torch_computes_in(sparse: Make) -> None:
+    model = SparseEncoder(str(sparse("splade")), device="cpu", backend="torch")
+    expected = model.encode("a cat", convert_to_sparse_tensor=False)
+    for dtype in (torch.float16, torch.bfloat16):
+        model.to(dtype)
+        found = model.encode(["a cat"])
+        assert found.is_sparse
+        assert found.dtype == dtype
+        assert [row.dtype for row in model.encode(["a cat"], convert_to_tensor=False)] == [dtype]
+        dense = model.encode("a cat", convert_to_sparse_tensor=False)
+        assert dense.dtype == dtype
+        torch.testing.assert_close(dense.float(), expected, atol=0.1, rtol=0)
+    assert model.float().encode("a cat").dtype == torch.float32
+    model.embedding_model.close()
+
+
 def test_it_is_saved_and_exported(sparse: Make, tmp_path: Path) -> None:
     model = SparseEncoder(str(sparse("splade")), backend="onnx")
     expected = model.encode(SHORT_TEXTS).to_dense()
