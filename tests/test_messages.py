@@ -357,6 +357,10 @@ def bare(name: str, path: Path, tiny: Path) -> Path:
     if name == "m2m100":
         layers = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 32, "vocab_size": 600}
         made = transformers.M2M100Model(transformers.M2M100Config(**layers))
+    elif name == "marian":  # its file has no positions, which are computed
+        layers = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 32, "vocab_size": 600}
+        layers |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "pad_token_id": 0}
+        made = transformers.MarianMTModel(transformers.MarianConfig(**layers))
     elif name == "dpr":
         made = transformers.DPRQuestionEncoder(transformers.DPRConfig(**sizes, vocab_size=600))
     elif name == "clip":
@@ -377,6 +381,7 @@ def bare(name: str, path: Path, tiny: Path) -> Path:
         ("dpr", r"DPRQuestionEncoder.*gives pooler_output, and not the token embeddings"),
         ("clip", r"CLIPModel.*gives logits_per_image.*and not the token embeddings"),
         ("m2m100", r"M2M100Model.*whose decoder needs a text of its own"),
+        ("marian", r"MarianModel.*whose decoder needs a text of its own"),
         ("vit", r"ViTModel.*takes pixel_values.*and not texts"),
     ],
 )

@@ -32,7 +32,7 @@ from torch_backend.budget import MemoryLimit, gpu_batch_tokens, joined
 from torch_backend.compiled import compile_module
 from torch_backend.configuration import stored_options
 from torch_backend.device import choose_device, choose_dtype, choose_packed
-from torch_backend.encoders import check_encoder, forward_inputs, vocabulary_size
+from torch_backend.encoders import forward_inputs, vocabulary_size
 from torch_backend.heads import check_head, head_scores
 from torch_backend.kernels.blocked_weights import FEW_ROWS, use_blocked_weights
 from torch_backend.kernels.threads import limit_threads, single_threaded
@@ -153,8 +153,6 @@ class TorchRuntime(Runtime):
         opened = open_transformer(
             source, architecture, options, kwargs, dtype, on_cpu=device.type == "cpu"
         )
-        if architecture.head is None:
-            check_encoder(source, opened.module)
         check_head(source, opened.module, architecture)
         if opened.dtype == "int8" and device.type != "cpu":
             raise OptionError(

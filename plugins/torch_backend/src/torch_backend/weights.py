@@ -19,6 +19,7 @@ from core.errors import ModelFormatError, OptionError
 from core.toolkit import Scoring, check_safetensors, quiet_transformers, temporary_directory
 from torch_backend.compiled import is_compiled_config, read_compiled_config
 from torch_backend.configuration import code_source, explained, own_code, read_config
+from torch_backend.encoders import check_encoder
 from torch_backend.files import (
     DEFAULT_NAMES,
     QUANTIZATION,
@@ -76,6 +77,7 @@ def open_transformer(
 
     Raises:
         ModelFormatError: Configuration or weights are missing, truncated or do not fit.
+        UnsupportedOperation: It takes something else than texts, or gives no token embeddings.
         OptionError: The dtype or attention implementation cannot be used.
     """
     file_name = options.file_name or DEFAULT_NAMES[0]
@@ -102,6 +104,8 @@ def open_transformer(
             )
         with quiet_transformers(), explained(source, file_name, options.trust_remote_code):
             empty = _model_from_config(config, architecture, options.trust_remote_code)
+        if architecture.head is None:
+            check_encoder(source, empty)
         module = open_quantized(source, file_name, metadata[QUANTIZATION], empty)
         return OpenedTransformer(module, files, dtype="int8")
     is_default = file_name.rpartition("/")[2] in DEFAULT_NAMES
@@ -193,6 +197,8 @@ def _from_pretrained(
             **arguments,
         )
         head = architecture.head
+        if head is None:  # before weights that only another class of the architecture lacks
+            check_encoder(source, model)
         mend = head.mend if isinstance(head, Scoring) else None
         check_shapes(source, file_name, info["mismatched_keys"], mend)
         check_missing(source, file_name, info["missing_keys"])
