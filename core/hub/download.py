@@ -48,6 +48,9 @@ _CACHED_LISTING_TIMEOUT = 3.0
 
 _PARALLEL_DOWNLOADS = 8
 
+#: Caches and revisions that a warning named since the Hub last answered.
+_warned: set[tuple[Path, str]] = set()
+
 #: What a server may call a commit, git's name of it or another: it becomes the name of a folder and
 #: of a file.
 _COMMIT = re.compile(r"(?!\.)[\w.-]{1,128}", re.ASCII)
@@ -219,16 +222,21 @@ def offline_reason(local_files_only: bool) -> str | None:
 
 
 def _listing_or_cache(repository: Repository) -> tuple[Listing, str | None]:
+    known = (repository.cache, repository.revision)
     try:
-        return fetch_listing(repository), None
+        listing = fetch_listing(repository)
     except ModelNotFound:
         raise  # the Hub answered
     except ModelError as error:
-        listing = cached_listing(repository)
-        if listing is None:
+        cached = cached_listing(repository)
+        if cached is None:
             raise
-        logger.warning("%s Using the cached commit %s.", error, listing.commit[:8])
-        return listing, f"the Hub could not be asked ({error})"
+        if known not in _warned:
+            _warned.add(known)
+            logger.warning("%s Using the cached commit %s.", error, cached.commit[:8])
+        return cached, f"the Hub could not be asked ({error})"
+    _warned.discard(known)
+    return listing, None
 
 
 def fetch_listing(repository: Repository) -> Listing:

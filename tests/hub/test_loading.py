@@ -230,6 +230,21 @@ def test_an_unreachable_hub_falls_back_to_the_cache_with_a_warning(
     assert "Using the cached commit" in caplog.text
 
 
+@pytest.mark.usefixtures("no_waiting")
+def test_an_unreachable_hub_is_told_of_once_until_it_answers(
+    published: LoopbackHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    embed("acme/tiny")
+    for _ in range(2):
+        fault = published.fail("/api/models/", status=503)
+        caplog.clear()
+        assert core.kind_of("acme/tiny") == "embedding"
+        embed("acme/tiny")
+        assert caplog.text.count("Using the cached commit") == 1
+        fault.times = 0
+        embed("acme/tiny")
+
+
 def test_cache_dir_is_used(published: LoopbackHub, tmp_path: Path) -> None:
     embed("acme/tiny", cache_dir=tmp_path / "elsewhere")
     assert (tmp_path / "elsewhere" / "models--acme--tiny" / "snapshots").is_dir()
