@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A name or a text that the terminal's encoding lacks is no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its messages itself
     name = next((word for word in words if not word.startswith("-")), "")
     return _guarded(name, lambda: _run(words, name))
 

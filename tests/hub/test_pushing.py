@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -270,6 +273,19 @@ def test_a_name_that_no_repository_has_is_refused_without_a_connection(
     assert main(["push", str(made.path), name, *dry]) == 2
     assert repr(name) in capsys.readouterr().err
     assert hub.requests == []
+
+
+def test_what_the_client_of_the_hub_says_is_printed_once(
+    hub: LoopbackHub, made: core.Artifact
+) -> None:
+    hub.create("acme/some")
+    core.push(made.path, "acme/some")
+    again = subprocess.run(
+        [sys.executable, "-m", "core", "push", str(made.path), "acme/some"],
+        env={**os.environ, "HF_HUB_DISABLE_XET": "1"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert again.stderr.count("No files have been modified") == 1
 
 
 def test_a_directory_holds_what_is_saved(
