@@ -26,6 +26,7 @@ from core.cli.wording import in_shell_words, logged_in_shell_words
 from core.errors import CoreError, OptionError
 from core.machine.stages import shown_stages
 from core.machine.surroundings import ClosedStream, stand_in_for_closed_streams
+from core.plugin.discovery import stdout_is_taken
 from core.plugin.registry import registry
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     logging.getLogger("huggingface_hub").propagate = False  # it prints its messages itself
     name = next((word for word in words if not word.startswith("-")), "")
-    return _guarded(name, lambda: _run(words, name))
+    with stdout_is_taken():
+        return _guarded(name, lambda: _run(words, name))
 
 
 def _run(words: list[str], name: str) -> None:

@@ -10,11 +10,15 @@ import inspect
 import logging
 import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 from core.errors import BackendLoadError
 from core.machine.interrupts import raise_interrupt
+from core.machine.process_wide import process_wide
 from core.plugin.plugin import (
     BACKEND_GROUP,
     COMMAND_GROUP,
@@ -29,6 +33,28 @@ logger = logging.getLogger("core")
 GROUPS = (BACKEND_GROUP, PLUGIN_GROUP, COMMAND_GROUP)
 
 DISABLE_VARIABLE = "CORE_DISABLE_PLUGINS"
+
+
+_stdout_is_taken = False
+
+
+@contextmanager
+def stdout_is_taken() -> Iterator[None]:
+    """Inside, standard output is a command's: what plugins print when they are imported goes to
+    standard error."""
+    global _stdout_is_taken
+    before, _stdout_is_taken = _stdout_is_taken, True
+    try:
+        yield
+    finally:
+        _stdout_is_taken = before
+
+
+@process_wide
+@contextmanager
+def _prints_aside() -> Iterator[None]:
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +82,12 @@ class Candidate:
         """
         value, doing = self.implementation, "importing it"
         try:
-            if self.entry_point is not None:
-                value = self.entry_point.load()
-            if inspect.isclass(value):
-                doing = f"calling {value.__name__}()"
-                value = value()
+            with _prints_aside() if _stdout_is_taken else nullcontext():
+                if self.entry_point is not None:
+                    value = self.entry_point.load()
+                if inspect.isclass(value):
+                    doing = f"calling {value.__name__}()"
+                    value = value()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit too: a plugin must not end the process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import core
+from core.cli import main
 from core.errors import BackendLoadError, BackendNotFound, OptionError
 from core.plugin.registry import registry
 from tests.conftest import with_path
@@ -321,3 +323,17 @@ def test_old_plugins_run_on_a_newer_core(site: Site) -> None:
     status = core.backends()["older"]
     assert status.capabilities.spec_version == 1
     assert status.wrappers == ("outer",)
+
+
+def test_what_a_plugin_prints_is_not_in_the_output_of_a_command(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    banner = "print('Acme 2.3, licensed to you')\n"
+    site.install("acme-backend", banner + SOUND, backend="loud")
+    site.install("acme-plugin", banner + WRAPPER, plugin="around")
+    assert main(["backends", "--json"]) == 0
+    shown = capfd.readouterr()
+    assert json.loads(shown.out)["loud"]["status"]
+    assert shown.err.count("licensed") == 2
+    assert main(["encode", "any", "text", "--backend", "loud"]) == 0
+    assert json.loads(capfd.readouterr().out)["embedding"] == [4, 1, 2, 3]
