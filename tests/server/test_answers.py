@@ -36,6 +36,14 @@ def test_long_answers_hold_what_short_ones_do(server: Running, expected: Any) ->
     np.testing.assert_allclose(rows, expected, atol=1e-5)
 
 
+def test_tokens_of_many_texts_are_written_in_pieces(server: Running) -> None:
+    answer = server.post("/tokenize", {"inputs": ["a small cat " * 1_000] * 12})
+    assert answer.headers["transfer-encoding"] == "chunked"
+    (alone,) = server.post("/tokenize", {"inputs": "a small cat " * 1_000}).json()
+    assert len(alone) > 1_000
+    assert answer.json() == [alone] * 12
+
+
 def test_a_client_that_leaves_in_the_middle_of_an_answer_disturbs_nobody(server: Running) -> None:
     body = json.dumps({"inputs": TEXTS}).encode()
     head = f"POST /embed_all HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n\r\n".encode()

@@ -7,6 +7,7 @@ import itertools
 import json
 import socket
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 import core
 from core_server.job import Job
+from core_server.vocabulary import Vocabulary
 from tests.server.conftest import PATIENCE, GatedServer, Running, running, send, wait_for
 
 
@@ -116,6 +118,58 @@ def test_the_server_answers_while_it_computes(gated: GatedServer) -> None:
         assert server.post("/tokenize", {"inputs": "a cat"}).status_code == 200
         gate.opened.set()
         assert sent.answer().status_code == 200
+
+
+def test_the_server_answers_while_token_ids_become_text(
+    embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoding, opened = threading.Event(), threading.Event()
+    decode = Vocabulary.decode
+
+    def slowly(self: Vocabulary, ids: Sequence[int]) -> str:
+        decoding.set()
+        assert opened.wait(PATIENCE)
+        return decode(self, ids)
+
+    monkeypatch.setattr(Vocabulary, "decode", slowly)
+    with running(embedding_folder, client_tokenizer="model") as server:
+        sent = send(server, "/embed", {"inputs": [[5, 6], "a text"]})
+        assert decoding.wait(PATIENCE)
+        try:
+            assert server.client.get("/health", timeout=5).status_code == 200
+        finally:
+            opened.set()
+        assert sent.answer().status_code == 200
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda vocabulary: vocabulary.last_tokens("a small cat " * 80_000, 5),
+        lambda vocabulary: vocabulary.decode([5] * 600_000),
+    ],
+    ids=["cut", "decode"],
+)
+def test_other_threads_run_while_a_long_text_is_tokenized(
+    work: Callable[[Vocabulary], str], model: core.EmbeddingModel
+) -> None:
+    """The event loop is one of them."""
+    vocabulary = Vocabulary.of_model(model)
+    turns: list[None] = []
+    done = threading.Event()
+
+    def other() -> None:
+        while not done.wait(0.001):
+            turns.append(None)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    before = len(turns)
+    work(vocabulary)
+    taken = len(turns) - before
+    done.set()
+    thread.join()
+    assert taken > 40
 
 
 def test_many_clients_get_their_own_results(server: Running, model: core.EmbeddingModel) -> None:

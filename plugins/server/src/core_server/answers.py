@@ -22,7 +22,7 @@ _JSON = "application/json"
 
 def json_answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Anything that JSON can say, numpy arrays included."""
-    return Response(_dumps(content), status, headers, media_type=_JSON)
+    return Response(as_json(content), status, headers, media_type=_JSON)
 
 
 def json_list(
@@ -40,10 +40,10 @@ def json_list(
     """
     head, tail = b"[", b"]"
     if around is not None:
-        head, tail = _dumps(around)[:-1] + b',"data":[', b"]}"
+        head, tail = as_json(around)[:-1] + b',"data":[', b"]}"
 
     def piece(start: int, stop: int) -> bytes:
-        return _dumps([shown(i, rows[i]) for i in range(start, stop)])[1:-1]
+        return as_json([shown(i, rows[i]) for i in range(start, stop)])[1:-1]
 
     if sum(sizes) <= _NUMBERS_AT_ONCE:
         return Response(head + piece(0, len(rows)) + tail, media_type=_JSON)
@@ -69,7 +69,8 @@ def _cut(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield start, len(sizes)
 
 
-def _dumps(content: Any) -> bytes:
+def as_json(content: Any) -> bytes:
+    """What `json_answer` and `json_list` write; `orjson.Fragment` holds what is JSON already."""
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

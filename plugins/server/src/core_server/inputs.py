@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+from core_server.exchange import Exchange
 from core_server.failures import RequestFailedError
 from core_server.models import ServedModel
 
@@ -18,18 +19,19 @@ _MEND = (
 )
 
 
-def texts_of(given: TextInput, served: ServedModel, name: str) -> tuple[list[str], bool]:
-    """(the texts, whether it was one alone).
+async def texts_of(
+    exchange: Exchange, given: TextInput, served: ServedModel, name: str
+) -> list[str]:
+    """The texts; ids are decoded beside the event loop.
 
     Raises:
         RequestFailedError: Token ids, where the vocabulary of clients was not declared; or a list
             of ids and texts.
     """
     if isinstance(given, str):
-        return [given], True
+        return [given]
     if given and all(isinstance(one, int) for one in given):
-        return [_decoded(cast("list[int]", given), served)], True
-    found = []
+        given = [cast("list[int]", given)]
     for position, one in enumerate(given):
         if isinstance(one, int):
             raise RequestFailedError(
@@ -38,12 +40,14 @@ def texts_of(given: TextInput, served: ServedModel, name: str) -> tuple[list[str
                 "the ids of one text, or lists of ids.",
                 param=name,
             )
-        found.append(one if isinstance(one, str) else _decoded(one, served))
-    return found, False
+    rows = cast("list[str | list[int]]", given)
+    if any(not isinstance(one, str) for one in rows):
+        return await exchange.in_thread(lambda: _decoded(rows, served))
+    return cast("list[str]", rows)
 
 
-def _decoded(ids: Sequence[int], served: ServedModel) -> str:
+def _decoded(rows: Sequence[str | list[int]], served: ServedModel) -> list[str]:
     vocabulary = served.client_vocabulary
     if vocabulary is None:
         raise RequestFailedError(422, _MEND, param="input", code="token_ids")
-    return vocabulary.decode(ids)
+    return [one if isinstance(one, str) else vocabulary.decode(one) for one in rows]

@@ -14,6 +14,8 @@ from typing import Any
 _BYTES_PER_TOKEN = 4.0
 #: Special tokens around an input, about.
 _SPECIAL = 2
+#: Characters of a text whose bytes are counted, for its own share.
+_SAMPLE = 1_000
 #: How much one batch counts.
 _WEIGHT = 0.1
 
@@ -54,5 +56,11 @@ class Lengths:
 
 def _size(one: Any) -> int:
     """Bytes of a text or a pair; one for a character is right often enough, and quick."""
-    texts = one if isinstance(one, tuple) else (one,)
-    return sum(len(text) if text.isascii() else len(text.encode("utf-8")) for text in texts)
+    return sum(_bytes(text) for text in (one if isinstance(one, tuple) else (one,)))
+
+
+def _bytes(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    sample = text[:_SAMPLE]
+    return len(sample.encode("utf-8")) * len(text) // len(sample)

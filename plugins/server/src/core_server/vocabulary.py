@@ -66,7 +66,8 @@ class Vocabulary:
             raise RequestFailedError(
                 422, f"There is no token {wrong}: the vocabulary has {self._size}."
             )
-        return self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        # Of one alone, the process's other threads would wait until it is done.
+        return self._tokenizer.decode_batch([list(ids)], skip_special_tokens=skip_special_tokens)[0]
 
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[dict[str, Any]]:
         """The tokens of a text, as Text Embeddings Inference lists them.
@@ -74,7 +75,7 @@ class Vocabulary:
         Each is `{"id", "text", "special", "start", "stop"}`, the last two in characters, and None
         for special tokens.
         """
-        encoding = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        encoding = self._encoding(text, add_special_tokens=add_special_tokens)
         found = []
         for number, token, (start, stop), special in zip(
             encoding.ids,
@@ -96,8 +97,14 @@ class Vocabulary:
 
     def last_tokens(self, text: str, count: int) -> str:
         """The end of a text, as much of it as `count` tokens hold."""
-        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
-        return text if len(offsets) <= count else text[offsets[-count][0] :] if count > 0 else ""
+        encoding = self._encoding(text, add_special_tokens=False)
+        extra = len(encoding) - count
+        place = encoding.token_to_chars(extra) if extra > 0 else None
+        return text if place is None else text[place[0] :]
+
+    def _encoding(self, text: str, *, add_special_tokens: bool) -> tokenizers.Encoding:
+        # Of one alone, the process's other threads would wait until it is done.
+        return self._tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)[0]
 
     @property
     def special_tokens(self) -> int:

@@ -29,7 +29,7 @@ class EmbeddingsRequest(msgspec.Struct):
 
 async def embeddings(exchange: Exchange, body: EmbeddingsRequest) -> Response:
     served = exchange.service.models.choose(body.model, "dense")
-    texts, _ = texts_of(body.input, served, "input")
+    texts = await texts_of(exchange, body.input, served, "input")
     exchange.check_inputs(texts, "input")
     rows = await exchange.compute(served, served.call("dense"), texts)
     found = finished(rows, dimensions=body.dimensions, normalize=True)

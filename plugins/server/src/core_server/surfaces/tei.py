@@ -10,14 +10,18 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import orjson
 from starlette.responses import Response
 
 import core
-from core_server.answers import finished, json_answer, json_list, probabilities
+from core_server.answers import as_json, finished, json_answer, json_list, probabilities
 from core_server.exchange import Exchange
 from core_server.failures import RequestFailedError
 from core_server.inputs import TextInput, texts_of
 from core_server.models import MULTI_VECTOR, RERANKER, SPARSE, ServedModel
+
+#: Its id, and where it begins and ends.
+_NUMBERS_OF_A_TOKEN = 3
 
 #: Which end of a text is cut away.
 Direction = Literal["Left", "Right", "left", "right"]
@@ -167,7 +171,7 @@ async def _embedded(
     task: str,
     body: EmbedRequest | EmbedAllRequest,
 ) -> list[Any]:
-    texts, _ = texts_of(body.inputs, served, "inputs")
+    texts = await texts_of(exchange, body.inputs, served, "inputs")
     exchange.check_inputs(texts, "inputs")
     call = served.call(task, body.prompt_name)
     if body.keeps_the_end and not body.refuses:
@@ -274,13 +278,14 @@ async def tokenize(exchange: Exchange, body: TokenizeRequest) -> Response:
     exchange.check_inputs(texts, "inputs")
     prompt = "" if body.prompt_name is None else served.prompt(body.prompt_name)
     vocabulary = served.vocabulary
-    found = await exchange.in_thread(
-        lambda: [
-            vocabulary.tokenize(prompt + text, add_special_tokens=body.add_special_tokens)
-            for text in texts
-        ]
-    )
-    return json_answer(found)
+
+    def tokenized(text: str) -> tuple[int, bytes]:
+        found = vocabulary.tokenize(prompt + text, add_special_tokens=body.add_special_tokens)
+        return len(found), as_json(found)
+
+    rows = await exchange.in_thread(lambda: [tokenized(text) for text in texts])
+    sizes = [_NUMBERS_OF_A_TOKEN * tokens for tokens, _ in rows]
+    return json_list(rows, sizes, lambda _, row: orjson.Fragment(row[1]))
 
 
 async def decode(exchange: Exchange, body: DecodeRequest) -> Response:
