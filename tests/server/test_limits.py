@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import logging
+import os
 import re
 import socket
 import time
@@ -153,6 +155,24 @@ def test_offers_of_another_protocol_are_answered_one_after_the_other(server: Run
             part = connection.recv(65_536)
             assert part, "it hung up"
             answered += part
+
+
+def test_connections_that_cannot_be_accepted_are_told_of_once(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = {
+        "message": "socket.accept() out of system resource",
+        "exception": OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+        "socket": None,
+    }
+    for _ in range(2_048):  # as asyncio does each second
+        server.loop.call_soon_threadsafe(server.loop.call_exception_handler, told)
+    server.loop.call_soon_threadsafe(server.loop.call_exception_handler, {"message": "other"})
+    wait_for(lambda: "other" in caplog.text)
+    said = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert len(said) == 2
+    assert "Too many open files" in said[0]
+    assert "ulimit -n" in said[0]
 
 
 def test_a_body_that_does_not_arrive_ends(embedding_folder: Any) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import math
 import signal
 import socket
 import sys
@@ -32,6 +34,8 @@ _IDLE_SECONDS = 75
 #: For so long beyond the time in which requests are answered, clients may read their answers when
 #: the server ends.
 _PATIENCE_SECONDS = 1
+#: What lasts is said once in so long.
+_SAID_SECONDS = 10
 
 
 class _Protocol(HttpToolsProtocol):
@@ -86,6 +90,7 @@ class Server(uvicorn.Server):
             )
         )
         self._service = service
+        self._said_full = -math.inf
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -126,8 +131,24 @@ class Server(uvicorn.Server):
         for connection in connections:
             connection.transport.abort()
 
+    def _explain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What fails outside of any request. asyncio tells thousands of times a second that it
+        cannot accept connections, until some end."""
+        error = context.get("exception")
+        full = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+        if not (full and "socket" in context):
+            loop.default_exception_handler(context)
+        elif loop.time() - self._said_full > _SAID_SECONDS:
+            self._said_full = loop.time()
+            logger.error(
+                "new connections wait: this process has as many files and connections open as it "
+                "may (%s). Raise the limit: `ulimit -n`, or LimitNOFILE of systemd",
+                error,
+            )
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.start()
+        asyncio.get_running_loop().set_exception_handler(self._explain)
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
