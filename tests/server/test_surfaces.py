@@ -12,10 +12,11 @@ import msgspec
 import numpy as np
 import pytest
 import tokenizers
+from safetensors.numpy import load_file, save_file
 
 import core
 from core_server.routes import OPERATIONS
-from tests.conftest import ROOT, Exports
+from tests.conftest import ROOT, Exports, copy_model
 from tests.server.conftest import Running, running
 
 TEXTS = ["a small cat", "", "dogs bark loudly at night " * 30, "naïve café 机器学习", "a small cat"]
@@ -106,6 +107,20 @@ def test_tei_rerank(server: Running, reranker: core.Reranker) -> None:
     found = server.post("/rerank", {"query": query, "texts": texts}).json()
     expected = 1 / (1 + np.exp(-raw[order]))
     np.testing.assert_allclose([one["score"] for one in found], expected, atol=1e-5)
+
+
+def test_scores_of_one_sigmoid_keep_their_order(reranker_folder: Path, tmp_path: Path) -> None:
+    folder = copy_model(reranker_folder, tmp_path / "certain")
+    weights = load_file(folder / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] *= 10_000
+    save_file(weights, folder / "model.safetensors")
+    with running(folder) as server:
+        body = {"query": "what is a cat", "texts": [f"text {'cat ' * i}" for i in range(12)]}
+        raw = server.post("/rerank", body | {"raw_scores": True}).json()
+        found = server.post("/rerank", body).json()
+        assert len({one["score"] for one in found}) < len(found)
+        assert [one["index"] for one in found] == [one["index"] for one in raw]
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])

@@ -57,7 +57,6 @@ async def rerank(exchange: Exchange, body: RerankRequest) -> Response:
     raw = await tei.ranking_scores(exchange, body.model, body.query, texts)
     scores = probabilities(raw)
     results = []
-    # By the raw scores: far from 0, many of them have the same sigmoid.
     for index in tei.best_first(raw)[: body.top_n]:
         entry: dict[str, Any] = {"index": index, "relevance_score": float(scores[index, 0])}
         if body.return_documents:

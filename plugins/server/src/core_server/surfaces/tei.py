@@ -182,15 +182,14 @@ async def _embedded(
 async def rerank(exchange: Exchange, body: RerankRequest) -> Response:
     exchange.check_inputs(body.texts, "texts")
     exchange.check_texts([body.query], "query")
-    scores = await ranking_scores(
+    raw = await ranking_scores(
         exchange, body.model, body.query, body.texts, truncate=not body.refuses
     )
-    if not body.raw_scores:
-        scores = probabilities(scores)
+    scores = raw if body.raw_scores else probabilities(raw)
     found = [
         {"index": index, "score": float(scores[index, 0])}
         | ({"text": body.texts[index]} if body.return_text else {})
-        for index in best_first(scores)
+        for index in best_first(raw)
     ]
     return json_answer(found)
 
@@ -214,7 +213,10 @@ async def ranking_scores(
 
 
 def best_first(scores: np.ndarray[Any, np.dtype[np.float32]]) -> list[int]:
-    """Positions by score, equal ones in their order."""
+    """Positions by raw score, equal ones in their order.
+
+    Far from 0, many raw scores have the same sigmoid.
+    """
     order: list[int] = np.argsort(-scores[:, 0], kind="stable").tolist()
     return order
 
@@ -227,15 +229,12 @@ async def predict(exchange: Exchange, body: PredictRequest) -> Response:
     call = served.call("scores")
     rows = await exchange.compute(served, call, pairs, truncate=not body.refuses)
     labels = served.model.labels
-    scores = np.asarray(rows, dtype=np.float32).reshape(len(pairs), len(labels))
-    if not body.raw_scores:
-        scores = probabilities(scores)
+    raw = np.asarray(rows, dtype=np.float32).reshape(len(pairs), len(labels))
+    scores = raw if body.raw_scores else probabilities(raw)
+    order = np.argsort(-raw, axis=1, kind="stable")
     found = [
-        sorted(
-            ({"score": score, "label": label} for score, label in zip(row, labels, strict=True)),
-            key=lambda one: -float(one["score"]),
-        )
-        for row in scores.tolist()
+        [{"score": row[i], "label": labels[i]} for i in positions]
+        for row, positions in zip(scores.tolist(), order.tolist(), strict=True)
     ]
     return json_answer(found[0] if single else found)
 
