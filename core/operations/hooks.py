@@ -299,7 +299,7 @@ class Reload:
             source = resolve(self.source, **self.arguments).read_as(self.kind)
             source.check_unchanged(self.used)
         else:
-            source = as_checkpoint(operations, self.source)
+            source = as_checkpoint(operations, self.source).read_as(self.kind)
         model = operations._load(source, self.options, exported=self.exported)
         model.restore(state)
         return model

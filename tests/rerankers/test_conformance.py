@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,26 @@ class TestABackendWithoutFiles(RerankerConformance):
     def _registered(cls) -> Iterator[None]:
         with registered("shared-words", _Words()):
             yield
+
+
+class _Several(_Words):
+    """Gives what it is asked for: `source.kind` says it."""
+
+    KINDS = ("embedding", "reranker")
+
+    @core.hookimpl
+    def load(self, source: Any, options: core.LoadOptions) -> core.Model:
+        if source.kind == "reranker":
+            return core.Reranker(source, runtime=None)
+        return core.EmbeddingModel(source, runtime=None, dimension=1)
+
+
+def test_a_pickled_model_of_a_backend_of_several_kinds_stays_of_its_kind() -> None:
+    with registered("several", _Several()):
+        model = core.load_reranker("anything", backend="several")
+        again = pickle.loads(pickle.dumps(model))
+        assert again.predict(("a b", "b c")) == model.predict(("a b", "b c"))
+        assert pickle.loads(pickle.dumps(core.load("anything", backend="several"))).dimension == 1
 
 
 class _Forgetful(_Words):
