@@ -44,7 +44,7 @@ class TestOpenVINO(OfRerankers):
 class _Words:
     """Scores a pair by the words its texts share: a backend whose models are names."""
 
-    KINDS = ("reranker",)
+    KINDS: tuple[str, ...] = ("reranker",)
     SOURCE = "name"
 
     @core.hookimpl
