@@ -24,7 +24,7 @@ from core.artifacts.recorded import read_artifact
 from core.artifacts.tuned import TUNED
 from core.checkpoint.checkpoint import Checkpoint
 from core.checkpoint.resolve import named_only, resolve
-from core.errors import BackendNotFound, OptionError
+from core.errors import BackendNotFound, OptionError, UnsupportedOperation
 from core.hub.upload import check_token, open_repository
 from core.models.embedding import EmbeddingModel
 from core.models.model import Model
@@ -460,6 +460,11 @@ def export(
     check_source(revision, token, cache_dir, local_files_only)
     if isinstance(model_name_or_path, Model):
         source = _source_of(model_name_or_path, revision, cache_dir)
+        if not source.names and operations.capabilities.source == "checkpoint":
+            raise UnsupportedOperation(
+                f"{model_name_or_path!r} has no files to export: the {model_name_or_path.backend} "
+                "backend runs models by their names."
+            )
         options = {**_loaded_with(model_name_or_path), **options}
     else:
         source = resolve(

@@ -12,7 +12,11 @@ from core.options import check_positive
 from core.sentence_transformers.absent import NotProvided
 from core.sentence_transformers.arguments import plain
 from core.sentence_transformers.inputs import is_one
-from core.sentence_transformers.tokenizer import transformers_config, transformers_tokenizer
+from core.sentence_transformers.tokenizer import (
+    check_has_files,
+    transformers_config,
+    transformers_tokenizer,
+)
 
 
 class Underlying:
@@ -66,6 +70,7 @@ class Underlying:
         return getattr(self.embedding_model.runtime, "module", None)
 
     def __len__(self) -> int:
+        check_has_files(self.embedding_model, "len(model)")
         return len(self.embedding_model.source.architecture.entries)
 
     def __repr__(self) -> str:

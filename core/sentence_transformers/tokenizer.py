@@ -13,6 +13,7 @@ from core.tokenizer.vocabulary import staged_tokenizer
 
 def transformers_tokenizer(model: Model) -> Any:
     """`AutoTokenizer` of the model's files, cut where the model cuts."""
+    check_has_files(model, "model.tokenizer")
     transformers = _transformers("model.tokenizer")
     source, architecture = model.source, model.source.architecture
     settings = read_settings(source, architecture)
@@ -27,6 +28,7 @@ def transformers_tokenizer(model: Model) -> Any:
 
 def transformers_config(model: Model) -> Any:
     """`AutoConfig` of the model's files; None for models that are not transformers models."""
+    check_has_files(model, "model.config")
     source, architecture = model.source, model.source.architecture
     if architecture.is_static:
         return None
@@ -36,6 +38,15 @@ def transformers_config(model: Model) -> Any:
     with clean_configuration(source, name, folder) as place:
         return transformers.AutoConfig.from_pretrained(
             str(place), local_files_only=True, trust_remote_code=False
+        )
+
+
+def check_has_files(model: Model, asked: str) -> None:
+    """Raise `UnsupportedOperation` for a model that is a name to its backend."""
+    if not model.source.names:
+        raise UnsupportedOperation(
+            f"{asked} is read from a model's files, and {model!r} has none: the {model.backend} "
+            "backend runs models by their names."
         )
 
 

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+import core
 import core.sentence_transformers as dropin
 from core.errors import UnsupportedOperation
+from core.plugin.plugin import BACKEND_GROUP
+from core.plugin.registry import registry
 from core.sentence_transformers import SentenceTransformer, SimilarityFunction, util
 from tests.checkpoint.dialects import build_dialect
 
@@ -188,3 +191,37 @@ def test_static_embeddings_have_no_configuration(tmp_path: Path) -> None:
     folder = build_dialect("static-table", tmp_path / "static")
     model = SentenceTransformer(str(folder), device="cpu")
     assert (model.config, model.transformers_model) == (None, None)
+
+
+class _Named:
+    """A backend whose models are names, of two kinds."""
+
+    SOURCE = "name"
+    KINDS = ("embedding", "reranker")
+
+    @core.hookimpl
+    def load(self, source: core.Checkpoint) -> core.Model:
+        if source.kind == "reranker":
+            return core.Reranker(source, None)
+        return core.EmbeddingModel(source, None, dimension=2)
+
+    @core.hookimpl
+    def encode(self, model: core.Model, texts: list[str]) -> np.ndarray:
+        return np.ones((len(texts), 2 if model.kind == "embedding" else 1), dtype=np.float32)
+
+
+@pytest.mark.parametrize("kind", [SentenceTransformer, dropin.CrossEncoder])
+def test_what_is_read_from_files_is_not_there_for_models_that_are_names(
+    kind: type[SentenceTransformer],
+) -> None:
+    core.register_backend("named", _Named())
+    try:
+        model = kind("anything", backend="named")
+        for ask in (lambda: model.tokenizer, lambda: model.config, lambda: len(model)):
+            with pytest.raises(UnsupportedOperation, match="runs models by their names"):
+                ask()
+        loaded = getattr(model, "reranker", model.embedding_model)
+        with pytest.raises(UnsupportedOperation, match="has no files to export"):
+            core.export(loaded, backend="onnx")
+    finally:
+        registry.unregister(BACKEND_GROUP, "named")
