@@ -33,7 +33,7 @@ from core.models.reranker import Reranker
 from core.models.sparse import SparseEncoder
 from core.operations.backend_choice import backend_with_a_file
 from core.operations.following import has_choice, load_if_tuned, load_tuned
-from core.operations.hooks import hooks
+from core.operations.hooks import Hooks, hooks
 from core.options import ExportOptions, LoadOptions, check_positive, split_options
 from core.plugin.known_backends import install_hint
 from core.plugin.plugin import BACKEND_GROUP, PLUGIN_GROUP
@@ -320,7 +320,7 @@ def kind_of(
     """
     check_source(revision, token, cache_dir, local_files_only)
     named = _named_backend(backend)
-    if named is not None and named.lower() != TUNED and hooks(named).capabilities.source == "name":
+    if named is not None and named.lower() != TUNED and _runs_names(hooks(named), revision):
         return EMBEDDING
     source = resolve(
         model_name_or_path,
@@ -385,12 +385,28 @@ def _load(
         model = load_tuned(find(), options) if insists else load_if_tuned(find(), options)
     if model is None:
         operations = operations or hooks(choose_backend(None))
-        by_name = operations.capabilities.source == "name"
+        by_name = _runs_names(operations, revision)
         source = named_only(model_name_or_path).read_as(kind) if by_name else find()
         if named is None:
             operations = hooks(backend_with_a_file(operations, source, options))
         model = operations.load(source, options)
     return model
+
+
+def _runs_names(operations: Hooks, revision: str | None) -> bool:
+    """Whether the backend is given names, which have no revisions.
+
+    Raises:
+        OptionError: One is asked for.
+    """
+    if operations.capabilities.source != "name":
+        return False
+    if revision is not None:
+        raise OptionError(
+            f"revision={revision!r} is of a Hub repository, and the {operations.name} backend runs "
+            "models by their names: leave it out."
+        )
+    return True
 
 
 @contextmanager

@@ -337,3 +337,10 @@ def test_what_a_plugin_prints_is_not_in_the_output_of_a_command(
     assert shown.err.count("licensed") == 2
     assert main(["encode", "any", "text", "--backend", "loud"]) == 0
     assert json.loads(capfd.readouterr().out)["embedding"] == [4, 1, 2, 3]
+
+
+def test_a_revision_is_refused_where_a_backend_runs_names(site: Site) -> None:
+    site.install("acme-sound", SOUND, backend="sound")
+    for call in (core.load, core.kind_of):
+        with pytest.raises(OptionError, match=r"revision='v1' .* the sound backend"):
+            call("x", backend="sound", revision="v1")
