@@ -549,7 +549,8 @@ def test_models_of_few_positions_are_int8_too(
 def test_a_gate_after_gelu_is_no_gelu(exports: Callable[..., Path], tmp_path: Path) -> None:
     """What a gate multiplies may have any sign: rows of a GELU have no room for that."""
     onnx = pytest.importorskip("onnx")
-    from onnx_backend.rewriting.products import find_products, name_nodes
+    from onnx_backend.rewriting.nodes import name_nodes
+    from onnx_backend.rewriting.products import find_products
 
     gelus = {}
     for name in ("modernbert", "bert-mean"):

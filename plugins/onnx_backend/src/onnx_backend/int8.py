@@ -13,13 +13,8 @@ from onnx_backend.calibration import observe
 from onnx_backend.graph import Graph
 from onnx_backend.presets import adds_int8_exactly
 from onnx_backend.rewriting.int8 import to_int8
-from onnx_backend.rewriting.products import (
-    constants,
-    find_products,
-    name_nodes,
-    turn_weights,
-    weight_of,
-)
+from onnx_backend.rewriting.nodes import constants, name_nodes
+from onnx_backend.rewriting.products import find_products, turn_weights, weight_of
 
 
 class Int8Graphs:

@@ -37,7 +37,8 @@ from onnx_backend.presets import (
 )
 from onnx_backend.quiet import quiet_calibration, quiet_tools
 from onnx_backend.rewriting.heads import head_nodes
-from onnx_backend.rewriting.products import find_products, name_nodes
+from onnx_backend.rewriting.nodes import name_nodes
+from onnx_backend.rewriting.products import find_products
 from onnx_backend.rewriting.values import state_types
 from onnx_backend.session import OnnxRuntime, onnx_file
 

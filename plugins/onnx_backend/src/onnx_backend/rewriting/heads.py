@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from core.toolkit import HEAD_OUTPUTS
+from onnx_backend.rewriting.nodes import producers_of
 
 
 def head_nodes(graph: Any) -> list[str]:
@@ -25,7 +26,7 @@ def head_nodes(graph: Any) -> list[str]:
 
 def _needed(graph: Any, values: Iterable[str]) -> dict[str, Any]:
     """The nodes that these values are computed by, by the name of their first result."""
-    makers = {name: node for node in graph.node for name in node.output}
+    makers = producers_of(graph)
     found: dict[str, Any] = {}
     waiting = list(values)
     while waiting:

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from core.toolkit import ChannelRanges, WeightRounder, round_weights, smoothing_factors
 from onnx_backend.presets import SUMS, SUMS_OF_16_BITS, SUMS_OF_32_BITS
-from onnx_backend.rewriting.products import Inputs, constants, values_of, weight_of
+from onnx_backend.rewriting.nodes import constants, users_of, values_of
+from onnx_backend.rewriting.products import Inputs, weight_of
 
 _MICROSOFT = "com.microsoft"
 _MIDDLE, _LEVELS = 128, 127
@@ -85,10 +86,7 @@ class _Rewriting:
         self._factors: dict[str, NDArray[np.float32]] = {}
         #: Sums that a product before them does as well.
         self._folded: set[str] = set()
-        self._users: dict[str, list[Any]] = {}
-        for node in model.graph.node:
-            for name in values_of(node):
-                self._users.setdefault(name, []).append(node)
+        self._users = users_of(model.graph)
         self._outputs = {value.name for value in model.graph.output}
         self._weights = {tensor.name for tensor in model.graph.initializer}
         self._opset = next(
