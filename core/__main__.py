@@ -16,17 +16,12 @@ def main() -> int:
     # that is a second of processor time for memory that the system takes back anyway. What models
     # and files need to be closed properly is closed by then.
     atexit.register(gc.freeze)
-    ended: list[int] = []
+    came: list[int] = []
 
     def end(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)  # the second one needs no manners
-        ended.append(number)
-        raise KeyboardInterrupt
-
-    pressed: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        pressed.append(number)
+        came.append(number)
+        if number != signal.SIGINT:  # the second one needs no manners
+            signal.signal(number, signal.SIG_DFL)
         raise KeyboardInterrupt
 
     for name in ("SIGTERM", "SIGHUP"):  # `nohup` has the second ignored, Windows has none
@@ -35,11 +30,11 @@ def main() -> int:
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
         if usual:
-            signal.signal(signal.SIGINT, note)
+            signal.signal(signal.SIGINT, end)
         try:
             from core.cli import main as run
         except ImportError:  # what modules in C make of an interrupt
-            if pressed or ended:
+            if came:
                 raise KeyboardInterrupt from None
             raise
         if usual:
@@ -48,7 +43,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("core: interrupted.", file=sys.stderr)
         code = 130
-    return 128 + ended[0] if ended else code
+    return 128 + came[0] if came else code
 
 
 if __name__ == "__main__":
