@@ -43,8 +43,6 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     [page for page in PAGES if page != INSTALLING],
     ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
-# Libraries behind the examples warn of themselves; a reader's program would only show it.
-@pytest.mark.filterwarnings("default")
 def test_page(page: Path, fresh: Path, hub: LoopbackHub) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in read_blocks(page):

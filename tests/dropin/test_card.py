@@ -54,7 +54,6 @@ def test_facts_go_into_the_card_of_a_saved_model(
     check((tmp_path / "saved" / "README.md").read_text())
 
 
-@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 def test_facts_go_into_the_card_of_a_pushed_model(
     described: SentenceTransformer, hub: LoopbackHub
 ) -> None:

@@ -19,11 +19,7 @@ from core.cli import main
 from tests.dropin.ways import LEVELS, PRESETS, REPO, STATIC_CONFIGS, TEXTS, cosines, merge
 from tests.hub.loopback import LoopbackHub
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
-    pytest.mark.filterwarnings("default"),
-]
+pytestmark = pytest.mark.slow
 
 #: Way: operation, backend, configuration, file it writes, least cosine to the float32 model.
 WAYS: dict[str, tuple[str, str, Any, str, float]] = {

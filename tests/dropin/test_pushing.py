@@ -12,8 +12,6 @@ from core.sentence_transformers import SentenceTransformer
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
 REPO = "acme/pushed"
 
 

@@ -28,8 +28,6 @@ from tests.dropin.ways import LEVELS, PRESETS, REPO, STATIC_CONFIGS, TEXTS, cosi
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
 
 def embed(name: str, **arguments: Any) -> np.ndarray:
     model = SentenceTransformer(name, **arguments)
@@ -90,7 +88,6 @@ def test_a_model_without_the_file_is_exported_with_advice_and_saved_with_it(
     np.testing.assert_array_equal(embed(REPO, **arguments), kept)
 
 
-@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("level", one_is_quick("O1", LEVELS))
 def test_optimized_to_a_directory_and_to_the_hub(
     repository: LoopbackHub,
@@ -137,7 +134,6 @@ def test_dynamic_int8_to_a_directory_and_to_the_hub(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("config", STATIC_CONFIGS)
 def test_static_int8_for_openvino_to_a_directory_and_to_the_hub(
     repository: LoopbackHub,

@@ -15,8 +15,6 @@ from tests.conftest import Exports, copy_model
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
 TEXTS = ["one text", "another, longer text about vectors"]
 NEEDED_BY_ONNX = {
     "modules.json",

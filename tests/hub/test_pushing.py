@@ -23,9 +23,6 @@ from tests.conftest import copy_model
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
 
-# huggingface_hub hands the client of its HTTP library bytes in a way that one deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
 TEXTS = ["one text", "another, longer text about vectors"]
 
 
