@@ -331,6 +331,27 @@ def test_static_quantisation_says_nothing_and_finds_ranges(
     assert capfd.readouterr() == ("", "")
 
 
+def test_every_session_has_the_threads_that_core_may_use(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    threads = []
+
+    class Noted(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, path: Any, sess_options: Any = None, **arguments: Any) -> None:
+            threads.append(sess_options.intra_op_num_threads)
+            super().__init__(path, sess_options, **arguments)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Noted)
+    monkeypatch.setenv("CORE_NUM_THREADS", "2")
+    with core.load(tiny, backend="onnx") as model:
+        model.optimize("O2")
+        for config in ("auto", "static"):
+            model.quantize(config, num_samples=4)
+    assert set(threads) <= {1, 2}
+
+
 def test_calibration_texts_are_never_dropped_silently(tiny: Path) -> None:
     with core.load(tiny, backend="onnx", file_name="onnx/model.onnx") as model:
         with pytest.raises(OptionError, match="'fp16' has no ranges to find"):

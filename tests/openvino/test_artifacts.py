@@ -229,6 +229,26 @@ def test_quantize_takes_texts_files_mappings_and_objects(tiny: Path, tmp_path: P
     assert json.loads(Path(f"{artifact.path}.json").read_text())["config"]["sym"] is True
 
 
+def test_what_quantization_runs_has_the_threads_that_core_may_use(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from openvino_backend import int8
+    from openvino_backend.imports import openvino
+
+    threads, compile_model = set(), openvino.Core.compile_model
+
+    def noted(self: Any, graph: Any, device: str, config: dict[str, Any]) -> Any:
+        threads.add(config.get("INFERENCE_NUM_THREADS"))
+        return compile_model(self, graph, device, config)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", noted)
+    monkeypatch.setattr(int8, "multiplies_int8", lambda: True)  # it calibrates there only
+    monkeypatch.setenv("CORE_NUM_THREADS", "2")
+    with core.load(tiny, backend="openvino") as model:
+        core.quantize(model, num_samples=4)
+    assert threads == {2}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("max_drop", "least"), [(0.02, 0.95), (1e-5, 0.9999)])
 def test_accuracy_control_bounds_the_drop(

@@ -15,6 +15,7 @@ from core.toolkit import ChannelRanges, Moments, moment_parts
 from onnx_backend.device import CPU, import_runtime
 from onnx_backend.files import save_model
 from onnx_backend.graph import Graph
+from onnx_backend.quiet import quiet_options
 
 #: An input of graphs that compute moments: 1 for each row that is a token, 0 for padding.
 _ROWS = "observed_rows"
@@ -67,10 +68,10 @@ def observe(
         return {}, {}
     observed.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted)
     onnxruntime = import_runtime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
     path = scratch / save_model(observed, scratch, "ranges.onnx")[0]
-    session = onnxruntime.InferenceSession(str(path), options, providers=[CPU], enable_fallback=0)
+    session = onnxruntime.InferenceSession(
+        str(path), quiet_options(), providers=[CPU], enable_fallback=0
+    )
     ranges: dict[str, ChannelRanges] = {}
     related = {name: Moments(count) for name, count in channels.items()}
     for batch in batches:

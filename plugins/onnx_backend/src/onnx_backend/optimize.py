@@ -18,7 +18,7 @@ from core.toolkit import DTYPE_PRECISIONS, check_names, derived_name, installed_
 from onnx_backend.device import CPU, CUDA, available_providers, import_runtime
 from onnx_backend.files import plain_path, read_model, save_model
 from onnx_backend.presets import DEFAULT_NAME, OPTIMIZE_CONFIGS
-from onnx_backend.quiet import quiet_tools
+from onnx_backend.quiet import quiet_options, quiet_tools
 from onnx_backend.rewriting.fusion import FUSION_SWITCHES, fusion_options
 from onnx_backend.rewriting.half import to_half
 from onnx_backend.rewriting.values import RuntimeShapes
@@ -184,8 +184,7 @@ def _run_passes(path: Path, external: bool, scratch: Path, level: Level) -> Any:
     if level.passes == 0 or (level.for_gpu and CUDA not in available_providers()):
         return read_model(path)
     onnxruntime = import_runtime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = quiet_options()
     options.graph_optimization_level = getattr(
         onnxruntime.GraphOptimizationLevel, _ORT_LEVELS[level.passes]
     )

@@ -48,6 +48,7 @@ from onnx_backend.device import CPU, Provider, choose_provider, import_runtime
 from onnx_backend.graph import Graph, describe_graph
 from onnx_backend.modules import DevicePooler
 from onnx_backend.presets import may_overflow
+from onnx_backend.quiet import quiet_options
 from onnx_backend.rewriting.mapped import graph_over
 
 logger = logging.getLogger("core")
@@ -55,7 +56,6 @@ logger = logging.getLogger("core")
 #: Fusions whose operators are slower on a CPU than what they replace; in float32 other work hides
 #: it. Without this one, int8 files run 7 to 13 % faster.
 _SLOW_IN_INT8 = ("SkipLayerNormFusion",)
-_LOG_ERRORS = 3  # ONNX Runtime's severity: its warnings are about its own choices
 
 
 class OnnxRuntime(Runtime):
@@ -474,15 +474,9 @@ def _session_options(onnxruntime: Any, given: Any, threads: int) -> Any:
     """What the caller gave, on top of ours; a whole SessionOptions object is taken as it is."""
     if isinstance(given, onnxruntime.SessionOptions):
         return given
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _LOG_ERRORS
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
+    options = quiet_options(threads)
     # A memory plan is kept for every shape ever seen, and texts come in any shape.
     options.enable_mem_pattern = False
-    # Threads that share a batch spin while they wait for each other, which takes a quarter less
-    # than sleeping; spinning on after the batch would starve whatever else runs on the machine.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     if given is None:
         return options
     if not isinstance(given, Mapping):

@@ -9,7 +9,7 @@ import numpy as np
 
 from core import TokenBatch
 from core.toolkit import ChannelRanges, Moments, moment_parts
-from openvino_backend.device import PRECISION_HINT
+from openvino_backend.device import PRECISION_HINT, cpu_threads
 from openvino_backend.imports import openvino
 from openvino_backend.rewriting.products import Inputs, named_nodes, weight_of
 
@@ -44,7 +44,9 @@ def observe(
             ops.result(_moments(value, len(weight))),
         ]
     observed = openvino.Model(results, graph.get_parameters(), "ranges")
-    compiled = openvino.Core().compile_model(observed, "CPU", {PRECISION_HINT: "f32"})
+    compiled = openvino.Core().compile_model(
+        observed, "CPU", {PRECISION_HINT: "f32", **cpu_threads()}
+    )
     ranges: dict[str, ChannelRanges] = {}
     for batch in batches:
         found = compiled(feed(batch, names))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import OptionError
-from core.toolkit import check_names, expand_home
+from core.toolkit import available_cpus, check_names, expand_home
 from openvino_backend.imports import openvino
 from openvino_backend.kernels.cache import GRAPH_CACHE
 
@@ -45,6 +45,16 @@ def _type_named(name: str) -> Any:
 # pickle otherwise refuses to write or to read.
 copyreg.pickle(openvino.Type, lambda kind: (_type_named, (kind.get_type_name(),)))
 copyreg.pickle(type(openvino.properties.cache_dir), lambda name: (str, (str(name),)))
+
+
+def cpu_threads() -> dict[str, Any]:
+    """Properties of the CPU: it computes with the threads that core may use."""
+    return {
+        "INFERENCE_NUM_THREADS": available_cpus(),
+        # Every process would tie its first thread to the first processor: two of them with a
+        # thread each then share it, and the other one is idle.
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 def choose_device(runtime: openvino.Core, asked: str | None) -> str:

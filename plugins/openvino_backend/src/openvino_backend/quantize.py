@@ -34,7 +34,7 @@ from core.toolkit import (
 )
 from openvino_backend.calibration import feed
 from openvino_backend.compress import compress_weights, compression_settings
-from openvino_backend.device import PRECISION_HINT
+from openvino_backend.device import PRECISION_HINT, cpu_threads
 from openvino_backend.files import graph_names, read_graph, write_graph
 from openvino_backend.graph import graph_precision, outputs, quantizes_activations
 from openvino_backend.imports import import_nncf, openvino
@@ -310,7 +310,9 @@ def _with_accuracy_control(
         subset_size=len(kept),
         **arguments,
     )
-    compiled = openvino.Core().compile_model(quantized, "CPU", {PRECISION_HINT: "f32"})
+    compiled = openvino.Core().compile_model(
+        quantized, "CPU", {PRECISION_HINT: "f32", **cpu_threads()}
+    )
     drop = 1 - similarity(compiled, range(len(aside)))[0]
     if drop > max_drop:
         raise VerificationError(

@@ -37,6 +37,7 @@ from openvino_backend.device import (
     SCHEDULING,
     check_properties,
     choose_device,
+    cpu_threads,
     is_virtual,
     read_ov_config,
     with_precision,
@@ -316,14 +317,7 @@ class OpenVINORuntime(Runtime):
         if self._scheduled:
             return {}
         if self._target == "CPU":
-            streams = 1 if mode == "latency" else self._streams()
-            return {
-                "NUM_STREAMS": streams,
-                "INFERENCE_NUM_THREADS": available_cpus(),
-                # Every process would tie its first thread to the first processor: two of them with
-                # a thread each then share it, and the other one is idle.
-                "ENABLE_CPU_PINNING": False,
-            }
+            return {"NUM_STREAMS": 1 if mode == "latency" else self._streams(), **cpu_threads()}
         return {"PERFORMANCE_HINT": mode.upper()}
 
     def _streams(self) -> int:

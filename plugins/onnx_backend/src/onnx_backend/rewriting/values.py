@@ -16,6 +16,7 @@ from onnx import helper
 
 from onnx_backend.device import CPU, import_runtime
 from onnx_backend.files import save_model
+from onnx_backend.quiet import quiet_options
 
 # Primes that no layer is wide: equal sizes in this run are equal in every run. A model may have
 # fewer positions than the first number of tokens.
@@ -64,7 +65,7 @@ class RuntimeShapes:
             helper.make_empty_tensor_value_info(name) for name in names if name not in present
         )
         onnxruntime = import_runtime()
-        options = onnxruntime.SessionOptions()
+        options = quiet_options()
         options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         path = self._scratch / save_model(probe, self._scratch, "shapes.onnx")[0]
