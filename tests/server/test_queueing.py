@@ -169,7 +169,7 @@ def test_other_threads_run_while_a_long_text_is_tokenized(
     taken = len(turns) - before
     done.set()
     thread.join()
-    assert taken > 40
+    assert taken > 5
 
 
 def test_many_clients_get_their_own_results(server: Running, model: core.EmbeddingModel) -> None:
