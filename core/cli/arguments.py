@@ -87,25 +87,6 @@ def as_utf8(text: str) -> str:
         return text
 
 
-def add_texts(parser: argparse.ArgumentParser, what: str) -> None:
-    """Texts as arguments or from a file.
-
-    Args:
-        what: What one is called: "text", "document".
-    """
-    parser.add_argument("texts", nargs="*", metavar=what.upper())
-    parser.add_argument(
-        "-i",
-        "--input",
-        metavar="FILE",
-        help=f".txt (one {what} a line), .jsonl, or - for standard input",
-    )
-    parser.add_argument(
-        "--field",
-        help="which field of each .jsonl line (text); with --input - it says that lines are .jsonl",
-    )
-
-
 def add_results(parser: argparse.ArgumentParser, precisions: Sequence[str]) -> None:
     """What is computed of texts, and what becomes of it."""
     parser.add_argument(

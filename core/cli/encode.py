@@ -18,17 +18,15 @@ from core.cli.arguments import (
     add_batching,
     add_model,
     add_results,
-    add_texts,
-    as_utf8,
     batching_of,
     kind_of,
     load_model,
 )
-from core.errors import CoreError, OptionError
+from core.cli.texts import add_texts, check_input, read_texts
+from core.errors import OptionError
 from core.files.staging import explained_writes
 from core.machine.surroundings import stderr_is_terminal
 from core.options import EMBEDDING_PRECISIONS, EncodeOptions
-from core.texts.text_files import TEXT_SUFFIXES, decode_lines, parse_fields, read_text_file
 
 #: Kinds of model that it runs, to the ending of a file that holds all embeddings as arrays.
 _ARRAYS = {"embedding": ".npy", "sparse": ".npz", "multi_vector": ".npz"}
@@ -173,49 +171,6 @@ def _embed(
     texts, source = itertools.tee(texts)
     for embeddings in model.encode_stream(source, **options):
         yield list(itertools.islice(texts, len(embeddings))), embeddings
-
-
-def check_input(parsed: argparse.Namespace, what: str) -> None:
-    """Refuse an input that cannot be read before a model is loaded.
-
-    Args:
-        what: What is given: "texts", "documents".
-    """
-    if bool(parsed.texts) == bool(parsed.input):
-        raise OptionError(
-            f"give {what} as arguments or --input FILE (- for standard input), not both."
-        )
-    if parsed.texts:
-        return
-    name = str(parsed.input)
-    if name == "-":
-        if sys.stdin is None:
-            raise CoreError("--input - reads standard input, which is closed.")
-        return
-    if not name.endswith(TEXT_SUFFIXES):
-        raise OptionError(f"--input must end in .txt or .jsonl, or be -, not {name!r}.")
-    try:
-        with Path(name).open("rb"):
-            pass
-    except OSError as error:
-        raise CoreError(f"Cannot read {name!r}: {error.strerror or error}.") from error
-
-
-def read_texts(parsed: argparse.Namespace) -> Iterator[str]:
-    """The texts of the arguments or of the input, which names the line that is wrong."""
-    if parsed.texts:
-        yield from map(as_utf8, parsed.texts)
-        return
-    name = str(parsed.input)
-    try:
-        if name == "-":
-            lines = decode_lines(sys.stdin.buffer, "standard input")
-            shown = "standard input"
-            yield from parse_fields(lines, shown, parsed.field) if parsed.field else lines
-        else:
-            yield from read_text_file(Path(name), parsed.field or "text")
-    except OptionError as error:  # the data is wrong, not the usage
-        raise CoreError(str(error)) from error
 
 
 def _write(output: Path | None, results: Iterator[tuple[list[str], Any]], kind: str) -> int:

@@ -7,8 +7,8 @@ import json
 import sys
 from typing import Any
 
-from core.cli.arguments import add_batching, add_model, add_texts, as_utf8, batching_of, load_model
-from core.cli.encode import check_input, read_texts
+from core.cli.arguments import add_batching, add_model, as_utf8, batching_of, load_model
+from core.cli.texts import add_texts, check_input, read_texts
 from core.machine.surroundings import stderr_is_terminal
 from core.options import EncodeOptions, check_positive
 

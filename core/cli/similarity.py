@@ -12,13 +12,12 @@ from core.cli.arguments import (
     add_batching,
     add_json,
     add_model,
-    add_texts,
     batching_of,
     kind_of,
     load_model,
     print_table,
 )
-from core.cli.encode import check_input, read_texts
+from core.cli.texts import add_texts, check_input, read_texts
 from core.errors import OptionError
 from core.options import EncodeOptions
 
