@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.artifacts.artifact import (
+    FULL_PRECISIONS,
+    Artifact,
+    VectorVerification,
+    Verification,
+)
 from core.errors import OptionError, VerificationError
+from core.options import FULL_PRECISION_MIN_COSINE
+
+#: The mean cosine that fewer bits usually reach.
+REDUCED_MEAN_COSINE = 0.97
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,40 @@ def check_comparable(expected: NDArray[np.float32], actual: NDArray[np.float32],
         raise VerificationError(
             f"The artifact gives {what} that are not finite numbers; it is not published."
         )
+
+
+def check_cosines(
+    artifact: Artifact, verification: Verification | VectorVerification, min_cosine: float | None
+) -> str | None:
+    """Judge a verification: None when it is good, else the warning to give.
+
+    Full-precision artifacts are judged by their minimum cosine and fail; others by the mean.
+
+    Args:
+        min_cosine: The caller's threshold; None for the default one.
+
+    Raises:
+        VerificationError: A full-precision artifact drifts too far.
+    """
+    if artifact.precision in FULL_PRECISIONS:
+        threshold = FULL_PRECISION_MIN_COSINE if min_cosine is None else min_cosine
+        if verification.min_cosine < threshold:
+            raise VerificationError(
+                f"{artifact.file_name} is {artifact.precision} and must agree with its source to a "
+                f"minimum cosine of {threshold}; it reaches "
+                f"{shown_under(verification.min_cosine, threshold)} ({verification}). Nothing was "
+                "published."
+            )
+        return None
+    threshold = REDUCED_MEAN_COSINE if min_cosine is None else min_cosine
+    if verification.mean_cosine >= threshold:
+        return None
+    whose = "usually reached" if min_cosine is None else "asked for (min_cosine)"
+    return (
+        f"{artifact.file_name} drifts from its source: {verification}, under the mean of "
+        f"{threshold} {whose}. It was written anyway: fewer bits always drift. Check it on your "
+        "own data before using it."
+    )
 
 
 def shown_under(found: float, threshold: float) -> str:

@@ -17,11 +17,9 @@ from core.engine.similarity import row_cosines
 from core.engine.sparse import SparseEmbeddings
 from core.errors import VerificationError
 from core.operations.embedding_agreement import check_embeddings, compare
-from core.operations.judging import Thresholds, check_comparable, shown_under
+from core.operations.judging import REDUCED_MEAN_COSINE, Thresholds, check_comparable, shown_under
 from core.options import DENSE, FULL_PRECISION_MIN_COSINE, MULTI_VECTOR, SPARSE
 
-#: What fewer bits usually reach.
-_REDUCED_MEAN_COSINE = 0.97
 #: Words whose weights are under this part of the largest of any text's count as absent: rounding
 #: moves them over 0 and back.
 _NOISE = 1e-4
@@ -106,7 +104,7 @@ def check_outputs(
     """
     warning = check_embeddings(artifact, verification, thresholds)
     full = artifact.precision in FULL_PRECISIONS
-    usual = FULL_PRECISION_MIN_COSINE if full else _REDUCED_MEAN_COSINE
+    usual = FULL_PRECISION_MIN_COSINE if full else REDUCED_MEAN_COSINE
     threshold = usual if thresholds.min_cosine is None else thresholds.min_cosine
     found = {
         name: getattr(verification, f"{name}_{'min' if full else 'mean'}_cosine")

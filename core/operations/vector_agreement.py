@@ -9,20 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.architecture.batch import TokenBatch
-from core.artifacts.artifact import FULL_PRECISIONS, Artifact, VectorVerification
+from core.artifacts.artifact import Artifact, VectorVerification
 from core.engine.encode import scored_batches
 from core.engine.maxsim import maxsim
 from core.engine.ranks import rank_correlation
 from core.engine.runtime import Runtime
 from core.engine.similarity import row_cosines
 from core.engine.token_vectors import cut_out
-from core.errors import VerificationError
-from core.operations.judging import Thresholds, check_comparable, shown_under
+from core.operations.judging import Thresholds, check_comparable, check_cosines
 from core.operations.probes import probe_batches
-from core.options import FULL_PRECISION_MIN_COSINE, EncodeOptions
+from core.options import EncodeOptions
 
-#: What fewer bits usually reach.
-_REDUCED_MEAN_COSINE = 0.97
 #: Texts that are compared with all others by MaxSim, as queries.
 _QUERIES = 8
 
@@ -86,33 +83,7 @@ def _scores(vectors: Vectors) -> NDArray[np.float64]:
 def check_vectors(
     artifact: Artifact, verification: VectorVerification, thresholds: Thresholds
 ) -> str | None:
-    """Judge a verification: None when it is good, else the warning to give.
-
-    Full-precision artifacts are judged by the minimum cosine of their vectors and fail; others by
-    the mean.
-
-    Raises:
-        VerificationError: A full-precision artifact drifts too far.
-    """
+    """As `check_cosines`."""
     for name in ("max_score_difference", "min_overlap"):
         thresholds.refuse(name, "vectors of tokens are judged by min_cosine")
-    min_cosine = thresholds.min_cosine
-    if artifact.precision in FULL_PRECISIONS:
-        threshold = FULL_PRECISION_MIN_COSINE if min_cosine is None else min_cosine
-        if verification.min_cosine < threshold:
-            raise VerificationError(
-                f"{artifact.file_name} is {artifact.precision} and its vectors must agree with "
-                f"its source's to a minimum cosine of {threshold}; they reach "
-                f"{shown_under(verification.min_cosine, threshold)} ({verification}). Nothing was "
-                "published."
-            )
-        return None
-    threshold = _REDUCED_MEAN_COSINE if min_cosine is None else min_cosine
-    if verification.mean_cosine >= threshold:
-        return None
-    whose = "usually reached" if min_cosine is None else "asked for (min_cosine)"
-    return (
-        f"{artifact.file_name} drifts from its source: {verification}, under the mean of "
-        f"{threshold} {whose}. It was written anyway: fewer bits always drift. Check it on your "
-        "own data before using it."
-    )
+    return check_cosines(artifact, verification, thresholds.min_cosine)
