@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import pytest
 import core
 from core.cli import main
 from core.files.staging import STAGING_PREFIX, staging_directory
-from tests.conftest import copy_model
+from tests.conftest import Exports, copy_model
 
 DAY = 86_400
 
@@ -154,6 +155,32 @@ def test_what_cannot_be_removed_is_named_and_stops_nothing(
     assert str(stuck) in said.err
     assert not small.exists()
     assert (stuck / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("full", ["model.onnx", "record"])
+def test_an_export_that_fails_leaves_no_folder_that_counts(
+    full: str, exports: Exports, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when the export is written, or when it is recorded as finished."""
+    source = exports("bert-mean", "torch")
+    write, tried = Path.write_text, []
+
+    def refused(path: Path, *arguments: Any, **keywords: Any) -> int:
+        if full == "record" and path.parent == cache / "exports/onnx":
+            tried.append(path)
+            path.touch()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "write_text", refused)
+    if full == "model.onnx":
+        monkeypatch.setattr("torch.onnx.export", lambda *_, **__: os.write(-1, b""))
+    with pytest.raises(core.CoreError):
+        core.load(source, backend="onnx")
+    assert full != "record" or tried
+    kept = [path for path in (cache / "exports/onnx").iterdir() if path.suffix != ".lock"]
+    assert len(kept) == (full == "record")
+    assert not [path for path in kept if path.is_file()]
 
 
 def test_folders_that_disappear_while_they_are_listed_are_left_out(

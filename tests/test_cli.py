@@ -54,7 +54,7 @@ def test_a_text_file_to_npy(tiny: str, tmp_path: Path, capsys: pytest.CaptureFix
     texts = ["one", "", "two 🙂", "last"]
     expected = core.load(tiny, backend="torch", device="cpu").encode(texts)
     np.testing.assert_allclose(np.load(output), expected, atol=1e-6)
-    assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
+    assert [p.name for p in tmp_path.iterdir() if ".core-" in p.name] == []
 
 
 def test_jsonl_in_and_out_with_options(tiny: str, tmp_path: Path) -> None:

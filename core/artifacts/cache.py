@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from core.files.staging import explained_writes
 from core.machine.surroundings import expand_home
 
 CACHE_VARIABLE = "CORE_CACHE"
+_ADVICE = f"The cache of exports is where ${CACHE_VARIABLE} says."
 
 
 def cache_directory() -> Path:
@@ -61,13 +62,17 @@ def _state(source: Checkpoint) -> Any:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time fill a cache folder."""
+    """Let one process at a time fill a cache folder; one that stays empty goes."""
     with ExitStack() as stack:
-        with explained_writes(folder, f"The cache of exports is where ${CACHE_VARIABLE} says."):
+        with explained_writes(folder, _ADVICE):
             folder.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(lock_of(folder)))
             folder.mkdir(exist_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
 
 
 def finished(folder: Path) -> list[str]:
@@ -81,7 +86,13 @@ def finished(folder: Path) -> list[str]:
 
 def record_finished(folder: Path, names: Sequence[str]) -> None:
     """State that a cache folder is complete."""
-    record_of(folder).write_text(json.dumps(list(names)), encoding="utf-8")
+    record = record_of(folder)
+    with explained_writes(record, _ADVICE):
+        try:
+            record.write_text(json.dumps(list(names)), encoding="utf-8")
+        except OSError:
+            record.unlink(missing_ok=True)
+            raise
 
 
 def lock_of(folder: Path) -> Path:

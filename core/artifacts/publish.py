@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.arguments import check_path, check_unicode_path
@@ -87,8 +88,7 @@ def publish_artifact(
     sidecar = artifact.file_name + SIDECAR_SUFFIX
     recorded = (artifact.root / sidecar).is_file()
     names = (*artifact.all_files, *([sidecar] if recorded else []))
-    with explained_writes(destination):
-        destination.mkdir(parents=True, exist_ok=True)
+    with explained_writes(destination), _made(destination):
         recover_inside(destination)
         if stage_configuration is not None and not _is_complete(destination):
             _complete(destination, artifact.root.parent / "configuration", stage_configuration)
@@ -106,6 +106,19 @@ def publish_artifact(
             # In case of a crash in between: no description is better than that of another file.
             (destination / sidecar).unlink(missing_ok=True)
             replace_files(tree, destination, order=(artifact.file_name, sidecar))
+
+
+@contextmanager
+def _made(destination: Path) -> Iterator[None]:
+    """The directory, made if there is none; one that stays empty goes."""
+    is_new = not destination.exists()
+    destination.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # there is something in it
+                destination.rmdir()
 
 
 def _is_complete(destination: Path) -> bool:

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from core.cli.arguments import (
 )
 from core.cli.texts import add_texts, check_input, read_texts
 from core.errors import OptionError
-from core.files.staging import explained_writes
+from core.files.staging import explained_writes, staging_directory
 from core.machine.surroundings import stderr_is_terminal
 from core.options import EMBEDDING_PRECISIONS, EncodeOptions
 
@@ -244,11 +243,8 @@ def _replacing(output: Path | None, *, binary: bool) -> Iterator[IO[Any]]:
         yield sys.stdout
         return
     place = _place_of(output)
-    partial = place.with_name(f".core-{uuid.uuid4().hex}.partial")  # another process has another
-    with explained_writes(output):
-        try:
-            with partial.open("wb") if binary else partial.open("w", encoding="utf-8") as f:
-                yield f
-            partial.replace(place)
-        finally:
-            partial.unlink(missing_ok=True)
+    with explained_writes(output), staging_directory(place) as folder:
+        whole = folder / "whole"
+        with whole.open("wb") if binary else whole.open("w", encoding="utf-8") as file:
+            yield file
+        whole.replace(place)

@@ -32,6 +32,9 @@ STAGING_PREFIX = ".core-staging-"
 
 _PREVIOUS_SUFFIX = ".core-previous"
 
+#: Bytes; a disk that has no room for as many is full.
+_A_LITTLE = 1 << 20
+
 _AT_FDCWD = -100
 
 _RENAME_EXCHANGE = 2
@@ -54,7 +57,7 @@ def staging_directory(target: Path, *, inside: bool = False) -> Iterator[Path]:
         inside: They are not to be exchanged, so it lies inside.
 
     Raises:
-        CoreError: Nothing can be written there.
+        CoreError: Nothing can be written there, at first or while it is filled.
     """
     with explained_writes(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -63,10 +66,11 @@ def staging_directory(target: Path, *, inside: bool = False) -> Iterator[Path]:
             _remove_abandoned(parent)
             outer = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=parent))
             in_use = _try_lock(outer)
-        inner = outer / "tree"
-        inner.mkdir()  # with the permissions a new directory gets, which mkdtemp's has not
     try:
-        yield inner
+        with explained_writes(target), _as_the_system_says(outer):
+            inner = outer / "tree"
+            inner.mkdir()  # with the permissions a new directory gets, which mkdtemp's has not
+            yield inner
     finally:
         if in_use is not None:
             os.close(in_use)
@@ -277,6 +281,42 @@ def explained_writes(target: Path, advice: str = "") -> Iterator[None]:
             raise CoreError(f"Cannot write {target}: {error}. Nothing was changed.") from error
         reason = " ".join((_REASONS[cause.errno].format(place=target.parent), advice)).strip()
         raise CoreError(f"Cannot write {target}: {reason} Nothing was changed.") from error
+
+
+@contextmanager
+def _as_the_system_says(place: Path) -> Iterator[None]:
+    """Raise the system's own refusal where a runtime could not write to `place`: it may call that
+    a failed serialization, or a model that cannot be traced."""
+    try:
+        yield
+    except (CoreError, OSError) as error:
+        refusal = _refusal(place) if _may_be_refused(error) else None
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+def _may_be_refused(error: BaseException) -> bool:
+    """Whether a plugin failed, or anything for a refusal to write, which numpy gives no number."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, PluginError):
+            return True
+        if isinstance(cause, OSError) and cause.errno in (None, *_ONLY_WRITING):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _refusal(place: Path) -> OSError | None:
+    """Why nothing more can be written to a directory; None where it can."""
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(_A_LITTLE))
+            file.flush()
+    except OSError as error:
+        return error if error.errno in _ONLY_WRITING else None
+    return None
 
 
 _ONLY_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)

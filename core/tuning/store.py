@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -90,9 +91,9 @@ class Store:
         path = self._path(variant, chunk)
         with explained_writes(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(".draft")
-            with draft.open("wb") as file:
-                np.save(file, embeddings)
+            draft, content = path.with_suffix(".draft"), io.BytesIO()
+            np.save(content, embeddings)  # which does not say why it cannot write to a file
+            draft.write_bytes(content.getvalue())
             draft.replace(path)
 
     def embeddings(self, variant: str, chunk: int) -> Floats | None:

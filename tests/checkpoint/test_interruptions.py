@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import core
+from core.cli import main
 from core.errors import CoreError, OptionError
 from core.files.staging import put_in_place, recover
 from core.files.weights import write_safetensors
@@ -129,6 +130,55 @@ def test_a_full_disk_is_an_error_and_changes_nothing(
             model.save(target)
     assert digest(target) == before
     assert sorted(p.name for p in small_disk.iterdir()) == ["filler", "target"]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    one_is_quick(
+        "optimize onnx O2",
+        [
+            "export onnx", "export openvino", "optimize openvino fp16", "optimize torch bf16",
+            "quantize onnx auto", "quantize openvino int8-weights",
+        ],
+    ),
+)  # fmt: skip
+@pytest.mark.parametrize("left", [8_192, 0.98])
+def test_a_full_disk_is_called_so_whatever_a_runtime_makes_of_it(
+    exports: Exports, small_disk: Path, tmp_path: Path, operation: str, left: float
+) -> None:
+    """While the runtime writes, or when the files around what it wrote are put in place."""
+    name, backend, *config = operation.split()
+    source = exports("bert-mean", "torch" if name == "export" else backend)
+
+    def run(target: Path) -> Path:
+        with core.load(source, backend="torch" if name == "export" else backend) as model:
+            if name == "export":
+                core.export(model, backend=backend, target=target)
+            else:
+                getattr(model, name)(*config, target=target)
+        return target
+
+    if left < 1:  # of what all of it takes
+        whole = run(tmp_path / "whole")
+        left = left * sum(file.stat().st_size for file in whole.rglob("*") if file.is_file())
+    (small_disk / "filler").write_bytes(bytes(FULL_DISK_BYTES - int(left)))
+    with pytest.raises(CoreError, match=r"disk is full.*Nothing was changed"):
+        run(small_disk / "target")
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+
+def test_embeddings_that_a_disk_has_no_room_for_leave_the_old_ones(
+    exports: Exports, small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, old = tmp_path / "texts.txt", small_disk / "old.npy"
+    texts.write_text("\n".join(f"text {number}" for number in range(500)), encoding="utf-8")
+    old.write_bytes(b"old")
+    (small_disk / "filler").write_bytes(bytes(FULL_DISK_BYTES - 40_000))
+    words = ["encode", str(exports("bert-mean", "onnx")), "--backend", "onnx"]
+    assert main([*words, "--input", str(texts), "--output", str(old)]) == 1
+    assert f"Cannot write {old}: the disk is full." in capsys.readouterr().err
+    assert old.read_bytes() == b"old"
+    assert sorted(path.name for path in small_disk.iterdir()) == ["filler", "old.npy"]
 
 
 def test_a_write_that_fails_halfway_changes_nothing(
