@@ -28,13 +28,18 @@ class Maker:
         self._calibration = list(calibration)
         self._benches: dict[str, Bench] = {}
 
-    def load(self, backend: str) -> None:
-        """Load the model, which makes and caches an export where the backend needs one."""
+    def load(self, backend: str, seconds: float) -> None:
+        """Load the model, which makes and caches an export where the backend needs one.
+
+        Raises:
+            TooSlowError: It took longer than `seconds`.
+        """
         bench = self._benches.get(backend)
         if bench is None:
             bench = self._benches[backend] = open_bench(backend)
             try:
-                bench.ask("load", self._name, {**self._arguments, "backend": backend})
+                arguments = {**self._arguments, "backend": backend}
+                bench.ask("load", self._name, arguments, seconds=seconds)
             except BaseException:
                 self._benches.pop(backend).close()
                 raise
@@ -49,7 +54,7 @@ class Maker:
         try:
             if candidate.operation == "export":
                 return self._export(candidate, seconds)
-            self.load(candidate.backend)
+            self.load(candidate.backend, seconds)
             given: dict[str, Any] = {}
             if candidate.calibrated and self._calibration:
                 given["calibration"] = self._calibration

@@ -126,4 +126,6 @@ class _Process:
 
 
 def _ending(code: int) -> str:
+    if code == -9:
+        return "signal 9, as the system ends one where memory runs out"
     return f"signal {-code}" if code < 0 else f"exit code {code}"

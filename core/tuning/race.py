@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from core.checkpoint.checkpoint import Checkpoint
-from core.errors import CoreError, OptionError
+from core.errors import CoreError, OptionError, PluginError
 from core.files.paths import is_same_file
 from core.machine.stages import announce
 from core.operations.file_choice import companions
@@ -53,6 +53,10 @@ _KEPT_AT_LEAST = 3
 #: Shares of the time: to make files in; to keep for labelled data, at most.
 _MAKING = 0.5
 _LABELS = 0.4
+
+#: Seconds that a process may take for one answer where the time budget is no measure, at least:
+#: loading may export, and the least rounds run whatever is left. One that hangs is ended then.
+_PATIENCE = 600.0
 
 #: Texts of a round: all of them where the time allows, since a call with few is slower for each.
 _CHUNK_SIZES = (32, 64, 128, 256, 512, 1_024, 2_048)
@@ -158,11 +162,11 @@ class Race:
                 try:
                     self._tell(f"loading {self._name} with {candidate.backend}")
                     # An export takes its time and memory there, not in what is measured.
-                    self._maker.load(candidate.backend)
+                    self._maker.load(candidate.backend, self._patience)
                     self._probe(candidate, patient=True)
                 except CoreError as error:
                     known(candidate)["error"] = str(error)
-                    errors.append(error)
+                    errors.append(_named(candidate, error))
         # An earlier run may have dropped one: what is made of it counts all the same.
         running = [c for c in self.candidates if "facts" in known(c) and "error" not in known(c)]
         if not running:
@@ -267,13 +271,13 @@ class Race:
         """Load a candidate for the first time and have it embed the first texts.
 
         Args:
-            patient: Wait for as long as it takes, and raise what goes wrong.
+            patient: Wait whatever time is left, and raise what goes wrong.
         """
         known = self.results.known(candidate)
         if not patient and self._left <= 0:
             return
         self._tell(f"trying {candidate.name}")
-        seconds = None if patient else max(self._left, 10.0)
+        seconds = self._patience if patient else max(self._left, 10.0)
         try:
             bench = self._open(candidate, seconds)
             texts = self._texts.held_out[: self._probe_texts(bench)]
@@ -379,10 +383,10 @@ class Race:
         for candidate in rotated([self._reference, *waiting], len(self._store.rounds)):
             known = self.results.known(candidate)
             try:
-                bench = self._open(candidate)
-                taken, embeddings = bench.ask("encode", "encode", texts)
+                bench, seconds_at_most = self._open(candidate, self._patience), self._patience
+                taken, embeddings = bench.ask("encode", "encode", texts, seconds=seconds_at_most)
                 _check_finite(embeddings)
-                each[candidate.name] = bench.ask("singles", alone)
+                each[candidate.name] = bench.ask("singles", alone, seconds=seconds_at_most)
                 self._store.keep(candidate.name, number, embeddings)
                 size = self._benches.size(candidate.name, bench)
                 known["resident_bytes"] = max(known["resident_bytes"], size)
@@ -390,7 +394,7 @@ class Race:
             except CoreError as error:
                 self._benches.close(candidate.name)
                 if candidate == self._reference:
-                    raise
+                    raise _named(candidate, error) from error
                 known["error"] = str(error)
         self._store.rounds.append(
             {"chunk": number, "texts": len(texts), "seconds": seconds, "singles": each}
@@ -445,7 +449,7 @@ class Race:
                     self.results.scores[candidate.name] = self._scores_of(candidate)
                 except CoreError as error:
                     if candidate == self._reference:
-                        raise
+                        raise _named(candidate, error) from error
                     self.results.known(candidate)["error"] = str(error)
                     continue
                 self._store.save()
@@ -453,7 +457,7 @@ class Race:
                 accepted = accepted or not self.results.shortfalls(candidate)
 
     def _scores_of(self, candidate: Candidate) -> dict[str, float]:
-        bench = self._open(candidate)
+        bench = self._open(candidate, self._patience)
         similarity = self.results.known(self._reference)["facts"]["similarity"]
         found = {}
         if (pairs := self._labels.pairs) is not None:
@@ -475,12 +479,23 @@ class Race:
         """Seconds left for everything but labelled data."""
         return self._budget.left - self._reserved
 
+    @property
+    def _patience(self) -> float:
+        return max(self._total, _PATIENCE)
+
     def _tell(self, text: str) -> None:
         left = max(self._budget.left, 0.0)
         announce(f"{text} ({left / 60:.0f} min left)" if left >= 90 else f"{text} ({left:.0f} s)")
         if self._watch is not None:
             out = sum(map(self.results.is_out, self.candidates))
             self._watch(TuneProgress(text, left, out, len(self.candidates)))
+
+
+def _named(candidate: Candidate, error: CoreError) -> CoreError:
+    """What became of a process, with the variant that it ran; other errors say what they are of."""
+    if type(error) in (PluginError, TooSlowError):
+        return type(error)(f"{candidate.name}: {error}")
+    return error
 
 
 def _check_finite(embeddings: Floats) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 import core
 from core import PluginError
 from core.tuning.process import TooSlowError, open_bench
+from core.tuning.race import TuneProgress
 from tests.conftest import copy_model
 
 COMMAND = [sys.executable, "-m", "core", "tune"]
@@ -106,3 +108,43 @@ def test_a_variant_whose_process_dies_or_hangs_says_so(onnx_model: Path) -> None
             bench.ask("memory")
     finally:
         bench.close()
+
+
+def children() -> list[int]:
+    """Processes that this one has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            parent = path.read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+            if int(parent) == os.getpid():
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system has no /proc")
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(signal.SIGKILL, "signal 9, .*memory runs out"), (signal.SIGSTOP, "took longer than the 2 s")],
+)
+def test_what_everything_is_compared_with_dies_or_hangs(
+    onnx_model: Path,
+    texts: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    said: str,
+) -> None:
+    """In the middle of a run, when no time budget ends it: the error says which variant it was."""
+    monkeypatch.setenv("CORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("core.tuning.race.other_candidates", lambda *_: [])
+
+    def disturb(progress: TuneProgress) -> None:
+        if progress.text.startswith("round 1"):
+            monkeypatch.setattr("core.tuning.race.Race._patience", 2.0)
+            for pid in children():
+                os.kill(pid, number)
+
+    with pytest.raises(core.CoreError, match=f"^onnx float32: .*{said}"):
+        core.tune(onnx_model, texts, backends=["onnx"], on_progress=disturb)
+    assert not children()
