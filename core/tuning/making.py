@@ -8,7 +8,7 @@ from typing import Any
 
 from core.plugin.registry import registry
 from core.tuning.candidates import Candidate
-from core.tuning.process import Bench, TooSlowError, open_bench
+from core.tuning.process import Bench, DiedError, TooSlowError, open_bench
 
 
 class Maker:
@@ -58,11 +58,12 @@ class Maker:
             given: dict[str, Any] = {}
             if candidate.calibrated and self._calibration:
                 given["calibration"] = self._calibration
-            bench = self._benches[candidate.backend]
+            maker = self._benches[candidate.backend]
             arguments = (candidate.operation, candidate.config, self._target, given)
-            return str(bench.ask("make", *arguments, seconds=seconds))
-        except TooSlowError:
-            self._benches.pop(candidate.backend, None)  # it was ended
+            return str(maker.ask("make", *arguments, seconds=seconds))
+        except (DiedError, TooSlowError):  # the next file gets another process
+            if bench := self._benches.pop(candidate.backend, None):
+                bench.close()
             raise
 
     def _export(self, candidate: Candidate, seconds: float) -> str:

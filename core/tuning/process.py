@@ -27,6 +27,10 @@ class TooSlowError(CoreError):
     """A variant did not answer within the time that was left for it."""
 
 
+class DiedError(PluginError):
+    """A variant's process ended by itself."""
+
+
 class Bench(Protocol):
     """Something that runs the methods of `Subject`."""
 
@@ -89,7 +93,7 @@ class _Process:
 
         Raises:
             TooSlowError: It took longer; the process is ended.
-            PluginError: The process died.
+            DiedError: The process died.
         """
         process = self._process
         assert process.stdin is not None
@@ -101,7 +105,7 @@ class _Process:
             result = pickle.loads(receive_bytes(process.stdout))
         except (OSError, EOFError) as error:
             process.wait()
-            raise PluginError(
+            raise DiedError(
                 f"its process ended with {_ending(process.returncode)}.{self._last_words()}"
             ) from error
         except BaseException:

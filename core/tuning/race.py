@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from core.checkpoint.checkpoint import Checkpoint
-from core.errors import CoreError, OptionError, PluginError
+from core.errors import CoreError, OptionError
 from core.files.paths import is_same_file
 from core.machine.stages import announce
 from core.operations.file_choice import companions
@@ -30,7 +30,7 @@ from core.tuning.goal import Goal
 from core.tuning.labels import Labels, pairs_quality, retrieval_quality
 from core.tuning.making import Maker
 from core.tuning.measure import Budget, rotated
-from core.tuning.process import Bench, TooSlowError
+from core.tuning.process import Bench, DiedError, TooSlowError
 from core.tuning.results import PROBE, Results
 from core.tuning.store import Store
 from core.tuning.texts import TuningTexts, chunks_of
@@ -493,7 +493,7 @@ class Race:
 
 def _named(candidate: Candidate, error: CoreError) -> CoreError:
     """What became of a process, with the variant that it ran; other errors say what they are of."""
-    if type(error) in (PluginError, TooSlowError):
+    if isinstance(error, DiedError | TooSlowError):
         return type(error)(f"{candidate.name}: {error}")
     return error
 

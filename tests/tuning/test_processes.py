@@ -16,7 +16,9 @@ import pytest
 
 import core
 from core import PluginError
-from core.tuning.process import TooSlowError, open_bench
+from core.tuning.candidates import Candidate
+from core.tuning.making import Maker
+from core.tuning.process import Bench, TooSlowError, open_bench
 from core.tuning.race import TuneProgress
 from tests.conftest import copy_model
 
@@ -108,6 +110,28 @@ def test_a_variant_whose_process_dies_or_hangs_says_so(onnx_model: Path) -> None
             bench.ask("memory")
     finally:
         bench.close()
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_while_it_makes_a_file_takes_no_other_file_with_it(
+    onnx_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Bench] = []
+
+    def noted(backend: str) -> Bench:
+        opened.append(open_bench(backend))
+        return opened[-1]
+
+    monkeypatch.setattr("core.tuning.making.open_bench", noted)
+    maker = Maker(str(onnx_model), {}, tmp_path / "made", [])
+    try:
+        maker.load("onnx", 600)
+        os.kill(opened[0].ask("process"), signal.SIGKILL)
+        with pytest.raises(PluginError, match="its process ended with signal 9"):
+            maker.make(Candidate("onnx", "optimize", "O1"), 600)
+        assert maker.make(Candidate("onnx", "optimize", "O2"), 600) == "onnx/model_O2.onnx"
+    finally:
+        maker.close()
 
 
 def children() -> list[int]:
