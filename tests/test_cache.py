@@ -8,17 +8,19 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import core
 from core.cli import main
 from core.files.staging import STAGING_PREFIX, staging_directory
-from tests.conftest import Exports, copy_model
+from tests.conftest import Exports, as_another_user, copy_model
 
 DAY = 86_400
 
@@ -155,6 +157,31 @@ def test_what_cannot_be_removed_is_named_and_stops_nothing(
     assert str(stuck) in said.err
     assert not small.exists()
     assert (stuck / "model.onnx").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights are others there")
+def test_a_cache_that_may_only_be_read_is_one_to_load_from(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in an image whose programs run as another user than the one that filled the cache."""
+    with tempfile.TemporaryDirectory() as place:  # pytest's own may not be entered by others
+        Path(place).chmod(0o755)
+        cache = Path(place, "cache")
+        monkeypatch.setenv("CORE_CACHE", str(cache))
+        model = copy_model(exports("bert-mean", "torch"), Path(place, "model"))
+        with core.load(model, backend="onnx") as loaded:
+            expected = loaded.encode("one text")
+        room = cache / "exports/onnx"
+        with as_another_user(room, mode=0o555):
+            with core.load(model, backend="onnx") as loaded:
+                assert np.array_equal(loaded.encode("one text"), expected)
+            with pytest.raises(core.CoreError, match=r"Cannot write .*no permission.*CORE_CACHE"):
+                core.load(model, backend="onnx", export=True)
+            assert main(["cache", "clear"]) == 1
+            assert "Cannot write" in capsys.readouterr().err
+        with as_another_user(cache):
+            assert main(["cache"]) == 1
+            assert f"Cannot list the cache {cache}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("full", ["model.onnx", "record"])

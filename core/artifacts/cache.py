@@ -64,9 +64,11 @@ def _state(source: Checkpoint) -> Any:
 def locked(folder: Path) -> Iterator[None]:
     """Let one process at a time fill a cache folder; one that stays empty goes."""
     with ExitStack() as stack:
-        with explained_writes(folder, _ADVICE):
+        lock = lock_of(folder)
+        with explained_writes(lock, _ADVICE):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(lock_of(folder)))
+            stack.enter_context(FileLock(lock))
+        with explained_writes(folder, _ADVICE):
             folder.mkdir(exist_ok=True)
         try:
             yield
@@ -79,9 +81,9 @@ def finished(folder: Path) -> list[str]:
     """Files to load from a cache folder, as `record_finished` was told; none if one is gone."""
     try:
         names = json.loads(record_of(folder).read_bytes())
+        return [str(name) for name in names if (folder / str(name)).is_file()]
     except (OSError, ValueError):
         return []
-    return [str(name) for name in names if (folder / str(name)).is_file()]
 
 
 def record_finished(folder: Path, names: Sequence[str]) -> None:

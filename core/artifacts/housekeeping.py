@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core.artifacts.cache import cache_directory, lock_of, record_of
+from core.artifacts.cache import CACHE_VARIABLE, cache_directory, lock_of, record_of
 from core.errors import CoreError
 from core.files.staging import (
     STAGING_PREFIX,
@@ -83,12 +83,26 @@ def clear_cache(
 
 def _folders() -> Iterator[Path]:
     root = cache_directory()
+    _check_readable(root)
     for room in _ROOMS:
         for folder in sorted(root.glob(f"{room}/*")):
             # A link would lead out of the cache.
             is_entry = _is_unfinished(folder) or not folder.name.startswith(".")
             if is_entry and folder.is_dir() and not folder.is_symlink():
                 yield folder
+
+
+def _check_readable(root: Path) -> None:
+    """Raise `CoreError` where this user may not see what is there, which would count as nothing."""
+    try:
+        next(root.iterdir(), None)
+    except PermissionError as error:
+        raise CoreError(
+            f"Cannot list the cache {root}: this user may not read it. Set ${CACHE_VARIABLE} to "
+            "another directory, or run this as its owner."
+        ) from error
+    except OSError:  # there is none yet
+        return
 
 
 def _is_unfinished(folder: Path) -> bool:
@@ -145,8 +159,10 @@ def _remove(folder: Path) -> None:
     """
     away = folder
     if not _is_unfinished(folder):
+        record = record_of(folder)
+        with explained_writes(record):
+            record.unlink(missing_ok=True)
         with explained_writes(folder):
-            record_of(folder).unlink(missing_ok=True)
             away = folder.with_name(f"{STAGING_PREFIX}removed-{os.getpid()}-{folder.name}")
             folder.rename(away)
     shutil.rmtree(away, ignore_errors=True)

@@ -131,6 +131,9 @@ def _export_to_cache(
         trust_remote_code=options.trust_remote_code, config_kwargs=options.config_kwargs
     )
     folder = export_folder(checkpoint, name, calls.distribution, how)
+    names = [] if options.export is True else finished(folder)
+    if names:  # also in a cache that this user may only read
+        return checkpoint.overlay(folder), names[0]
     with locked(folder):
         names = [] if options.export is True else finished(folder)
         if not names:
