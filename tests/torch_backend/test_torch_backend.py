@@ -379,6 +379,22 @@ def test_attention_of_int8_is_the_same_to_the_last_bit_however_wide_a_batch_is()
         torch.testing.assert_close(alone, expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_that_is_stored_in_half_precision_is_quantized(
+    tiny_model: Callable[[str], Path], tmp_path: Path, dtype: torch.dtype
+) -> None:
+    folder = copy_model(tiny_model("bert-mean"), tmp_path / "model")
+    (folder / "model.safetensors").unlink()  # it is a link
+    (folder / "config.json").unlink()
+    made = transformers.AutoModel.from_pretrained(tiny_model("bert-mean"), dtype=dtype)
+    made.save_pretrained(folder)
+    with load(folder) as model:
+        expected = model.encode(TEXTS)
+        artifact = core.quantize(model, num_samples=16)
+    with artifact.load(device="cpu") as int8:
+        assert similarity_pairwise(int8.encode(TEXTS), expected, "cosine").min() > 0.99
+
+
 @pytest.mark.slow
 def test_int8_is_close_and_independent_of_the_batch(minilm_copy: Path) -> None:
     model = load(minilm_copy)

@@ -221,7 +221,7 @@ def _model_from_config(
         built = model_class.from_config(config, trust_remote_code=trust_remote_code)
     else:
         built = model_class(config)
-    module: torch.nn.Module = built
+    module: torch.nn.Module = built.float()  # config.json may state half precision
     return module
 
 
