@@ -199,6 +199,18 @@ def model2vec(folder: Path, tiny_model: Callable[[str], Path]) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
+@pytest.mark.parametrize("operation", [core.optimize, core.quantize])
+def test_a_table_of_embeddings_is_neither_optimized_nor_quantized(
+    folder: Path, backend: str, operation: Callable[..., Any]
+) -> None:
+    build_dialect("static-table", folder)
+    with core.load(folder, backend=backend) as model:
+        for config in (None, "fp16") if operation is core.optimize else (None,):
+            with pytest.raises(core.UnsupportedOperation, match="static embeddings"):
+                operation(model, config)
+
+
 def test_static_embeddings_average_rows(folder: Path) -> None:
     build_dialect("static-table", folder)
     table = read_weights(folder / "0_StaticEmbedding/model.safetensors")["embedding.weight"]

@@ -27,7 +27,8 @@ def optimize_model(model: Model, target: Path, options: OptimizeOptions) -> Arti
             f"The openvino backend optimizes to {' or '.join(OPTIMIZE_CONFIGS)}, not {level!r}."
         )
     check_names(options.backend_kwargs, (), f"optimize {level!r} of the openvino backend")
-    assert model.file_name is not None
+    if model.file_name is None:
+        raise UnsupportedOperation(f"{model!r} is a table of static embeddings: no graph.")
     graph = read_graph(openvino.Core(), model.source, model.file_name).model
     stored = graph_precision(graph)
     if level == "fused":

@@ -14,7 +14,7 @@ from torch_backend.compiled import COMPILE_OPTIONS, CompiledConfig, check_compil
 from torch_backend.device import DTYPES
 from torch_backend.files import write_module
 from torch_backend.presets import OPTIMIZE_CONFIGS
-from torch_backend.session import TorchRuntime
+from torch_backend.session import TorchRuntime, module_of
 
 
 def optimize_model(model: Model, target: Path, options: OptimizeOptions) -> Artifact:
@@ -24,8 +24,7 @@ def optimize_model(model: Model, target: Path, options: OptimizeOptions) -> Arti
         raise OptionError(
             f"The torch backend optimizes to {', '.join(OPTIMIZE_CONFIGS)}, not {level!r}."
         )
-    runtime = model.runtime
-    assert isinstance(runtime, TorchRuntime)
+    runtime = module_of(model, "optimize")
     if runtime.dtype == "int8" or runtime.compile_options is not None:
         raise UnsupportedOperation(
             f"{model.file_name} is already quantized or compiled; optimize the model's own weights."

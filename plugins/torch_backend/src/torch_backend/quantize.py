@@ -34,7 +34,7 @@ from torch_backend.kernels.int8 import (
     quantize_linears,
 )
 from torch_backend.presets import QUANTIZE_CONFIGS
-from torch_backend.session import TorchRuntime
+from torch_backend.session import TorchRuntime, module_of
 
 #: Calibration texts to use by default.
 _SAMPLES = 200
@@ -49,8 +49,7 @@ def quantize_model(model: Model, target: Path, options: QuantizeOptions) -> Arti
         )
     check_names(options.backend_kwargs, (), "quantize of the torch backend")
     check_supported()
-    runtime = model.runtime
-    assert isinstance(runtime, TorchRuntime)
+    runtime = module_of(model, "quantize")
     if runtime.dtype == "int8":
         raise UnsupportedOperation(f"{model.file_name} is quantized already.")
     if runtime.compile_options is not None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from core import Architecture, Checkpoint, LoadOptions, Runtime, TokenBatch
+from core import Architecture, Checkpoint, LoadOptions, Model, Runtime, TokenBatch
 from core.errors import OptionError, UnsupportedOperation
 from core.toolkit import (
     HEAD_OUTPUTS,
@@ -430,3 +430,17 @@ def _holds_lengths(module: torch.nn.Module) -> bool:
     """Whether its rotary positions keep in the module how long the batch at hand is."""
     kinds = [str(getattr(part, "rope_type", "")) for part in module.modules()]
     return any("longrope" in kind or "dynamic" in kind for kind in kinds)
+
+
+def module_of(model: Model, operation: str) -> TorchRuntime:
+    """The runtime of a model with a transformer to optimize or quantize.
+
+    Raises:
+        UnsupportedOperation: It has none (static embeddings).
+    """
+    if not isinstance(model.runtime, TorchRuntime):
+        raise UnsupportedOperation(
+            f"{model!r} has no transformer to {operation}: static embeddings are a table, looked up "
+            "and not computed, which every backend loads as it is."
+        )
+    return model.runtime
