@@ -440,7 +440,7 @@ def module_of(model: Model, operation: str) -> TorchRuntime:
     """
     if not isinstance(model.runtime, TorchRuntime):
         raise UnsupportedOperation(
-            f"{model!r} has no transformer to {operation}: static embeddings are a table, looked up "
-            "and not computed, which every backend loads as it is."
+            f"{model!r} has no transformer to {operation}: static embeddings are a table, looked "
+            "up and not computed, which every backend loads as it is."
         )
     return model.runtime
