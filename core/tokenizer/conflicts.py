@@ -1,7 +1,7 @@
 """Where tokenizer_config.json says otherwise than the tokenizer.json beside it.
 
-transformers 5 builds the tokenizers of some classes anew, by these settings; its version 4 and this
-package keep what tokenizer.json does.
+transformers 5 builds the tokenizers of some classes anew, by these settings and where they say
+nothing by defaults of the class; its version 4 and this package keep what tokenizer.json does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import tokenizers
+import tokenizers.models
+import tokenizers.normalizers
 
 from core.files.source import Source
 
@@ -33,12 +35,45 @@ _FOLLOWED = {
         "RemBertTokenizer", "XLMRobertaTokenizer",
     ),
 }  # fmt: skip
+#: Classes that put tokens of their own around a text even where tokenizer.json puts none there.
+_OWN_ENDS = (
+    "BertTokenizer", "BigBirdTokenizer", "CamembertTokenizer", "DebertaTokenizer",
+    "DebertaV2Tokenizer", "DistilBertTokenizer", "ElectraTokenizer", "FunnelTokenizer",
+    "MPNetTokenizer", "PegasusTokenizer", "RobertaTokenizer", "T5Tokenizer",
+    "XLMRobertaTokenizer", "XLNetTokenizer",
+)  # fmt: skip
+#: Classes with BERT's normalizer, which version 4 builds anew, too; and those of model types.
+_BERT_LIKE = (
+    "BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "FunnelTokenizer",
+    "MPNetTokenizer",
+)  # fmt: skip
+_CLASSES = {
+    "bert": "BertTokenizer",
+    "distilbert": "BertTokenizer",
+    "electra": "BertTokenizer",
+    "mpnet": "MPNetTokenizer",
+}
+#: What BERT's normalizer may change: a capital, an accent, a Chinese character.
+_SAMPLE = "A\u00e9\u673a"
+_DIFFERENT = (
+    "embeddings differ from those that it and sentence-transformers make with it. To have its "
+    "tokens here as well, load the tokenizer with transformers and save it into the model."
+)
 
 
 def warn_of_conflicts(
-    source: Source, tokenizer: tokenizers.Tokenizer, settings: Mapping[str, Any], kind: str
+    source: Source,
+    tokenizer: tokenizers.Tokenizer,
+    settings: Mapping[str, Any],
+    kind: str,
+    model_type: str,
 ) -> None:
-    """Name the settings that tokenizers of the class `kind` follow and this one does not."""
+    """Name what tokenizers of the class `kind` do and this one does not.
+
+    Args:
+        kind: "" where no file names a class; the model's type does then.
+    """
+    kind = kind or _CLASSES.get(model_type, "")
     done = _what_it_does(tokenizer)
     for name, classes in _FOLLOWED.items():
         stated = settings.get(name)
@@ -55,6 +90,39 @@ def warn_of_conflicts(
             done[name],
             kind,
         )
+    if kind in _OWN_ENDS and not done["ends"]:
+        logger.warning(
+            "%s: tokenizer.json puts no tokens around a text, which core keeps. transformers 5 "
+            "puts those of its %s there: %s",
+            source,
+            kind,
+            _DIFFERENT,
+        )
+    if kind in _BERT_LIKE and isinstance(tokenizer.model, tokenizers.models.WordPiece):
+        usual = _bert_normalizer(settings).normalize_str(_SAMPLE)
+        found = tokenizer.normalizer
+        made = _SAMPLE if found is None else found.normalize_str(_SAMPLE)
+        if made != usual:
+            logger.warning(
+                "%s: tokenizer.json's normalizer makes %r of %r, which core keeps. transformers "
+                "gives its %s one that makes %r (do_lower_case and tokenize_chinese_chars are true "
+                "where tokenizer_config.json does not say otherwise): %s",
+                source,
+                made,
+                _SAMPLE,
+                kind,
+                usual,
+                _DIFFERENT,
+            )
+
+
+def _bert_normalizer(settings: Mapping[str, Any]) -> tokenizers.normalizers.Normalizer:
+    strip = settings.get("strip_accents")
+    return tokenizers.normalizers.BertNormalizer(
+        lowercase=settings.get("do_lower_case", True) is not False,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True) is not False,
+        strip_accents=strip if isinstance(strip, bool) else None,
+    )
 
 
 def _what_it_does(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
@@ -62,6 +130,7 @@ def _what_it_does(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
     found: dict[str, Any] = {}
     empty = tokenizer.encode("")
     ends = [token for token, m in zip(empty.tokens, empty.attention_mask, strict=True) if m]
+    found["ends"] = ends
     if len(ends) == 2:
         found["cls_token"], found["sep_token"] = ends
     normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer

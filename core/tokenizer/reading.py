@@ -59,7 +59,8 @@ def read_tokenizer(
             f"{source}: the tokenizer's vocabulary is empty but for special tokens. Restore or "
             "download the model's tokenizer files again."
         )
-    tokenizer.normalizer = _normalizer(tokenizer.normalizer, settings, architecture)
+    if architecture.do_lower_case:
+        tokenizer.normalizer = _lowering(tokenizer.normalizer)
     if architecture.late_interaction is not None:
         register_prefixes(tokenizer, architecture.late_interaction)
     padding = tokenizer.padding or {}
@@ -136,7 +137,8 @@ def _complete(
     if own and isinstance(prefix, bool) and isinstance(splitter, ByteLevel):
         splitter.add_prefix_space = prefix
         tokenizer.pre_tokenizer = splitter
-    warn_of_conflicts(source, tokenizer, settings, kind)
+    tokenizer.normalizer = _with_settings(tokenizer.normalizer, settings)
+    warn_of_conflicts(source, tokenizer, settings, kind, architecture.model_type)
 
 
 def _max_length(
@@ -157,18 +159,23 @@ _BERT_SETTINGS = {
 }
 
 
-def _normalizer(normalizer: Any, settings: Mapping[str, Any], architecture: Architecture) -> Any:
-    """tokenizer.json's normalizer with what other files say of it.
+def _with_settings(normalizer: Any, settings: Mapping[str, Any]) -> Any:
+    """tokenizer.json's normalizer with what tokenizer_config.json says of it.
 
-    transformers' BERT-like tokenizers take three settings from tokenizer_config.json, whatever
-    tokenizer.json holds; sentence_bert_config.json's `do_lower_case` puts lower-casing in front.
+    transformers' BERT-like tokenizers take three settings from there, whatever tokenizer.json
+    holds.
     """
     plain = settings.get("tokenizer_class") in GENERIC_CLASSES
     if isinstance(normalizer, tokenizers.normalizers.BertNormalizer) and not plain:
         for key, attribute in _BERT_SETTINGS.items():
             if key in settings and isinstance(settings[key], bool | None):
                 setattr(normalizer, attribute, settings[key])
-    if not architecture.do_lower_case or _lowers(normalizer):
+    return normalizer
+
+
+def _lowering(normalizer: Any) -> Any:
+    """The normalizer with lower-casing in front: sentence_bert_config.json's `do_lower_case`."""
+    if _lowers(normalizer):
         return normalizer
     lower = tokenizers.normalizers.Lowercase()
     return tokenizers.normalizers.Sequence([lower] if normalizer is None else [lower, normalizer])

@@ -556,3 +556,60 @@ def test_a_setting_that_tokenizer_json_contradicts_is_reported(
     settings(folder, tokenizer_class="PreTrainedTokenizerFast")  # which keeps tokenizer.json
     assert ids(folder, "A text") == before
     assert caplog.text == ""
+
+
+def unlike_transformers(folder: Path, text: str) -> bool:
+    from transformers import AutoTokenizer
+
+    found: list[int] = AutoTokenizer.from_pretrained(folder)(text)["input_ids"]
+    return found != ids(folder, text)
+
+
+@pytest.mark.parametrize("kind", ["BertTokenizer", None])
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"normalizer": {"lowercase": False}},
+        {"normalizer": {"handle_chinese_chars": False}},
+        {"normalizer": {"strip_accents": False}},
+        {"normalizer": None},
+        {"normalizer": {"type": "Lowercase"}},
+        {"post_processor": None},
+    ],
+)
+def test_what_a_class_of_transformers_does_unasked_is_reported(
+    tiny: Path, caplog: pytest.LogCaptureFixture, kind: str | None, part: dict[str, Any]
+) -> None:
+    """No setting is stated, and the class builds the tokenizer by its defaults."""
+    text = "A caf\u00e9 \u673a\u5668"
+    config = read(tiny, "tokenizer_config.json")
+    write(tiny, "tokenizer_config.json", {**config, "tokenizer_class": kind})
+    assert not unlike_transformers(tiny, text)
+    assert caplog.text == ""
+    content = read(tiny, "tokenizer.json")
+    ((name, value),) = part.items()
+    if value is not None and value.get("type") is None:
+        value = {**content[name], **value}
+    write(tiny, "tokenizer.json", {**content, name: value})
+    assert unlike_transformers(tiny, text)
+    stated = "puts no tokens" if name == "post_processor" else "tokenizer.json's normalizer"
+    assert stated in caplog.text
+    caplog.clear()
+    settings(tiny, tokenizer_class="PreTrainedTokenizerFast")
+    assert not unlike_transformers(tiny, text)
+    assert caplog.text == ""
+
+
+def test_what_transformers_saves_is_the_same_in_both(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The way out that the report names."""
+    from transformers import AutoTokenizer
+
+    config = read(tiny, "tokenizer_config.json")
+    write(tiny, "tokenizer_config.json", {**config, "tokenizer_class": "BertTokenizer"})
+    content = read(tiny, "tokenizer.json")
+    write(tiny, "tokenizer.json", {**content, "normalizer": None, "post_processor": None})
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(tiny)
+    assert not unlike_transformers(tiny, "A caf\u00e9 \u673a\u5668")
+    assert caplog.text == ""
