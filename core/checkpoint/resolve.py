@@ -16,7 +16,7 @@ from core.errors import (
     ModelNotFound,
     OptionError,
 )
-from core.files.files import LocalFiles, NoFiles
+from core.files.files import Files, LocalFiles, NoFiles
 from core.files.paths import closed_folder
 from core.files.staging import recover, recover_inside
 from core.hub.address import is_address, read_address
@@ -130,6 +130,11 @@ def _open_repository(
         cache_dir=cache_dir,
         local_files_only=local_files_only,
     )
+    # What another tool cached may be a part of it.
+    if files.listing.complete and not set(MODEL_MARKERS) & set(files.names()):
+        raise ModelNotFound(
+            f"The repository {files.repository} {_no_model(files)}. Name the repository of a model."
+        )
     commit = files.listing.commit
     arguments: dict[str, Any] = {"revision": commit, "local_files_only": local_files_only}
     if cache_dir is not None:
@@ -198,10 +203,16 @@ def _open_directory(text: str, path: Path, arguments: dict[str, Any]) -> Checkpo
     except PermissionError as error:
         raise closed_folder(path) from error
     if not is_model:
-        names = files.names()
-        listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise ModelNotFound(
-            f"The directory {text!r} holds no model: none of {', '.join(MODEL_MARKERS)} is in it "
-            f"(it holds: {listed or 'nothing'}). Give the directory a model was saved to."
+            f"The directory {text!r} {_no_model(files)}. Give the directory a model was saved to."
         )
     return Checkpoint(text, files, arguments=arguments)
+
+
+def _no_model(files: Files) -> str:
+    names = files.names()
+    listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return (
+        f"holds no model: none of {', '.join(MODEL_MARKERS)} is in it (it holds: "
+        f"{listed or 'nothing'})"
+    )

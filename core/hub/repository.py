@@ -134,7 +134,9 @@ def explain(error: Exception, repository: Repository, doing: str) -> ModelError:
             f"{did}: {endpoint} answered {status} ({text}). Try again later, or use what is "
             "cached: local_files_only=True."
         )
-    if isinstance(error, json.JSONDecodeError):
+    # The client takes any JSON for a listing, and fails with what it lacks.
+    odd = doing == "list" and isinstance(error, TypeError | KeyError | AttributeError)
+    if odd or isinstance(error, json.JSONDecodeError):
         return ModelError(
             f"{did}: {endpoint} answered, and not as the Hub does ({text}). Check $HF_ENDPOINT and "
             "whether a proxy or a login page of the network answers in its place, then try again. "

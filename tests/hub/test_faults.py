@@ -11,6 +11,7 @@ import pytest
 
 import core
 from core.checkpoint.resolve import resolve
+from core.cli import main
 from core.errors import ArtifactNotFound, ModelError, ModelFormatError, ModelNotFound
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
@@ -86,7 +87,10 @@ def test_a_size_that_is_none_is_unknown(
     assert resolve("acme/tiny").size("config.json") is None
 
 
-@pytest.mark.parametrize("content", ["<html>Log in</html>", ""])
+@pytest.mark.parametrize(
+    "content",
+    ["<html>Log in</html>", "", "{}", "null", "[]", '"ok"', '{"id": "x", "siblings": [5]}'],
+)
 def test_a_page_of_somebody_else_is_no_listing(
     published: LoopbackHub, tiny: Path, content: str
 ) -> None:
@@ -123,6 +127,19 @@ def test_a_damaged_listing_of_the_cache_is_none(
 def test_a_missing_repository_explains_bare_names(hub: LoopbackHub) -> None:
     with pytest.raises(ModelNotFound, match=r"like 'nothing-here', means 'sentence-transformers/"):
         core.load("nothing-here", backend="torch")
+
+
+@pytest.mark.parametrize(("files", "listed"), [({}, "nothing"), ({"README.md": b"x"}, "README.md")])
+def test_a_repository_without_a_model_is_called_so(
+    hub: LoopbackHub, files: dict[str, bytes], listed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = hub.create("acme/other")
+    if files:
+        store.add(files)
+    with pytest.raises(ModelNotFound, match=rf"repository acme/other holds no model.*: {listed}\)"):
+        core.load("acme/other", backend="torch")
+    assert main(["info", "acme/other", "--json"]) == 1
+    assert capsys.readouterr().out == ""
 
 
 def test_a_missing_revision_lists_what_exists(published: LoopbackHub) -> None:
