@@ -130,6 +130,7 @@ def test_a_key_that_nobody_could_send_is_refused(
         (["model", "--timeout", "inf"], "timeout"),
         (["model", "--api-key", ""], "is empty"),
         (["model", "--api-key", "key\n"], "line break"),
+        (["\udcffn=model", "--port", "0"], "cannot be called '\\udcffn'"),
         (["model", "--host", "256.256.256.256"], "cannot listen"),
     ],
 )

@@ -223,6 +223,11 @@ def load_models(
     try:
         for specification in specifications:
             name, source, aliases = _named(specification)
+            if any("\ud800" <= character <= "\udfff" for character in name):
+                raise OptionError(
+                    f"a model cannot be called {name!r}: its bytes are not UTF-8, and no answer "
+                    "could name it. Call it something else: NAME=MODEL."
+                )
             taken = [one for one in served if name in (one.name, *one.aliases)]
             if taken:
                 raise OptionError(
