@@ -65,6 +65,8 @@ def _run(words: list[str], name: str) -> None:
         found = [*parsed.texts, *unknown]
         wrong = [word for word in found if _like_an_option(word)]
         parsed.texts = [*found, *literal]
+    if len(wrong) == 1 and not _like_an_option(wrong[0]):
+        _take_late(parsed, wrong)
     if wrong:
         _refuse(parsed, wrong)
     command: Command = parsed.command
@@ -116,6 +118,15 @@ class _Worded(Exception):  # noqa: N818 - a message on its way to standard error
 def _like_an_option(word: str) -> bool:
     """As argparse sees it: a dash in front and no blank."""
     return word.startswith("-") and " " not in word
+
+
+def _take_late(parsed: argparse.Namespace, words: list[str]) -> None:
+    """Give a word that stands after an option to the positional argument that may be left out:
+    before Python 3.12 argparse takes that as left out once it comes to an option."""
+    for action in parsed.parser._actions:
+        if not action.option_strings and action.nargs == "?" and not getattr(parsed, action.dest):
+            setattr(parsed, action.dest, words.pop())
+            return
 
 
 def _refuse(parsed: argparse.Namespace, words: list[str]) -> None:

@@ -37,6 +37,12 @@ def test_names_go_into_every_place(
     assert "pip install -e '.[test]'" in capsys.readouterr().out
 
 
+def test_the_directory_may_stand_after_an_option(tmp_path: Path) -> None:
+    assert main(["new-backend", "engine", "--checkpoint", str(tmp_path / "here")]) == 0
+    assert (tmp_path / "here/src/engine_backend/session.py").is_file()
+    assert main(["new-backend", "engine", "--checkpoint", "one", "two"]) == 2
+
+
 @pytest.mark.parametrize("name", ["", "My", "a b", "../x", "1st", "ünï", "torch", "class/x"])
 def test_names_that_cannot_be_are_refused(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
