@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.cli import build_parser
 from tests.conftest import ROOT
 from tests.docs.blocks import CONSOLE, PYTHON, SHELL, Block, read_blocks
 from tests.docs.shell import run_lines
@@ -95,13 +97,17 @@ def named_tests(page: Path) -> list[tuple[str, str]]:
     return re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", page.read_text())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, ROOT / "CONTRIBUTING.md", *ROOT.glob("examples/**/README.md")],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in links(page):
-        if "://" in link or link.startswith("#"):
+        if "://" in link:
             continue
         path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve()
+        target = (page.parent / path).resolve() if path else page
         assert target.exists(), f"{page.name} links to {path}, which does not exist"
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target), f"{page.name} links to {link}: no such heading"
@@ -118,3 +124,18 @@ def anchors(page: Path) -> set[str]:
 def test_tests_that_a_page_names_exist(page: Path) -> None:
     for path, name in named_tests(page):
         assert f"def {name}(" in (ROOT / path).read_text(), f"{page.name} names {path}::{name}"
+
+
+def commands_of_examples() -> Iterator[tuple[str, str]]:
+    """(folder, command) of every line of an example's README that calls `core`."""
+    for readme in sorted(ROOT.glob("examples/*/README.md")):
+        for line in readme.read_text(encoding="utf-8").splitlines():
+            if line.startswith("    core "):
+                yield readme.parent.name, line.strip()
+
+
+@pytest.mark.parametrize(("folder", "command"), list(commands_of_examples()))
+def test_commands_of_the_examples_have_arguments_that_exist(folder: str, command: str) -> None:
+    _, *words = shlex.split(command, comments=True)
+    _, unknown = build_parser(words[0]).parse_known_args(words)
+    assert [word for word in unknown if word.startswith("-")] == [], folder
