@@ -61,7 +61,7 @@ def choose_backends(given: Iterable[str] | None) -> list[str]:
     """The backends to compare: those given, or every installed one that runs files.
 
     Raises:
-        OptionError: `given` is not a list of names.
+        OptionError: `given` is not a list of names, or one of them runs no files.
         BackendNotFound: One is not installed, or none is.
     """
     if given is not None:
@@ -69,7 +69,12 @@ def choose_backends(given: Iterable[str] | None) -> list[str]:
         if not names or not all(isinstance(name, str) for name in names):
             raise OptionError(f"backends must be a list of names, not {given!r}.")
         for name in names:
-            registry.backend(name)  # its own error says what is wrong
+            # Its own error says what is wrong with it.
+            if registry.backend(name).capabilities.source == "name":
+                raise OptionError(
+                    f"The {name} backend runs models by their names, and there are no files to "
+                    "make variants of: leave it out."
+                )
         return list(dict.fromkeys(names))
     found = [
         name

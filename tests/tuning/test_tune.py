@@ -403,6 +403,19 @@ def test_a_backend_that_is_not_there(model: Path, texts: list[str]) -> None:
 
 
 @pytest.mark.usefixtures("toy")
+def test_a_backend_that_runs_names_is_refused_before_any_work(
+    model: Path, texts: list[str]
+) -> None:
+    told: list[TuneProgress] = []
+    with (
+        toy_backend(name="named", SOURCE="name", FILE_NAMES=(), FILES={}),
+        pytest.raises(OptionError, match="The named backend runs models by their names"),
+    ):
+        tune(model, texts, backends=["toy", "named"], on_progress=told.append)
+    assert told == []
+
+
+@pytest.mark.usefixtures("toy")
 def test_a_target_in_the_way_is_found_before_any_work(
     model: Path, texts: list[str], tmp_path: Path
 ) -> None:
