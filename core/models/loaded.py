@@ -85,6 +85,14 @@ class Operations(Protocol):
 
     def save(self, model: Any, target: Any, options: SaveOptions | None = None) -> Path: ...
 
+    def check_implements(self, hook: str) -> None:
+        """Raise `UnsupportedOperation` where the backend lacks a hook."""
+        ...
+
+    def check_model(self, hook: str, model: Any) -> None:
+        """Raise `OptionError` for a model that a hook cannot take."""
+        ...
+
 
 class Reload(Protocol):
     """Loads a model as it was loaded before: what is pickled in its place."""
@@ -414,6 +422,9 @@ class LoadedModel:
             check_flag(name, flag)
         if card is not None:
             check_kind("card", card, CardData)
+        # Whether it can be saved, before anything appears on the Hub.
+        self.hooks.check_implements("save")
+        self.hooks.check_model("save", self)
         repository = create_repository(
             repo_id,
             revision=revision,

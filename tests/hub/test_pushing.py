@@ -19,6 +19,8 @@ from core import EmbeddingModel
 from core.artifacts.recorded import read_artifact
 from core.cli import main
 from core.errors import ModelError, OptionError
+from core.plugin.plugin import BACKEND_GROUP
+from core.plugin.registry import registry
 from tests.conftest import copy_model
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
@@ -164,6 +166,34 @@ def test_a_push_that_cannot_work_is_refused_before_the_work(model: EmbeddingMode
     with pytest.raises(OptionError, match="cannot be a repository's name"):
         model.push_to_hub("na..me")
     assert not [n for n in Path(str(model.source)).iterdir() if "fp16" in n.name]
+
+
+class _Unsaved:
+    """A backend without a hook for saving."""
+
+    SOURCE = "name"
+
+    @core.hookimpl
+    def load(self, source: core.Checkpoint) -> core.Model:
+        return EmbeddingModel(source, None, dimension=2)
+
+    @core.hookimpl
+    def encode(self, texts: list[str]) -> np.ndarray:
+        return np.ones((len(texts), 2), dtype=np.float32)
+
+
+def test_what_cannot_be_saved_leaves_no_repository(hub: LoopbackHub, model: EmbeddingModel) -> None:
+    model.close()
+    with pytest.raises(OptionError, match="is closed"):
+        model.push_to_hub("acme/new")
+    core.register_backend("unsaved", _Unsaved())
+    try:
+        with pytest.raises(core.UnsupportedOperation, match="does not implement save"):
+            core.load("anything", backend="unsaved").push_to_hub("acme/new")
+    finally:
+        registry.unregister(BACKEND_GROUP, "unsaved")
+    with pytest.raises(ModelError, match="acme/new"):
+        core.load("acme/new", backend="torch")
 
 
 @pytest.mark.slow
