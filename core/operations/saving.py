@@ -69,7 +69,7 @@ def save_model(
         replaced = shared = False
         if target.exists():
             with locked_directory(target.parent):  # no other process exchanges it meanwhile
-                replaced = holds_model(target)
+                replaced = holds_model(target) or model.source.directory == target
                 shared = not replaced and any(target.iterdir())
         with staging_directory(target, inside=shared) as tree:
             stage_model(model, tree, target.name, options, write, target if replaced else None)

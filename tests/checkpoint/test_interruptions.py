@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from core.files.weights import write_safetensors
 from tests.checkpoint.dialects import build_dialect
 from tests.checkpoint.numpy_backend import register, unregister
 from tests.checkpoint.saver import digest
-from tests.conftest import ROOT, Exports, one_is_quick
+from tests.conftest import ROOT, Exports, copy_model, one_is_quick
 
 FULL_DISK_BYTES = 4_000_000
 
@@ -365,6 +366,23 @@ def test_a_directory_of_other_things_gets_a_model_and_loses_nothing(
     with core.load(str(other), backend="numpy") as model:  # now in the place of a model
         model.save(project)
     assert {path: path.read_bytes() for path in before} == contents
+
+
+def test_a_model_of_few_words_is_replaced_by_itself(exports: Exports, tmp_path: Path) -> None:
+    """Its config.json states no type, and nothing else says that the directory is a model."""
+    folder = copy_model(exports("bert-mean", "onnx"), tmp_path / "model")
+    for name in ("modules.json", "config_sentence_transformers.json", "README.md"):
+        (folder / name).unlink(missing_ok=True)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    stated = {key: config[key] for key in config if key not in ("model_type", "architectures")}
+    (folder / "config.json").write_text(json.dumps(stated), encoding="utf-8")
+    with core.load(folder, backend="onnx") as model:
+        expected = model.encode("one text")
+        model.prompts["query"] = "q: "
+        model.save(folder)
+    with core.load(folder, backend="onnx") as model:
+        assert model.prompts == {"query": "q: "}
+        np.testing.assert_allclose(model.encode("one text"), expected, atol=1e-6)
 
 
 def test_what_lies_in_folders_of_a_model_that_is_replaced_stays(
