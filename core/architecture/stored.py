@@ -10,11 +10,12 @@ from core.files.source import Source
 
 logger = logging.getLogger("core")
 
-#: Fields of `Architecture`, and what the files call them, newer names first.
+#: Fields of `Architecture`, and what the files call them. Of two the older counts, as in
+#: sentence-transformers.
 _NAMES = {
-    "model_kwargs": ("model_kwargs", "model_args"),
-    "config_kwargs": ("config_kwargs", "config_args"),
-    "tokenizer_kwargs": ("processor_kwargs", "tokenizer_args"),
+    "model_kwargs": ("model_args", "model_kwargs"),
+    "config_kwargs": ("config_args", "config_kwargs"),
+    "tokenizer_kwargs": ("tokenizer_args", "processor_kwargs"),
 }
 #: What a model's files do not get to decide: whether its code runs, where files come from, and what
 #: else the libraries that read them are told by name rather than by configuration.

@@ -97,6 +97,14 @@ def test_stored_settings_of_the_configuration_go_through(
     np.testing.assert_array_equal(embed(tiny, config_kwargs={"hidden_act": "tanh"}), changed)
 
 
+def test_of_stored_settings_under_both_names_the_older_count(tiny: Path) -> None:
+    """As in sentence-transformers."""
+    expected = embed(tiny)
+    store(tiny, config_args={}, config_kwargs={"hidden_act": "tanh"})
+    store(tiny, tokenizer_args={"do_lower_case": True}, processor_kwargs={"model_max_length": 2})
+    np.testing.assert_array_equal(embed(tiny), expected)
+
+
 def test_stored_settings_that_the_configuration_lacks_are_named(
     tiny: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
