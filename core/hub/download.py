@@ -97,7 +97,9 @@ class HubFiles(Files):
         path = self.snapshot / name
         if self.unreachable is None:
             self._remembered  # noqa: B018 - once, before the first file
-        if not path.exists():
+        with explained(self.repository, f"look for {name} of"):
+            there = path.exists()
+        if not there:
             if self.unreachable is not None:
                 raise ModelError(
                     f"{name} of {self.repository} is not in the cache "
@@ -301,7 +303,10 @@ def cached_commit(repository: Repository) -> str | None:
         reference = cache / "refs" / commit
         if reference.is_file():
             commit = reference.read_text(encoding="utf-8").strip()
-    known = _COMMIT.fullmatch(commit) is not None and (cache / "snapshots" / commit).is_dir()
+    try:
+        known = _COMMIT.fullmatch(commit) is not None and (cache / "snapshots" / commit).is_dir()
+    except OSError:  # a cache that this user may not enter, or that can be nowhere
+        return None
     return commit if known else None
 
 

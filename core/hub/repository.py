@@ -21,6 +21,13 @@ from core.errors import CoreError, ModelError, ModelNotFound
 from core.machine.surroundings import expand_home
 from core.version import __version__
 
+#: What this machine's disk says, and no connection does.
+_FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_NO_PLACE = (
+    errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
+    errno.ENAMETOOLONG,
+)  # fmt: skip
+
 #: Whose repository a name without an owner means.
 DEFAULT_OWNER = "sentence-transformers"
 
@@ -143,7 +150,7 @@ def explain(error: Exception, repository: Repository, doing: str) -> ModelError:
             "Or use what is cached: local_files_only=True."
         )
     number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+    if number in _FULL_OR_CLOSED or (number in _NO_PLACE and not doing.startswith("push")):
         return ModelError(
             f"{did}: the cache {repository.cache} cannot be written ({os.strerror(int(number))}). "
             "Free space there, or point cache_dir (or $HF_HOME) elsewhere."

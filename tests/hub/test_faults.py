@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import core
 from core.checkpoint.resolve import resolve
 from core.cli import main
 from core.errors import ArtifactNotFound, ModelError, ModelFormatError, ModelNotFound
+from tests.conftest import as_another_user
 from tests.hub.conftest import folder_files
 from tests.hub.loopback import LoopbackHub
 
@@ -122,6 +124,34 @@ def test_a_damaged_listing_of_the_cache_is_none(
     (listing,) = (tmp_path / "cache/models--acme--tiny/.core").iterdir()
     listing.write_bytes(content)
     assert np.array_equal(embed("acme/tiny", local_files_only=True), embed(str(tiny)))
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [("file/cache", "Not a directory"), ("x" * 300, "File name too long")],
+)
+def test_a_cache_that_can_be_nowhere_is_no_broken_connection(
+    published: LoopbackHub, tmp_path: Path, place: str, why: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match=rf"the cache .* cannot be written \({why}\)"):
+        core.load("acme/tiny", backend="torch", cache_dir=tmp_path / place)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_cache_that_may_not_be_entered_is_named(published: LoopbackHub, cached: bool) -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own can be entered by its owner alone
+        cache = Path(name, "cache")
+        cache.mkdir()
+        Path(name).chmod(0o755)
+        if cached:
+            embed("acme/tiny", cache_dir=cache)
+        listed = resolve("acme/tiny", cache_dir=cache)
+        with as_another_user(cache):
+            with pytest.raises(ModelError, match=rf"the cache {cache}.*\(Permission denied\)"):
+                listed.path("config.json")
+            with pytest.raises(ModelNotFound, match="is not in the cache"):
+                core.load("acme/tiny", backend="torch", cache_dir=cache, local_files_only=True)
 
 
 def test_a_missing_repository_explains_bare_names(hub: LoopbackHub) -> None:
