@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from core.checkpoint.checkpoint import Checkpoint
-from core.errors import CoreError, OptionError
+from core.errors import CoreError, OptionError, PluginError
 from core.files.paths import is_same_file
 from core.machine.stages import announce
 from core.operations.file_choice import companions
@@ -137,6 +137,9 @@ class Race:
             CoreError: No backend runs the model at all; what the first one raised.
         """
         known = self.results.known
+        for record in self._store.variants.values():
+            if record.pop("may_pass", False):
+                record.pop("error", None)
         try:
             self._start()
             self._make_all()
@@ -184,6 +187,13 @@ class Race:
             rate = self.results.probe_rate(self._reference)
             self._reserved = min(self._total * _LABELS, 3 * self._labels.texts / rate)
 
+    def _note(self, candidate: Candidate, error: CoreError) -> None:
+        """Record why a candidate is out: for good, or until the next run, which may find memory or
+        room on the disk."""
+        known = self.results.known(candidate)
+        known["error"] = str(error)
+        known["may_pass"] = type(error) in (CoreError, DiedError)
+
     def _make_all(self) -> None:
         known = self.results.known
         budget = Budget(max(self._left, 0.0) * _MAKING)
@@ -201,7 +211,7 @@ class Race:
             except TooSlowError:
                 continue  # another run may have the time
             except CoreError as error:
-                known(candidate)["error"] = str(error)
+                self._note(candidate, error)
             self._store.save()
         self._maker.close()
         self._drop_twins()
@@ -295,7 +305,7 @@ class Race:
             if patient:
                 raise
             if not isinstance(error, TooSlowError):
-                known["error"] = str(error)
+                self._note(candidate, error)
         self._store.save()
 
     def _probe_texts(self, bench: Bench) -> int:
@@ -395,7 +405,7 @@ class Race:
                 self._benches.close(candidate.name)
                 if candidate == self._reference:
                     raise _named(candidate, error) from error
-                known["error"] = str(error)
+                self._note(candidate, error)
         self._store.rounds.append(
             {"chunk": number, "texts": len(texts), "seconds": seconds, "singles": each}
         )
@@ -500,4 +510,4 @@ def _named(candidate: Candidate, error: CoreError) -> CoreError:
 
 def _check_finite(embeddings: Floats) -> None:
     if not np.isfinite(embeddings).all():
-        raise CoreError("its embeddings are not finite numbers")
+        raise PluginError("its embeddings are not finite numbers")

@@ -129,6 +129,20 @@ def test_a_second_run_measures_nothing_again_and_answers_another_question(
     assert not any("making toy optimize" in progress.text for progress in told)
 
 
+@pytest.mark.usefixtures("toy")
+def test_what_found_no_room_on_the_disk_is_made_in_the_next_run(
+    model: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> str:
+        raise core.CoreError("Cannot write made: the disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("core.tuning.making.Maker.make", full)
+        report = tune(model, texts, write=False)
+    assert by_name(report)["toy optimize swift"].note == "Cannot write made: the disk is full."
+    assert tune(model, texts, write=False).best.name == "toy optimize swift"
+
+
 def test_variants_of_a_backend_that_is_slow_itself_are_still_there_in_a_second_run(
     model: Path, texts: list[str]
 ) -> None:
