@@ -77,6 +77,19 @@ def test_what_cannot_be_calibration_is_refused(tmp_path: Path) -> None:
         read_calibration(["a"], {"column_name": "text"})
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["a text", None], r"calibration: Input 1 is NoneType"),
+        ([("a", "pair")], r"calibration: Input 0 is tuple"),
+        ({"a", "set"}, r"calibration takes a sequence of texts, not set"),
+    ],
+)
+def test_what_is_no_text_is_said_to_be_of_the_calibration(given: Any, says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        read_calibration(given, {})
+
+
 def test_a_dataset_needs_all_its_arguments_or_none() -> None:
     with pytest.raises(OptionError, match="also needs dataset_split, column_name"):
         read_calibration("owner/data", {"dataset_config_name": "all"})

@@ -267,6 +267,8 @@ class Reranker(Model):
 
     def read_calibration(self, calibration: Any, given: dict[str, Any]) -> Sequence[Any]:
         """The pairs that `quantize` is given; or texts, of which pairs are made."""
+        if isinstance(calibration, Iterator):
+            calibration = list(calibration)
         pairs = isinstance(calibration, list | tuple) and not isinstance(
             next(iter(calibration), ""), str
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from core.errors import OptionError
 from core.machine.surroundings import expand_home
-from core.texts.inputs import check_texts
+from core.texts.inputs import check_texts, refuse_containers
 from core.texts.samples import default_texts, varied_texts
 from core.texts.text_files import TEXT_SUFFIXES, read_text_file
 
@@ -69,7 +69,11 @@ def read_calibration(calibration: Any, given: dict[str, Any]) -> list[str]:
                 f"calibration is {calibration!r}: give a sequence of texts, a .txt or .jsonl file, "
                 "or the name of a dataset."
             )
-        texts = [text for text in check_texts(calibration) if text.strip()]
+        refuse_containers(calibration, "calibration takes a sequence of texts")
+        try:
+            texts = [text for text in check_texts(calibration) if text.strip()]
+        except OptionError as error:
+            raise OptionError(f"calibration: {error}") from error
     if not texts:
         raise OptionError(f"No calibration texts in {_shown(calibration)}: give a few hundred.")
     return texts

@@ -91,8 +91,11 @@ def test_pairs_and_texts_calibrate(writable: Make) -> None:
     given: list[Any]
     with core.load_reranker(writable("reranker-bert"), backend="onnx") as model:
         for number, given in enumerate((PAIRS, texts)):
-            made = core.quantize(model, "static", calibration=given, file_suffix=f"q{number}")
-            assert made.config["texts"] == len(given)
+            for calibration in (given, iter(given)):
+                made = core.quantize(
+                    model, "static", calibration=calibration, file_suffix=f"q{number}"
+                )
+                assert made.config["texts"] == len(given)
         with pytest.raises(OptionError, match="Pair 1 has 3 texts"):
             core.quantize(model, "static", calibration=[("a", "b"), ("a", "b", "c")])
 
