@@ -18,17 +18,27 @@ def module_types(source: Source) -> list[tuple[str, str, str]]:
     """(package, class, folder) of every module, as modules.json lists them.
 
     Raises:
-        ModelFormatError: It is empty, or an entry is not one.
+        ModelFormatError: It is empty, an entry is not one, or two have one name, of which the
+            reference runs the last alone.
     """
     entries = source.read_json("modules.json", kind=list)
     if not entries:
         raise ModelFormatError(f"{source}: modules.json is empty.")
     parsed: list[tuple[str, str, str]] = []
+    names: set[str] = set()
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
             raise ModelFormatError(
                 f"{source}: modules.json has an entry without a type: {entry!r}."
             )
+        module = entry.get("name")
+        if isinstance(module, str) and module in names:
+            raise ModelFormatError(
+                f"{source}: modules.json has two modules of the name {module!r}, of which "
+                "sentence-transformers runs the last alone. Give each a name of its own, or remove "
+                "the one that is not meant."
+            )
+        names.add(str(module))
         path = entry.get("path", "")
         if not isinstance(path, str):
             raise ModelFormatError(f"{source}: modules.json has the path {path!r}.")

@@ -696,3 +696,13 @@ def test_a_static_embedding_reads_tokenizer_json_alone(folder: Path) -> None:
     (folder / "0_StaticEmbedding" / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\nsea\n")
     with pytest.raises(ModelFormatError, match=r"no 0_StaticEmbedding/tokenizer\.json"):
         core.load(folder, backend="torch")
+
+
+def test_modules_of_one_name_are_refused(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """sentence-transformers runs the last of them alone."""
+    folder = Path(shutil.copytree(tiny_model("gemma3"), tmp_path / "model"))
+    modules = read(folder, "modules.json")
+    modules[-2]["name"] = modules[-1]["name"]
+    write(folder, "modules.json", modules)
+    with pytest.raises(ModelFormatError, match="two modules of the name '4'"):
+        core.load(folder, backend="torch", device="cpu")
