@@ -7,6 +7,7 @@ import re
 from urllib.parse import unquote, urlsplit
 
 from core.errors import ModelNotFound, OptionError
+from core.hub.repository import hub_constants
 
 #: `/owner/name`, and what may follow: a revision, or a page about the repository.
 _PATH = re.compile(
@@ -60,8 +61,7 @@ def read_address(address: str, revision: str | None) -> tuple[str, str | None]:
 
 def _hosts() -> set[str]:
     """The Hub that is configured, and the one that addresses in documents show."""
-    from huggingface_hub import constants
-
+    constants = hub_constants()
     addresses = (
         os.environ.get("HF_ENDPOINT"),
         constants.ENDPOINT,

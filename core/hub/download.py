@@ -28,6 +28,7 @@ from core.hub.repository import (
     DEFAULT_OWNER,
     Repository,
     explained,
+    hub_constants,
     is_broken_connection,
     status_of,
 )
@@ -215,8 +216,7 @@ def open_repository(
 
 def offline_reason(local_files_only: bool) -> str | None:
     """Why no connection may be opened, or None when one may."""
-    from huggingface_hub import constants
-
+    constants = hub_constants()
     if local_files_only:
         return "local_files_only=True forbids downloading"
     stated = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "ON", "YES")

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from core.errors import CoreError, ModelError, ModelNotFound
+from core.errors import CoreError, ModelError, ModelNotFound, OptionError
 from core.machine.surroundings import expand_home
 from core.version import __version__
 
@@ -30,6 +31,25 @@ _NO_PLACE = (
 
 #: Whose repository a name without an owner means.
 DEFAULT_OWNER = "sentence-transformers"
+
+
+def hub_constants() -> Any:
+    """huggingface_hub's constants.
+
+    Raises:
+        OptionError: `$HF_ENDPOINT` is no address, with which huggingface_hub cannot be imported.
+    """
+    stated = os.environ.get("HF_ENDPOINT", "")
+    try:
+        urlsplit(stated).port  # noqa: B018 - read when it is asked for
+    except ValueError as error:
+        raise OptionError(
+            f"HF_ENDPOINT={stated!r} is no address ({error}). Set it to one like "
+            "https://hub.example, or leave it out."
+        ) from error
+    from huggingface_hub import constants
+
+    return constants
 
 
 @dataclass(frozen=True)
@@ -48,17 +68,13 @@ class Repository:
     @property
     def endpoint(self) -> str:
         """`$HF_ENDPOINT`, else the Hub."""
-        from huggingface_hub import constants
-
         # huggingface_hub reads the variable once, when it is imported; later changes count too.
-        return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+        return str(os.environ.get("HF_ENDPOINT") or hub_constants().ENDPOINT).rstrip("/")
 
     @cached_property
     def cache(self) -> Path:
         """The Hub cache's folder of this repository, from any working directory."""
-        from huggingface_hub import constants
-
-        root = self.cache_dir or os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE
+        root = self.cache_dir or os.environ.get("HF_HUB_CACHE") or hub_constants().HF_HUB_CACHE
         folder = "models--" + self.repo_id.replace("/", "--")
         return expand_home(root, "HF_HOME").absolute() / folder
 
@@ -148,6 +164,11 @@ def explain(error: Exception, repository: Repository, doing: str) -> ModelError:
             f"{did}: {endpoint} answered, and not as the Hub does ({text}). Check $HF_ENDPOINT and "
             "whether a proxy or a login page of the network answers in its place, then try again. "
             "Or use what is cached: local_files_only=True."
+        )
+    if isinstance(error, UnicodeEncodeError):  # of a header; all others are plain
+        return ModelError(
+            f"{did}: the token has characters that no token has ({text}). Check token=..., "
+            "$HF_TOKEN, or log in again: `hf auth login`."
         )
     number = getattr(error, "errno", None)
     if number in _FULL_OR_CLOSED or (number in _NO_PLACE and not doing.startswith("push")):

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.errors import CoreError, ModelError, OptionError
 from core.hub.download import offline_reason, quiet_bars
-from core.hub.repository import Repository, explain, status_of
+from core.hub.repository import Repository, explain, hub_constants, status_of
 
 
 def open_repository(
@@ -42,6 +42,7 @@ def check_repo_id(repo_id: str, *, bare: bool = False) -> None:
     Args:
         bare: Whether a name without an owner will do.
     """
+    hub_constants()
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -257,3 +260,22 @@ def test_a_truncated_file_that_another_tool_cached_is_named_too(published: Loopb
     blob.write_bytes(blob.read_bytes()[:-100])
     with pytest.raises(ModelFormatError, match=r"cached copy of model.safetensors.*--force"):
         embed("acme/tiny", local_files_only=True)
+
+
+@pytest.mark.parametrize("endpoint", ["http://[::1", "http://127.0.0.1:99999"])
+def test_an_endpoint_that_is_no_address_is_named(endpoint: str) -> None:
+    """huggingface_hub reads it when it is imported, and fails then."""
+    done = subprocess.run(
+        [sys.executable, "-m", "core", "info", "acme/tiny"],
+        env={**os.environ, "HF_ENDPOINT": endpoint},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"HF_ENDPOINT='{endpoint}' is no address" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_token_that_no_header_can_hold_is_named(published: LoopbackHub) -> None:
+    with pytest.raises(ModelError, match=r"the token has characters .* Check token="):
+        resolve("acme/tiny", token="hf_é")
+    assert published.requests == []
