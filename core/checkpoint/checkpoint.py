@@ -15,6 +15,7 @@ from typing import Any
 from core.architecture.architecture import Architecture
 from core.architecture.reading import read_architecture
 from core.files.files import Files, LocalFiles, OverlayFiles
+from core.files.fingerprint import seen
 from core.files.held import changed
 from core.files.paths import sha256_of
 from core.files.source import Source
@@ -113,11 +114,13 @@ class Checkpoint(Source):
         return self.repo_id or (self.directory or Path(self.name).resolve()).name
 
     def identity(self, weights: Iterable[str] = ()) -> dict[str, Any]:
-        """What a sidecar records of its source: name, commit, sha256 of the weight files."""
+        """What a sidecar records of its source: name, commit, digests of the weight files."""
+        paths = {name: self.path(name) for name in weights}
         return {
             "name": self.readable_name,
             "commit": self.commit,
-            "sha256": {name: sha256_of(self.path(name)) for name in weights},
+            "sha256": {name: sha256_of(path) for name, path in paths.items()},
+            "seen": {name: seen(path) for name, path in paths.items()},
         }
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 #: Configuration is read whole up to this size; it is a model's largest tokenizer, and more.
 _MOST_WHOLE = 64_000_000
@@ -37,3 +39,30 @@ def fingerprint_of(path: Path, *, whole: bool) -> str:
             file.seek(number * (size - _BLOCK_BYTES) // (_BLOCKS - 1))
             digest.update(file.read(_BLOCK_BYTES))
     return digest.hexdigest()[:_DIGITS]
+
+
+def seen(path: Path) -> dict[str, Any]:
+    """What tells later whether a weight file is the same: plain values, for a record.
+
+    Returns:
+        `bytes`; `modified`, in whole seconds since 1970, which is what copies keep; `fingerprint`.
+    """
+    stat = path.stat()
+    return {
+        "bytes": stat.st_size,
+        "modified": int(stat.st_mtime),
+        "fingerprint": fingerprint_of(path, whole=False),
+    }
+
+
+def is_as_seen(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a weight file is the one that `seen` recorded.
+
+    One of that size and time is: no part of it is read, which a network file system may do slowly.
+    """
+    stat = path.stat()
+    if stat.st_size != record.get("bytes"):
+        return False
+    if int(stat.st_mtime) == record.get("modified"):
+        return True
+    return fingerprint_of(path, whole=False) == record.get("fingerprint")

@@ -26,6 +26,7 @@ from core.models.model import Model
 from core.operations.backend_choice import check_exportable
 from core.operations.calls import BackendCalls
 from core.operations.judging import Thresholds
+from core.operations.lineage import warn_of_other_weights
 from core.operations.loading import find_or_export, warn_of_precision
 from core.operations.opening import (
     as_checkpoint,
@@ -107,6 +108,7 @@ class Hooks(BackendCalls):
         model.opened_by(self, found.file_name, reload)
         if files is checkpoint:
             warn_of_precision(checkpoint, options, found.file_name, model)
+            warn_of_other_weights(checkpoint, found.file_name, model.weight_files)
         return model
 
     def export(

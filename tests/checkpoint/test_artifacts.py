@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,42 @@ def test_layers_are_kept_for_what_computes_many_texts_too(
         artifact = core.quantize(model, target=tmp_path, min_cosine=0.9, calibration=texts)
     assert len(artifact.config["kept_in_float"]) > 0
     assert artifact.verification.min_cosine >= 0.9
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_what_was_made_from_other_weights_than_lie_beside_it_is_told_of(
+    exports: Exports, tmp_path: Path, caplog: pytest.LogCaptureFixture, backend: str
+) -> None:
+    """As after more training, or beside another model of the same shape."""
+    folder = copy_model(exports("bert-cls", backend), tmp_path / "model")
+    exported = {"onnx": "onnx/model.onnx", "openvino": "openvino/openvino_model.xml"}[backend]
+
+    def told(file_name: str) -> list[tuple[str, str]]:
+        caplog.clear()
+        core.load(folder, backend=backend, file_name=file_name).close()
+        pattern = r": (\S+) was made from another (\S+) than"
+        return [(found[1], found[2]) for found in re.finditer(pattern, caplog.text)]
+
+    with core.load(folder, backend=backend) as model:
+        int8 = model.quantize(num_samples=16).file_name
+    assert [told(exported), told(int8)] == [[], []]
+    weights = folder / "model.safetensors"
+    trained = {name: value * np.float32(1.5) for name, value in read_weights(weights).items()}
+    shutil.copyfile(weights, folder / "copy").replace(weights)
+    os.utime(weights, (0, 0))  # copies may have any time
+    assert told(exported) == []
+    write_safetensors(weights, trained)
+    of_weights = [(exported, "model.safetensors")]
+    assert [told(exported), told(int8)] == [of_weights, of_weights]
+    core.export(folder, backend=backend)
+    assert told(exported) == []
+    assert [made for made, _ in told(int8)] == [int8]
+    with core.load(folder, backend=backend, file_name=exported) as model:
+        model.quantize(num_samples=16)
+    assert told(int8) == []
+    core.load(folder, backend="torch").save(tmp_path / "saved")
+    folder = tmp_path / "saved"
+    assert [told(exported), told(int8)] == [[], []]
 
 
 def test_saving_an_onnx_model_keeps_the_torch_weights(with_onnx: Path, tmp_path: Path) -> None:
