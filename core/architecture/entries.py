@@ -15,38 +15,32 @@ ROUTER_CONFIGS = ("router_config.json", "config.json")
 
 
 def module_types(source: Source) -> list[tuple[str, str, str]]:
-    """(package, class, folder) of every module, as modules.json lists them.
+    """(package, class, folder) of every module that runs, as modules.json lists them.
+
+    Of two modules of one name the last runs, in the place of the first, as in the reference.
 
     Raises:
-        ModelFormatError: It is empty, an entry is not one, or two have one name, of which the
-            reference runs the last alone.
+        ModelFormatError: It is empty, or an entry is not one.
     """
     entries = source.read_json("modules.json", kind=list)
     if not entries:
         raise ModelFormatError(f"{source}: modules.json is empty.")
-    parsed: list[tuple[str, str, str]] = []
-    names: set[str] = set()
-    for entry in entries:
+    found: dict[Any, tuple[str, str, str]] = {}
+    for position, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
             raise ModelFormatError(
                 f"{source}: modules.json has an entry without a type: {entry!r}."
             )
-        module = entry.get("name")
-        if isinstance(module, str) and module in names:
-            raise ModelFormatError(
-                f"{source}: modules.json has two modules of the name {module!r}, of which "
-                "sentence-transformers runs the last alone. Give each a name of its own, or remove "
-                "the one that is not meant."
-            )
-        names.add(str(module))
         path = entry.get("path", "")
         if not isinstance(path, str):
             raise ModelFormatError(f"{source}: modules.json has the path {path!r}.")
         check_relative(path, f"a module in modules.json of {source}")
         folder = PurePosixPath(path.replace("\\", "/")).as_posix()
-        package, _, name = entry["type"].rpartition(".")
-        parsed.append((package, name, "" if folder == "." else folder))
-    return parsed
+        package, _, kind = entry["type"].rpartition(".")
+        name = entry.get("name")
+        key = name if isinstance(name, str) else position
+        found[key] = (package, kind, "" if folder == "." else folder)
+    return list(found.values())
 
 
 def router_config(source: Source, folder: str) -> dict[str, Any]:

@@ -698,11 +698,17 @@ def test_a_static_embedding_reads_tokenizer_json_alone(folder: Path) -> None:
         core.load(folder, backend="torch")
 
 
-def test_modules_of_one_name_are_refused(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
-    """sentence-transformers runs the last of them alone."""
+def test_of_two_modules_of_one_name_the_last_runs_in_the_place_of_the_first(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As in sentence-transformers, which keeps them by name."""
     folder = Path(shutil.copytree(tiny_model("gemma3"), tmp_path / "model"))
     modules = read(folder, "modules.json")
+    rest = modules[:-2] + modules[-1:]
+    write(folder, "modules.json", rest)
+    with core.load(folder, backend="torch", device="cpu") as model:
+        expected = model.encode("one text")
     modules[-2]["name"] = modules[-1]["name"]
     write(folder, "modules.json", modules)
-    with pytest.raises(ModelFormatError, match="two modules of the name '4'"):
-        core.load(folder, backend="torch", device="cpu")
+    with core.load(folder, backend="torch", device="cpu") as model:
+        assert np.array_equal(model.encode("one text"), expected)

@@ -164,7 +164,7 @@ def test_modules_that_change_the_width_of_tokens_do_not_hide_the_graphs(tiny: Pa
     (tiny / "2_Dense/config.json").write_text(json.dumps(settings))
     modules = json.loads((tiny / "modules.json").read_text())
     kind = "sentence_transformers.models.Dense"
-    modules.insert(1, {"idx": 1, "name": "1", "path": "2_Dense", "type": kind})
+    modules.insert(1, {"idx": 1, "name": "tokens", "path": "2_Dense", "type": kind})
     (tiny / "modules.json").write_text(json.dumps(modules))
     assert core.load(tiny, backend="onnx").encode("text").shape == (24,)
     inputs = dict.fromkeys(("input_ids", "attention_mask"), TensorProto.INT64)
