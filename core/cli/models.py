@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.cli.arguments import add_json, add_source, print_json, print_table, size_of
 
 if TYPE_CHECKING:
-    from core.operations.inspection import FoundChoice, ModelInfo
+    from core.operations.inspection import FoundArtifact, FoundChoice, ModelInfo
 
 
 def add_commands(commands: Any) -> None:
@@ -187,13 +187,16 @@ def artifact_rows(info: ModelInfo) -> list[tuple[str, ...]]:
                 found.file + (" *" if found.default else ""),
                 "?" if found.size is None else size_of(found.size),
                 found.precision or "?",
-                _drift(found.verification),
+                _drift(found),
             )
         )
     return rows
 
 
-def _drift(verification: dict[str, Any] | None) -> str:
+def _drift(found: FoundArtifact) -> str:
+    if found.made_from_other is not None:
+        return f"made from another {found.made_from_other}"
+    verification = found.verification
     if verification is None:
         return "-"
     differs, ranks = (verification.get(n) for n in ("max_score_difference", "rank_correlation"))

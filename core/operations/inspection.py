@@ -27,6 +27,7 @@ from core.operations.file_choice import (
     read_sidecar,
     stated_precision,
 )
+from core.operations.lineage import made_from_others
 from core.operations.tuned import check_choice, read_choice
 from core.plugin.capabilities import Capabilities
 from core.plugin.registry import registry
@@ -42,6 +43,7 @@ class FoundArtifact:
         default: Whether the backend loads it unless told otherwise.
         operation: What made it, from its sidecar.
         verification: Its sidecar's: cosines to what it was made from.
+        made_from_other: The file it was made from, where another one is in its place by now.
     """
 
     backend: str
@@ -51,6 +53,7 @@ class FoundArtifact:
     default: bool
     operation: str | None = None
     verification: dict[str, Any] | None = None
+    made_from_other: str | None = None
 
 
 @dataclass(frozen=True)
@@ -256,6 +259,7 @@ def _inspect_file(
 ) -> FoundArtifact:
     sidecar = read_sidecar(source, file)
     verification = sidecar.get("verification")
+    _, other = made_from_others(source, file) or (file, None)
     return FoundArtifact(
         backend=backend,
         file=file,
@@ -264,6 +268,7 @@ def _inspect_file(
         default=default,
         operation=sidecar.get("operation"),
         verification=verification if isinstance(verification, dict) else None,
+        made_from_other=other,
     )
 
 

@@ -17,17 +17,12 @@ logger = logging.getLogger("core")
 
 
 def warn_of_other_weights(source: Checkpoint, name: str | None, loaded: Collection[str]) -> None:
-    """Say so where a file of a directory was made from other weights than lie in it now.
-
-    What it was made from may be made itself: an int8 file from an export, that from weights.
+    """Say so where a file to load was made from other weights than lie beside it now.
 
     Args:
-        name: The file to load.
         loaded: The files that are loaded along with it: what they hold is what counts.
     """
-    if name is None or not isinstance(source.files, LocalFiles):
-        return
-    found = _made_from_others(source, source.files, name, {name, *loaded})
+    found = None if name is None else made_from_others(source, name, loaded)
     if found is not None:
         made, weights = found
         logger.warning(
@@ -39,22 +34,33 @@ def warn_of_other_weights(source: Checkpoint, name: str | None, loaded: Collecti
         )
 
 
-def _made_from_others(
-    source: Checkpoint, files: LocalFiles, name: str, known: set[str]
+def made_from_others(
+    source: Checkpoint, name: str, known: Collection[str] = ()
 ) -> tuple[str, str] | None:
-    """A file, and what it was made from where that is another one now."""
-    for weights, recorded in _recorded(read_sidecar(source, name)).items():
-        if weights in known or weights not in source.names:
-            continue
-        known.add(weights)
-        try:
-            same = is_as_seen(resolve_inside(files.root, weights), recorded)
-        except (OSError, CoreError):  # nothing is loaded from it
-            continue
-        if not same:
-            return name, weights
-        if found := _made_from_others(source, files, weights, known):
-            return found
+    """A file of a directory, and what it was made from where that is another one now.
+
+    What it was made from may be made itself: an int8 file from an export, that from weights.
+    A repository's files are of one commit, and are not looked at.
+
+    Args:
+        known: Files that need no look.
+    """
+    if not isinstance(source.files, LocalFiles):
+        return None
+    waiting, looked_at = [name], {name, *known}
+    while waiting:
+        made = waiting.pop()
+        for weights, recorded in _recorded(read_sidecar(source, made)).items():
+            if weights in looked_at or weights not in source.names:
+                continue
+            looked_at.add(weights)
+            try:
+                same = is_as_seen(resolve_inside(source.files.root, weights), recorded)
+            except (OSError, CoreError):  # nothing is loaded from it
+                continue
+            if not same:
+                return made, weights
+            waiting.append(weights)
     return None
 
 

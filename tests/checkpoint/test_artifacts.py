@@ -18,6 +18,7 @@ import pytest
 
 import core
 from core.checkpoint.resolve import resolve
+from core.cli import main
 from core.errors import CoreError, VerificationError
 from core.files.weights import read_weights, write_safetensors
 from core.operations.inspection import inspect_model
@@ -146,7 +147,11 @@ def test_layers_are_kept_for_what_computes_many_texts_too(
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_what_was_made_from_other_weights_than_lie_beside_it_is_told_of(
-    exports: Exports, tmp_path: Path, caplog: pytest.LogCaptureFixture, backend: str
+    exports: Exports,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    backend: str,
 ) -> None:
     """As after more training, or beside another model of the same shape."""
     folder = copy_model(exports("bert-cls", backend), tmp_path / "model")
@@ -169,6 +174,10 @@ def test_what_was_made_from_other_weights_than_lie_beside_it_is_told_of(
     write_safetensors(weights, trained)
     of_weights = [(exported, "model.safetensors")]
     assert [told(exported), told(int8)] == [of_weights, of_weights]
+    found = {a.file: a.made_from_other for a in inspect_model(resolve(folder)).artifacts}
+    assert {found[exported], found[int8]} == {"model.safetensors"}
+    assert main(["info", str(folder)]) == 0
+    assert "made from another model.safetensors" in capsys.readouterr().out
     core.export(folder, backend=backend)
     assert told(exported) == []
     assert [made for made, _ in told(int8)] == [int8]
