@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -28,6 +29,9 @@ OUTPUT_VALUES = ("sentence_embedding", "token_embeddings")
 Task = Literal["query", "document"]
 
 TASKS = ("query", "document")
+
+#: Bytes. A file's name has room for 255 everywhere, and there is more in it than the suffix.
+_LONGEST_SUFFIX = 150
 
 #: Kinds of embeddings that one pass of a model can give; names of `EncodeOptions.outputs`.
 DENSE, SPARSE, MULTI_VECTOR = "dense", "sparse", "multi_vector"
@@ -447,6 +451,11 @@ def _check_suffix(options: Any) -> None:
             f"file_suffix must be a plain part of a file name, without slashes, not {suffix!r}."
         )
     check_unicode_name("file_suffix", suffix)
+    if len(os.fsencode(suffix)) > _LONGEST_SUFFIX:
+        raise OptionError(
+            f"file_suffix has {len(suffix)} characters, {suffix[:20]!r} and more. Choose one of at "
+            f"most {_LONGEST_SUFFIX}: the name of a file has room for 255."
+        )
 
 
 def _check_thresholds(options: Any) -> None:

@@ -454,6 +454,7 @@ def test_a_missing_token_is_found_first(
         (("quantize", "--set", "min_cosin=0.9"), "Did you mean 'min_cosine'", 2),
         (("quantize", "-b", "onnx", "--config", "avx3"), "Did you mean 'avx2'", 2),
         (("optimize", "--file-suffix", "a/b"), "--file-suffix must be", 2),
+        (("optimize", "--file-suffix", "x" * 300), "--file-suffix has 300 characters", 2),
         (("optimize", "--target", "file"), "is a file, not a directory", 2),
         (("optimize", "--create-pr"), "--create-pr", 2),
         (("export", "-b", "onnx", "--set", "min_cosine=7"), "min_cosine must lie between", 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import zlib
@@ -259,7 +260,7 @@ class Rows:
         with self.source.open(name) as file:
             for line in file:
                 digest.update(line)
-                if self._suffix == ".txt" or line.strip():
+                if self._suffix == ".txt" or not _is_blank(line):
                     if rows % self._rows_per_part == 0:
                         offsets.append(offset)
                         checksums.append(0)
@@ -292,7 +293,7 @@ class Rows:
         with self.source.open(found.name) as file:
             file.seek(part.offset)
             for line in file:
-                if self._suffix != ".txt" and not line.strip():
+                if self._suffix != ".txt" and _is_blank(line):
                     continue
                 checksum = zlib.crc32(line, checksum)
                 yield self._line_row(line, place, part.before + place)
@@ -435,6 +436,11 @@ def _fields(record: dict[str, Any], names: Sequence[str]) -> tuple[Any, str]:
     return (record[names[0]] if len(names) == 1 else tuple(record[name] for name in names)), ""
 
 
+def _is_blank(line: bytes) -> bool:
+    """Whether a line holds nothing, but perhaps the mark that some editors begin a file with."""
+    return not line.removeprefix(codecs.BOM_UTF8).strip()
+
+
 def _texts_of(batch: Any, names: Sequence[str]) -> list[Any]:
     """The same of a batch of Parquet."""
     columns = [_strings(batch.column(name)) for name in names]
@@ -446,15 +452,22 @@ def _ids_of(column: Any) -> list[Any]:
     them: Python has no nanoseconds, and no year after 9999."""
     import pyarrow as pa
 
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = _plain(column)
     if _is_text(column.type) or pa.types.is_integer(column.type):
         return _strings(column)
     return list(column)
 
 
+def _plain(column: Any) -> Any:
+    """A column without the dictionary that Arrow keeps repeated values in."""
+    import pyarrow as pa
+
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
 def _strings(column: Any) -> list[Any]:
     """The values of a column, with bytes for a string that is not UTF-8."""
+    column = _plain(column)
     try:
         values: list[Any] = column.to_pylist()
     except UnicodeDecodeError:

@@ -251,12 +251,15 @@ def _reason(
     closest: _Miss | None,
     statuses: list[Status],
 ) -> str:
-    untried = statuses.count("not tried")
-    tried = len(statuses) - untried
+    untried, failed = statuses.count("not tried"), statuses.count("failed")
+    tried = len(statuses) - untried - failed
     count = f"{tried} variant{'' if tried == 1 else 's'}"
     late = ""
+    if failed:
+        notes = "its note says" if failed == 1 else "their notes say"
+        late = f" {failed} more failed: {notes} why."
     if untried:
-        late = f" {untried} more were not tried: run it again with more minutes, and it goes on."
+        late += f" {untried} more were not tried: run it again with more minutes, and it goes on."
     file = f" ({best.file_name})" if best.file_name else ""
     figure = objective_words(best, goal.objective)
     if best.name == reference.name:

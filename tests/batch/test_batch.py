@@ -321,16 +321,27 @@ def test_bytes_that_are_no_text_are_a_row_that_fails(
     np.testing.assert_allclose(embeddings, model.encode(["first", "last"]), atol=1e-5)
 
 
+def test_an_empty_line_is_skipped_after_a_byte_order_mark_too(
+    model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'\xef\xbb\xbf\n{"text": "a"}\n\n{"text": "b"}\n')
+    core.embed_dataset(tmp_path / "rows.jsonl", tmp_path / "out", model)
+    ids, embeddings = read(tmp_path / "out")
+    assert ids == [0, 1]
+    np.testing.assert_allclose(embeddings, model.encode(["a", "b"]), atol=1e-5)
+
+
 NOT_UTF8 = pa.StringArray.from_buffers(
     3, pa.py_buffer(np.array([0, 1, 2, 3], np.int32)), pa.py_buffer(b"a\xffc")
 )
 
 
+@pytest.mark.parametrize("given", [NOT_UTF8, NOT_UTF8.dictionary_encode()], ids=["", "repeated"])
 def test_a_string_of_parquet_that_is_not_utf_8_is_a_row_that_fails(
-    model: core.EmbeddingModel, tmp_path: Path
+    given: pa.Array, model: core.EmbeddingModel, tmp_path: Path
 ) -> None:
-    pq.write_table(pa.table({"text": NOT_UTF8, "id": ["x", "y", "z"]}), tmp_path / "rows.parquet")
-    pq.write_table(pa.table({"text": ["a", "b", "c"], "id": NOT_UTF8}), tmp_path / "ids.parquet")
+    pq.write_table(pa.table({"text": given, "id": ["x", "y", "z"]}), tmp_path / "rows.parquet")
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "id": given}), tmp_path / "ids.parquet")
     with pytest.raises(CoreError, match=r"id 'y' \(row 1\): it is not UTF-8.*on_error='skip'"):
         core.embed_dataset(tmp_path / "rows.parquet", tmp_path / "no", model, id_column="id")
     for name, rest, why in (("rows", ["x", "z"], "it is"), ("ids", ["a", "c"], "its 'id' is")):

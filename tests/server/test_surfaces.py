@@ -95,6 +95,17 @@ def test_texts_that_are_too_long(server: Running, model: core.EmbeddingModel) ->
     assert np.abs(np.subtract(first, normalized(np.array(cut[0])))).max() > 1e-3
 
 
+@pytest.mark.parametrize("asked", [{"truncate": False}, {"truncation_direction": "Left"}])
+def test_a_backend_that_takes_text_cannot_tell_what_is_too_long(
+    asked: dict[str, Any], server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (model,) = {served.model for served in server.service.models if served.kind == "embedding"}
+    monkeypatch.setattr(model, "_tokenizer", None)
+    refused = server.post("/embed", {"inputs": "a", **asked})
+    assert refused.status_code == 422
+    assert f'Leave "{next(iter(asked))}" out' in refused.json()["error"]
+
+
 def test_tei_rerank(server: Running, reranker: core.Reranker) -> None:
     query, texts = "what is a cat", ["dogs bark", "a cat is a small animal", ""]
     raw = reranker.predict([(query, text) for text in texts], activation_fn="Identity")

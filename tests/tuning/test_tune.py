@@ -50,7 +50,7 @@ def test_the_fastest_that_keeps_the_neighbours_is_chosen_and_loaded(
     assert report.best.speed_ratio is not None
     assert report.best.speed_ratio > 1
     assert report.reference.name == "toy float32"
-    assert "the best of 6 variants that keeps recall@10 of at least 0.99" in report.reason
+    assert "the best of 5 variants that keeps recall@10 of at least 0.99" in report.reason
     found = by_name(report)
     assert found["toy quantize noise"].status == "dropped"
     assert "recall@10" in found["toy quantize noise"].note
@@ -90,6 +90,15 @@ def test_without_a_requirement_on_neighbours_drift_does_not_matter(
     model: Path, texts: list[str]
 ) -> None:
     assert tune(model, texts, min_recall=0).best.name == "toy quantize noise"
+
+
+def test_a_variant_that_fails_is_not_counted_among_the_better(
+    model: Path, texts: list[str]
+) -> None:
+    with toy_backend([], ["broken"]):
+        report = tune(model, texts)
+    assert "of 1 variant none that is better" in report.reason
+    assert report.reason.endswith(" 1 more failed: its note says why.")
 
 
 def test_where_nothing_is_good_enough_float32_stays_and_the_closest_is_named(

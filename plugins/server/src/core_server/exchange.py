@@ -194,9 +194,14 @@ class Exchange:
         return job.results
 
     async def ends_of(self, served: ServedModel, texts: Sequence[str], prompt: str) -> list[str]:
-        """The texts, the beginning of those cut away that the model would cut at their end."""
+        """The texts, the beginning of those cut away that the model would cut at their end.
+
+        Raises:
+            RequestFailedError: The backend takes text, and only it knows what it cuts.
+        """
+        served.check_knows_cuts("truncation_direction")
         most = served.model.max_seq_length
-        if most is None or not served.model.has_tokenizer:
+        if most is None:
             return list(texts)
         vocabulary = served.vocabulary
 

@@ -135,14 +135,28 @@ class ServedModel:
             return Call(task, "", role)
         return Call(task, self.prompt(prompt_name), role)
 
+    def check_knows_cuts(self, param: str) -> None:
+        """Refuse a request about what is cut of a backend that cuts text by itself.
+
+        Raises:
+            RequestFailedError: It is one.
+        """
+        if not self.model.has_tokenizer:
+            raise RequestFailedError(
+                422,
+                f"The model {self.name!r} takes text and cuts it by itself, so nothing here knows "
+                f'what is too long for it. Leave "{param}" out.',
+                param=param,
+            )
+
     def check_length(self, inputs: Sequence[Any], call: Call) -> None:
         """Refuse inputs that the model would cut.
 
         Raises:
-            RequestFailedError: The first of them, and how many tokens it has.
+            RequestFailedError: The first of them, and how many tokens it has; or the backend takes
+                text, and only it knows what it cuts.
         """
-        if not self.model.has_tokenizer:
-            return
+        self.check_knows_cuts("truncate")
         rows = self.model.with_prompt(inputs, call.prompt)
         positions, counts = self.model.tokenizer.find_cut(rows)
         if len(positions):
