@@ -83,7 +83,7 @@ class HeldFiles:
         self._finalizer = weakref.finalize(self, _close, self._descriptors)
         if _HOLDS:
             for path in self._paths:
-                self._descriptors.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                self._descriptors.append(os.open(path, os.O_RDONLY))
         self._stamps = [Stamp.of(file) for file in self._files]
 
     @property
@@ -140,7 +140,7 @@ class HeldFiles:
 
 
 def _same_content(descriptor: int, path: Path) -> bool:
-    if os.fstat(descriptor).st_size != path.stat().st_size:
+    if sys.platform == "win32" or os.fstat(descriptor).st_size != path.stat().st_size:
         return False
     with path.open("rb") as file:
         place = 0

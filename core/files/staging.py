@@ -82,7 +82,7 @@ def is_exchangeable(target: Path) -> bool:
     if not target.exists():
         return True
     same_disk = target.stat().st_dev == target.parent.stat().st_dev
-    alone = same_disk and not target.is_mount() and os.access(target.parent, os.W_OK)
+    alone = same_disk and not os.path.ismount(target) and os.access(target.parent, os.W_OK)
     # What is mounted inside would go away with the old directory, and be removed with it.
     return alone and not _mounts_inside(target)
 
@@ -115,6 +115,8 @@ def put_in_place(
     if not is_exchangeable(target):
         _replace_file_by_file(tree, target, obsolete)
     elif not target.exists() or not any(target.iterdir()):
+        if sys.platform == "win32" and target.exists():  # nothing is renamed to what is there
+            target.rmdir()
         tree.rename(target)
     elif not _exchange(tree, target):
         _replace_in_two_steps(tree, target, obsolete)
@@ -206,9 +208,14 @@ def sync_tree(tree: Path) -> None:
     """Force every file and directory under `tree` to the disk."""
     for folder, _, files in os.walk(tree):
         for name in files:
-            with Path(folder, name).open("rb") as file:
-                os.fsync(file.fileno())
+            _sync_file(Path(folder, name))
         sync_directory(Path(folder))
+
+
+def _sync_file(path: Path) -> None:
+    # Windows forces to the disk what is open for writing, and nothing else.
+    with path.open("r+b" if sys.platform == "win32" else "rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_directory(folder: Path) -> None:
@@ -415,14 +422,14 @@ def _relative_cwd(target: Path) -> Path | None:
 
 def _try_lock(folder: Path) -> int | None:
     """A descriptor holding the folder's lock, or None when another process has it."""
-    if sys.platform == "win32":
-        return None
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
+    descriptor = None
+    if sys.platform != "win32":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            descriptor = None
     return descriptor
 
 

@@ -52,7 +52,7 @@ def streams_of_parent() -> tuple[IO[bytes], IO[bytes]]:
     """
     # The parent decides when to end; Ctrl-C in a terminal reaches every process of the group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(select, "poll"):
+    if sys.platform != "win32":  # there the end of the pipe is seen between two messages
         threading.Thread(target=end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     # What a library prints must not get between the answers.
@@ -60,13 +60,15 @@ def streams_of_parent() -> tuple[IO[bytes], IO[bytes]]:
     return incoming, outgoing
 
 
-def end_with_parent(parent: int) -> None:
-    """A thread's life: end the process when nobody is left who wants its results."""
-    poll = select.poll()
-    poll.register(0, 0)  # of no event but the other end's closing
-    while not poll.poll(_LOOK_SECONDS * 1_000) and os.getppid() == parent:
-        pass
-    os._exit(1)
+if sys.platform != "win32":
+
+    def end_with_parent(parent: int) -> None:
+        """A thread's life: end the process when nobody is left who wants its results."""
+        poll = select.poll()
+        poll.register(0, 0)  # of no event but the other end's closing
+        while not poll.poll(_LOOK_SECONDS * 1_000) and os.getppid() == parent:
+            pass
+        os._exit(1)
 
 
 def portable(error: Exception) -> Exception:

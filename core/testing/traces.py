@@ -168,7 +168,7 @@ def _affinity() -> Any:
 
 
 def _set_affinity(processors: Any) -> None:
-    if processors is not None:
+    if sys.platform == "linux" and processors is not None:
         os.sched_setaffinity(0, processors)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import select
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -99,10 +100,9 @@ class _Process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            send(process.stdin, pickle.dumps((method, arguments), protocol=5))
-            if seconds is not None and not select.select([process.stdout], [], [], seconds)[0]:
-                raise TooSlowError(f"it took longer than the {seconds:.0f} s that were left")
-            result = pickle.loads(receive_bytes(process.stdout))
+            with _ended_after(seconds, process):
+                send(process.stdin, pickle.dumps((method, arguments), protocol=5))
+                result = pickle.loads(receive_bytes(process.stdout))
         except (OSError, EOFError) as error:
             process.wait()
             raise DiedError(
@@ -127,6 +127,30 @@ class _Process:
         self._words.seek(0)
         said = self._words.read().decode(errors="replace").strip()
         return f" It said: {' '.join(said[-_LAST_WORDS:].split())}" if said else ""
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float | None, process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End the process where the context lasts longer, and raise `TooSlowError` then."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(threading.TIMEOUT_MAX if seconds is None else seconds, end)
+    timer.daemon = True
+    if seconds is not None:
+        timer.start()
+    try:
+        yield
+    except (OSError, EOFError):
+        if not late.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise TooSlowError(f"it took longer than the {seconds:.0f} s that were left")
 
 
 def _ending(code: int) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from core.api import export, load
 from core.artifacts.artifact import SIDECAR_SUFFIX, Artifact
+from core.machine.memory import resident_bytes
 from core.models.embedding import EmbeddingModel
 
 #: What `encode` may be asked for: the method of a model that embeds such texts.
@@ -95,15 +96,3 @@ class Subject:
         model, self._model = self._model, None
         if model is not None:
             model.close()
-
-
-def resident_bytes() -> int:
-    """Bytes of this process in memory; the most there ever were where only that is known."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, IndexError, ValueError):
-        import resource
-
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if os.uname().sysname == "Darwin" else most * 1_024
-    return pages * os.sysconf("SC_PAGE_SIZE")
