@@ -21,6 +21,7 @@ from core.tokenizer.chat import PairTemplate
 from core.tokenizer.conflicts import warn_of_conflicts
 from core.tokenizer.scored_tokens import register_prefixes
 from core.tokenizer.settings import GENERIC_CLASSES, read_settings, tokenizer_class
+from core.tokenizer.token_types import types_pairs
 from core.tokenizer.tokenizer import Tokenizer
 from core.tokenizer.vocabulary import convert, knows_words
 
@@ -80,7 +81,7 @@ def read_tokenizer(
         truncation_side=truncation_side,
         add_special_tokens=special_tokens and not architecture.is_static and template is None,
         endings=template.probes if template is not None and template.keeps_end else None,
-        types_pairs=_types_pairs(settings, architecture),
+        types_pairs=types_pairs(source, tokenizer, settings, architecture),
         special_ids=_special_ids(tokenizer, settings, architecture),
         split_special_tokens=flag(
             settings, f"{source}: the tokenizer's settings", "split_special_tokens", False
@@ -110,15 +111,6 @@ def _special_ids(
         if number is not None:
             found.append(number)
     return found
-
-
-def _types_pairs(settings: Mapping[str, Any], architecture: Architecture) -> bool:
-    """Whether the model has a token type for the second text of a pair."""
-    listed = settings.get("model_input_names")
-    if isinstance(listed, list) and "token_type_ids" not in listed:
-        return False
-    types = positive_number(architecture.config, "type_vocab_size") or 0
-    return types > 1 or architecture.model_type == "xlnet"
 
 
 def _complete(

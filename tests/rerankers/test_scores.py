@@ -77,6 +77,46 @@ def test_scores_are_those_of_transformers(reranker: Make, name: str, backend: st
     np.testing.assert_allclose(scores, sigmoid(expected), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("changed", "name", "value"),
+    [
+        ("tokenizer_config.json", "tokenizer_class", "DistilBertTokenizer"),
+        ("tokenizer_config.json", "model_input_names", ["input_ids", "attention_mask"]),
+        ("config.json", "type_vocab_size", None),
+    ],
+)
+def test_token_types_are_those_that_transformers_gives(
+    writable: Make, changed: str, name: str, value: Any
+) -> None:
+    """By the tokenizer's class; where config.json does not say how many, a BERT has two."""
+    path = writable("reranker-bert")
+    content = json.loads((path / changed).read_text())
+    content.pop(name, None)
+    (path / changed).write_text(json.dumps({**content, **({name: value} if value else {})}))
+    with core.load_reranker(path, backend="torch") as model:
+        raw = model.predict(PAIRS, activation_fn="Identity")
+    np.testing.assert_allclose(raw, logits(path, PAIRS)[:, 0], atol=1e-4)
+
+
+def test_token_types_that_depend_on_the_version_of_transformers_are_told(
+    writable: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = writable("reranker-bert")
+    settings = path / "tokenizer_config.json"
+    content = json.loads(settings.read_text())
+    content["tokenizer_class"] = "PreTrainedTokenizerFast"
+    settings.write_text(json.dumps(content))
+    with core.load_reranker(path, backend="torch") as model:
+        assert model.tokenize(PAIRS)["token_type_ids"].any()
+    assert "transformers 5 gives them none for the class PreTrainedTokenizerFast" in caplog.text
+    caplog.clear()
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    settings.write_text(json.dumps({**content, "model_input_names": names}))
+    with core.load_reranker(path, backend="torch") as model:
+        assert model.tokenize(PAIRS)["token_type_ids"].any()
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_several_labels_have_a_score_each(reranker: Make, backend: str) -> None:
     path = reranker("reranker-labels")
