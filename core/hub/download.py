@@ -141,7 +141,14 @@ class HubFiles(Files):
             # huggingface_hub itself tries again when the Hub answers, and goes on where it was;
             # before 1.0 not when a connection breaks off.
             _retried(download, is_broken_connection)
-        return self.snapshot / name  # its answer leads through links of the cache's path
+        path = self.snapshot / name  # its answer leads through links of the cache's path
+        if not path.exists():
+            raise ModelError(
+                f"Cannot download {name} of {repository}: {repository.endpoint} answered with a "
+                f"file of another commit than {self.listing.commit}, which it was asked for and "
+                "has listed. Check $HF_ENDPOINT, and that what answers there keeps to commits."
+            )
+        return path
 
     @cached_property
     def _remembered(self) -> None:

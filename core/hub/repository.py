@@ -7,10 +7,9 @@ they are told apart by its own classes and by the HTTP status in their chain of 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,11 +22,15 @@ from core.machine.surroundings import expand_home
 from core.version import __version__
 
 #: What this machine's disk says, and no connection does.
-_FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-_NO_PLACE = (
-    errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
-    errno.ENAMETOOLONG,
+_DISK = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG,
 )  # fmt: skip
+
+#: What is done that reads or writes the cache.
+_USES_CACHE = ("download", "look for")
+#: Where the HTTP client finds other certificates than its own.
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 #: Whose repository a name without an owner means.
 DEFAULT_OWNER = "sentence-transformers"
@@ -110,11 +113,10 @@ def explained(repository: Repository, doing: str) -> Iterator[None]:
 
 def status_of(error: BaseException | None) -> int | None:
     """The HTTP status behind an error, wherever in its chain of causes it is."""
-    while error is not None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
+    for cause in _causes(error):
+        status = getattr(getattr(cause, "response", None), "status_code", None)
         if isinstance(status, int):
             return status
-        error = error.__cause__
     return None
 
 
@@ -131,11 +133,10 @@ def explain(error: Exception, repository: Repository, doing: str) -> ModelError:
 
     status, text = status_of(error), _first_line(error)
     endpoint, did = repository.endpoint, f"Cannot {doing} {repository}"
-    if isinstance(error, errors.GatedRepoError) or status == 403:
-        return ModelNotFound(
-            f"{did}: access is restricted. Ask for it at {endpoint}/{repository.repo_id} and pass "
-            "a token that has it (token=..., $HF_TOKEN, or `hf auth login`)."
-        )
+    reads = doing == "list" or doing.startswith(_USES_CACHE)
+    cached = " Or use what is cached: local_files_only=True." if reads else ""
+    if isinstance(error, errors.GatedRepoError):
+        return _restricted(repository, did)
     if isinstance(error, errors.RevisionNotFoundError):
         known = _revisions(repository)
         return ModelNotFound(
@@ -145,47 +146,101 @@ def explain(error: Exception, repository: Repository, doing: str) -> ModelError:
         return ModelNotFound(f"{did}: the repository has no such file any more. Load it again.")
     if isinstance(error, errors.HFValidationError):
         return ModelNotFound(f"{repository.repo_id!r} cannot be a repository's name: {text}")
+    storage = _other_host(error, endpoint)
+    if storage is not None and status is not None and status >= 400:
+        return ModelError(
+            f"{did}: {storage}, to which {endpoint} leads, answered {status} ({text}). Check "
+            f"whether the network or its proxy lets you reach that host, then try again.{cached}"
+        )
+    if status == 403:
+        return _restricted(repository, did)
     if status == 401 or status == 404 or isinstance(error, errors.RepositoryNotFoundError):
         return ModelNotFound(_missing(repository, did, status))
     if status == 429:
-        return ModelError(
-            f"{did}: {endpoint} refuses more requests for now (429). Wait a little, pass a token "
-            "(token=...), or use what is cached: local_files_only=True."
-        )
+        advice = "Wait a little, then try again."
+        if reads:
+            advice = "Wait a little, pass a token (token=...), or use what is cached: "
+            advice += "local_files_only=True."
+        return ModelError(f"{did}: {endpoint} refuses more requests for now (429). {advice}")
     if status is not None and status >= 400:
-        return ModelError(
-            f"{did}: {endpoint} answered {status} ({text}). Try again later, or use what is "
-            "cached: local_files_only=True."
-        )
+        return ModelError(f"{did}: {endpoint} answered {status} ({text}). Try again later.{cached}")
     # The client takes any JSON for a listing, and fails with what it lacks.
     odd = doing == "list" and isinstance(error, TypeError | KeyError | AttributeError)
-    if odd or isinstance(error, json.JSONDecodeError):
+    if odd or _is_odd_answer(error):
         return ModelError(
             f"{did}: {endpoint} answered, and not as the Hub does ({text}). Check $HF_ENDPOINT and "
-            "whether a proxy or a login page of the network answers in its place, then try again. "
-            "Or use what is cached: local_files_only=True."
+            "whether a proxy or a login page of the network answers in its place, then try "
+            f"again.{cached}"
         )
-    if isinstance(error, UnicodeEncodeError):  # of a header; all others are plain
+    if isinstance(error, errors.LocalTokenNotFoundError):
         return ModelError(
-            f"{did}: the token has characters that no token has ({text}). Check token=..., "
-            "$HF_TOKEN, or log in again: `hf auth login`."
+            f"{did}: token=True takes the stored login or $HF_TOKEN, and there is neither. Log in: "
+            "`hf auth login`, or leave token out."
+        )
+    if _is_no_header(error):  # whose message would show the token
+        return ModelError(
+            f"{did}: the token has characters that no token has, such as a line break. Check "
+            "token=..., $HF_TOKEN, or log in again: `hf auth login`."
         )
     number = getattr(error, "errno", None)
-    if number in _FULL_OR_CLOSED or (number in _NO_PLACE and not doing.startswith("push")):
+    if number in _DISK and doing.startswith(_USES_CACHE):
         return ModelError(
             f"{did}: the cache {repository.cache} cannot be written ({os.strerror(int(number))}). "
             "Free space there, or point cache_dir (or $HF_HOME) elsewhere."
         )
     if not (isinstance(error, OSError) or is_broken_connection(error)):
         return ModelError(f"{did}: huggingface_hub failed with {type(error).__name__}: {text}")
+    stated = (f"${name}={os.environ[name]!r}" for name in _CERTIFICATES if os.environ.get(name))
+    checked = ", ".join(("the network", "the proxy", *(stated if number else ())))
     advice = "try again."
-    if not doing.startswith("push"):
+    if reads:
         advice = "try again: finished files are kept. Without one, use what is cached: "
         advice += "local_files_only=True."
     return ModelError(
-        f"{did}: the connection to {endpoint} failed ({type(error).__name__}: {text}). Check the "
-        f"network, the proxy and $HF_ENDPOINT, then {advice}"
+        f"{did}: the connection to {endpoint} failed ({type(error).__name__}: {text}). Check "
+        f"{checked} and $HF_ENDPOINT, then {advice}"
     )
+
+
+def _restricted(repository: Repository, did: str) -> ModelNotFound:
+    return ModelNotFound(
+        f"{did}: access is restricted. Ask for it at {repository.endpoint}/{repository.repo_id} "
+        "and pass a token that has it (token=..., $HF_TOKEN, or `hf auth login`)."
+    )
+
+
+def _other_host(error: BaseException | None, endpoint: str) -> str | None:
+    """The host that refused, where it is one that the Hub leads to."""
+    for cause in _causes(error):
+        response: Any = getattr(cause, "response", None)
+        host = urlsplit(str(getattr(response, "url", None) or "")).netloc
+        if host and host != urlsplit(endpoint).netloc and not _is_said(response.headers):
+            return host
+    return None
+
+
+def _is_said(headers: Mapping[str, str]) -> bool:
+    """Whether an answer gives its reasons as the Hub does."""
+    return "X-Error-Code" in headers or "X-Error-Message" in headers
+
+
+def _is_odd_answer(error: BaseException) -> bool:
+    """Whether something answered that is no Hub: no JSON, no headers of a file, or in a circle."""
+    names = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
+    return not names.isdisjoint(("JSONDecodeError", "FileMetadataError", "TooManyRedirects"))
+
+
+def _is_no_header(error: BaseException) -> bool:
+    """Whether the client refuses the header that a token makes; all others are plain."""
+    names = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
+    refused = "LocalProtocolError" in names and "header" in str(error).lower()
+    return refused or not names.isdisjoint(("UnicodeEncodeError", "InvalidHeader"))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _missing(repository: Repository, did: str, status: int | None) -> str:
@@ -222,8 +277,8 @@ def _revisions(repository: Repository) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    root: BaseException = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    lines = [line.strip() for line in str(root).splitlines() if line.strip()]
+    *_, root = _causes(error)
+    said = (getattr(cause, "server_message", None) for cause in _causes(error))
+    text = next(filter(None, said), None) or str(root)  # the Hub's own words tell more
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0][:200] if lines else type(root).__name__

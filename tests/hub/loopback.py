@@ -47,6 +47,7 @@ class Fault:
     drop_after: int | None = None
     delay: float = 0.0
     content: str | None = None
+    location: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ class LoopbackHub:
         """What is said of a repository; tests change it."""
         return listing
 
+    def described(self, headers: dict[str, str]) -> dict[str, str]:
+        """What is said of a file; tests change it."""
+        return headers
+
     def fault_for(self, request: str) -> Fault | None:
         for fault in self.faults:
             if fault.times > 0 and re.search(fault.pattern, request):
@@ -128,6 +133,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if fault is not None:
                 sleep(fault.delay)
+                if fault.location is not None:  # as to a store of large files
+                    headers = {"X-Repo-Commit": "c" * 40, "ETag": '"e"'}
+                    self._send(b"", 302, {**headers, "Location": fault.location})
+                    return
                 if fault.content is not None:
                     self._send(fault.content.encode(), fault.status or 200, {})
                     return
@@ -377,6 +386,7 @@ class _Handler(BaseHTTPRequestHandler):
             first, last = int(asked[1]), min(int(asked[2] or entry.size - 1), entry.size - 1)
             headers["Content-Range"] = f"bytes {first}-{last}/{entry.size}"
             content, status = content[first : last + 1], 206
+        headers = self.hub.described(headers)
         self._send(content, status, headers, fault.drop_after if fault else None)
 
 

@@ -262,6 +262,41 @@ def test_a_truncated_file_that_another_tool_cached_is_named_too(published: Loopb
         embed("acme/tiny", local_files_only=True)
 
 
+def test_a_file_of_another_commit_is_not_taken(
+    published: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = {"X-Repo-Commit": "b" * 40}
+    monkeypatch.setattr(published, "described", lambda headers: {**headers, **other})
+    with pytest.raises(ModelError, match=r"of another commit than \w{40}.*HF_ENDPOINT"):
+        resolve("acme/tiny").path("config.json")
+
+
+def test_a_page_of_somebody_else_is_no_file(published: LoopbackHub) -> None:
+    published.fail("/resolve/", status=200, content="<html>Log in</html>")
+    with pytest.raises(ModelError, match=r"answered, and not as the Hub does.*login page"):
+        resolve("acme/tiny").path("config.json")
+
+
+def test_an_answer_that_leads_in_a_circle_is_no_listing(published: LoopbackHub) -> None:
+    published.fail("/api/models", location=f"{published.url}/api/models/acme/tiny")
+    with pytest.raises(ModelError, match=r"answered, and not as the Hub does.*login page"):
+        resolve("acme/tiny")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+def test_a_host_of_files_that_refuses_is_named(
+    published: LoopbackHub, tmp_path: Path, status: int
+) -> None:
+    """A network may let nobody reach it; the repository is neither missing nor restricted."""
+    with LoopbackHub(tmp_path / "store") as store:
+        store.fail(".", status=status, content="<Error>Denied</Error>")
+        published.fail("/resolve/", location=f"{store.url}/a/file")
+        host = store.url.removeprefix("http://")
+        with pytest.raises(ModelError, match=rf"{host}, to which .* leads, answered {status} \("):
+            resolve("acme/tiny").path("config.json")
+        assert not [r for r in published.requests if "refs" in r.path]
+
+
 @pytest.mark.parametrize("endpoint", ["http://[::1", "http://127.0.0.1:99999"])
 def test_an_endpoint_that_is_no_address_is_named(endpoint: str) -> None:
     """huggingface_hub reads it when it is imported, and fails then."""
