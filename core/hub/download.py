@@ -227,7 +227,10 @@ def offline_reason(local_files_only: bool) -> str | None:
     if local_files_only:
         return "local_files_only=True forbids downloading"
     stated = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "ON", "YES")
-    return "HF_HUB_OFFLINE=1 forbids downloading" if stated or constants.HF_HUB_OFFLINE else None
+    if not stated and not constants.HF_HUB_OFFLINE:
+        return None
+    older = not os.environ.get("HF_HUB_OFFLINE") and "TRANSFORMERS_OFFLINE" in os.environ
+    return f"{'TRANSFORMERS' if older else 'HF_HUB'}_OFFLINE=1 forbids downloading"
 
 
 def _listing_or_cache(repository: Repository) -> tuple[Listing, str | None]:
@@ -333,8 +336,11 @@ def _write(path: Path, text: str) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # other tools would read it as a reference
 
 
 @process_wide
@@ -347,7 +353,8 @@ def quiet_bars() -> Iterator[None]:
         enable_progress_bars,
     )
 
-    if stderr_is_terminal() or are_progress_bars_disabled():
+    settled = hub_constants().HF_HUB_DISABLE_PROGRESS_BARS is not None  # by its variable
+    if settled or stderr_is_terminal() or are_progress_bars_disabled():
         yield
         return
     disable_progress_bars()

@@ -40,7 +40,8 @@ def hub_constants() -> Any:
     """huggingface_hub's constants.
 
     Raises:
-        OptionError: `$HF_ENDPOINT` is no address, with which huggingface_hub cannot be imported.
+        OptionError: A variable holds what huggingface_hub cannot be imported with: `$HF_ENDPOINT`
+            no address, or another no number.
     """
     stated = os.environ.get("HF_ENDPOINT", "")
     try:
@@ -50,7 +51,18 @@ def hub_constants() -> Any:
             f"HF_ENDPOINT={stated!r} is no address ({error}). Set it to one like "
             "https://hub.example, or leave it out."
         ) from error
-    from huggingface_hub import constants
+    try:
+        from huggingface_hub import constants
+    except ValueError as error:
+        named = [
+            f"{name}={value!r}"
+            for name, value in sorted(os.environ.items())
+            if name.startswith("HF_") and repr(value) in str(error)
+        ]
+        raise OptionError(
+            f"huggingface_hub cannot read {' and '.join(named) or 'its variables'} ({error}). Set "
+            "it to a whole number, or leave it out."
+        ) from error
 
     return constants
 

@@ -310,7 +310,56 @@ def test_an_endpoint_that_is_no_address_is_named(endpoint: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_token_that_no_header_can_hold_is_named(published: LoopbackHub) -> None:
-    with pytest.raises(ModelError, match=r"the token has characters .* Check token="):
-        resolve("acme/tiny", token="hf_é")
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "says"),
+    [
+        (
+            "HF_HUB_ETAG_TIMEOUT",
+            "soon",
+            2,
+            "huggingface_hub cannot read HF_HUB_ETAG_TIMEOUT='soon'",
+        ),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "1.5", 2, "HF_HUB_DOWNLOAD_TIMEOUT='1.5'"),
+        ("TRANSFORMERS_OFFLINE", "1", 1, "and TRANSFORMERS_OFFLINE=1 forbids downloading"),
+        ("SSL_CERT_FILE", "/nowhere", 1, "Check the network, the proxy, $SSL_CERT_FILE='/nowhere'"),
+    ],
+)
+def test_a_variable_that_stands_in_the_way_is_named(
+    variable: str, value: str, code: int, says: str, tmp_path: Path
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
+    environment |= {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9", variable: value}
+    done = subprocess.run(
+        [sys.executable, "-m", "core", "info", "acme/tiny"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (code, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "cannot be written" not in done.stderr
+
+
+@pytest.mark.parametrize("token", ["hf_é", "hf_loopback\n", "hf_\x00secret"])
+def test_a_token_that_no_header_can_hold_is_named(published: LoopbackHub, token: str) -> None:
+    with pytest.raises(ModelError, match=r"the token has characters .* Check token=") as caught:
+        resolve("acme/tiny", token=token)
+    assert "hf_" not in str(caught.value)  # it is a secret
     assert published.requests == []
+
+
+def test_a_stored_token_that_is_not_there_is_named(
+    published: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(ModelError, match=r"token=True takes the stored login.*hf auth login"):
+        resolve("acme/tiny", token=True)
+
+
+def test_a_reference_that_cannot_be_written_leaves_nothing_in_its_place(
+    published: LoopbackHub, tmp_path: Path
+) -> None:
+    """What is left there is a reference to every other tool."""
+    references = tmp_path / "cache/models--acme--tiny/refs"
+    (references / "main").mkdir(parents=True)
+    resolve("acme/tiny").path("config.json")
+    assert [path.name for path in references.rglob("*")] == ["main"]
