@@ -13,6 +13,8 @@ from core.errors import CoreError, ModelError, OptionError
 from core.hub.download import offline_reason, quiet_bars
 from core.hub.repository import Repository, explain, hub_constants, status_of
 
+_CREATE = "create"
+
 
 def open_repository(
     repo_id: str,
@@ -61,34 +63,63 @@ def check_token(repository: Repository) -> None:
 
     if repository.token is False or not (repository.token or get_token()):
         raise ModelError(
-            f"Cannot push to {repository}: no token was given, and none is stored. Set $HF_TOKEN, "
-            "or log in: `hf auth login`."
+            f"Cannot push to {repository}: no token was given, and none is stored. Writing needs "
+            "one with write access: set $HF_TOKEN, or log in: `hf auth login`."
         )
 
 
-def create_repository(
-    repo_id: str,
-    *,
-    revision: str | None,
-    token: str | bool | None,
-    private: bool | None,
-    exist_ok: bool,
-    create_pr: bool,
+def find_repository(
+    repo_id: str, *, revision: str | None, token: str | bool | None, exist_ok: bool
 ) -> Repository:
-    """A repository and, for a commit, its branch, created if necessary.
+    """A repository to push a model to, with its owner; creates nothing.
+
+    Raises:
+        CoreError: It exists and may not, or the Hub refused; the message says what to do.
+    """
+    repository = open_repository(repo_id, revision=revision, token=token, bare=True)
+    check_token(repository)
+    with _explained(repository, "push to"):
+        if "/" not in repo_id:
+            owner = repository.api.whoami()["name"]
+            repository = dataclasses.replace(repository, repo_id=f"{owner}/{repo_id}")
+        if not exist_ok and repository.api.repo_exists(repository.repo_id):
+            raise _exists(repository)
+    return repository
+
+
+def create_repository(
+    repository: Repository, *, private: bool | None, exist_ok: bool
+) -> Repository:
+    """The repository, created if necessary.
 
     Raises:
         CoreError: The Hub refused; the message says what to do.
     """
-    repository = open_repository(repo_id, revision=revision, token=token, bare=True)
-    with _explained(repository, "push to"):
-        created = repository.api.create_repo(
-            repository.repo_id, private=private, exist_ok=exist_ok or create_pr
-        )
-        repository = dataclasses.replace(repository, repo_id=created.repo_id)
-        if revision is not None and not revision.startswith("refs/") and not create_pr:
-            repository.api.create_branch(repository.repo_id, branch=revision, exist_ok=True)
-    return repository
+    with _explained(dataclasses.replace(repository, revision="main"), _CREATE):
+        created = repository.api.create_repo(repository.repo_id, private=private, exist_ok=exist_ok)
+    return dataclasses.replace(repository, repo_id=created.repo_id)
+
+
+def create_branch(repository: Repository) -> None:
+    """Create the branch that its revision names, unless it is there."""
+    branch = repository.revision
+    if branch != "main" and not branch.startswith("refs/"):
+        with _explained(repository, "push to"):
+            repository.api.create_branch(repository.repo_id, branch=branch, exist_ok=True)
+
+
+@contextmanager
+def told_of_creation(repository: Repository, *, created: bool) -> Iterator[None]:
+    """Say of what fails that the repository was created meanwhile."""
+    try:
+        yield
+    except CoreError as error:
+        if not created:
+            raise
+        raise type(error)(
+            f"{str(error).rstrip('.')}. {repository.repo_id} was created meanwhile: push to it "
+            "again with exist_ok=True."
+        ) from error
 
 
 def has_file(repository: Repository, name: str) -> bool:
@@ -174,11 +205,8 @@ def _explained(repository: Repository, doing: str) -> Iterator[None]:
         raise
     except Exception as error:
         status = status_of(error)
-        if status == 409:
-            raise OptionError(
-                f"{repository.repo_id} exists. Pass exist_ok=True to commit to it, or "
-                "create_pr=True to open a pull request."
-            ) from error
+        if status == 409 and doing == _CREATE:
+            raise _exists(repository) from error
         if status in (401, 403):
             raise ModelError(
                 f"Cannot {doing} {repository}: {repository.endpoint} refused ({status}). Writing "
@@ -186,3 +214,10 @@ def _explained(repository: Repository, doing: str) -> Iterator[None]:
                 "where you may only read, create_pr=True proposes the change."
             ) from error
         raise explain(error, repository, doing) from error
+
+
+def _exists(repository: Repository) -> OptionError:
+    return OptionError(
+        f"{repository.repo_id} exists. Pass exist_ok=True to commit to it, or create_pr=True to "
+        "open a pull request."
+    )

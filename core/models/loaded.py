@@ -27,7 +27,14 @@ from core.artifacts.push import check_push, pushed
 from core.checkpoint.checkpoint import Checkpoint, source_identity
 from core.errors import CoreError, OptionError, UnsupportedOperation
 from core.files.staging import copy_file
-from core.hub.upload import create_repository, has_file, upload_folder
+from core.hub.upload import (
+    create_branch,
+    create_repository,
+    find_repository,
+    has_file,
+    told_of_creation,
+    upload_folder,
+)
 from core.machine.surroundings import temporary_directory
 from core.options import (
     CardData,
@@ -403,7 +410,7 @@ class LoadedModel:
             repo_id: `owner/name`; `name` alone belongs to the token's owner. Created if necessary.
             private: Of a repository that is created; None for the owner's default.
             revision: The branch, created if necessary; None for main.
-            create_pr: Open a pull request instead of committing.
+            create_pr: Open a pull request against main instead of committing.
             exist_ok: Commit to a repository that exists. A pull request never needs it.
             card: As for `save`; without a name of its own it loads the repository.
 
@@ -422,32 +429,35 @@ class LoadedModel:
             check_flag(name, flag)
         if card is not None:
             check_kind("card", card, CardData)
-        # Whether it can be saved, before anything appears on the Hub.
+        if create_pr and revision not in (None, "main"):
+            raise OptionError(
+                f"create_pr=True opens a pull request against main, and revision={revision!r} is "
+                "a branch: pass one of them."
+            )
+        # Whether it can be saved, and that it is, before anything appears on the Hub.
         self.hooks.check_implements("save")
         self.hooks.check_model("save", self)
-        repository = create_repository(
-            repo_id,
-            revision=revision,
-            token=token,
-            private=private,
-            exist_ok=exist_ok,
-            create_pr=create_pr,
-        )
-        keeps_card = not replace_model_card and has_file(repository, "README.md")
+        there = exist_ok or create_pr
+        repository = find_repository(repo_id, revision=revision, token=token, exist_ok=there)
         with temporary_directory("core-push-") as folder:
             tree = Path(folder) / "model"
             card = card or CardData()
             self.save(tree, card=card.named(repository.repo_id))
-            return upload_folder(
-                repository,
-                tree,
-                title=commit_message or f"Add a {self.noun} ({self.backend} backend)",
-                text=f"Saved with core from {self.source}: {self.backend} backend, "
-                f"{self.dtype}{self._facts()}. It loads with core and with sentence-transformers "
-                "5 and 6.",
-                create_pr=create_pr,
-                leave_out=("README.md",) if keeps_card else (),
-            )
+            repository = create_repository(repository, private=private, exist_ok=there)
+            with told_of_creation(repository, created=not there):
+                if not create_pr:
+                    create_branch(repository)
+                keeps_card = not replace_model_card and has_file(repository, "README.md")
+                return upload_folder(
+                    repository,
+                    tree,
+                    title=commit_message or f"Add a {self.noun} ({self.backend} backend)",
+                    text=f"Saved with core from {self.source}: {self.backend} backend, "
+                    f"{self.dtype}{self._facts()}. It loads with core and with "
+                    "sentence-transformers 5 and 6.",
+                    create_pr=create_pr,
+                    leave_out=("README.md",) if keeps_card else (),
+                )
 
     # Life
 

@@ -196,6 +196,46 @@ def test_what_cannot_be_saved_leaves_no_repository(hub: LoopbackHub, model: Embe
         core.load("acme/new", backend="torch")
 
 
+def test_a_model_whose_files_are_gone_leaves_no_repository(
+    hub: LoopbackHub, model: EmbeddingModel
+) -> None:
+    assert model.source.directory is not None
+    (model.source.directory / "config.json").unlink()
+    for name in ("acme/new", "new"):
+        with pytest.raises(ModelError, match=r"config\.json"):
+            model.push_to_hub(name, private=True)
+    assert not hub.store("acme/new").exists
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "says"),
+    [
+        ("POST .*/commit/", 400, r"answered 400 \(Fault 400\)"),
+        ("POST .*/branch/", 400, r"answered 400"),
+        ("POST .*/commit/", 409, r"answered 409"),
+        ("POST .*/commit/", 403, r"refused \(403\)"),
+    ],
+)
+def test_a_push_that_fails_in_the_middle_says_what_is_there_now(
+    hub: LoopbackHub, model: EmbeddingModel, step: str, status: int, says: str
+) -> None:
+    revision = "dev" if "branch" in step else None
+    hub.fail(step, status=status, times=1)
+    with pytest.raises(ModelError, match=rf"{says}.* acme/new was created.*exist_ok") as caught:
+        model.push_to_hub("acme/new", revision=revision)
+    assert "cached" not in str(caught.value)
+    model.push_to_hub("acme/new", revision=revision, exist_ok=True)
+    assert "modules.json" in files_of(hub, "acme/new", revision or "main")
+
+
+def test_a_pull_request_against_a_branch_is_refused_before_the_work(
+    hub: LoopbackHub, model: EmbeddingModel
+) -> None:
+    with pytest.raises(OptionError, match=r"create_pr=True .* revision='dev'"):
+        model.push_to_hub("acme/new", create_pr=True, revision="dev")
+    assert hub.requests == []
+
+
 @pytest.mark.slow
 def test_without_a_token_the_message_says_how_to_get_one(
     hub: LoopbackHub, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
