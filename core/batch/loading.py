@@ -10,6 +10,7 @@ from typing import Any
 from core.api import kind_of, load, load_multi_vector, load_reranker, load_sparse
 from core.architecture.kinds import EMBEDDING, KINDS, MULTI_VECTOR, RERANKER, SPARSE
 from core.errors import OptionError
+from core.hub.download import listing_once
 from core.models.model import Model
 
 #: Kind of model to the function that loads it.
@@ -26,6 +27,7 @@ def loader_options() -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for load in LOADERS.values() for name in _keywords(load)))
 
 
+@listing_once()
 def open_model(
     model: str | os.PathLike[str], kind: str | None, loading: Mapping[str, Any]
 ) -> Model:

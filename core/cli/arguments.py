@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.errors import OptionError
+from core.hub.download import listing_once
 from core.machine.stages import announce
 from core.options import TASKS, TRUNCATIONS
 
@@ -110,6 +111,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
 
 
+@listing_once()
 def load_model(parsed: argparse.Namespace, kind: str | None = "embedding") -> Any:
     """The function that loads this kind of model, with the arguments of `add_model`.
 

@@ -24,6 +24,7 @@ from core.cli.arguments import (
 from core.cli.texts import add_texts, check_input, read_texts
 from core.errors import OptionError
 from core.files.staging import explained_writes, staging_directory
+from core.hub.download import listing_once
 from core.machine.surroundings import stderr_is_terminal
 from core.options import EMBEDDING_PRECISIONS, EncodeOptions
 
@@ -57,6 +58,7 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(command=run)
 
 
+@listing_once()
 def run(parsed: argparse.Namespace) -> None:
     """Embed and write."""
     check_input(parsed, "texts")

@@ -19,6 +19,7 @@ from core.cli.arguments import (
 )
 from core.cli.texts import add_texts, check_input, read_texts
 from core.errors import OptionError
+from core.hub.download import listing_once
 from core.options import EncodeOptions
 
 #: Of a model, texts and options of `encode` to scores [texts, texts].
@@ -45,6 +46,7 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(command=run)
 
 
+@listing_once()
 def run(parsed: argparse.Namespace) -> None:
     """Compare and print."""
     check_input(parsed, "texts")

@@ -23,6 +23,7 @@ from typing import Any
 
 from core.errors import ModelError, ModelFormatError, ModelNotFound
 from core.files.files import Files
+from core.files.paths import check_readable
 from core.files.weights import check_safetensors
 from core.hub.repository import (
     DEFAULT_OWNER,
@@ -51,6 +52,11 @@ _PARALLEL_DOWNLOADS = 8
 
 #: Caches and revisions that a warning named since the Hub last answered.
 _warned: set[tuple[Path, str]] = set()
+
+#: What `_listing_or_cache` found inside `listing_once`.
+_listings: ContextVar[dict[Repository, tuple[Listing, str | None]] | None] = ContextVar(
+    "_listings", default=None
+)
 
 #: What a server may call a commit, git's name of it or another: it becomes the name of a folder and
 #: of a file.
@@ -217,8 +223,31 @@ def open_repository(
                 f"connection, load it once without that, or run: {repository.download_command}"
             )
     else:
-        listing, offline = _listing_or_cache(repository)
+        found = _listings.get()
+        if found is None:
+            listing, offline = _listing_or_cache(repository)
+        else:
+            if repository not in found:
+                found[repository] = _listing_or_cache(repository)
+            listing, offline = found[repository]
     return HubFiles(repository, listing, offline)
+
+
+@contextmanager
+def listing_once() -> Iterator[None]:
+    """Inside, the Hub is asked for a revision's files once, and what is found then holds.
+
+    What opens a model twice, for its kind and for its files, waits once for a Hub that does not
+    answer, and means one commit.
+    """
+    if _listings.get() is not None:
+        yield
+        return
+    token = _listings.set({})
+    try:
+        yield
+    finally:
+        _listings.reset(token)
 
 
 def offline_reason(local_files_only: bool) -> str | None:

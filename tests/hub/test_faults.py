@@ -199,6 +199,42 @@ def test_a_busy_hub_is_asked_again(
     assert 0.1 <= no_waiting[0] < no_waiting[1] <= 5
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["encode", "acme/tiny", "a text"],
+        ["similarity", "acme/tiny", "one", "two"],
+        ["save", "acme/tiny", "saved"],
+        ["batch", "rows.jsonl", "out", "--model", "acme/tiny"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_command_waits_once_for_a_hub_that_does_not_answer(
+    published: LoopbackHub,
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not for the kind of the model and again for its files."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"text": "a text"}\n')
+    embed("acme/tiny")
+    published.requests.clear()
+    published.fail("/api/models", status=503)
+    assert main([*command, "--backend", "torch", "--device", "cpu"]) == 0
+    assert [r.status for r in published.requests] == [503, 503, 503]
+
+
+def test_what_asks_twice_in_one_command_means_one_commit(
+    published: LoopbackHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["encode", "acme/tiny", "--backend", "torch", "a text"]) == 0
+    assert len([r for r in published.requests if r.path.startswith("/api/models")]) == 1
+    first = resolve("acme/tiny").commit
+    moved = published.store("acme/tiny").add({"README.md": b"# Another commit"})
+    assert resolve("acme/tiny").commit == moved != first
+
+
 def test_a_connection_dropped_mid_file_is_made_again(published: LoopbackHub, tiny: Path) -> None:
     published.fail("GET .*model.safetensors", drop_after=10_000, times=1)
     assert np.array_equal(embed("acme/tiny"), embed(str(tiny)))
@@ -363,3 +399,15 @@ def test_a_reference_that_cannot_be_written_leaves_nothing_in_its_place(
     (references / "main").mkdir(parents=True)
     resolve("acme/tiny").path("config.json")
     assert [path.name for path in references.rglob("*")] == ["main"]
+
+
+def test_progress_bars_that_are_asked_for_are_no_warning(
+    published: LoopbackHub,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-m", "core", "info", "acme/tiny"],
+        env={**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "0"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Cannot disable progress bars" not in done.stderr
