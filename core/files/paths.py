@@ -51,9 +51,15 @@ def resolve_inside(root: Path, name: str) -> Path:
         )
     if real.exists() and not stat.S_ISREG(real.stat().st_mode):
         raise ModelFormatError(f"{path} is not a regular file. Replace it with the actual file.")
-    if real.exists() and not os.access(real, os.R_OK):
-        raise ModelError(f"{path} is not readable by this user. Give access: `chmod a+r {path}`.")
+    if real.exists():
+        check_readable(path)
     return path
+
+
+def check_readable(path: Path) -> None:
+    """Raise `ModelError` for a file that this user may not read."""
+    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise ModelError(f"{path} is not readable by this user. Give access: `chmod a+r {path}`.")
 
 
 def closed_folder(path: Path) -> ModelError:

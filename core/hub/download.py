@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +117,7 @@ class HubFiles(Files):
                 )
             path = self._download(name)
         if name not in self._whole:
+            check_readable(path)  # others may fill the cache
             self._check_whole(name, path)
             self._whole.add(name)
         return path

@@ -157,6 +157,26 @@ def test_a_cache_that_may_not_be_entered_is_named(published: LoopbackHub, cached
                 core.load("acme/tiny", backend="torch", cache_dir=cache, local_files_only=True)
 
 
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_cached_file_that_may_not_be_read_is_named(published: LoopbackHub, offline: bool) -> None:
+    """As in a cache that several users share, of whom one lets nobody read what he writes."""
+    with tempfile.TemporaryDirectory() as name:
+        cache = Path(name, "cache")
+        embed("acme/tiny", cache_dir=cache)
+        Path(name).chmod(0o755)
+        found = resolve("acme/tiny", cache_dir=cache, local_files_only=offline)
+        found.path("modules.json").resolve().chmod(0)
+        found.path("model.safetensors").resolve().chmod(0)
+        again = resolve("acme/tiny", cache_dir=cache, local_files_only=offline)
+        with as_another_user(cache, mode=0o755):
+            for read in (
+                lambda: again.read_json("modules.json", kind=list),
+                lambda: again.path("model.safetensors"),
+            ):
+                with pytest.raises(ModelError, match=r"is not readable by this user.*chmod a\+r"):
+                    read()
+
+
 def test_a_missing_repository_explains_bare_names(hub: LoopbackHub) -> None:
     with pytest.raises(ModelNotFound, match=r"like 'nothing-here', means 'sentence-transformers/"):
         core.load("nothing-here", backend="torch")
