@@ -438,6 +438,8 @@ class LoadedModel:
         self.hooks.check_implements("save")
         self.hooks.check_model("save", self)
         there = exist_ok or create_pr
+        # Where a directory lies on this machine is nobody else's business.
+        origin = str(self.source) if self.source.repo_id else self.source.readable_name
         repository = find_repository(repo_id, revision=revision, token=token, exist_ok=there)
         with temporary_directory("core-push-") as folder:
             tree = Path(folder) / "model"
@@ -452,7 +454,7 @@ class LoadedModel:
                     repository,
                     tree,
                     title=commit_message or f"Add a {self.noun} ({self.backend} backend)",
-                    text=f"Saved with core from {self.source}: {self.backend} backend, "
+                    text=f"Saved with core from {origin}: {self.backend} backend, "
                     f"{self.dtype}{self._facts()}. It loads with core and with "
                     "sentence-transformers 5 and 6.",
                     create_pr=create_pr,

@@ -61,6 +61,16 @@ def test_a_pushed_model_loads_and_embeds_the_same(hub: LoopbackHub, model: Embed
     assert 'SentenceTransformer("acme/pushed")' in card
 
 
+def test_nothing_that_is_pushed_tells_where_the_model_lies(
+    hub: LoopbackHub, model: EmbeddingModel, tmp_path: Path
+) -> None:
+    model.push_to_hub("acme/pushed")
+    message = hub.store("acme/pushed").message("main")
+    assert "Saved with core from local: torch backend" in message
+    files = files_of(hub, "acme/pushed")
+    assert not [n for n, c in {**files, "": message.encode()}.items() if bytes(tmp_path) in c]
+
+
 def test_one_card_is_written_and_says_what_the_caller_says(
     hub: LoopbackHub, model: EmbeddingModel, tmp_path: Path
 ) -> None:
