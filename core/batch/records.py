@@ -65,7 +65,7 @@ def parse_record(number: int, content: Any, shown: str) -> PartRecord:
             for row in content["failed"]
         )
         return PartRecord(number, int(content["rows"]), failed)
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise CoreError(
             f"{shown} is not as this version of core writes it. Remove it, and its part is made "
             "again."

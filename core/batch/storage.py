@@ -127,9 +127,9 @@ class Folder:
                     raise
 
     def write_json(self, name: str, value: Any) -> None:
-        """Put a JSON file, whole."""
+        """Put a JSON file, whole; in ASCII, for names of files that are not UTF-8."""
         with self.writing(name) as partial:
-            partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            partial.write_text(json.dumps(value, indent=1) + "\n", "ascii")
 
     def create(self, below: str = "") -> None:
         """Make the directory, or one below it, where it is not there."""

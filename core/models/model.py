@@ -183,6 +183,7 @@ class Model(LoadedModel):
     def check_options(self, options: EncodeOptions) -> None:
         """Raise `OptionError` for an option that is not for this kind or does not fit the model."""
         check_options(options, self.other_options, f"{type(self).__name__}.{self.method}")
+        choose_prompt(options, self.prompts, self.default_prompt_name)
 
     @abstractmethod
     def checked(self, inputs: Any, start: int = 0) -> Sequence[Any]:

@@ -239,6 +239,19 @@ def test_a_row_that_is_no_text_goes_where_on_error_says(
     assert (again.made, again.failed) == (0, nulled.failed)
 
 
+def test_a_row_of_a_file_whose_name_is_not_utf_8_fails_alone(
+    model: core.EmbeddingModel, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    name = os.fsdecode(b"\xff.jsonl")
+    (source / name).write_text('{"text": "one"}\n{"text": 2}\n')
+    for made in (1, 0):
+        found = core.embed_dataset(source, tmp_path / "out", model, on_error="skip")
+        assert (found.rows, found.made) == (1, made)
+        assert [row.file for row in found.failed] == [name]
+
+
 @pytest.mark.parametrize("first", ["", "not JSON\n", '{"id": null, "text": "x"}\n', "[" * 100_000])
 @pytest.mark.parametrize("ids", [[7, 5], ["a", "b"]])
 def test_ids_are_what_the_first_row_that_has_one_says(
@@ -431,6 +444,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("a.txt", {"backend": "onnx"}, "the model is loaded already"),
     ("a.txt", {"truncate_dim": 10_000}, "truncate_dim"),
     ("a.txt", {"prompt_name": "none"}, "prompt"),
+    ("a.txt", {"prompt": "\udcff"}, "prompt has the lone surrogate"),
     ("nosuch://x/y", {}, "cannot be opened"),
 ]
 
@@ -457,6 +471,7 @@ def test_bad_input_says_what_to_do_and_writes_nothing(
     with pytest.raises(CoreError, match=match):
         core.embed_dataset(source, tmp_path / "out", model, **options)
     assert not list((tmp_path / "out").glob("*.parquet"))
+    assert not (tmp_path / "out/_core/job.json").exists()
 
 
 def test_a_target_that_holds_something_else_is_left_alone(
@@ -551,7 +566,10 @@ def test_a_source_that_changes_while_it_is_read_is_an_error(
     assert [path.name for path in (tmp_path / "out").glob("*.parquet")] == ["part-00000.parquet"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"fingerprint": 5}', '{"model": []}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{", '{"fingerprint": 5}', '{"model": []}', '{"rows": Infinity, "failed": []}'],
+)
 def test_a_damaged_description_is_an_error(
     content: str, model: core.EmbeddingModel, tmp_path: Path
 ) -> None:
