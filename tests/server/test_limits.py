@@ -190,6 +190,49 @@ def test_a_body_that_does_not_arrive_ends(embedding_folder: Any) -> None:
         assert server.post("/embed", {"inputs": "a"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("begun", "more"),
+    [
+        (b"GET /health HTTP/1.1\r\nX-A: ", b"a" * 20_000),
+        (b"GET /health HTTP/1.1\r\n", b"X-A: a\r\n" * 2_000),
+        (b"GET /", b"a" * 20_000),
+        (b"POST /embed HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X-A: a\r\n" * 2_000),
+    ],
+    ids=["a header", "many headers", "a path", "trailers"],
+)
+def test_a_head_that_does_not_end_is_refused(server: Running, begun: bytes, more: bytes) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection,
+        pytest.raises(ConnectionError),
+    ):
+        connection.sendall(begun + 1_000 * more)
+    wait_for(lambda: server.service.in_flight == 0)
+    long = {"X-A": "a" * 20_000}
+    assert server.client.get("/health", headers=long).status_code == 200
+
+
+def test_a_connection_without_a_request_ends(
+    embedding_folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core_server.serving._IDLE_SECONDS", 0.2)
+    with running(embedding_folder) as server:
+        for sent in (b"", b"\r\n", b"POST /embed HTTP/1.1\r\nHost: "):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+                connection.sendall(sent)
+                assert connection.recv(1_000) == b""
+
+
+def test_trailers_are_no_headers(server: Running) -> None:
+    body = b'{"inputs": "a cat"}'
+    request = (
+        b"POST /embed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"%x\r\n%s\r\n0\r\nX-Request-Timeout: none\r\n\r\n" % (len(body), body)
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(request)
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize("given", ["nan", "-1", "0", "soon"])
 def test_a_timeout_that_is_none_is_refused(server: Running, given: str) -> None:
     answer = server.post("/embed", {"inputs": "a"}, headers={"X-Request-Timeout": given})

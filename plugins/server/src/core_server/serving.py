@@ -16,7 +16,7 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from core.errors import OptionError
 from core_server.app import make_app
@@ -34,24 +34,90 @@ _IDLE_SECONDS = 75
 #: For so long beyond the time in which requests are answered, clients may read their answers when
 #: the server ends.
 _PATIENCE_SECONDS = 1
+#: Bytes that may come before a head or its trailers end; what comes in one piece may be more.
+_MOST_HEAD_BYTES = 65_536
 #: What lasts is said once in so long.
 _SAID_SECONDS = 10
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP/1.1, whatever else a client offers to speak.
+    """HTTP/1.1, whatever else a client offers to speak, with heads that end.
 
     httptools ends with an offer (`Upgrade`, as Java's clients make it with a request), and drops
     the body. The head is read again without it.
+
+    httptools and uvicorn keep what they read of a head, for as long as it lasts. Here it may be so
+    large, and may take as long as a connection may rest.
     """
 
     _received = _again = b""
+    _unended = 0  # bytes since a head, a piece of a body or a message ended
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         while data:
             self._received, self._again = data, b""
+            self._unended += len(data)
             super().data_received(data)
             data = self._again
+        if self.transport.is_closing():
+            return
+        if self._unended > _MOST_HEAD_BYTES:
+            self._refuse_head()
+        elif self.cycle is None or self.cycle.response_complete:
+            self._await_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_timer is not None:  # else a trailer, which is no header (RFC 9110, 6.5.1)
+            super().on_header(name, value)
+
+    def on_message_begin(self) -> None:
+        self._await_head()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_came()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unended = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unended = 0
+        super().on_message_complete()
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.timeout_keep_alive, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.timeout_keep_alive_handler()
+        else:  # nothing is read of a next request meanwhile
+            self._await_head()
+
+    def _head_came(self) -> None:
+        self._unended = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse_head(self) -> None:
+        text = f"The head of a request may have {_MOST_HEAD_BYTES} bytes."
+        logger.warning("a connection is closed: %s", text)
+        head = f"content-type: text/plain\r\ncontent-length: {len(text)}\r\nconnection: close"
+        self.transport.write(STATUS_LINE[431] + f"{head}\r\n\r\n{text}".encode("ascii"))
+        self.transport.close()
 
     def _should_upgrade(self) -> bool:
         return any(name == b"upgrade" for name, _ in self.headers)
