@@ -141,6 +141,19 @@ def test_texts_of_every_kind_that_are_too_long(kinds: Kinds) -> None:
         assert "Input 0 has" in refused.json()["error"]
 
 
+def test_pairs_are_not_cut_at_another_end_than_asked_for(kinds: Kinds) -> None:
+    left = {"truncation_direction": "Left"}
+    for path, short, long in (
+        ("/predict", {"inputs": ["a", "b"]}, {"inputs": ["a", LONG]}),
+        ("/rerank", {"query": "a", "texts": ["b"]}, {"query": "a", "texts": ["b", LONG]}),
+    ):
+        assert kinds.server.post(path, short | left).json() == kinds.server.post(path, short).json()
+        refused = kinds.server.post(path, long | left)
+        assert refused.status_code == 422
+        assert "tokens" in refused.json()["error"]
+        assert "truncation_direction" in refused.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("model", "noun", "routes"),
     [

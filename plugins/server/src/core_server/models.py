@@ -149,8 +149,16 @@ class ServedModel:
                 param=param,
             )
 
-    def check_length(self, inputs: Sequence[Any], call: Call) -> None:
+    def check_length(
+        self,
+        inputs: Sequence[Any],
+        call: Call,
+        otherwise: str = 'let the server cut it: "truncate": true',
+    ) -> None:
         """Refuse inputs that the model would cut.
+
+        Args:
+            otherwise: What a client may do but shorten the input.
 
         Raises:
             RequestFailedError: The first of them, and how many tokens it has; or the backend takes
@@ -163,8 +171,7 @@ class ServedModel:
             raise RequestFailedError(
                 422,
                 f"Input {positions[0]} has {counts[0]} tokens, and the model reads "
-                f"{self.model.max_seq_length}. Shorten it, or let the server cut it: "
-                '"truncate": true.',
+                f"{self.model.max_seq_length}. Shorten it, or {otherwise}.",
                 param="inputs",
             )
 

@@ -182,9 +182,7 @@ async def _embedded(
 async def rerank(exchange: Exchange, body: RerankRequest) -> Response:
     exchange.check_inputs(body.texts, "texts")
     exchange.check_texts([body.query], "query")
-    raw = await ranking_scores(
-        exchange, body.model, body.query, body.texts, truncate=not body.refuses
-    )
+    raw = await ranking_scores(exchange, body.model, body.query, body.texts, body)
     scores = raw if body.raw_scores else probabilities(raw)
     found = [
         {"index": index, "score": float(scores[index, 0])}
@@ -195,7 +193,11 @@ async def rerank(exchange: Exchange, body: RerankRequest) -> Response:
 
 
 async def ranking_scores(
-    exchange: Exchange, name: str | None, query: str, texts: Sequence[str], *, truncate: bool = True
+    exchange: Exchange,
+    name: str | None,
+    query: str,
+    texts: Sequence[str],
+    truncation: Truncation | None = None,
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """A score for each text, before any activation function: float32 [texts, 1]."""
     served = exchange.service.models.choose(name, "scores")
@@ -207,9 +209,21 @@ async def ranking_scores(
             param="model",
         )
     pairs = [(query, text) for text in texts]
-    call = served.call("scores")
-    rows = await exchange.compute(served, call, pairs, truncate=truncate)
+    rows = await _scored(exchange, served, pairs, truncation or Truncation())
     return np.asarray(rows, dtype=np.float32).reshape(len(pairs), 1)
+
+
+async def _scored(
+    exchange: Exchange,
+    served: ServedModel,
+    pairs: Sequence[tuple[str, str]],
+    truncation: Truncation,
+) -> list[Any]:
+    call = served.call("scores")
+    if truncation.keeps_the_end and not truncation.refuses:
+        otherwise = 'let the server cut its end: pairs have no "truncation_direction": "Left"'
+        await exchange.in_thread(lambda: served.check_length(pairs, call, otherwise))
+    return await exchange.compute(served, call, pairs, truncate=not truncation.refuses)
 
 
 def best_first(scores: np.ndarray[Any, np.dtype[np.float32]]) -> list[int]:
@@ -226,8 +240,7 @@ async def predict(exchange: Exchange, body: PredictRequest) -> Response:
     pairs, single = _pairs(body.inputs)
     exchange.check_inputs([first for first, _ in pairs], "inputs")
     exchange.check_texts([second for _, second in pairs], "inputs")
-    call = served.call("scores")
-    rows = await exchange.compute(served, call, pairs, truncate=not body.refuses)
+    rows = await _scored(exchange, served, pairs, body)
     labels = served.model.labels
     raw = np.asarray(rows, dtype=np.float32).reshape(len(pairs), len(labels))
     scores = raw if body.raw_scores else probabilities(raw)
