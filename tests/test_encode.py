@@ -193,6 +193,17 @@ def test_quantize_embeddings_takes_ranges_of_a_calibration_set() -> None:
         core.quantize_embeddings(rows, "int8", ranges=ranges[:1])
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8", "uint8", "binary", "ubinary"])
+def test_embeddings_that_are_quantized_are_not_quantized_again(precision: str) -> None:
+    rows = np.random.default_rng(7).normal(size=(120, 8)).astype(np.float32)
+    quantized = core.quantize_embeddings(rows, "int8")
+    for given in (quantized, list(quantized), quantized.view(np.uint8)):
+        with pytest.raises(core.OptionError, match=r"embeddings are u?int8: quantized already"):
+            core.quantize_embeddings(given, precision)
+    with pytest.raises(core.OptionError, match="calibration_embeddings are int8"):
+        core.quantize_embeddings(rows, precision, calibration_embeddings=quantized)
+
+
 def test_convert_to_tensor(model: EmbeddingModel) -> None:
     tensor = model.encode(["a", "b"], convert_to_tensor=True)
     assert isinstance(tensor, torch.Tensor)

@@ -65,8 +65,10 @@ def quantize_embeddings(
 
     Raises:
         OptionError: Another precision, arrays whose shapes do not fit, or one embedding alone to
-            take ranges from.
+            take ranges from, or embeddings that are bytes already.
     """
+    refuse_quantized("embeddings", embeddings)
+    refuse_quantized("calibration_embeddings", calibration_embeddings)
     array = _numbers("embeddings", embeddings)
     if not isinstance(precision, str) or precision not in EMBEDDING_PRECISIONS:
         raise OptionError(
@@ -92,6 +94,17 @@ def quantize_embeddings(
         # After rounding down, as in the reference: the same buckets as uint8's, shifted.
         buckets -= 128
     return buckets.astype(precision)
+
+
+def refuse_quantized(name: str, value: Any) -> None:
+    """Raise `OptionError` for embeddings that are bytes: arrays, tensors, lists of either."""
+    rows = value[0] if isinstance(value, list | tuple) and value else value
+    dtype = str(getattr(rows, "dtype", "")).removeprefix("torch.")
+    if dtype in ("int8", "uint8"):
+        raise OptionError(
+            f"{name} are {dtype}: quantized already, and their values are buckets or packed bits. "
+            "Pass the float embeddings they were made from."
+        )
 
 
 def _numbers(name: str, value: Any) -> NDArray[np.float32]:

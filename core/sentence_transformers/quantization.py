@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.engine.postprocessing import quantize_embeddings as quantize
+from core.engine.postprocessing import refuse_quantized
 from core.sentence_transformers.tensors import as_array
 
 
@@ -18,6 +19,9 @@ def quantize_embeddings(
 
     One vector gives one row of bits or, with ranges, of bytes.
     """
+    # Before they become arrays, where tensors are float32.
+    refuse_quantized("embeddings", embeddings)
+    refuse_quantized("calibration_embeddings", calibration_embeddings)
     array = as_array(embeddings)
     single = array.ndim == 1 and array.size > 0
     found = quantize(

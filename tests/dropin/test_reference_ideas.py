@@ -176,3 +176,13 @@ def test_duplicates_and_order_survive_sorting_by_length(model: SentenceTransform
     for row, text in zip(found, texts, strict=True):
         np.testing.assert_allclose(row, model.encode(text), atol=1e-5)
     np.testing.assert_array_equal(found[1], found[5])
+
+
+def test_bytes_are_not_quantized_again() -> None:
+    rows = torch.from_numpy(embeddings())
+    quantized = torch.from_numpy(quantize_embeddings(rows, "int8"))
+    for given in (quantized, list(quantized)):
+        with pytest.raises(ValueError, match="embeddings are int8: quantized already"):
+            quantize_embeddings(given, "ubinary")
+    with pytest.raises(ValueError, match="calibration_embeddings are int8"):
+        quantize_embeddings(rows, "int8", calibration_embeddings=quantized)
