@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.sentence_transformers import util as util  # an attribute of the reference's package
 from core.sentence_transformers.absent import ELSEWHERE, refuse_import
 from core.sentence_transformers.backend import (
     export_dynamic_quantized_onnx_model,

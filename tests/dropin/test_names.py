@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +96,12 @@ def test_the_reference_s_import_paths_lead_to_the_same_things(path: str) -> None
         places = [place for place in (dropin, util) if name in place.__all__]
         assert places
         assert all(getattr(place, name) is found for place in places)
+
+
+def test_util_is_there_once_the_package_is_imported() -> None:
+    code = "import core.sentence_transformers as st; print(st.util.cos_sim([1, 0], [1, 0]).shape)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "(1, 1)" in done.stdout or "[1, 1]" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("name", SUBMODULES)
