@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from core.artifacts.tuned import TUNED
 from core.errors import OptionError
 from core.models.model import Model
 from core.operations.hooks import hooks
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def plain(value: Any) -> str | None:
@@ -32,6 +35,31 @@ def renamed(old: str, new: str, old_value: Any, new_value: Any) -> Any:
     if old_value is not None and new_value is not None and old_value != new_value:
         raise OptionError(f"{old} is the older name of {new}: pass one of them, not both.")
     return new_value if new_value is not None else old_value
+
+
+def older_positions(*names: str) -> Callable[[F], F]:
+    """A method that also takes keywords where older releases had them: after its first argument.
+
+    Raises:
+        OptionError: More arguments than that, or one that is given by its name as well.
+    """
+
+    def decorate(method: F) -> F:
+        @functools.wraps(method)
+        def called(self: Any, *arguments: Any, **keywords: Any) -> Any:
+            older = dict(zip(names, arguments[1:], strict=False))
+            if len(arguments) > 1 + len(names):
+                raise OptionError(
+                    f"{len(arguments)} arguments without a name: the first is the model, and "
+                    f"{', '.join(names)} may follow. Give the others by their names."
+                )
+            if twice := sorted(set(older) & set(keywords)):
+                raise OptionError(f"{', '.join(twice)} is given twice: by position and by name.")
+            return method(self, *arguments[:1], **older, **keywords)
+
+        return cast(F, called)
+
+    return decorate
 
 
 def with_organization(name: str | os.PathLike[str], organization: str) -> str | os.PathLike[str]:

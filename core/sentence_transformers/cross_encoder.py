@@ -17,6 +17,7 @@ from core.models.reranker import Reranker
 from core.options import check_positive
 from core.sentence_transformers.absent import Absent, NotProvided, Unprovided
 from core.sentence_transformers.arguments import (
+    older_positions,
     renamed,
     with_organization,
 )
@@ -49,6 +50,9 @@ class CrossEncoder(Underlying, Processes, Unprovided):
         automodel_args, tokenizer_args, config_args, cache_dir, default_activation_function: Older
             names of model_kwargs, processor_kwargs, config_kwargs, cache_folder, activation_fn.
 
+    Without their names, num_labels, max_length, activation_fn and device may follow the model in
+    this order, as in older releases.
+
     Raises:
         CoreError: As `core.load_reranker`; what is wrong with an argument is a ValueError too.
 
@@ -56,6 +60,7 @@ class CrossEncoder(Underlying, Processes, Unprovided):
         embedding_model: The `core.Reranker` underneath, also as `reranker`.
     """
 
+    @older_positions("num_labels", "max_length", "activation_fn", "device")
     @check_keywords
     def __init__(
         self,

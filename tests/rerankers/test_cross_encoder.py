@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -75,6 +75,22 @@ def test_scores_come_in_the_reference_s_forms(model: CrossEncoder, reranker: Mak
     shares = several.predict(PAIRS, apply_softmax=True)
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
     several.reranker.close()
+
+
+def test_older_positions_are_understood(reranker: Make) -> None:
+    name, make = str(reranker("reranker-bert")), cast(Any, CrossEncoder)
+    old = make(name, 1, 24, torch.nn.Identity(), "cpu")
+    new = CrossEncoder(
+        name, num_labels=1, max_length=24, activation_fn=torch.nn.Identity(), device="cpu"
+    )
+    assert old.max_length == 24
+    assert old.predict(PAIRS).tolist() == new.predict(PAIRS).tolist()
+    with pytest.raises(ValueError, match="max_length is given twice"):
+        make(name, 1, 24, max_length=12)
+    with pytest.raises(ValueError, match="num_labels, max_length, activation_fn, device may"):
+        make(name, 1, 24, None, "cpu", {}, {})
+    with pytest.raises(ValueError, match="num_labels=3"):
+        make(name, 3)
 
 
 def test_older_names_are_understood(reranker: Make) -> None:
