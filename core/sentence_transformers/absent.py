@@ -83,7 +83,8 @@ class _Submodules(MetaPathFinder):
         package, _, name = fullname.rpartition(".")
         if package != _PACKAGE:
             return None
-        if name == "SentenceTransformer":
+        # Without it the package is being imported still: Python says so better.
+        if name == "SentenceTransformer" and hasattr(sys.modules.get(_PACKAGE), name):
             raise NotImportable(
                 f"{_PACKAGE}.SentenceTransformer is a class, not a module: "
                 f"`from {_PACKAGE} import SentenceTransformer`."

@@ -104,6 +104,18 @@ def test_util_is_there_once_the_package_is_imported() -> None:
     assert "(1, 1)" in done.stdout or "[1, 1]" in done.stdout, done.stderr
 
 
+def test_a_circular_import_is_called_so(tmp_path: Path) -> None:
+    """As of a file of the user's that has the name of a package which core imports."""
+    (tmp_path / "tokenizers.py").write_text(
+        "from core.sentence_transformers import SentenceTransformer", encoding="utf-8"
+    )
+    done = subprocess.run(
+        [sys.executable, "tokenizers.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "circular import" in done.stderr
+    assert "is a class" not in done.stderr
+
+
 @pytest.mark.parametrize("name", SUBMODULES)
 def test_submodules_that_are_not_here_say_where_they_are(name: str) -> None:
     with pytest.raises(ImportError, match=r"core\.sentence_transformers") as raised:

@@ -181,7 +181,8 @@ def test_attention_implementations_agree(tiny_model: Callable[[str], Path], atte
 def test_an_attention_that_is_not_installed_is_the_callers(
     tiny_model: Callable[[str], Path],
 ) -> None:
-    with pytest.raises(core.OptionError, match=r"FlashAttention2 .*'attn_implementation': 'sdpa'"):
+    advice = r"FlashAttention2 .* model_kwargs=\{'attn_implementation': 'sdpa'\}\.$"
+    with pytest.raises(core.OptionError, match=advice):
         load(tiny_model("bert-cls"), model_kwargs={"attn_implementation": "flash_attention_2"})
 
 

@@ -317,8 +317,8 @@ def explained(source: Checkpoint, file_name: str, trusted: bool) -> Iterator[Non
             raise OptionError(f"{source}: {text}") from error
         if "FlashAttention" in str(error):  # which its package or this machine lacks
             raise OptionError(
-                f"{source}: {text} Choose another with model_kwargs={{'attn_implementation': "
-                "'sdpa'}}."
+                f"{source}: {text} Choose another with "
+                "model_kwargs={'attn_implementation': 'sdpa'}."
             ) from error
         if isinstance(error, CoreError):
             raise ModelFormatError(f"{error}{hint}") from error
