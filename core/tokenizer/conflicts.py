@@ -128,8 +128,9 @@ def _bert_normalizer(settings: Mapping[str, Any]) -> tokenizers.normalizers.Norm
 def _what_it_does(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
     """The settings as tokenizer.json has them; those that it does not tell are left out."""
     found: dict[str, Any] = {}
-    empty = tokenizer.encode("")
-    ends = [token for token, m in zip(empty.tokens, empty.attention_mask, strict=True) if m]
+    empty = tokenizer.encode("")  # its own padding left out, and each id by its own name
+    ids = [number for number, m in zip(empty.ids, empty.attention_mask, strict=True) if m]
+    ends = [tokenizer.id_to_token(number) for number in ids]
     found["ends"] = ends
     if len(ends) == 2:
         found["cls_token"], found["sep_token"] = ends

@@ -22,7 +22,7 @@ from core.tokenizer.conflicts import warn_of_conflicts
 from core.tokenizer.scored_tokens import register_prefixes
 from core.tokenizer.settings import GENERIC_CLASSES, read_settings, tokenizer_class
 from core.tokenizer.token_types import types_pairs
-from core.tokenizer.tokenizer import Tokenizer
+from core.tokenizer.tokenizer import Tokenizer, explained
 from core.tokenizer.vocabulary import convert, knows_words
 
 _MAX_TOKENIZER_BYTES = 500_000_000
@@ -52,7 +52,8 @@ def read_tokenizer(
     if source.has(name):
         tokenizer = _parse(source, name)
         if not architecture.is_static:
-            _complete(source, tokenizer, settings, architecture)
+            with explained(f"{source}: {name}"):
+                _complete(source, tokenizer, settings, architecture)
     else:
         tokenizer = convert(source, architecture, settings)
     if not knows_words(tokenizer):  # every text of a length would embed alike

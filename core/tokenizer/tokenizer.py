@@ -193,7 +193,7 @@ class Tokenizer:
             size = self._prefix_length
             prefixes = [self._prefix(text, size) for text in texts]
         note_tokenizer_threads()
-        with _explained():
+        with explained():
             ids, lengths = self._words.encode(prefixes)
         short = zip(texts, prefixes, lengths.tolist(), strict=True)
         open_ends = [
@@ -215,7 +215,8 @@ class Tokenizer:
         if self._truncation_side != "right" or self._endings is not None:
             return None
         try:
-            return self._known_words()
+            with explained():
+                return self._known_words()
         except Exception:  # of a vocabulary that lacks a sample's letters
             return None
 
@@ -254,7 +255,7 @@ class Tokenizer:
 
     def _tokenize_pairs(self, pairs: Sequence[Text]) -> list[tokenizers.Encoding]:
         note_tokenizer_threads()
-        with _explained():
+        with explained():
             return self._for_pairs.encode_batch_fast(list(pairs), add_special_tokens=self._special)
 
     @cached_property
@@ -273,7 +274,7 @@ class Tokenizer:
         lengths: list[int] = []
         for chunk in self._chunks(texts, whole=True):
             note_tokenizer_threads()
-            with _explained():
+            with explained():
                 encodings = self._uncut.encode_batch_fast(
                     list(chunk), add_special_tokens=self._special
                 )
@@ -359,7 +360,7 @@ class Tokenizer:
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         note_tokenizer_threads()
-        with _explained():
+        with explained():
             encodings = self._tokenizer.encode_batch_fast(
                 list(texts), add_special_tokens=self._special
             )
@@ -389,7 +390,8 @@ class Tokenizer:
     def around(self) -> list[int]:
         """The ids it puts around every text: those of the empty one."""
         # A single text starts no threads, so that processes may still be forked.
-        return list(self._tokenizer.encode("", add_special_tokens=self._special).ids)
+        with explained():
+            return list(self._tokenizer.encode("", add_special_tokens=self._special).ids)
 
     def prompt_length(self, prompt: str) -> int:
         """How many leading tokens of a text belong to the prompt in front of it.
@@ -398,7 +400,7 @@ class Tokenizer:
         """
         if not prompt:
             return 0
-        with _explained():
+        with explained():
             encoding = self._tokenizer.encode(prompt, add_special_tokens=self._special)
         closing = bool(encoding.special_tokens_mask) and encoding.special_tokens_mask[-1] == 1
         return len(encoding.ids) - int(closing)
@@ -415,7 +417,7 @@ def _read(text: str, settings: Mapping[str, Any]) -> Tokenizer:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained(what: str = "The model's tokenizer") -> Iterator[None]:
     """Name what is broken: tokenizers raises plain exceptions for what a vocabulary lacks, and
     panics where its regular expressions find no end."""
     try:
@@ -424,6 +426,6 @@ def _explained() -> Iterator[None]:
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         raise ModelFormatError(
-            f"The model's tokenizer cannot encode a text: {str(error).rstrip('.')}. Restore or "
-            "download the tokenizer's files again."
+            f"{what} cannot encode a text: {str(error).rstrip('.')}. Restore or download the "
+            "tokenizer's files again."
         ) from error

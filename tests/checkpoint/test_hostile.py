@@ -351,6 +351,31 @@ def test_a_tokenizer_json_of_garbage_is_named(tiny: Path, content: bytes) -> Non
         load(tiny)
 
 
+def _template(tiny: Path, part: dict[str, Any], ids: list[int]) -> None:
+    """Around a text `ids` under one name, and `part` in the place of the text itself."""
+    mark = {"SpecialToken": {"id": "[CLS]", "type_id": 0}}
+    template = {
+        "type": "TemplateProcessing",
+        "single": [mark, part],
+        "pair": [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"],
+        "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": ids, "tokens": ["[CLS]"]}},
+    }
+    write(tiny, "tokenizer.json", {**read(tiny, "tokenizer.json"), "post_processor": template})
+
+
+def test_a_tokenizer_that_fails_on_every_text_is_named(tiny: Path) -> None:
+    _template(tiny, {"Sequence": {"id": "B", "type_id": 0}}, [2])  # of a single text there is none
+    with pytest.raises(ModelFormatError, match=r"tokenizer.json cannot encode a text"):
+        load(tiny)
+
+
+def test_one_mark_may_be_several_tokens_around_a_text(tiny: Path) -> None:
+    _template(tiny, {"Sequence": {"id": "A", "type_id": 0}}, [2, 5, 6])
+    with load(tiny) as model:
+        assert model.tokenizer.encode([""]).ids.tolist() == [2, 5, 6]
+        assert model.encode("a text").shape == (32,)
+
+
 def _header(entries: dict[str, Any], length: int | None = None) -> bytes:
     encoded = json.dumps(entries).encode()
     return (len(encoded) if length is None else length).to_bytes(8, "little") + encoded
