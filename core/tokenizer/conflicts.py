@@ -13,6 +13,8 @@ from typing import Any
 import tokenizers
 import tokenizers.models
 import tokenizers.normalizers
+import tokenizers.pre_tokenizers
+from tokenizers import Regex
 
 from core.files.source import Source
 
@@ -52,9 +54,21 @@ _CLASSES = {
     "distilbert": "BertTokenizer",
     "electra": "BertTokenizer",
     "mpnet": "MPNetTokenizer",
+    "roberta": "RobertaTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
 }
+#: Classes that cut words as GPT-2 does, in both versions by their setting `add_prefix_space`.
+BYTE_LEVEL = ("BartTokenizer", "GPT2Tokenizer", "LongformerTokenizer", "RobertaTokenizer")
+#: Classes of sentencepiece's vocabularies, of whose normalizers they keep the map of characters.
+_PIECES = ("CamembertTokenizer", "T5Tokenizer", "XLMRobertaTokenizer")
+_QWEN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 #: What BERT's normalizer may change: a capital, an accent, a Chinese character.
 _SAMPLE = "A\u00e9\u673a"
+#: Words, digits and marks: letters that every character map leaves alone.
+_WORDS = "An air-raid's 12... B a"
 _DIFFERENT = (
     "embeddings differ from those that it and sentence-transformers make with it. To have its "
     "tokens here as well, load the tokenizer with transformers and save it into the model."
@@ -114,6 +128,57 @@ def warn_of_conflicts(
                 usual,
                 _DIFFERENT,
             )
+
+
+    expected = _pieces(_splitter(kind, settings, tokenizer.normalizer))
+    found = _pieces((tokenizer.normalizer, tokenizer.pre_tokenizer))
+    if expected is not None and found != expected:
+        logger.warning(
+            "%s: tokenizer.json cuts %r into %r, which core keeps. transformers 5 has its %s cut "
+            "it into %r: %s",
+            source,
+            _WORDS,
+            found,
+            kind,
+            expected,
+            _DIFFERENT,
+        )
+
+
+def _splitter(kind: str, settings: Mapping[str, Any], normalizer: Any) -> tuple[Any, Any] | None:
+    """The normalizer and the pre-tokenizer of a class; None for one that is not known here.
+
+    Args:
+        normalizer: Of tokenizer.json.
+    """
+    if kind in _BERT_LIKE:
+        return normalizer, tokenizers.pre_tokenizers.BertPreTokenizer()
+    space = settings.get("add_prefix_space", kind in _PIECES) is True
+    if kind in BYTE_LEVEL:
+        return None, tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=space)
+    if kind == "Qwen2Tokenizer":
+        parts = [
+            tokenizers.pre_tokenizers.Split(Regex(_QWEN), "isolated"),
+            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=space, use_regex=False),
+        ]
+        return None, tokenizers.pre_tokenizers.Sequence(parts)
+    if kind in _PIECES:
+        scheme = "always" if space or kind == "T5Tokenizer" else "never"
+        parts = [
+            tokenizers.pre_tokenizers.WhitespaceSplit(),
+            tokenizers.pre_tokenizers.Metaspace(prepend_scheme=scheme),
+        ]
+        return None, tokenizers.pre_tokenizers.Sequence(parts)
+    return None
+
+
+def _pieces(stages: tuple[Any, Any] | None) -> list[str] | None:
+    """What a normalizer and a pre-tokenizer make of some words."""
+    if stages is None:
+        return None
+    normalizer, splitter = stages
+    text = _WORDS if normalizer is None else normalizer.normalize_str(_WORDS)
+    return [text] if splitter is None else [piece for piece, _ in splitter.pre_tokenize_str(text)]
 
 
 def _bert_normalizer(settings: Mapping[str, Any]) -> tokenizers.normalizers.Normalizer:

@@ -18,7 +18,7 @@ from core.files.source import Source
 from core.machine.cpus import limit_tokenizer_threads
 from core.tokenizer.added_tokens import add_tokens, set_ends
 from core.tokenizer.chat import PairTemplate
-from core.tokenizer.conflicts import warn_of_conflicts
+from core.tokenizer.conflicts import BYTE_LEVEL, warn_of_conflicts
 from core.tokenizer.scored_tokens import register_prefixes
 from core.tokenizer.settings import GENERIC_CLASSES, read_settings, tokenizer_class
 from core.tokenizer.token_types import types_pairs
@@ -124,7 +124,7 @@ def _complete(
     add_tokens(source, architecture, tokenizer, settings)
     kind = tokenizer_class(settings, architecture) or ""
     set_ends(tokenizer, architecture.tokenizer_kwargs, settings, kind or architecture.model_type)
-    prefix = settings.get("add_prefix_space")
+    prefix = settings.get("add_prefix_space", False if kind in BYTE_LEVEL else None)
     splitter = tokenizer.pre_tokenizer
     own = kind and kind not in GENERIC_CLASSES
     if own and isinstance(prefix, bool) and isinstance(splitter, ByteLevel):
