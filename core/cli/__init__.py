@@ -60,7 +60,7 @@ def _run(words: list[str], name: str) -> None:
     parsed, unknown = parser.parse_known_args(words[:end])
     literal = words[end + 1 :]
     wrong = [*unknown, *literal]
-    if parsed.name in _TAKE_TEXTS:
+    if parsed.core_name in _TAKE_TEXTS:
         # Texts after options: argparse gave the positional list its share before them.
         found = [*parsed.texts, *unknown]
         wrong = [word for word in found if _like_an_option(word)]
@@ -69,12 +69,12 @@ def _run(words: list[str], name: str) -> None:
         _take_late(parsed, wrong)
     if wrong:
         _refuse(parsed, wrong)
-    command: Command = parsed.command
+    command: Command = parsed.core_command
     try:
-        with logged_in_shell_words(parsed.parser), shown_stages():
+        with logged_in_shell_words(parsed.core_parser), shown_stages():
             command(parsed)
     except CoreError as error:
-        raise _Worded(error, in_shell_words(str(error), parsed.parser)) from error
+        raise _Worded(error, in_shell_words(str(error), parsed.core_parser)) from error
     if isinstance(sys.stdout, ClosedStream) and sys.stdout.lost:
         raise CoreError("Standard output is closed, so what it was to show is lost.")
     sys.stdout.flush()
@@ -85,7 +85,10 @@ def _guarded(name: str, run: Callable[[], None]) -> int:
     try:
         run()
     except SystemExit as stop:  # argparse: help, version, bad usage
-        return stop.code if isinstance(stop.code, int) else DONE
+        if stop.code is None or isinstance(stop.code, int):
+            return stop.code or DONE
+        print(stop.code, file=sys.stderr)  # as Python does with what is no number
+        return FAILED
     except _Worded as worded:
         print(f"core {name}: {worded}", file=sys.stderr)
         return USAGE if isinstance(worded.error, OptionError) else FAILED
@@ -123,7 +126,7 @@ def _like_an_option(word: str) -> bool:
 def _take_late(parsed: argparse.Namespace, words: list[str]) -> None:
     """Give a word that stands after an option to the positional argument that may be left out:
     before Python 3.12 argparse takes that as left out once it comes to an option."""
-    for action in parsed.parser._actions:
+    for action in parsed.core_parser._actions:
         if not action.option_strings and action.nargs == "?" and not getattr(parsed, action.dest):
             setattr(parsed, action.dest, words.pop())
             return
@@ -131,12 +134,12 @@ def _take_late(parsed: argparse.Namespace, words: list[str]) -> None:
 
 def _refuse(parsed: argparse.Namespace, words: list[str]) -> None:
     """End with the command's own usage and the option that may have been meant."""
-    parser: argparse.ArgumentParser = parsed.parser
+    parser: argparse.ArgumentParser = parsed.core_parser
     options = [option for action in parser._actions for option in action.option_strings]
     close = [difflib.get_close_matches(word, options, n=1) for word in words]
     hints = sorted({match for matches in close for match in matches})
     hint = f" (did you mean {' or '.join(hints)}?)" if hints else ""
-    if parsed.name in _TAKE_TEXTS and "-" in words:
+    if parsed.core_name in _TAKE_TEXTS and "-" in words:
         hint = " (texts from standard input: --input -)"
     parser.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
@@ -181,7 +184,7 @@ def build_parser(named: str = "") -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"core {__version__}")
     commands = parser.add_subparsers(
-        dest="name", metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser
+        dest="core_name", metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser
     )
     for module in (
         models, encode, similarity, rerank, batch, artifacts, publishing, tune, cache, demo,
@@ -199,9 +202,10 @@ def build_parser(named: str = "") -> argparse.ArgumentParser:
                         f"The command {name!r} of {distribution} returned "
                         f"{type(run).__name__}, not the function that runs it."
                     )
-                added.set_defaults(command=functools.partial(_call, run))
+                # In names of core's own: a command may well have an option --name or --parser.
+                added.set_defaults(core_command=functools.partial(_call, run))
     for name, command in commands.choices.items():
-        command.set_defaults(parser=command, name=name)
+        command.set_defaults(core_parser=command, core_name=name)
     parser.commands = tuple(commands.choices)
     return parser
 

@@ -84,7 +84,7 @@ def add_commands(commands: Any) -> None:
             )
             parser.add_argument("--field", help='of each .jsonl line; "text" if absent')
             parser.add_argument("--num-samples", type=int, help="the most calibration texts to use")
-        parser.set_defaults(command=run)
+        parser.set_defaults(core_command=run)
 
 
 class _WithConfigs(argparse.RawDescriptionHelpFormatter):
@@ -221,7 +221,7 @@ def _options(parsed: argparse.Namespace) -> dict[str, Any]:
     named = {name: getattr(parsed, name, None) for name in _OWN}
     given = {name: value for name, value in named.items() if value is not None}
     options = dict(parse_option(text) for text in parsed.set)
-    for action in parsed.parser._actions:
+    for action in parsed.core_parser._actions:
         if action.dest in options and action.dest not in _OWN:
             own = action.option_strings[-1] if action.option_strings else action.metavar
             raise OptionError(f"--set {action.dest}=... names what {own} is for: give it there.")

@@ -92,7 +92,7 @@ def add_commands(commands: Any) -> None:
         help="of a model with several kinds of embeddings: a column of each",
     )
     add_json(parser)
-    parser.set_defaults(command=run)
+    parser.set_defaults(core_command=run)
 
 
 def run(parsed: argparse.Namespace) -> None:

@@ -28,7 +28,7 @@ def add_commands(commands: Any) -> None:
         help="with clear: only what was written more than this many days ago",
     )
     add_json(parser)
-    parser.set_defaults(command=run)
+    parser.set_defaults(core_command=run)
 
 
 def run(parsed: argparse.Namespace) -> None:

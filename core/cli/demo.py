@@ -65,7 +65,7 @@ def add_commands(commands: Any) -> None:
         choices=[_spelled(kind) for kind in DEMONSTRATIONS],
         help="the kind of model to show (the model's own; embedding)",
     )
-    parser.set_defaults(command=run)
+    parser.set_defaults(core_command=run)
 
 
 def _spelled(kind: str) -> str:

@@ -55,7 +55,7 @@ def add_commands(commands: Any) -> None:
     add_batching(parser, "texts", prompted="every text")
     add_results(parser, EMBEDDING_PRECISIONS)
     parser.add_argument("--json", action="store_true", help="print a JSON summary for machines")
-    parser.set_defaults(command=run)
+    parser.set_defaults(core_command=run)
 
 
 @listing_once()

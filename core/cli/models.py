@@ -24,14 +24,14 @@ def add_commands(commands: Any) -> None:
         "-v", "--verbose", action="store_true", help="where each is from, and what it can"
     )
     add_json(parser)
-    parser.set_defaults(command=show_backends)
+    parser.set_defaults(core_command=show_backends)
     parser = commands.add_parser(
         "info", help="describe a model", description="Describe a model without loading weights."
     )
     parser.add_argument("model", metavar="MODEL", help="a directory, or a name on the Hub")
     add_source(parser)
     add_json(parser)
-    parser.set_defaults(command=show_info)
+    parser.set_defaults(core_command=show_info)
 
 
 def show_backends(parsed: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ def add_commands(commands: Any) -> None:
     add_model(parser)
     parser.add_argument("target", metavar="DIRECTORY", help="where to")
     add_json(parser)
-    parser.set_defaults(command=run_save)
+    parser.set_defaults(core_command=run_save)
     parser = commands.add_parser(
         "push",
         help="upload an artifact to the Hub",
@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
         "--dry-run", action="store_true", help="show what would be uploaded; open no connection"
     )
     add_json(parser)
-    parser.set_defaults(command=run_push)
+    parser.set_defaults(core_command=run_push)
 
 
 def run_save(parsed: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--max-length", type=int, help="tokens of a pair (the model's limit)")
     add_batching(parser, "pairs", prompted="the query")
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
-    parser.set_defaults(command=run)
+    parser.set_defaults(core_command=run)
 
 
 def run(parsed: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="a backend that loads model files, with a small runtime in numpy",
     )
-    parser.set_defaults(command=run)
+    parser.set_defaults(core_command=run)
 
 
 def run(parsed: argparse.Namespace) -> None:

@@ -43,7 +43,7 @@ def add_commands(commands: Any) -> None:
     )
     add_batching(parser, "texts", prompted="every text")
     add_json(parser)
-    parser.set_defaults(command=run)
+    parser.set_defaults(core_command=run)
 
 
 @listing_once()

@@ -86,7 +86,7 @@ def add_commands(commands: Any) -> None:
         "--fresh", action="store_true", help="measure again what was measured before"
     )
     add_json(parser)
-    parser.set_defaults(command=run)
+    parser.set_defaults(core_command=run)
 
 
 def run(parsed: argparse.Namespace) -> None:

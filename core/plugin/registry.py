@@ -150,10 +150,11 @@ class Registry:
         }
 
     def command(self, name: str) -> Any:
-        """What the entry point of an added command names.
+        """What the entry point of an added command names, to be called with its parser.
 
         Raises:
-            BackendLoadError: It cannot be imported, is not callable, or is claimed twice.
+            BackendLoadError: It cannot be imported, is not callable, is claimed twice, or fails
+                when it is called.
         """
         found = self._by_name(COMMAND_GROUP)[name]
         if len(found) > 1:
@@ -167,7 +168,17 @@ class Registry:
                 "it must be a function that takes an argparse.ArgumentParser, not "
                 f"{type(implementation).__name__}"
             )
-        return implementation
+
+        def prepare(parser: Any) -> Any:
+            try:
+                return implementation(parser)
+            except CoreError:
+                raise
+            except Exception as error:
+                what = f"{type(error).__name__}: {error}"
+                raise found[0].error(f"adding its arguments raised {what}") from error
+
+        return prepare
 
     def statuses(self) -> dict[str, BackendStatus]:
         """Load every backend and report on each."""

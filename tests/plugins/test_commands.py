@@ -77,6 +77,7 @@ def test_errors_are_one_line(
         ("raise ImportError('no uvicorn')", "importing it raised ImportError: no uvicorn"),
         ("greet = 5", "it must be a function"),
         ("raise SystemExit(0)", "importing it raised SystemExit: 0"),
+        ("def greet(): ...", "adding its arguments raised TypeError: greet() takes 0 positional"),
     ],
 )
 def test_a_broken_one_is_blamed(
@@ -96,6 +97,29 @@ def test_one_that_returns_nothing_is_blamed(site: Site, capsys: pytest.CaptureFi
     add(site, "core-greet", "def greet(parser): parser.add_argument('name')")
     assert main(["greet", "Ada"]) != 0
     assert "returned NoneType, not the function that runs it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--name", "encode"], ["--parser", "a"], ["--command", "b"]])
+def test_its_arguments_may_have_any_name(
+    site: Site, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    lines = [
+        "import core",
+        "def greet(parser):",
+        f"    parser.add_argument({words[0]!r}, dest={words[0][2:]!r})",
+        "    return run",
+        "def run(parsed):",
+        f"    raise core.CoreError('called with ' + parsed.{words[0][2:]})",
+    ]
+    add(site, "core-greet", "\n".join(lines))
+    assert main(["greet", *words]) == 1
+    assert capsys.readouterr().err == f"core greet: called with {words[1]}\n"
+
+
+def test_what_it_exits_with_is_said(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    add(site, "core-greet", "import sys\ndef greet(parser): return lambda _: sys.exit('No one.')")
+    assert main(["greet"]) == 1
+    assert capsys.readouterr().err == "No one.\n"
 
 
 def test_two_claims_are_refused(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
