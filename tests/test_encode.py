@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -178,6 +179,47 @@ def test_signed_bytes_are_the_unsigned_ones_less_128_on_both_sides_of_zero() -> 
     signed = core.quantize_embeddings(rows, "int8", ranges=ranges)
     assert unsigned[:, 0].tolist() == [0, 66, 124, 130, 252]
     assert signed[:, 0].tolist() == [-128, -62, -4, 2, 124]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"embeddings": [[0.5, np.nan], [1.0, 2.0]]}, "hold NaN, first in row 0"),
+        ({"embeddings": [[0.5, 1.0], [1.0, np.nan]], "precision": "binary"}, "first in row 1"),
+        ({"embeddings": [[0.5, np.inf], [1.0, 2.0]]}, "dimension 1 goes from 2.0 to inf"),
+        ({"ranges": [[2.0, 0.0], [0.0, 2.0]]}, "dimension 0 goes from 2.0 to 0.0"),
+        ({"ranges": [[0.0, np.nan], [2.0, 2.0]]}, "dimension 1 goes from nan to 2.0"),
+        ({"calibration_embeddings": [[0.0, np.nan], [2.0, 2.0]]}, "dimension 1 goes from nan"),
+    ],
+)
+def test_quantize_embeddings_refuses_what_has_no_bucket(given: dict[str, Any], says: str) -> None:
+    usual = {"embeddings": [[0.5, 1.0], [1.0, 2.0]], "precision": "int8"}
+    with pytest.raises(core.OptionError, match=re.escape(says)):
+        core.quantize_embeddings(**{**usual, **given})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [[None, 1.0]],
+        [["1", "2"]],
+        np.array([["1", None]], dtype=object),
+        np.array([[1 + 2j, 3]]),
+        np.array([[1, 2]], dtype="m8[s]"),
+        np.ma.array([[1.0, 2.0]], mask=[[True, False]]),
+    ],
+    ids=["None", "texts", "objects", "complex", "times", "masked"],
+)
+def test_embeddings_without_numbers_are_refused(own: EmbeddingModel, wrong: Any) -> None:
+    rows = np.ones((1, 2), np.float32)
+    with pytest.raises(core.OptionError, match="a must hold numbers"):
+        own.similarity(wrong, rows)
+    with pytest.raises(core.OptionError, match="b must hold numbers"):
+        own.similarity_pairwise(rows, wrong)
+    with pytest.raises(core.OptionError, match="embeddings must hold numbers"):
+        core.quantize_embeddings(wrong, "ubinary")
+    with pytest.raises(core.OptionError, match="array must hold numbers"):
+        core.SparseEmbeddings.from_dense(wrong)
 
 
 def test_quantize_embeddings_takes_ranges_of_a_calibration_set() -> None:

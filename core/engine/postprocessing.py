@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from core.architecture.modules import unit_length
 from core.arguments import check_keywords
+from core.engine.numbers import as_numbers
 from core.errors import OptionError, UnsupportedOperation
 from core.options import EMBEDDING_PRECISIONS, EncodeOptions
 
@@ -64,12 +65,12 @@ def quantize_embeddings(
         precision: `float32`, `int8`, `uint8`, `binary` or `ubinary`.
 
     Raises:
-        OptionError: Another precision, arrays whose shapes do not fit, or one embedding alone to
-            take ranges from, or embeddings that are bytes already.
+        OptionError: Another precision, arrays whose shapes do not fit, NaN, ranges that do not
+            ascend, one embedding alone to take ranges from, or embeddings that are bytes already.
     """
     refuse_quantized("embeddings", embeddings)
     refuse_quantized("calibration_embeddings", calibration_embeddings)
-    array = _numbers("embeddings", embeddings)
+    array = as_numbers("embeddings", embeddings)
     if not isinstance(precision, str) or precision not in EMBEDDING_PRECISIONS:
         raise OptionError(
             f"precision must be one of {', '.join(map(repr, EMBEDDING_PRECISIONS))}, "
@@ -79,6 +80,9 @@ def quantize_embeddings(
         raise OptionError(f"embeddings must have shape [n, dimension], not {list(array.shape)}.")
     if precision == "float32":
         return array
+    if np.isnan(array).any():
+        bad = np.flatnonzero(np.isnan(array).any(axis=1))
+        raise OptionError(f"embeddings hold NaN, first in row {bad[0]}: {precision} has none.")
     if precision in ("binary", "ubinary"):
         packed = np.packbits(array > 0, axis=-1)
         if precision == "ubinary":
@@ -87,6 +91,13 @@ def quantize_embeddings(
     if not len(array):
         return array.astype(precision)
     low, high = _ranges(array, ranges, calibration_embeddings)
+    fits = np.isfinite(low) & np.isfinite(high) & (low <= high)
+    if not fits.all():
+        place = int(np.argmin(fits))
+        raise OptionError(
+            f"The range of dimension {place} goes from {low[place]} to {high[place]}: {precision} "
+            "takes ranges that ascend and are finite."
+        )
     step = (high - low) / 255
     # A constant dimension has no range; every value falls into its first bucket.
     buckets = np.clip(np.floor((array - low) / np.where(step > 0, step, 1)), 0, 255)
@@ -107,25 +118,18 @@ def refuse_quantized(name: str, value: Any) -> None:
         )
 
 
-def _numbers(name: str, value: Any) -> NDArray[np.float32]:
-    try:
-        return np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"{name} must be an array of numbers, not {value!r:.80}.") from error
-
-
 def _ranges(
     array: NDArray[np.float32], ranges: ArrayLike | None, calibration: ArrayLike | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     if ranges is not None:
-        given = _numbers("ranges", ranges)
+        given = as_numbers("ranges", ranges)
         if given.shape != (2, array.shape[1]):
             raise OptionError(
                 f"ranges must have shape [2, {array.shape[1]}] (minima, maxima), "
                 f"not {list(given.shape)}."
             )
         return given[0], given[1]
-    sample = array if calibration is None else _numbers("calibration_embeddings", calibration)
+    sample = array if calibration is None else as_numbers("calibration_embeddings", calibration)
     if sample.ndim != 2 or sample.shape[1] != array.shape[1] or not len(sample):
         raise OptionError(
             f"calibration_embeddings must have shape [n, {array.shape[1]}], "

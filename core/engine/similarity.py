@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.architecture.modules import unit_length
+from core.engine.numbers import as_numbers
 from core.errors import OptionError
 
 
@@ -26,12 +27,7 @@ def as_embeddings(value: Any, name: str) -> NDArray[np.float32]:
         value = value.detach().cpu().float().numpy()
     elif isinstance(value, list | tuple) and value and hasattr(value[0], "detach"):
         value = [row.detach().cpu().float().numpy() for row in value]
-    try:
-        array = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise OptionError(
-            f"{name} must be embeddings (numbers), not {type(value).__name__}."
-        ) from error
+    array = as_numbers(name, value)
     if array.ndim == 1:
         array = array[None]
     if array.ndim != 2:

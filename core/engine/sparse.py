@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.arguments import check_path
+from core.engine.numbers import as_numbers
 from core.engine.sparse_arrays import (
     Float32,
     Int32,
     Int64,
-    as_numbers,
     as_vector,
     check_rows,
     check_shape,

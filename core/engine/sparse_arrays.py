@@ -49,13 +49,6 @@ def as_vector(name: str, value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(cast)
 
 
-def as_numbers(name: str, value: Any) -> Float32:
-    try:
-        return np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"{name} must be an array of numbers, not {value!r:.60}.") from error
-
-
 def check_rows(indptr: Int64, indices: Int32, values: Float32, rows: int, dimension: int) -> None:
     if len(indptr) != rows + 1:
         raise OptionError(
