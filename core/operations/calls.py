@@ -12,7 +12,7 @@ from core.operations.results import Check
 from core.plugin.backend import Backend
 from core.plugin.capabilities import Capabilities
 from core.plugin.hookspecs import HOOK_NAMES
-from core.plugin.plugin import Trail
+from core.plugin.plugin import Trail, raised
 
 
 class BackendCalls:
@@ -69,9 +69,8 @@ class BackendCalls:
             lacking = explain_surroundings(error)
             if lacking is not None:
                 raise lacking from error
-            raised = f"failed with {type(error).__name__}: {error}"
             culprit = next((p for p, value in trail if value is error), self._backend.plugin)
-            raise PluginError(f"{hook} of {culprit} {raised}.") from error
+            raise PluginError(f"{hook} of {culprit} failed with {raised(error)}.") from error
         if result is None or check(result) is not None:
             raise self._wrong(hook, check, trail)
         return result

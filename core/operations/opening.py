@@ -15,7 +15,7 @@ from core.models.classes import MODEL_CLASSES
 from core.models.model import Model
 from core.operations.calls import BackendCalls
 from core.operations.file_choice import choose_artifact
-from core.operations.results import check_instance
+from core.operations.results import check_loaded
 from core.options import LoadOptions, check_names
 from core.plugin.registry import registry
 
@@ -102,7 +102,7 @@ def open_file(calls: BackendCalls, files: Checkpoint, options: LoadOptions) -> M
     """The model in `options.file_name`, as the `load` hook returns it."""
     kind = kind_of(files)
     expected = MODEL_CLASSES[kind]
-    model: Model = calls.call("load", check_instance(expected), source=files, options=options)
+    model: Model = calls.call("load", check_loaded(expected), source=files, options=options)
     return model
 
 

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from core.architecture.kinds import EMBEDDING, MULTI_VECTOR, RERANKER, SPARSE
+from core.arguments import check_prompts
 from core.artifacts.artifact import Artifact
 from core.engine.sparse import SparseEmbeddings
-from core.errors import ModelFormatError
+from core.errors import ModelFormatError, OptionError
 from core.files.files import LocalFiles
 from core.files.paths import check_relative
 from core.models.model import Model
 from core.operations.file_choice import find_artifacts
-from core.options import DENSE, EncodeOptions
+from core.options import DENSE, EncodeOptions, check_positive
 from core.options import SPARSE as SPARSE_OUTPUT
 
 Check = Callable[[Any], str | None]
@@ -37,6 +38,28 @@ def check_instance(kind: type) -> Check:
         return f"returned {type(result).__name__}, not {article} {kind.__name__}"
 
     return check
+
+
+def check_loaded(kind: type) -> Check:
+    """Whether the result is a model of this class, with settings that it can have."""
+
+    def check(result: Any) -> str | None:
+        return check_instance(kind)(result) or _wrong_setting(result)
+
+    return check
+
+
+def _wrong_setting(model: Any) -> str | None:
+    """The first setting that a user could not have set, and why."""
+    try:
+        check_prompts(model.prompts)
+        for name in ("known_dimension", "truncate_dim"):
+            check_positive(name.removeprefix("known_"), getattr(model, name, None))
+        if hasattr(model, "similarity_fn_name"):
+            model.similarity_fn_name = model.similarity_fn_name  # the setter knows the names
+    except OptionError as error:
+        return f"returned a model whose {str(error).removesuffix('.')}"
+    return None
 
 
 def check_artifact(result: Any, staging: Path) -> str | None:
@@ -140,8 +163,9 @@ def check_embeddings(
     result: Any, count: int, dimension: int | None, what: str = "embeddings"
 ) -> str | None:
     """A writable, finite float32 array [count, dimension]; None for any dimension."""
-    if not isinstance(result, np.ndarray):
-        return f"returned {type(result).__name__}, not a numpy array"
+    if type(result) is not np.ndarray:  # a matrix or a masked array computes otherwise
+        plain = "plain " if isinstance(result, np.ndarray) else ""
+        return f"returned {type(result).__name__}, not a {plain}numpy array"
     if result.ndim != 2 or len(result) != count:
         return f"returned shape {list(result.shape)} for {count} texts, not [{count}, d]"
     if dimension is not None and result.shape[1] != dimension:
@@ -196,7 +220,7 @@ def check_token_embeddings(result: Any, count: int) -> str | None:
         found = f"{len(result)} items" if isinstance(result, list) else type(result).__name__
         return f"returned {found}, not a list of {count} arrays"
     for position, row in enumerate(result):
-        if not isinstance(row, np.ndarray) or row.ndim != 2 or row.dtype != np.float32:
+        if type(row) is not np.ndarray or row.ndim != 2 or row.dtype != np.float32:
             return f"returned something other than float32 [tokens, hidden] at position {position}"
     return None
 

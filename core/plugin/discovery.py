@@ -26,6 +26,7 @@ from core.plugin.plugin import (
     PLUGIN_GROUP,
     InvalidPlugin,
     Plugin,
+    raised,
 )
 
 logger = logging.getLogger("core")
@@ -92,8 +93,7 @@ class Candidate:
             raise
         except BaseException as error:  # SystemExit too: a plugin must not end the process
             raise_interrupt(error)
-            what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            raise InvalidPlugin(f"{doing} raised {what}") from error
+            raise InvalidPlugin(f"{doing} raised {raised(error)}") from error
         if value is None:
             raise InvalidPlugin("it is None, not an object with hooks")
         return Plugin(self.name, self.group, value, self.distribution, self.value)

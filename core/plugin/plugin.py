@@ -19,6 +19,11 @@ class InvalidPlugin(Exception):  # noqa: N818 - a reason on its way to a message
     """Why a plugin cannot be used."""
 
 
+def raised(error: BaseException) -> str:
+    """What an exception is and says; some say nothing."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
 @dataclass(frozen=True, eq=False)
 class Plugin:
     """A plugin object and where it is from."""

@@ -26,6 +26,7 @@ from core.plugin.plugin import (
     KINDS,
     PLUGIN_GROUP,
     InvalidPlugin,
+    raised,
 )
 from core.plugin.status import BackendStatus, PluginStatus, Status
 
@@ -175,8 +176,8 @@ class Registry:
             except CoreError:
                 raise
             except Exception as error:
-                what = f"{type(error).__name__}: {error}"
-                raise found[0].error(f"adding its arguments raised {what}") from error
+                why = f"adding its arguments raised {raised(error)}"
+                raise found[0].error(why) from error
 
         return prepare
 

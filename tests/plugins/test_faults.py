@@ -35,11 +35,16 @@ ENCODE_FAULTS = {
         returning("np.where(good == 5, np.inf, good).astype('f4')"),
         "NaN or infinity for 1 of 2 texts (positions 1)",
     ),
+    "subclass": (
+        returning("good.view(type('Own', (np.ndarray,), {}))"),
+        "returned Own, not a plain numpy array",
+    ),
+    "masked": (returning("np.ma.array(good)"), "returned MaskedArray, not a plain numpy array"),
     "read-only": (returning("np.broadcast_to(good[:1], good.shape)"), "read-only array"),
     "raises": (returning("1 / 0"), "failed with ZeroDivisionError: division by zero"),
     "exits": (returning("exit(4)"), "failed with SystemExit: 4"),
     # Python turns it into a RuntimeError of the first generator it passes through.
-    "stops": (returning("next(iter([]))"), "failed with StopIteration"),
+    "stops": (returning("next(iter([]))"), "failed with StopIteration."),
 }
 
 
@@ -74,6 +79,25 @@ def test_a_load_that_fails_names_the_backend(site: Site, fault: str) -> None:
     with pytest.raises(PluginError) as caught:
         core.load("x", backend="bad")
     assert f"load of {BACKEND} {reason}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stated", "why"),
+    [
+        ("dimension=4.0", "dimension must be a positive integer or None, not 4.0"),
+        ("dimension=0", "dimension must be 1 or more, not 0"),
+        ("dimension=4, truncate_dim='2'", "truncate_dim must be a positive integer or None"),
+        ("dimension=4, prompts={'query': None}", "prompts must map names to strings"),
+        ("dimension=4, similarity_fn_name='cos'", "similarity_fn_name must be one of cosine"),
+    ],
+)
+def test_a_loaded_model_with_a_wrong_setting_names_the_backend(
+    site: Site, stated: str, why: str
+) -> None:
+    site.install("acme-bad", SOUND.replace("dimension=4", stated), backend="bad")
+    with pytest.raises(PluginError) as caught:
+        core.load("x", backend="bad")
+    assert f"load of {BACKEND} returned a model whose {why}" in str(caught.value)
 
 
 def test_token_embeddings_are_checked(site: Site) -> None:
