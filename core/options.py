@@ -288,6 +288,17 @@ class CardData:
     task: str | None = None
     header: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _check_text_or_none(self, "title", "name", "task")
+        _check_mapping(self, "header")
+        for name in ("title", "name", "task"):
+            try:
+                (getattr(self, name) or "").encode()
+            except UnicodeEncodeError as error:
+                raise OptionError(
+                    f"{name} has half a character, which no file can hold: {error.object!r:.60}."
+                ) from error
+
     def named(self, name: str) -> CardData:
         """The same, with this name unless it has one."""
         return self if self.name else replace(self, name=name)
@@ -440,6 +451,9 @@ def _check_mapping(options: Any, *names: str) -> None:
         value = getattr(options, name)
         if not isinstance(value, Mapping):
             raise OptionError(f"{name} must be a mapping, not {value!r}.")
+        for key in value:
+            if not isinstance(key, str):
+                raise OptionError(f"{name} must map names to values, and {key!r} is no name.")
 
 
 def _check_suffix(options: Any) -> None:

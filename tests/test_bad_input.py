@@ -185,6 +185,10 @@ def test_stream_options(model: EmbeddingModel) -> None:
         model.encode_stream(["text"], precision="int8")
     with pytest.raises(core.OptionError, match="window"):
         model.encode_stream(["text"], window=0)
+    with pytest.raises(core.OptionError, match=r"window must be a positive integer, not 2\.0"):
+        model.encode_stream(["text"], window=2.0)  # type: ignore[arg-type]
+    two = model.encode_stream(["a", "b", "c"], window=np.int64(2))  # type: ignore[arg-type]
+    assert [len(part) for part in two] == [2, 1]
     stream = model.encode_stream(["fine", "fine", 7], window=2)  # type: ignore[list-item]
     next(stream)
     with pytest.raises(core.OptionError, match="Input 2 is int 7"):
@@ -325,6 +329,8 @@ def test_core_functions_want_models() -> None:
         ({"trust_remote_code": "false"}, "trust_remote_code must be True or False"),
         ({"model_kwargs": ["a"]}, "model_kwargs must be a mapping"),
         ({"config_kwargs": 5}, "config_kwargs must be a mapping"),
+        ({"config_kwargs": {1: 2}}, "config_kwargs must map names to values, and 1 is no name"),
+        ({"model_kwargs": {None: 2}}, "model_kwargs must map names to values, and None is no name"),
         ({"truncate_dim": True}, "truncate_dim must be a positive integer"),
         ({"truncate_dim": 385}, "truncate_dim=385.* 384 dimensions"),
         ({"local_files_only": "false"}, "local_files_only must be True or False"),
@@ -357,6 +363,13 @@ def test_settings_of_a_loaded_model_are_checked(copy: Path) -> None:
         assert model.encode([]).shape == (0, 8)
         assert model.encode("text").shape == (8,)
         assert model.max_seq_length == 9
+
+
+def test_prompts_that_are_changed_in_place_are_checked(copy: Path) -> None:
+    with core.load(copy, backend="torch", device="cpu") as model:
+        model.prompts["query"] = None  # type: ignore[assignment]
+        with pytest.raises(OptionError, match="model's prompt 'query' must be a string, not None"):
+            model.encode_query("text")
 
 
 @pytest.mark.parametrize("name", ["push_to_hub", "create_pr"])
@@ -403,3 +416,10 @@ def test_thresholds_may_be_numbers_of_numpy(name: str) -> None:
     assert type(getattr(core.QuantizeOptions(**half), name)) is float
     with pytest.raises(OptionError, match=f"{name} must "):
         core.QuantizeOptions(**wrong)
+
+
+def test_a_card_that_cannot_be_written_is_refused() -> None:
+    with pytest.raises(OptionError, match="title has half a character"):
+        core.CardData(title="\ud800")
+    with pytest.raises(OptionError, match="header must map names to values, and 1 is no name"):
+        core.CardData(header={1: 2})  # type: ignore[dict-item]

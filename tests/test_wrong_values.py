@@ -520,6 +520,8 @@ ROWS = [
     options(core.EncodeOptions, "truncate_dim", POSITIVE),
     options(core.SaveOptions, "keep_source", "flag"),
     options(core.SaveOptions, "card", "None"),
+    *(options(core.CardData, name, "None text") for name in ("title", "name", "task")),
+    options(core.CardData, "header", "mapping"),
 ]
 
 

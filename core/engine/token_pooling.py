@@ -9,6 +9,7 @@ pooled vectors come in the same order. Core needs no scipy.
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ def chosen_pooling(given: Any) -> TokenPooling | None:
     """
     if given is None:
         return None
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        given = TokenPooling(given)
+    if not isinstance(given, bool) and isinstance(given, Real):  # numpy's numbers are Real, too
+        given = TokenPooling(float(given))
     names = ("pool_factor", "num_protected_tokens", "normalize_embeddings", "tasks")
     if not all(hasattr(given, name) for name in names):
         raise OptionError(
@@ -46,7 +47,7 @@ def chosen_pooling(given: Any) -> TokenPooling | None:
     tasks = [tasks] if isinstance(tasks, str) else tasks
     if not isinstance(tasks, list | tuple) or not set(tasks) <= set(TASKS):
         raise OptionError(f"tasks of token_pooling must be some of {TASKS}, not {tasks!r:.80}.")
-    return TokenPooling(factor, kept, scaled, tuple(tasks))
+    return TokenPooling(float(factor), int(kept), scaled, tuple(tasks))
 
 
 def pool_tokens(
@@ -84,12 +85,12 @@ def pool_tokens(
 
 
 def _check_numbers(pool_factor: Any, num_protected_tokens: Any) -> None:
-    number = isinstance(pool_factor, int | float) and not isinstance(pool_factor, bool)
+    number = isinstance(pool_factor, Real) and not isinstance(pool_factor, bool)
     if not number or not pool_factor >= 1:  # NaN is neither above nor below
         raise OptionError(f"pool_factor must be a number of 1 or more, not {pool_factor!r}.")
     if (
         isinstance(num_protected_tokens, bool)
-        or not isinstance(num_protected_tokens, int)
+        or not isinstance(num_protected_tokens, Integral)
         or num_protected_tokens < 0
     ):
         raise OptionError(

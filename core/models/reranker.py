@@ -231,7 +231,7 @@ class Reranker(Model):
             raise OptionError("rank takes a sequence of documents, not one string: [document].")
         top_k = check_positive("top_k", top_k)
         check_flag("return_documents", return_documents)
-        texts = check_texts(documents)
+        texts = check_texts(documents, takes="rank takes a sequence of documents")
         scores = predict([(query, text) for text in texts], **options)
         ranked = []
         for position in order_of(np.asarray(_plain(scores)), top_k):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from numbers import Integral
 from typing import Any
 
 from core.errors import OptionError
@@ -56,7 +57,7 @@ def _characters(row: Any) -> int:
 
 
 def check_stream(
-    texts: Iterable[Any], window: int, options: EncodeOptions, method: str = "encode"
+    texts: Iterable[Any], window: Any, options: EncodeOptions, method: str = "encode"
 ) -> None:
     """Raise `OptionError` for what `encode_stream` or `predict_stream` cannot take."""
     what = "texts" if method == "encode" else "pairs of texts"
@@ -66,7 +67,9 @@ def check_stream(
     refuse_containers(texts, takes)
     if not _is_iterable(texts):
         raise OptionError(f"{takes}, not {type(texts).__name__} {texts!r:.60}.")
-    if not isinstance(window, int) or isinstance(window, bool) or window < 1:
+    if isinstance(window, bool) or not isinstance(window, Integral):  # numpy's are Integral, too
+        raise OptionError(f"window must be a positive integer, not {window!r}.")
+    if window < 1:
         raise OptionError(f"window must be 1 or more, not {window!r}.")
     if options.precision in ("int8", "uint8"):
         raise OptionError(
@@ -84,8 +87,11 @@ def _is_iterable(texts: Any) -> bool:
     return True
 
 
-def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
+def check_texts(texts: Any, start: int = 0, takes: str = _ENCODE_TAKES) -> Sequence[str]:
     """`texts` as a sequence of strings.
+
+    Args:
+        takes: What is called and what it takes, for messages.
 
     Raises:
         OptionError: Not a sequence of strings; the message names the first position that is not
@@ -94,11 +100,11 @@ def check_texts(texts: Any, start: int = 0) -> Sequence[str]:
     if isinstance(texts, list | tuple):
         rows: Sequence[Any] = texts
     else:
-        refuse_containers(texts)
+        refuse_containers(texts, takes)
         try:
             rows = list(texts)  # numpy arrays, pandas series, generators
         except TypeError as error:
-            raise OptionError(f"{_ENCODE_TAKES}, not {type(texts).__name__}.") from error
+            raise OptionError(f"{takes}, not {type(texts).__name__}.") from error
     # Both tests run at the interpreter's own speed; rows are looked at only when one fails.
     if not set(map(type, rows)) <= {str}:
         _refuse_other_than_text(rows, start)
@@ -227,7 +233,9 @@ def choose_prompt(
     return _checked_prompt(prompts[name], f"The model's prompt {name!r}")
 
 
-def _checked_prompt(prompt: str, what: str) -> str:
+def _checked_prompt(prompt: Any, what: str) -> str:
+    if not isinstance(prompt, str):  # `model.prompts` can be changed in place
+        raise OptionError(f"{what} must be a string, not {prompt!r:.60}.")
     if found := lone_surrogate(prompt):
         raise OptionError(f"{what} {found}. {_SURROGATE_ADVICE}")
     return prompt

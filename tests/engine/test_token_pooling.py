@@ -11,7 +11,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 import core
-from core.engine.token_pooling import pool_tokens, ward_clusters
+from core.engine.token_pooling import chosen_pooling, pool_tokens, ward_clusters
 from tests.engine.test_maxsim import texts
 
 
@@ -85,3 +85,10 @@ def test_a_factor_of_one_joins_none() -> None:
 def test_arguments_out_of_range(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(core.OptionError, match=message):
         pool_tokens(texts([5], 0)[0], *arguments)
+
+
+@pytest.mark.parametrize("factor", [np.int64(2), np.float32(2)])
+def test_a_factor_may_be_a_number_of_numpy(factor: Any) -> None:
+    assert chosen_pooling(factor) == chosen_pooling(2)
+    rows = texts([9], 4)[0]
+    assert np.array_equal(pool_tokens(rows, factor), pool_tokens(rows, 2))

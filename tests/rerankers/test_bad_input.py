@@ -89,6 +89,7 @@ def test_embedding_models_take_no_activation(tiny_model: Callable[[str], Path]) 
     [
         (["a", "b"], ["c"], {}, r"rank takes one query, a string, not list"),
         ("a", "b", {}, r"rank takes a sequence of documents, not one string"),
+        ("a", None, {}, r"rank takes a sequence of documents, not NoneType"),
         ("a", ["b", 3], {}, r"Input 1 is int 3"),
         ("a", ["b"], {"top_k": 0}, r"top_k must be 1 or more"),
         ("a", ["b"], {"return_documents": 1}, r"return_documents must be True or False"),
