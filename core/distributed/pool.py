@@ -31,7 +31,7 @@ from core.arguments import check_keywords, check_kind
 from core.engine.encode import find_duplicates
 from core.errors import OptionError, PluginError, UnsupportedOperation
 from core.machine.child import Child, ChildDiedError
-from core.machine.cpus import available_cpus
+from core.machine.cpus import MOST_THREADS, available_cpus
 from core.machine.surroundings import is_frozen
 from core.models.model import Model
 from core.models.truncation import check_truncation
@@ -100,6 +100,8 @@ class ProcessPool:
             processes = len(devices)
         for name, value in (("processes", processes), ("threads", threads)):
             check_positive(name, value)
+        if threads is not None and threads > MOST_THREADS:
+            raise OptionError(f"threads must be {MOST_THREADS:,} or less, not {threads!r}.")
         if is_frozen():
             raise UnsupportedOperation(
                 "ProcessPool starts Python processes, and this program is a frozen application: "

@@ -461,6 +461,8 @@ def test_closing_ends_the_work_of_another_thread(model: EmbeddingModel) -> None:
 def test_counts_are_checked(model: EmbeddingModel, name: str, value: object) -> None:
     with pytest.raises(OptionError, match=f"{name} must be (1 or more|a positive integer)"):
         ProcessPool(model, **{name: value})  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="threads must be 4,096 or less, not 4097"):
+        ProcessPool(model, 1, threads=4_097)
 
 
 class _LongWork:
