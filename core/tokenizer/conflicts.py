@@ -129,7 +129,6 @@ def warn_of_conflicts(
                 _DIFFERENT,
             )
 
-
     expected = _pieces(_splitter(kind, settings, tokenizer.normalizer))
     found = _pieces((tokenizer.normalizer, tokenizer.pre_tokenizer))
     if expected is not None and found != expected:
