@@ -152,7 +152,7 @@ class HubFiles(Files):
         path = self.snapshot / name  # its answer leads through links of the cache's path
         if not path.exists():
             raise ModelError(
-                f"Cannot download {name} of {repository}: {repository.endpoint} answered with a "
+                f"Cannot download {name} of {repository}: {repository.hub} answered with a "
                 f"file of another commit than {self.listing.commit}, which it was asked for and "
                 "has listed. Check $HF_ENDPOINT, and that what answers there keeps to commits."
             )
@@ -298,7 +298,7 @@ def fetch_listing(repository: Repository) -> Listing:
         )
     if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
         raise ModelError(
-            f"Cannot list {repository}: {repository.endpoint} names the commit {info.sha!r:.80}, "
+            f"Cannot list {repository}: {repository.hub} names the commit {info.sha!r:.80}, "
             "which is none. Check $HF_ENDPOINT, or use what is cached: local_files_only=True."
         )
     return Listing(info.sha, _sizes((file.rfilename, file.size) for file in info.siblings or ()))

@@ -86,6 +86,11 @@ class Repository:
         # huggingface_hub reads the variable once, when it is imported; later changes count too.
         return str(os.environ.get("HF_ENDPOINT") or hub_constants().ENDPOINT).rstrip("/")
 
+    @property
+    def hub(self) -> str:
+        """`endpoint` as messages show it: without a user's name and password."""
+        return re.sub(r"(?<=://)[^/?#]*@", "", self.endpoint)
+
     @cached_property
     def cache(self) -> Path:
         """The Hub cache's folder of this repository, from any working directory."""
@@ -144,7 +149,7 @@ def explain(error: Exception, repository: Repository, doing: str) -> ModelError:
     from huggingface_hub import errors
 
     status, text = status_of(error), _first_line(error)
-    endpoint, did = repository.endpoint, f"Cannot {doing} {repository}"
+    endpoint, did = repository.hub, f"Cannot {doing} {repository}"
     reads = doing == "list" or doing.startswith(_USES_CACHE)
     cached = " Or use what is cached: local_files_only=True." if reads else ""
     if isinstance(error, errors.GatedRepoError):
@@ -166,6 +171,11 @@ def explain(error: Exception, repository: Repository, doing: str) -> ModelError:
         )
     if status == 403:
         return _restricted(repository, did)
+    if status == 404 and not reads:
+        return ModelNotFound(
+            f"{did}: {endpoint} has no such repository, or this token may not see it. Check the "
+            "name, or create it first."
+        )
     if status == 401 or status == 404 or isinstance(error, errors.RepositoryNotFoundError):
         return ModelNotFound(_missing(repository, did, status))
     if status == 429:
@@ -216,7 +226,7 @@ def explain(error: Exception, repository: Repository, doing: str) -> ModelError:
 
 def _restricted(repository: Repository, did: str) -> ModelNotFound:
     return ModelNotFound(
-        f"{did}: access is restricted. Ask for it at {repository.endpoint}/{repository.repo_id} "
+        f"{did}: access is restricted. Ask for it at {repository.hub}/{repository.repo_id} "
         "and pass a token that has it (token=..., $HF_TOKEN, or `hf auth login`)."
     )
 
@@ -225,7 +235,7 @@ def _other_host(error: BaseException | None, endpoint: str) -> str | None:
     """The host that refused, where it is one that the Hub leads to."""
     for cause in _causes(error):
         response: Any = getattr(cause, "response", None)
-        host = urlsplit(str(getattr(response, "url", None) or "")).netloc
+        host = urlsplit(str(getattr(response, "url", None) or "")).netloc.rpartition("@")[2]
         if host and host != urlsplit(endpoint).netloc and not _is_said(response.headers):
             return host
     return None
@@ -263,7 +273,7 @@ def _missing(repository: Repository, did: str, status: int | None) -> str:
         sent = None
     if status == 401 and sent:
         return (
-            f"{did}: {repository.endpoint} refused the token (401). Check token=..., $HF_TOKEN, or "
+            f"{did}: {repository.hub} refused the token (401). Check token=..., $HF_TOKEN, or "
             "log in again: `hf auth login`."
         )
     who = "this token may not see it" if sent else "it is private and no token was given"
@@ -272,7 +282,7 @@ def _missing(repository: Repository, did: str, status: int | None) -> str:
     if bare != repository.repo_id:
         hint = f" A name without an owner, like {bare!r}, means {repository.repo_id!r}."
     return (
-        f"{did}: {repository.endpoint} has no such repository, or {who}.{hint} Check the name; for "
+        f"{did}: {repository.hub} has no such repository, or {who}.{hint} Check the name; for "
         "a private one pass token=..., set $HF_TOKEN, or run `hf auth login`; a local "
         "model needs an existing directory."
     )

@@ -209,7 +209,7 @@ def _explained(repository: Repository, doing: str) -> Iterator[None]:
             raise _exists(repository) from error
         if status in (401, 403):
             raise ModelError(
-                f"Cannot {doing} {repository}: {repository.endpoint} refused ({status}). Writing "
+                f"Cannot {doing} {repository}: {repository.hub} refused ({status}). Writing "
                 "needs a token with write access to it: token=..., $HF_TOKEN, or `hf auth login`; "
                 "where you may only read, create_pr=True proposes the change."
             ) from error

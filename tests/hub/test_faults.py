@@ -403,6 +403,18 @@ def test_a_token_that_no_header_can_hold_is_named(published: LoopbackHub, token:
     assert published.requests == []
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 200])
+def test_a_password_in_the_endpoint_is_in_no_message(
+    published: LoopbackHub, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", published.url.replace("://", "://me:p4ss@"))
+    assert resolve("acme/tiny").has("config.json")
+    published.fail("/api/models", status=status, content="no listing")
+    with pytest.raises(ModelError, match=published.url) as caught:
+        resolve("acme/tiny")
+    assert "p4ss" not in str(caught.value)
+
+
 def test_a_stored_token_that_is_not_there_is_named(
     published: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -329,6 +329,13 @@ def test_a_damaged_record_is_not_pushed(
         core.push(made.path, "acme/some")
 
 
+def test_an_artifact_is_pushed_to_a_repository_that_is_there(
+    hub: LoopbackHub, made: core.Artifact
+) -> None:
+    with pytest.raises(ModelError, match=r"acme/none: .* no such repository.*create it first\."):
+        core.push(made.path, "acme/none")
+
+
 def test_what_is_no_artifact_is_not_pushed(made: core.Artifact, tmp_path: Path) -> None:
     with pytest.raises(core.ArtifactNotFound, match="no file"):
         core.push(tmp_path / "absent.onnx", "acme/some")
