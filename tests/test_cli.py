@@ -198,6 +198,7 @@ def test_two_commands_with_one_output_do_not_mix(
         (("a", "--prompt-name", "query"), "no prompt named 'query'"),
         (("a", "--json"), "--output FILE"),
         (("a", "--output", "absent/x.npy"), "the directory 'absent' does not exist"),
+        (("a", "--output", ""), "--output must be a path"),
     ],
 )
 def test_bad_usage_is_exit_code_2(
@@ -214,6 +215,37 @@ def test_texts_that_begin_with_a_dash_follow_two(
     assert main([*arguments, "--", "-5 degrees", "--", "--output"]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [r["text"] for r in records] == ["plain", "-5 degrees", "--", "--output"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("export", "--push-to-hub", ""), "--push-to-hub must be a non-empty string"),
+        (("quantize", "--push-to-hub", ""), "'' is not the name of a repository"),
+        (("quantize", "--field", "body"), "--field is of the lines of --calibration"),
+        (("export", "--set", "model_name_or_path=x"), "names what MODEL is for: give it there"),
+        (("optimize", "--set", "self=x"), "names what MODEL is for: give it there"),
+        (
+            ("optimize", "--set", "file_suffix=x"),
+            "--set 'file_suffix' names what --file-suffix is for",
+        ),
+    ],
+)
+def test_what_an_operation_was_not_asked_for_is_no_silence(
+    tiny: str, tmp_path: Path, words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, *rest = words
+    assert main([command, tiny, "--backend", "torch", "--target", str(tmp_path), *rest]) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_field_without_a_name_is_not_the_field_text(
+    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts.jsonl").write_text('{"text": "one"}\n')
+    assert encode(tiny, "--input", str(tmp_path / "texts.jsonl"), "--field", "") == 1
+    assert "no field ''; it has 'text'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -525,6 +525,7 @@ def test_messages_name_the_options_of_the_command(
     [
         (("info", "{}/config.json"), "file_name"),
         (("encode", "{}", "a", "--truncate-dim", "99"), "None"),
+        (("encode", "{}", "a", "--precision", "int8"), "core.quantize"),
     ],
 )
 def test_messages_speak_of_no_python(

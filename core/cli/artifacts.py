@@ -25,6 +25,8 @@ from core.tuning.measure import Ratio, interleaved
 _ROUNDS = 5
 #: Options with an argument of their own that `--set` may name, too.
 _OWN = ("field", "num_samples")
+#: Names of the argument that MODEL is, in the functions that are called.
+_MODEL = ("model_name_or_path", "self")
 
 
 def add_commands(commands: Any) -> None:
@@ -126,7 +128,7 @@ def run_export(parsed: argparse.Namespace) -> None:
         file_name=parsed.file_name,
         device=parsed.device,
         trust_remote_code=parsed.trust_remote_code,
-        push_to_hub=parsed.push_to_hub or False,
+        push_to_hub=False if parsed.push_to_hub is None else parsed.push_to_hub,
         create_pr=parsed.create_pr,
         **options,
     )
@@ -155,7 +157,7 @@ def run_optimize(parsed: argparse.Namespace) -> None:
             parsed.config,
             parsed.target,
             file_suffix=parsed.file_suffix,
-            push_to_hub=parsed.push_to_hub or False,
+            push_to_hub=False if parsed.push_to_hub is None else parsed.push_to_hub,
             create_pr=parsed.create_pr,
             **options,
         )
@@ -170,13 +172,15 @@ def run_quantize(parsed: argparse.Namespace) -> None:
     options = _checked_options(parsed, "quantize", core.QuantizeOptions)
     if parsed.calibration is not None:
         check_calibration(parsed.calibration, options)
+    elif parsed.field is not None:
+        raise OptionError("--field is of the lines of --calibration: give that, too.")
     with load_model(parsed, None) as model:
         artifact = model.quantize(
             parsed.config,
             parsed.target,
             calibration=parsed.calibration,
             file_suffix=parsed.file_suffix,
-            push_to_hub=parsed.push_to_hub or False,
+            push_to_hub=False if parsed.push_to_hub is None else parsed.push_to_hub,
             create_pr=parsed.create_pr,
             **options,
         )
@@ -209,7 +213,7 @@ def _checked_options(parsed: argparse.Namespace, operation: str, kind: type) -> 
     if parsed.target is not None:
         folder = "" if backend is None else backend.artifact_folder
         check_destination(check_path("target", parsed.target), folder)
-    if parsed.push_to_hub:
+    if parsed.push_to_hub is not None:
         check_token(open_repository(parsed.push_to_hub))
     elif parsed.create_pr:
         raise OptionError("create_pr=True uploads: pass push_to_hub='owner/name' too.")
@@ -221,10 +225,14 @@ def _options(parsed: argparse.Namespace) -> dict[str, Any]:
     named = {name: getattr(parsed, name, None) for name in _OWN}
     given = {name: value for name, value in named.items() if value is not None}
     options = dict(parse_option(text) for text in parsed.set)
+    taken = dict.fromkeys(_MODEL, "MODEL")
     for action in parsed.core_parser._actions:
-        if action.dest in options and action.dest not in _OWN:
+        if action.dest not in _OWN:
             own = action.option_strings[-1] if action.option_strings else action.metavar
-            raise OptionError(f"--set {action.dest}=... names what {own} is for: give it there.")
+            taken[action.dest] = str(own)
+    for name in options:
+        if name in taken:
+            raise OptionError(f"--set {name!r} names what {taken[name]} is for: give it there.")
     return {**options, **given}
 
 

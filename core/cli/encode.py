@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from core.architecture.kinds import KINDS
+from core.arguments import check_path
 from core.cli.arguments import (
     add_batching,
     add_model,
@@ -63,7 +64,7 @@ def run(parsed: argparse.Namespace) -> None:
     """Embed and write."""
     check_input(parsed, "texts")
     batching = batching_of(parsed)
-    output = Path(parsed.output) if parsed.output else None
+    output = None if parsed.output is None else check_path("--output", parsed.output)
     if output is not None and output.suffix not in (*_ARRAYS.values(), ".jsonl"):
         raise OptionError(
             "--output must end in .npy or .jsonl, of other kinds of model in .npz or .jsonl, not "

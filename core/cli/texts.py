@@ -67,8 +67,9 @@ def read_texts(parsed: argparse.Namespace) -> Iterator[str]:
         if name == "-":
             lines = decode_lines(sys.stdin.buffer, "standard input")
             shown = "standard input"
-            yield from parse_fields(lines, shown, parsed.field) if parsed.field else lines
+            as_json = parsed.field is not None
+            yield from parse_fields(lines, shown, parsed.field) if as_json else lines
         else:
-            yield from read_text_file(Path(name), parsed.field or "text")
+            yield from read_text_file(Path(name), "text" if parsed.field is None else parsed.field)
     except OptionError as error:  # the data is wrong, not the usage
         raise CoreError(str(error)) from error

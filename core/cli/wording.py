@@ -24,6 +24,8 @@ _PHRASES = (
     (r'text_column=\("query", "document"\)', "--text-column query --text-column document"),
     (r"pairs, or corpus, queries and qrels", "--pairs, or --corpus, --queries and --qrels"),
     (r"model\.max_seq_length", "max_seq_length in sentence_bert_config.json"),
+    (r"Pass core\.quantize_embeddings ranges or calibration_embeddings of many", "Give many texts"),
+    (r", or pass ranges to core\.quantize_embeddings", ""),
     (r"model\.save\(path\)", "`core export --target DIRECTORY`"),
 )
 _CALL = re.compile(r"core\.(export|quantize|optimize)\((?:\.\.\.)?(?:, backend='(\w+)')?\)")
