@@ -8,6 +8,7 @@ before the rest, and in either the first by name.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -148,12 +149,24 @@ def read_implementations(plugin: Plugin) -> tuple[Implementation, ...]:
     if not found:
         raise InvalidPlugin("it implements no hook; mark its functions with core.hookimpl")
     for hook, implementation in found:
+        _check_arguments(hook, implementation.function)
         if implementation.hookwrapper:
             raise InvalidPlugin(
                 f"its {hook} is marked hookwrapper=True, pluggy's old style; use wrapper=True"
             )
     (_check_backend if plugin.group == BACKEND_GROUP else _check_plugin)(found)
     return found
+
+
+def _check_arguments(hook: str, function: Callable[..., Any]) -> None:
+    """Refuse a hook whose arguments could not be given when it is called."""
+    stated = inspect.signature(function).parameters
+    kinds = [parameter.kind for parameter in stated.values()]
+    if kinds and kinds[0] is inspect.Parameter.VAR_POSITIONAL:  # a decorator that hides the names
+        raise InvalidPlugin(f"its {hook} takes *{next(iter(stated))} alone: name its arguments")
+    for name, parameter in stated.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+            raise InvalidPlugin(f"its {hook} takes {name} by keyword only; it is given by position")
 
 
 def _check_version(implementation: Any) -> None:

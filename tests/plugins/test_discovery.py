@@ -29,6 +29,11 @@ BROKEN = {
     "half": (SOUND.replace("@core.hookimpl\ndef encode", "def encode"), "not implement encode"),
     "typo": (SOUND + "\n@core.hookimpl\ndef optimise(model): ...\n", "unknown hook 'optimise'"),
     "argument": (SOUND.replace("encode(model, texts,", "encode(model, textes,"), "textes"),
+    "stars": (SOUND.replace("encode(model, texts, options)", "encode(*given)"), "takes *given"),
+    "keywords": (
+        SOUND.replace("encode(model, texts,", "encode(*, model, texts,"),
+        "its encode takes model by keyword only",
+    ),
     "wrapped": (
         SOUND.replace("hookimpl\ndef enc", "hookimpl(wrapper=True)\ndef enc").replace(
             "    return np.array(rows", "    yield\n    return np.array(rows"
