@@ -59,6 +59,9 @@ def read_csr(
         CoreError: No such file, or another content.
     """
     try:
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):  # numpy's advice would be to unpickle it
+                raise ValueError("it is no .npz file.")
         with np.load(path, allow_pickle=False) as content:
             if content["format"].item() != b"csr":
                 raise ValueError(f"the format is {content['format'].item()!r}, not csr")
