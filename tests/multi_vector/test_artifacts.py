@@ -15,6 +15,7 @@ import core
 from core import OptionError, UnsupportedOperation, VerificationError
 from core.operations.vector_agreement import compare_vectors
 from scripts.kinds_parity import differences
+from tests.conftest import copy_model
 from tests.kinds.test_recorded import recorded
 from tests.kinds.texts import SHORT_TEXTS
 from tests.multi_vector.conftest import BACKENDS
@@ -148,6 +149,23 @@ def test_an_export_elsewhere_loads_on_its_own(tiny_kind: Make, tmp_path: Path) -
     assert not (tmp_path / "made/model.safetensors").exists()
     with core.load_multi_vector(tmp_path / "made", backend="onnx") as model:
         assert not differences(results_of(model), recorded("stanford"))
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_tokens_that_see_no_other_are_exported(
+    tiny_kind: Make, tmp_path: Path, backend: str
+) -> None:
+    """What a query is filled up with, further from it than a ModernBERT's windows reach."""
+    folder = copy_model(tiny_kind("colbert-plain"), tmp_path / "model")
+    place = folder / "sentence_bert_config.json"
+    config = json.loads(place.read_text())
+    config["query_expansion"] = {"strategy": "fixed", "attend": False, "length": 40}
+    place.unlink()
+    place.write_text(json.dumps(config))
+    with core.load_multi_vector(folder, backend="torch") as model:
+        expected = model.encode_query(SHORT_TEXTS)
+    with core.export(folder, tmp_path / "made", backend=backend).load() as model:
+        assert_close(model.encode_query(SHORT_TEXTS), expected)
 
 
 def test_graphs_without_the_projection_run(writable: Make, tmp_path: Path) -> None:

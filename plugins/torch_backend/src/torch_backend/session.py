@@ -34,6 +34,7 @@ from torch_backend.configuration import stored_options
 from torch_backend.device import choose_device, choose_dtype, choose_packed
 from torch_backend.encoders import forward_inputs, vocabulary_size
 from torch_backend.heads import check_head, head_scores
+from torch_backend.kernels.blind_rows import blind_rows
 from torch_backend.kernels.blocked_weights import FEW_ROWS, use_blocked_weights
 from torch_backend.kernels.threads import limit_threads, single_threaded
 from torch_backend.packed.attention import KERNELS
@@ -354,7 +355,10 @@ class TorchRuntime(Runtime):
         """
         with tracing(source, wanted):
             longest = self.architecture.max_seq_length
-            with traced_head(self.module, self.architecture):
+            with (
+                traced_head(self.module, self.architecture),
+                blind_rows(self.module, self.architecture),
+            ):
                 yield traceable_module(
                     self.module,
                     self.input_names,
