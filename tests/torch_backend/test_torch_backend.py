@@ -486,6 +486,57 @@ def test_int8_of_other_architectures(
         assert min_cosine(int8.encode(TEXTS), model.encode(TEXTS)) > 0.95
 
 
+#: A model's own code: a BERT, which may load by itself as Nomic's does.
+OWN_CODE = """
+from safetensors.torch import load_file
+from transformers import BertConfig, BertModel
+
+class OwnConfig(BertConfig):
+    model_type = "own-bert"
+
+class OwnModel(BertModel):
+    config_class = OwnConfig
+"""
+LOADS_BY_ITSELF = """
+    @classmethod
+    def from_pretrained(cls, folder, config=None, **_):
+        model = cls(config, add_pooling_layer=False)
+        model.load_state_dict(load_file(f"{folder}/model.safetensors"), strict=False)
+        return model
+"""
+
+
+def with_own_code(folder: Path, code: str) -> Path:
+    """Have a model's classes come from code in its directory."""
+    (folder / "modeling_own.py").write_text(code, encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    named = {"AutoConfig": "modeling_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
+    config |= {"model_type": "own-bert", "auto_map": named}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("operation", ["optimize", "quantize"])
+def test_a_model_s_own_code_runs_every_file_of_it(
+    copy: Path, tmp_path: Path, operation: str
+) -> None:
+    model = load(with_own_code(copy, OWN_CODE), trust_remote_code=True)
+    config = {"optimize": "bf16", "quantize": "int8"}[operation]
+    more = {"num_samples": 8} if operation == "quantize" else {}
+    artifact = getattr(model, operation)(config, target=tmp_path / "out", **more)
+    with artifact.load(device="cpu", trust_remote_code=True) as made:
+        assert min_cosine(made.encode(TEXTS), model.encode(TEXTS)) > 0.99
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_s_own_code_may_load_by_itself(copy: Path, dtype: str) -> None:
+    expected = load(copy).encode(TEXTS)
+    trusted = with_own_code(copy, OWN_CODE + LOADS_BY_ITSELF)
+    model = load(trusted, trust_remote_code=True, model_kwargs={"dtype": dtype})
+    assert str(model.dtype).removeprefix("torch.") == dtype
+    assert min_cosine(model.encode(TEXTS), expected) > 0.999
+
+
 @pytest.mark.slow
 def test_compile_is_a_recipe_that_gives_the_same_embeddings(
     copy: Path, monkeypatch: pytest.MonkeyPatch

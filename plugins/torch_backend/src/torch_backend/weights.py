@@ -130,11 +130,15 @@ def open_transformer(
         )
     with temporary_directory("core-torch-") as place:
         # transformers decides by itself which weights of a folder it loads: there are no others
-        # here, and they have the name it looks for.
-        _link(source, files, Path(place))
+        # here, and they have the name it looks for. It knows code by the name of its folder.
+        alone = Path(place) / (folder.resolve().name or "model")
+        alone.mkdir()
+        _link(source, files, alone)
+        if trusted:
+            _link_code(source, architecture, alone)
         if architecture.head is not None:  # which a language model looks for, and fails without
-            (Path(place) / "generation_config.json").write_text("{}", encoding="utf-8")
-        module = _from_pretrained(source, architecture, file_name, Path(place), arguments)
+            (alone / "generation_config.json").write_text("{}", encoding="utf-8")
+        module = _from_pretrained(source, architecture, file_name, alone, arguments)
         return OpenedTransformer(module, files)
 
 
@@ -160,6 +164,16 @@ def _link(source: Checkpoint, files: Sequence[str], place: Path) -> None:
         link = place / (name if file == first else file.removeprefix(f"{folder}/"))
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(source.path(file).resolve())
+
+
+def _link_code(source: Checkpoint, architecture: Architecture, place: Path) -> None:
+    """Links to a model's own code, where it stands in the transformer's folder."""
+    start = architecture.file("")
+    for name in source.names:
+        if name.endswith(".py") and name.startswith(start):
+            link = place / name.removeprefix(start)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(source.path(name).resolve())
 
 
 def _gather(
@@ -189,13 +203,17 @@ def _from_pretrained(
     model_class = _model_class(arguments["config"], architecture)
     trusted = bool(arguments["trust_remote_code"])
     with quiet_transformers(), explained(source, file_name, trusted):
-        model, info = model_class.from_pretrained(
+        loaded = model_class.from_pretrained(
             str(folder),
             use_safetensors=".safetensors" in file_name,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # to name them; no model with any is let through
             **arguments,
         )
+        if isinstance(loaded, tuple):
+            model, info = loaded
+        else:
+            model, info = _loaded_by_itself(loaded, arguments[_dtype_keyword()])
         head = architecture.head
         if head is None:  # before weights that only another class of the architecture lacks
             check_encoder(source, model)
@@ -204,6 +222,13 @@ def _from_pretrained(
         check_missing(source, file_name, info["missing_keys"])
     module: torch.nn.Module = model
     return module
+
+
+def _loaded_by_itself(model: Any, dtype: Any) -> tuple[Any, dict[str, Any]]:
+    """What a model's own code has loaded without transformers: it tells of no weights that it
+    lacks, and may know no dtype."""
+    converted = model.to(dtype) if isinstance(dtype, torch.dtype) else model
+    return converted, {"mismatched_keys": (), "missing_keys": ()}
 
 
 def _model_class(config: Any, architecture: Architecture) -> Any:
