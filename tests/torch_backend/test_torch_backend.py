@@ -528,6 +528,34 @@ def test_a_model_s_own_code_runs_every_file_of_it(
         assert min_cosine(made.encode(TEXTS), model.encode(TEXTS)) > 0.99
 
 
+#: Of the outputs of each layer: what computes something else, and a weight that is not called.
+ODD_LAYERS = """
+    def __init__(self, config, add_pooling_layer=False):
+        super().__init__(config, add_pooling_layer=False)
+        for layer in self.encoder.layer:
+            layer.output.dense = Doubled(config.intermediate_size, config.hidden_size)
+            layer.attention.output = Uncalled(config)
+
+class Doubled(torch.nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+class Uncalled(BertSelfOutput):
+    def forward(self, hidden_states, input_tensor):
+        made = torch.nn.functional.linear(hidden_states, self.dense.weight, self.dense.bias)
+        return self.LayerNorm(made + input_tensor)
+"""
+
+
+def test_int8_leaves_alone_what_is_no_plain_linear_layer(copy: Path, tmp_path: Path) -> None:
+    imports = "import torch\nfrom transformers.models.bert.modeling_bert import BertSelfOutput\n"
+    odd = with_own_code(copy, imports + OWN_CODE + ODD_LAYERS)
+    model = load(odd, trust_remote_code=True)
+    artifact = core.quantize(model, target=tmp_path / "out", num_samples=8)
+    with artifact.load(device="cpu", trust_remote_code=True) as int8:
+        assert min_cosine(int8.encode(TEXTS), model.encode(TEXTS)) > 0.999
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_model_s_own_code_may_load_by_itself(copy: Path, dtype: str) -> None:
     expected = load(copy).encode(TEXTS)

@@ -14,6 +14,7 @@ once more when a file is loaded there, so that one file is right on every CPU (d
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from core.toolkit import (
     smoothing_factors,
 )
 from torch_backend.files import QUANTIZATION, check_missing, check_shapes
+from torch_backend.kernels.blocked_weights import BlockedForward
 from torch_backend.kernels.even_attention import attend_evenly
 from torch_backend.kernels.row_counts import fill_rows
 
@@ -41,6 +43,8 @@ _ACTIVATION_LEVELS = 255
 _FEW_ROWS = 64
 #: A pooler serves heads and is small; of a language model's output layer a few rows are read.
 _KEPT = ("pooler", "lm_head")
+#: PyTorch's own layers read the weights of the linear layers inside, and do not call these.
+_READING_WEIGHTS = (torch.nn.MultiheadAttention, torch.nn.TransformerEncoderLayer)
 
 
 class Int8Linear(torch.nn.Module):
@@ -188,16 +192,24 @@ def check_supported() -> None:
 
 
 def find_linears(module: torch.nn.Module, prefix: str = "") -> dict[str, torch.nn.Linear]:
-    """Every linear layer but those that do without, by name."""
+    """Every linear layer but those that do without, and those that compute something else, by
+    name."""
     found: dict[str, torch.nn.Linear] = {}
     for name, child in module.named_children():
-        if name in _KEPT:
+        if name in _KEPT or isinstance(child, _READING_WEIGHTS):
             continue
         if isinstance(child, torch.nn.Linear):
-            found[prefix + name] = child
+            if _is_plain(child):
+                found[prefix + name] = child
         else:
             found |= find_linears(child, f"{prefix}{name}.")
     return found
+
+
+def _is_plain(linear: torch.nn.Linear) -> bool:
+    forward: Any = linear.forward
+    own = getattr(forward, "__func__", None) is torch.nn.Linear.forward
+    return own or isinstance(forward, BlockedForward)
 
 
 def quantize_linears(
@@ -209,14 +221,16 @@ def quantize_linears(
     """Replace the linear layers of `find_linears`, and let attention sum in one order.
 
     Args:
-        largest: By name: of each input of a layer the largest absolute value, [in_features].
+        largest: By name: of each input of a layer the largest absolute value, [in_features]. Layers
+            that are not called have none and stay as they are: what reads their weights takes no
+            integers.
         rounder: Of the weights.
         kept: Names of layers that stay as they are.
     """
     for name, linear in find_linears(module).items():
-        if name not in kept:
+        if name in largest and name not in kept:
             parent, _, own = name.rpartition(".")
-            layer = Int8Linear.quantize(name, linear, rounder, largest.get(name))
+            layer = Int8Linear.quantize(name, linear, rounder, largest[name])
             setattr(module.get_submodule(parent), own, layer)
     attend_evenly(module)
 
