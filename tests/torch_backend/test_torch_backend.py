@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import core
@@ -433,7 +434,7 @@ def test_int8_is_close_and_independent_of_the_batch(minilm_copy: Path) -> None:
 def test_int8_weights_that_are_no_such_are_named(
     copy: Path, change: Callable[[dict[str, torch.Tensor], str], Any] | None, expected: str
 ) -> None:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     layer = "encoder.layer.0.intermediate.dense"
     path = core.quantize(load(copy), num_samples=8).path
@@ -554,6 +555,41 @@ def test_int8_leaves_alone_what_is_no_plain_linear_layer(copy: Path, tmp_path: P
     artifact = core.quantize(model, target=tmp_path / "out", num_samples=8)
     with artifact.load(device="cpu", trust_remote_code=True) as int8:
         assert min_cosine(int8.encode(TEXTS), model.encode(TEXTS)) > 0.999
+
+
+#: Weights that are computed from others, as Jina's are.
+COMPUTED_WEIGHTS = """
+    def __init__(self, config, add_pooling_layer=False):
+        super().__init__(config, add_pooling_layer=False)
+        for layer in self.modules():
+            if isinstance(layer, torch.nn.Linear):
+                torch.nn.utils.parametrize.register_parametrization(layer, "weight", Added(layer))
+
+class Added(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.down = torch.nn.Parameter(torch.ones(1, layer.in_features))
+        self.up = torch.nn.Parameter(torch.ones(layer.out_features, 1) / 100)
+
+    def forward(self, weight):
+        return weight + self.up @ self.down
+"""
+
+
+def test_weights_that_are_computed_are_weights_of_an_export(copy: Path, tmp_path: Path) -> None:
+    odd = with_own_code(copy, "import torch\n" + OWN_CODE + COMPUTED_WEIGHTS)
+    config = transformers.AutoConfig.from_pretrained(odd, trust_remote_code=True)
+    torch.manual_seed(0)
+    own = transformers.AutoModel.from_config(config, trust_remote_code=True)
+    (odd / "model.safetensors").unlink()  # it is a link
+    save_file(dict(own.state_dict()), odd / "model.safetensors", {"format": "pt"})
+    model = load(odd, trust_remote_code=True)
+    exported = core.export(odd, tmp_path / "out", backend="onnx", trust_remote_code=True)
+    with exported.load(device="cpu") as onnx:
+        assert min_cosine(onnx.encode(TEXTS), model.encode(TEXTS)) > 0.99999
+        artifact = core.quantize(onnx, num_samples=8)
+    with artifact.load(device="cpu") as int8:
+        assert min_cosine(int8.encode(TEXTS), model.encode(TEXTS)) > 0.98
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -42,8 +42,14 @@ _EXAMPLE_TOKENS = 16
 
 @contextmanager
 def traced_head(module: Any, architecture: Architecture) -> Iterator[None]:
-    """Around the tracing of a module with a head: in float32, what it reads as constants."""
+    """Around the tracing of a module: in float32, its weights as they are computed from others
+    (LoRA, weight normalization), and what a head reads as constants."""
+    from torch.nn.utils.parametrize import remove_parametrizations
+
     module.float()
+    for part in list(module.modules()):
+        for name in list(getattr(part, "parametrizations", ())):
+            remove_parametrizations(part, name)
     scored = scored_tokens(module) if architecture.head is not None else None
     with nullcontext() if scored is None else scored.as_constants():
         yield
