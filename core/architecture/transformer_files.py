@@ -99,12 +99,27 @@ def _similarity(source: Source, stated: Any, known: Sequence[str]) -> str:
 
 
 def check_adapter(source: Source, prefix: str) -> None:
-    """Raise `UnsupportedOperation` for a PEFT adapter without its base model."""
+    """Raise `UnsupportedOperation` for a PEFT adapter without its base model; of one beside whole
+    weights, tell that it is not used."""
     name = f"{prefix}adapter_config.json"
+    if not source.has(name):
+        return
     whole = {
         f"{prefix}{weights}{index}" for weights in WEIGHT_FILES for index in ("", ".index.json")
     }
-    if not source.has(name) or whole & set(source.names):
+    adapters = [f"{prefix}adapter_model.{ending}" for ending in ("safetensors", "bin")]
+    found = next((adapter for adapter in adapters if source.has(adapter)), None)
+    if whole & set(source.names):
+        if found is not None:
+            logger.warning(
+                "%s: %s is a PEFT adapter beside whole weights, which are used without it; "
+                "sentence-transformers adds it where peft is installed. If they do not hold it "
+                "yet, merge it into them (model.merge_and_unload(), then save_pretrained); if they "
+                "do, remove %s.",
+                source,
+                found,
+                name,
+            )
         return
     base = source.read_json(name).get("base_model_name_or_path")
     raise UnsupportedOperation(

@@ -236,3 +236,16 @@ def test_an_adapter_s_configuration_beside_whole_weights_is_not_followed(
     write(tiny, "adapter_config.json", {"base_model_name_or_path": str(tiny.parent)})
     np.testing.assert_array_equal(embed(tiny), expected)
     assert seen[-1] == ["model.safetensors"]
+
+
+def test_an_adapter_beside_whole_weights_that_is_not_used_is_told(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """sentence-transformers adds it to the weights where peft is installed."""
+    write(tiny, "adapter_config.json", {"base_model_name_or_path": "some/base"})
+    embed(tiny)
+    assert "adapter" not in caplog.text
+    save_file({"x": np.zeros(1, np.float32)}, tiny / "adapter_model.safetensors")
+    embed(tiny)
+    assert "adapter_model.safetensors is a PEFT adapter beside whole weights" in caplog.text
+    assert "merge_and_unload" in caplog.text
