@@ -265,18 +265,30 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _missing(repository: Repository, did: str, status: int | None) -> str:
+def sent_token(repository: Repository) -> str | None:
+    """The token that the client sends: the one that is given, or the stored one."""
     from huggingface_hub import get_token
 
-    sent = repository.token if isinstance(repository.token, str) else get_token()
-    if repository.token is False:
-        sent = None
+    if isinstance(repository.token, str):
+        return repository.token
+    return None if repository.token is False or is_kept_back(repository) else get_token()
+
+
+def is_kept_back(repository: Repository) -> bool:
+    """Whether a stored token is sent only where that is asked for."""
+    return repository.token is None and bool(hub_constants().HF_HUB_DISABLE_IMPLICIT_TOKEN)
+
+
+def _missing(repository: Repository, did: str, status: int | None) -> str:
+    sent = sent_token(repository)
     if status == 401 and sent:
         return (
             f"{did}: {repository.hub} refused the token (401). Check token=..., $HF_TOKEN, or "
             "log in again: `hf auth login`."
         )
     who = "this token may not see it" if sent else "it is private and no token was given"
+    if is_kept_back(repository):
+        who += " (HF_HUB_DISABLE_IMPLICIT_TOKEN keeps a stored one back)"
     bare = repository.repo_id.removeprefix(f"{DEFAULT_OWNER}/")
     hint = ""
     if bare != repository.repo_id:

@@ -11,7 +11,14 @@ from typing import Any
 
 from core.errors import CoreError, ModelError, OptionError
 from core.hub.download import offline_reason, quiet_bars
-from core.hub.repository import Repository, explain, hub_constants, status_of
+from core.hub.repository import (
+    Repository,
+    explain,
+    hub_constants,
+    is_kept_back,
+    sent_token,
+    status_of,
+)
 
 _CREATE = "create"
 
@@ -59,13 +66,16 @@ def check_repo_id(repo_id: str, *, bare: bool = False) -> None:
 
 def check_token(repository: Repository) -> None:
     """Raise `ModelError` where there is no token to write with; opens no connection."""
-    from huggingface_hub import get_token
-
-    if repository.token is False or not (repository.token or get_token()):
-        raise ModelError(
-            f"Cannot push to {repository}: no token was given, and none is stored. Writing needs "
-            "one with write access: set $HF_TOKEN, or log in: `hf auth login`."
-        )
+    if sent_token(repository):
+        return
+    stored, advice = "none is stored", "set $HF_TOKEN, or log in: `hf auth login`"
+    if is_kept_back(repository):
+        stored = "HF_HUB_DISABLE_IMPLICIT_TOKEN keeps a stored one back"
+        advice = "unset that variable"
+    raise ModelError(
+        f"Cannot push to {repository}: no token was given, and {stored}. Writing needs one with "
+        f"write access: {advice}."
+    )
 
 
 def find_repository(

@@ -262,6 +262,19 @@ def test_without_a_token_the_message_says_how_to_get_one(
         model.push_to_hub("acme/new")
 
 
+def test_a_token_that_is_kept_back_is_not_called_refused(
+    hub: LoopbackHub, model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.push_to_hub("acme/secret", private=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    says = "HF_HUB_DISABLE_IMPLICIT_TOKEN keeps a stored one back"
+    with pytest.raises(ModelError, match=f"it is private and no token was given .{says}"):
+        core.load("acme/secret", backend="torch")
+    with pytest.raises(ModelError, match=rf"no token was given, and {says}.*unset that variable\."):
+        model.push_to_hub("acme/secret", exist_ok=True)
+    assert core.kind_of("acme/secret", token=True) == "embedding"
+
+
 @pytest.fixture
 def made(model: EmbeddingModel, tmp_path: Path) -> core.Artifact:
     """A bfloat16 file of the tiny model, in a directory of its own."""
