@@ -62,6 +62,8 @@ _listings: ContextVar[dict[Repository, tuple[Listing, str | None]] | None] = Con
 #: What a server may call a commit, git's name of it or another: it becomes the name of a folder and
 #: of a file.
 _COMMIT = re.compile(r"(?!\.)[\w.-]{1,128}", re.ASCII)
+#: A commit in full, which a branch or a tag is not.
+_FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,8 @@ def open_repository(
                 f"{repository} is not in the cache ({repository.cache}), and {offline}. With a "
                 f"connection, load it once without that, or run: {repository.download_command}"
             )
+    elif (known := _listing_of_commit(repository)) is not None:
+        listing = known
     else:
         found = _listings.get()
         if found is None:
@@ -318,12 +322,9 @@ def cached_listing(repository: Repository) -> Listing | None:
     cache, commit = repository.cache, cached_commit(repository)
     if commit is None:
         return None
+    if (recorded := _recorded_listing(repository, commit)) is not None:
+        return recorded
     snapshot = cache / "snapshots" / commit
-    try:
-        record = json.loads((cache / ".core" / f"{commit}.json").read_bytes())
-        return Listing(commit, _sizes(record["sizes"].items()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        pass  # another tool downloaded it
     found = [p for p in snapshot.rglob("*") if p.is_file()]
     names = {p.relative_to(snapshot).as_posix(): None for p in found}
     absent = cache / ".no_exist" / commit / "modules.json"
@@ -335,6 +336,23 @@ def cached_listing(repository: Repository) -> Listing | None:
             repository,
         )
     return Listing(commit, names, complete=False) if names else None
+
+
+def _listing_of_commit(repository: Repository) -> Listing | None:
+    """What the Hub said of a commit that is named in full: nothing can have changed since."""
+    commit = repository.revision
+    if not _FULL_COMMIT.fullmatch(commit) or cached_commit(repository) != commit:
+        return None
+    return _recorded_listing(repository, commit)
+
+
+def _recorded_listing(repository: Repository, commit: str) -> Listing | None:
+    """What the Hub said of a commit; None where another tool downloaded it."""
+    try:
+        record = json.loads((repository.cache / ".core" / f"{commit}.json").read_bytes())
+        return Listing(commit, _sizes(record["sizes"].items()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return None
 
 
 def cached_commit(repository: Repository) -> str | None:

@@ -255,6 +255,25 @@ def test_what_asks_twice_in_one_command_means_one_commit(
     assert resolve("acme/tiny").commit == moved != first
 
 
+def test_a_commit_that_is_cached_is_not_asked_for_again(published: LoopbackHub, tiny: Path) -> None:
+    """It may be gone from the Hub, and what is pickled names one."""
+    commit = resolve("acme/tiny").commit
+    for revision in (None, commit):
+        expected = embed("acme/tiny", revision=revision)
+    published.requests.clear()
+    fault = published.fail("/api/models", status=404)
+    assert np.array_equal(embed("acme/tiny", revision=commit), expected)
+    assert published.requests == []
+    resolve("acme/tiny", revision=commit).path("1_Pooling/config.json").resolve().unlink()
+    assert np.array_equal(embed("acme/tiny", revision=commit), expected)
+    assert {r.path.rpartition("/resolve/")[2] for r in published.requests} == {
+        f"{commit}/1_Pooling/config.json"
+    }
+    fault.times = 0
+    with pytest.raises(ModelNotFound, match="no revision"):
+        resolve("acme/tiny", revision="f" * 40)
+
+
 def test_a_connection_dropped_mid_file_is_made_again(published: LoopbackHub, tiny: Path) -> None:
     published.fail("GET .*model.safetensors", drop_after=10_000, times=1)
     assert np.array_equal(embed("acme/tiny"), embed(str(tiny)))
