@@ -75,19 +75,31 @@ def test_uploads_have_a_limit(server: Served) -> None:
 def test_a_path_that_was_not_uploaded_is_not_read(server: Served, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere.txt"
     elsewhere.write_text("theirs")
+    uploaded = server.upload(b"mine").json()[0]
+    for path, seen in ((uploaded, True), (str(elsewhere), False)):
+        said = shown_of(server, path, f"forged{seen}")
+        assert ("mine" in said) == seen
+        assert "theirs" not in said
+
+
+def test_an_upload_is_shown_without_its_byte_order_mark(server: Served) -> None:
+    uploaded = server.upload("\ufeffone\r\ntwo".encode()).json()[0]
+    said = shown_of(server, uploaded, "mark")
+    assert "one\\ntwo" in said
+    assert "\ufeff" not in said
+
+
+def shown_of(server: Served, path: str, session: str) -> str:
+    """What the page is told when it has uploaded a file of texts."""
     number = next(
         event["id"]
         for event in server.ask("/config").json()["dependencies"]
         if any(name == "upload" for _, name in event["targets"])
     )
-    uploaded = server.upload(b"mine").json()[0]
-    for path, seen in ((uploaded, True), (str(elsewhere), False)):
-        data = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
-        asked = {"data": data, "fn_index": number, "session_hash": f"forged{seen}"}
-        assert server.ask("/gradio_api/queue/join", body=asked).status == 200
-        said = server.ask(f"/gradio_api/queue/data?session_hash=forged{seen}").text
-        assert ("mine" in said) == seen
-        assert "theirs" not in said
+    data = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
+    asked = {"data": data, "fn_index": number, "session_hash": session}
+    assert server.ask("/gradio_api/queue/join", body=asked).status == 200
+    return server.ask(f"/gradio_api/queue/data?session_hash={session}").text
 
 
 def test_a_browser_without_cookies_is_told_so(server: Served) -> None:

@@ -139,6 +139,20 @@ def test_a_job_that_finds_no_room_is_refused_and_leaves_nothing(
     assert list(Path(jobs._folder.name).iterdir()) == []
 
 
+def test_a_text_with_half_of_a_character_is_refused_and_leaves_nothing(jobs: Jobs) -> None:
+    folders: list[Path] = []
+
+    def steps(folder: Path) -> list[list[str]]:
+        folders.append(folder)
+        return [["backends"]]
+
+    with pytest.raises(OptionError, match=r"Line 2 of what becomes texts\.txt .*'\\ud83d'"):
+        jobs.start(steps, texts={"texts.txt": "one\ntwo \ud83d\n"})
+    finished(jobs.start(steps, texts={"texts.txt": "one\ntwo \U0001f600\n"}))
+    (folder,) = folders
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
 def test_only_so_many_run_at_once(jobs: Jobs, tiny_model: Callable[[str], Path]) -> None:
     model = tiny_model("bert-cls")
     running = [jobs.start(encoding(model)) for _ in range(MOST_RUNNING)]

@@ -18,6 +18,7 @@ import pytest
 import core
 from core.cli import build_parser
 from core_ui import markup, snippets
+from core_ui.pages.running import lines_of
 from core_ui.sessions import Variant
 from core_ui.similarities import Similarities, compare_steps
 from tests.test_package import run_python
@@ -60,6 +61,17 @@ def test_the_python_that_is_shown_does_what_it_says(
     assert "cosine mean" in said
     run(snippets.save(Variant("made", "", "torch", "model_bf16.safetensors"), "saved"))
     assert Path("saved", "modules.json").is_file()
+
+
+def test_texts_end_where_the_commands_end_them(tmp_path: Path) -> None:
+    texts = ["one\u2028two\x85three", "four\x0cfive"]
+    assert lines_of("\r\n".join(texts) + "\n\n") == texts
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(texts) + "\n", "utf-8")
+    (line,) = [line for line in snippets.compare((), str(file)).split("\n") if "texts = " in line]
+    found: dict[str, Any] = {"Path": Path}
+    exec(line, found)
+    assert found["texts"] == texts
 
 
 @pytest.mark.parametrize(

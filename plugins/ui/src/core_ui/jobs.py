@@ -200,7 +200,7 @@ class Jobs:
             notes: What the page keeps with the job.
 
         Raises:
-            OptionError: Too many run already.
+            OptionError: Too many run already, or a text has half of a character.
             CoreError: Its files cannot be written.
         """
         with self._lock:
@@ -212,6 +212,14 @@ class Jobs:
                 folder.mkdir()
                 for name, content in (texts or {}).items():
                     (folder / name).write_text(content, encoding="utf-8")
+            except UnicodeEncodeError as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                wrong = error.object[error.start]
+                line = error.object.count("\n", 0, error.start) + 1
+                raise OptionError(
+                    f"Line {line} of what becomes {name} has half of a character ({wrong!r}): "
+                    "remove it, or copy the text again."
+                ) from error
             except OSError as error:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise CoreError(

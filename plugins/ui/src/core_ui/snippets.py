@@ -94,7 +94,7 @@ def tune(model: str, revision: str, texts: str, **goal: object) -> str:
 def compare(variants: Sequence[Variant], texts: str) -> str:
     """Similarities of the texts of a file, by each variant's own measure."""
     lines = ["from pathlib import Path", "", "import core", ""]
-    lines.append(f"texts = Path({texts!r}).read_text().splitlines()")
+    lines.append(f"texts = Path({texts!r}).read_text().strip().split('\\n')")
     for variant in variants:
         lines.append(f"with {load_call(variant)} as model:")
         lines += [f"    {line}" for line in _COMPARED[variant.kind]]

@@ -216,8 +216,8 @@ def revision_words(revision: str) -> list[str]:
 
 
 def lines_of(text: str | None) -> list[str]:
-    """Texts, one a line."""
-    return [line.strip() for line in (text or "").splitlines() if line.strip()]
+    """Texts, one a line, as commands read them: other separators are part of a text."""
+    return [line.strip() for line in (text or "").split("\n") if line.strip()]
 
 
 def upload_into(texts: Any) -> None:
@@ -227,7 +227,7 @@ def upload_into(texts: Any) -> None:
 
     def read(path: str) -> list[Any]:
         try:
-            return ["", Path(path).read_text(encoding="utf-8")]
+            return ["", Path(path).read_text(encoding="utf-8-sig")]
         except (OSError, UnicodeError):
             error = f"{Path(path).name} is no text in UTF-8."
             return [markup.status(error, kind="bad"), gr.skip()]
