@@ -42,6 +42,8 @@ from core.version import __version__
 
 #: Speeds closer than this share cannot be told apart: the more faithful variant is chosen.
 _SAME = 0.02
+#: Some two years; what waits for a process takes no more.
+_MOST_MINUTES = 1_000_000
 
 
 @check_keywords
@@ -125,8 +127,14 @@ def tune(
         ("trust_remote_code", trust_remote_code),
     ):
         check_flag(name, flag)
-    if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes > 0:
-        raise OptionError(f"minutes must be a positive number, not {minutes!r}.")
+    if (
+        isinstance(minutes, bool)
+        or not isinstance(minutes, int | float)
+        or not 0 < minutes <= _MOST_MINUTES
+    ):
+        raise OptionError(
+            f"minutes must be a positive number, of at most {_MOST_MINUTES:,}, not {minutes!r}."
+        )
     check_source(revision, token, cache_dir, local_files_only)
     if on_progress is not None and not callable(on_progress):
         raise OptionError(f"on_progress must be a function or None, not {on_progress!r}.")
