@@ -37,17 +37,20 @@ SETTINGS_WITHOUT_EFFECT = (
 def clean_configuration(
     source: Source, name: str, folder: Path, without: Collection[str] = ()
 ) -> Iterator[Path]:
-    """A folder with a config.json that names no other files.
+    """A folder with a config.json that names no other files, in UTF-8.
 
     Args:
         name: Of the checkpoint's config.json.
-        folder: Where it lies; the result where nothing needs to be left out.
+        folder: Where it lies; the result where nothing needs to be changed.
         without: What is left out besides.
     """
     content = source.read_json(name)
     left_out = {*LEADING_ELSEWHERE, *without}
     kept = {key: value for key, value in content.items() if key not in left_out}
-    if len(kept) == len(content):
+    with source.path(name).open("rb") as file:
+        encoding = json.detect_encoding(file.read(4))
+    # transformers reads nothing but UTF-8, without a mark at its start.
+    if len(kept) == len(content) and encoding == "utf-8":
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="core-config-") as place:

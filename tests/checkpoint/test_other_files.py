@@ -249,3 +249,17 @@ def test_an_adapter_beside_whole_weights_that_is_not_used_is_told(
     embed(tiny)
     assert "adapter_model.safetensors is a PEFT adapter beside whole weights" in caplog.text
     assert "merge_and_unload" in caplog.text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_configuration_may_be_in_any_encoding_of_json(tiny: Path, encoding: str) -> None:
+    """Editors and shells of Windows write it with a mark at its start, or in UTF-16."""
+    with core.load(tiny, backend="torch") as model:
+        before = model.encode(TEXTS)
+    text = (tiny / "config.json").read_text(encoding="utf-8")
+    (tiny / "config.json").write_text(text, encoding=encoding)
+    again = SentenceTransformer(str(tiny), device="cpu")
+    np.testing.assert_array_equal(again.encode(TEXTS), before)
+    onnx = SentenceTransformer(str(tiny), backend="onnx")
+    np.testing.assert_allclose(onnx.encode(TEXTS), before, atol=1e-5)
+    assert onnx.config.hidden_size == before.shape[1]
