@@ -20,7 +20,12 @@ from core.tokenizer.added_tokens import add_tokens, set_ends
 from core.tokenizer.chat import PairTemplate
 from core.tokenizer.conflicts import BYTE_LEVEL, warn_of_conflicts
 from core.tokenizer.scored_tokens import register_prefixes
-from core.tokenizer.settings import GENERIC_CLASSES, read_settings, tokenizer_class
+from core.tokenizer.settings import (
+    GENERIC_CLASSES,
+    bert_settings,
+    read_settings,
+    tokenizer_class,
+)
 from core.tokenizer.token_types import types_pairs
 from core.tokenizer.tokenizer import Tokenizer, explained
 from core.tokenizer.vocabulary import convert, knows_words
@@ -130,7 +135,7 @@ def _complete(
     if own and isinstance(prefix, bool) and isinstance(splitter, ByteLevel):
         splitter.add_prefix_space = prefix
         tokenizer.pre_tokenizer = splitter
-    tokenizer.normalizer = _with_settings(tokenizer.normalizer, settings)
+    tokenizer.normalizer = _with_settings(source, tokenizer.normalizer, settings)
     warn_of_conflicts(source, tokenizer, settings, kind, architecture.model_type)
 
 
@@ -144,15 +149,7 @@ def _max_length(
     return architecture.max_seq_length
 
 
-#: tokenizer_config.json's names of a BertNormalizer's settings.
-_BERT_SETTINGS = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
-
-
-def _with_settings(normalizer: Any, settings: Mapping[str, Any]) -> Any:
+def _with_settings(source: Source, normalizer: Any, settings: Mapping[str, Any]) -> Any:
     """tokenizer.json's normalizer with what tokenizer_config.json says of it.
 
     transformers' BERT-like tokenizers take three settings from there, whatever tokenizer.json
@@ -160,9 +157,8 @@ def _with_settings(normalizer: Any, settings: Mapping[str, Any]) -> Any:
     """
     plain = settings.get("tokenizer_class") in GENERIC_CLASSES
     if isinstance(normalizer, tokenizers.normalizers.BertNormalizer) and not plain:
-        for key, attribute in _BERT_SETTINGS.items():
-            if key in settings and isinstance(settings[key], bool | None):
-                setattr(normalizer, attribute, settings[key])
+        for attribute, value in bert_settings(source, settings).items():
+            setattr(normalizer, attribute, value)
     return normalizer
 
 

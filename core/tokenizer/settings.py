@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.architecture.architecture import Architecture
+from core.architecture.settings import flag
 from core.errors import ModelFormatError
 from core.files.source import Source
 
@@ -71,6 +72,12 @@ _FOR_CONVERSION = (
     "tgt_lang",
     "language_codes",
 )
+#: tokenizer_config.json's names of a BertNormalizer's settings.
+_OF_BERT = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
 
 
 def read_settings(source: Source, architecture: Architecture) -> dict[str, Any]:
@@ -118,6 +125,21 @@ def _warn_of_unknown(source: Source, given: Mapping[str, Any]) -> None:
             source,
             ", ".join(map(repr, unread)),
         )
+
+
+def bert_settings(source: Source, settings: Mapping[str, Any]) -> dict[str, bool | None]:
+    """What the settings say of BERT's normalizer, under its own names.
+
+    Raises:
+        ModelFormatError: One is neither on nor off.
+    """
+    where = f"{source}: the tokenizer's settings"
+    found: dict[str, bool | None] = {}
+    for name, attribute in _OF_BERT.items():
+        if name in settings:
+            follows = name == "strip_accents" and settings[name] is None  # what lower-casing does
+            found[attribute] = None if follows else flag(settings, where, name, False)
+    return found
 
 
 def tokenizer_class(settings: Mapping[str, Any], architecture: Architecture) -> str | None:

@@ -27,7 +27,13 @@ from core.files.source import Source
 from core.files.staging import copy_file
 from core.machine.quiet import quiet_transformers
 from core.tokenizer.added_tokens import add_tokens
-from core.tokenizer.settings import GENERIC_CLASSES, harmless, names_own_code, tokenizer_class
+from core.tokenizer.settings import (
+    GENERIC_CLASSES,
+    bert_settings,
+    harmless,
+    names_own_code,
+    tokenizer_class,
+)
 
 logger = logging.getLogger("core")
 
@@ -133,13 +139,10 @@ def _wordpiece(source: Source, name: str, settings: Mapping[str, Any]) -> tokeni
     tokenizer = tokenizers.Tokenizer(
         tokenizers.models.WordPiece(vocabulary, unk_token=tokens["unk_token"])
     )
-    strip = settings.get("strip_accents")
-    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
-        strip_accents=None if strip is None else bool(strip),
-        lowercase=bool(settings.get("do_lower_case", True)),
-    )
+    normalizer = tokenizers.normalizers.BertNormalizer()
+    for attribute, value in bert_settings(source, settings).items():
+        setattr(normalizer, attribute, value)
+    tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = tokenizers.decoders.WordPiece(prefix="##")
     tokenizer.add_special_tokens([token for token in tokens.values() if token in vocabulary])

@@ -91,6 +91,22 @@ def test_tokenizer_config_goes_before_the_normalizer(
     assert ids(tiny, first) == before
 
 
+@pytest.mark.parametrize("vocabulary", ["tokenizer.json", "vocab.txt"])
+@pytest.mark.parametrize("key", ["do_lower_case", "strip_accents", "tokenize_chinese_chars"])
+def test_a_switch_of_bert_s_that_is_neither_on_nor_off_is_named(
+    tiny: Path, key: str, vocabulary: str
+) -> None:
+    if vocabulary == "vocab.txt":
+        older_vocabulary(tiny, "BertTokenizer")
+    settings(tiny, tokenizer_class="BertTokenizer", **{key: "false"})
+    with pytest.raises(core.ModelFormatError, match=rf"settings: {key} is 'false'"):
+        tokenizer_of(tiny)
+    settings(tiny, **{key: None})  # off, as in Python
+    unstated = ids(tiny, "A caf\u00e9 \u673a\u5668")
+    settings(tiny, **{key: False})
+    assert (ids(tiny, "A caf\u00e9 \u673a\u5668") == unstated) is (key != "strip_accents")
+
+
 def test_the_side_of_tokenizer_json_is_cut_where_nothing_else_names_one(tiny: Path) -> None:
     write(tiny, "sentence_bert_config.json", {"max_seq_length": 4})
     first = ids(tiny, "sea shells sea fox lazy dog")
