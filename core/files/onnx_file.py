@@ -30,6 +30,8 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 32
 #: Dimensions of a tensor; their sizes are multiplied.
 _MAX_RANK = 64
+#: The highest version of a set of operators; of a larger one OpenVINO tries each below it.
+_LAST_OPSET = 1_000
 #: What external data may be called. "*/_ORT_MEM_ADDR_/*" names memory of this very process.
 _LOCATION = re.compile(r"(?!.*_ORT_MEM)[^*?<>|\\\x00-\x1f]+", re.IGNORECASE)
 
@@ -180,6 +182,8 @@ class _Scan:
             if number == 7 and isinstance(value, memoryview):
                 graphs += 1
                 self.graph(value, 0)
+            elif number == 8 and isinstance(value, memoryview):
+                self.opset(value)
             elif number == 25 and isinstance(value, memoryview):
                 self.function(value)
             elif number == 14 and isinstance(value, memoryview):
@@ -206,8 +210,15 @@ class _Scan:
         for number, value in _fields(data):
             if number == 7 and isinstance(value, memoryview):
                 self.node(value, 0)
+            elif number == 9 and isinstance(value, memoryview):
+                self.opset(value)
             elif number == 11 and isinstance(value, memoryview):  # values by default
                 self.attribute(value, 0)
+
+    def opset(self, data: memoryview) -> None:
+        for number, value in _fields(data):
+            if number == 2 and isinstance(value, int) and value > _LAST_OPSET:
+                raise _Malformed(f"it asks for operators of version {value}, which there is not")
 
     def node(self, data: memoryview, depth: int) -> None:
         inputs, outputs, operator = list[str](), list[str](), ""

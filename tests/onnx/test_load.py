@@ -236,6 +236,21 @@ def test_dimensions_without_end_cost_no_time(tiny: Path) -> None:
         core.load(tiny, backend="onnx", export=False)
 
 
+@pytest.mark.parametrize("version", [10**6, 2**62, -1])
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_operators_of_a_version_without_end_cost_no_time(
+    tiny: Path, backend: str, version: int
+) -> None:
+    """OpenVINO tries every version below one that it does not know."""
+    file = tiny / "onnx/model.onnx"
+    model = onnx.load(str(file))
+    model.opset_import[0].version = version
+    file.unlink()
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFormatError, match=r"onnx/model\.onnx .* asks for operators of"):
+        core.load(tiny, backend=backend, export=False)
+
+
 def _varint(number: int) -> bytes:
     """As protocol buffers write lengths: seven bits a byte, the lowest first."""
     more = number >> 7
