@@ -180,6 +180,21 @@ def test_attention_that_is_computed_whole_is_told(
     assert "block_sparse attention, which transformers computes for texts of more" in caplog.text
 
 
+def test_causal_attention_of_an_encoder_does_not_depend_on_padding(
+    tiny_model: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """transformers follows `is_causal` where no text of a batch is padded."""
+    folder = copy_model(tiny_model("bert-mean"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    with core.load(folder, backend="torch", device="cpu") as model:
+        expected = model.encode(TEXTS)
+    (folder / "config.json").write_text(json.dumps({**config, "is_causal": True}))
+    with core.load(folder, backend="torch", device="cpu") as model:
+        alone = np.stack([model.encode(text) for text in TEXTS])
+    np.testing.assert_allclose(alone, expected, atol=1e-5)
+    assert "config.json asks for causal attention" in caplog.text
+
+
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_exported_graphs_that_mix_padding_in_do_not_either(
     mixing: Callable[[str], Path], tmp_path: Path, backend: str

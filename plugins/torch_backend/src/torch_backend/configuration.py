@@ -244,6 +244,24 @@ def _attend_fully(source: Checkpoint, architecture: Architecture, config: Any) -
         )
 
 
+def attend_both_ways(source: Checkpoint, module: torch.nn.Module) -> None:
+    """Have an encoder attend both ways in every batch, whatever `is_causal` of config.json says.
+
+    transformers 5 hands it to layers that follow it only where no text of a batch is padded.
+    """
+    config: Any = getattr(module, "config", None)
+    both_ways = any(getattr(part, "is_causal", None) is False for part in module.modules())
+    if getattr(config, "is_causal", None) is not True or not both_ways:
+        return
+    delattr(config, "is_causal")
+    logger.warning(
+        "%s: config.json asks for causal attention of an architecture that attends both ways, "
+        "which transformers does for texts without padding and not for others. core attends both "
+        "ways.",
+        source,
+    )
+
+
 def own_code(source: Checkpoint) -> list[str]:
     """What config.json names as the model's own code: `file.Class`, or `repository--file.Class`."""
     named = source.architecture.config.get("auto_map")

@@ -30,7 +30,7 @@ from core.toolkit import (
 )
 from torch_backend.budget import MemoryLimit, gpu_batch_tokens, joined
 from torch_backend.compiled import compile_module
-from torch_backend.configuration import stored_options
+from torch_backend.configuration import attend_both_ways, stored_options
 from torch_backend.device import choose_device, choose_dtype, choose_packed
 from torch_backend.encoders import forward_inputs, vocabulary_size
 from torch_backend.heads import check_head, head_scores
@@ -155,6 +155,7 @@ class TorchRuntime(Runtime):
             source, architecture, options, kwargs, dtype, on_cpu=device.type == "cpu"
         )
         check_head(source, opened.module, architecture)
+        attend_both_ways(source, opened.module)
         if opened.dtype == "int8" and device.type != "cpu":
             raise OptionError(
                 f"{options.file_name} is int8 for CPUs and cannot run on {device}: pass "
