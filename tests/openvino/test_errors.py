@@ -57,7 +57,16 @@ def test_damaged_xml_costs_no_time(tiny: Path) -> None:
             load(tiny)
 
 
-@pytest.mark.parametrize("content", ["", "hello", "<?xml version='1.0'?><other/>", "<net></net>"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "hello",
+        "<?xml version='1.0'?><other/>",
+        "<net></net>",
+        f"<net version='{2**63}'></net>",
+    ],
+)
 def test_xml_that_is_no_model(tiny: Path, content: str, capfd: Any) -> None:
     (tiny / XML).write_text(content)
     with pytest.raises(

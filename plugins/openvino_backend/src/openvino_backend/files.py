@@ -96,7 +96,11 @@ def _check_kind(source: Checkpoint, path: Path, file_name: str) -> None:
     # A file that its own reader refuses would be offered to those of other frameworks, of which
     # TensorFlow's writes to stderr.
     reader, kind = _READERS[path.suffix]
-    if not openvino.frontend.FrontEndManager().load_by_framework(reader).supported(str(path)):
+    try:
+        known = openvino.frontend.FrontEndManager().load_by_framework(reader).supported(str(path))
+    except RuntimeError:  # of a version that is no number
+        known = False
+    if not known:
         raise ModelFormatError(
             f"{source}: {file_name} is not an {kind} model, or of a version this OpenVINO "
             "does not read. Restore or download it again, or name another file with file_name."
