@@ -110,10 +110,10 @@ class Candidate:
         )
 
 
-def disabled_plugins() -> set[str]:
-    """Names in `CORE_DISABLE_PLUGINS`."""
+def is_disabled(name: str) -> bool:
+    """Whether `CORE_DISABLE_PLUGINS` names it, in any case, as backends may be named."""
     value = os.environ.get(DISABLE_VARIABLE, "")
-    return {name.strip() for name in value.split(",") if name.strip()}
+    return name.lower() in {stated.strip().lower() for stated in value.split(",")}
 
 
 def scan() -> tuple[Candidate, ...]:

@@ -18,7 +18,7 @@ from core.errors import BackendLoadError, BackendNotFound, CoreError, OptionErro
 from core.options import suggestion
 from core.plugin.backend import Backend, Checked, check_plugin
 from core.plugin.capabilities import read_capabilities
-from core.plugin.discovery import DISABLE_VARIABLE, GROUPS, Candidate, disabled_plugins, scan
+from core.plugin.discovery import DISABLE_VARIABLE, GROUPS, Candidate, is_disabled, scan
 from core.plugin.known_backends import INSTALL_COMMANDS, install_hint
 from core.plugin.plugin import (
     BACKEND_GROUP,
@@ -129,8 +129,7 @@ class Registry:
 
     def names(self) -> tuple[str, ...]:
         """Every installed or registered backend, disabled ones left out, none imported."""
-        disabled = disabled_plugins()
-        return tuple(name for name in self._by_name(BACKEND_GROUP) if name not in disabled)
+        return tuple(name for name in self._by_name(BACKEND_GROUP) if not is_disabled(name))
 
     def working(self) -> Iterator[tuple[str, Backend]]:
         """Every backend that can be used, imported; `statuses` tells what is wrong with others."""
@@ -143,11 +142,10 @@ class Registry:
 
     def commands(self) -> dict[str, str]:
         """Every command that a distribution adds, to that distribution; none is imported."""
-        disabled = disabled_plugins()
         return {
             name: _origin(found)[0]
             for name, found in self._by_name(COMMAND_GROUP).items()
-            if name not in disabled
+            if not is_disabled(name)
         }
 
     def command(self, name: str) -> Any:
@@ -199,7 +197,7 @@ class Registry:
 
     def _backend_status(self, name: str, found: list[Candidate]) -> BackendStatus:
         distributions, values = _origin(found)
-        if name in disabled_plugins():
+        if is_disabled(name):
             return BackendStatus(name, "disabled", distributions, values, error=_switched_off())
         try:
             backend = self.backend(name)
@@ -219,7 +217,7 @@ class Registry:
 
     def _plugin_status(self, name: str, found: list[Candidate]) -> PluginStatus:
         distributions, values = _origin(found)
-        if name in disabled_plugins():
+        if is_disabled(name):
             return PluginStatus(name, "disabled", distributions, values, error=_switched_off())
         checked = self._plugin(name, found)
         if isinstance(checked, BackendLoadError):
@@ -230,7 +228,7 @@ class Registry:
     # Loading
 
     def _load(self, name: str) -> Backend:
-        if name in disabled_plugins():
+        if is_disabled(name):
             raise BackendLoadError(
                 f"Backend {name!r} is switched off by {DISABLE_VARIABLE}="
                 f"{os.environ[DISABLE_VARIABLE]!r}. Remove it from that variable to use it."
@@ -254,11 +252,10 @@ class Registry:
 
     def _around(self) -> tuple[Checked, ...]:
         """Every usable wrapping plugin, by name."""
-        disabled = disabled_plugins()
         opened = [
             self._plugin(name, found)
             for name, found in self._by_name(PLUGIN_GROUP).items()
-            if name not in disabled
+            if not is_disabled(name)
         ]
         return tuple(checked for checked in opened if isinstance(checked, Checked))
 

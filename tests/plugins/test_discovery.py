@@ -154,8 +154,8 @@ def test_disabled_plugins_are_not_imported(site: Site, monkeypatch: pytest.Monke
     site.install("acme-off", "raise SystemExit", backend="off")
     site.install("acme-around", "raise SystemExit", plugin="around")
     site.install("acme-sound", SOUND, backend="sound")
-    monkeypatch.setenv("CORE_DISABLE_PLUGINS", "off, around")
-    with pytest.raises(BackendLoadError, match=r"CORE_DISABLE_PLUGINS='off, around'.*Remove"):
+    monkeypatch.setenv("CORE_DISABLE_PLUGINS", "Off, around")
+    with pytest.raises(BackendLoadError, match=r"CORE_DISABLE_PLUGINS='Off, around'.*Remove"):
         core.load("x", backend="off")
     assert core.backends()["off"].status == "disabled"
     assert core.plugins()["around"].status == "disabled"
