@@ -107,8 +107,8 @@ class Placement:
         """Only `train(False)`: training is outside core."""
         if mode:
             raise NotProvided(
-                "SentenceTransformer.train is not in core. Train with sentence_transformers, and "
-                "load what it saved here."
+                f"{type(self).__name__}.train is not in core. Train with sentence_transformers, "
+                "and load what it saved here."
             )
         return self
 

@@ -175,6 +175,8 @@ def test_prompts_are_set(reranker: Make) -> None:
 def test_training_is_elsewhere(kind: Any) -> None:
     with pytest.raises(UnsupportedOperation, match=rf"{kind.__name__}\.fit is not in core\. Train"):
         kind.fit()
+    with pytest.raises(UnsupportedOperation, match=rf"{kind.__name__}\.train is not in core\."):
+        kind.__new__(kind).train()
 
 
 def test_what_is_not_here_says_so(model: CrossEncoder, reranker: Make) -> None:
