@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
+
+from core.arguments import check_path
 
 
 def add_commands(commands: Any) -> None:
@@ -27,7 +28,8 @@ def run(parsed: argparse.Namespace) -> None:
     """Write the package and say what to do next."""
     from core.scaffold import write_backend
 
-    directory = Path(parsed.directory) if parsed.directory else None
+    given = parsed.directory
+    directory = None if given is None else check_path("DIRECTORY", given)
     target = write_backend(parsed.backend, directory, checkpoint=parsed.checkpoint)
     for path in sorted(target.rglob("*")):
         if path.is_file():

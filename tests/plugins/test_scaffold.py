@@ -43,6 +43,16 @@ def test_the_directory_may_stand_after_an_option(tmp_path: Path) -> None:
     assert main(["new-backend", "engine", "--checkpoint", "one", "two"]) == 2
 
 
+def test_the_directory_is_a_path_as_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["new-backend", "engine", "~/here"]) == 0
+    assert (tmp_path / "here/src/engine_backend").is_dir()
+    assert main(["new-backend", "engine", ""]) == 2
+    assert "DIRECTORY must be a path" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["", "My", "a b", "../x", "1st", "ünï", "torch", "class/x"])
 def test_names_that_cannot_be_are_refused(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
