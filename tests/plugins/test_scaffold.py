@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
+import core
 from core.cli import main
 from tests.plugins.conftest import SOUND, WRAPPER, Site
 
@@ -51,6 +53,15 @@ def test_the_directory_is_a_path_as_elsewhere(
     assert (tmp_path / "here/src/engine_backend").is_dir()
     assert main(["new-backend", "engine", ""]) == 2
     assert "DIRECTORY must be a path" in capsys.readouterr().err
+
+
+def test_the_hooks_are_annotated_with_what_they_return(tmp_path: Path) -> None:
+    assert main(["new-backend", "engine", str(tmp_path), "--checkpoint"]) == 0
+    hooks: dict[str, Any] = {}
+    exec((tmp_path / "src/engine_backend/plugin.py").read_text(), hooks)
+    names = {name: getattr(core, name) for name in core.__all__}
+    # What core.build_model returns, so that a strict type checker has nothing to say.
+    assert get_type_hints(hooks["load"], {**hooks, **names})["return"] is core.Model
 
 
 @pytest.mark.parametrize("name", ["", "My", "a b", "../x", "1st", "ünï", "torch", "class/x"])
