@@ -7,7 +7,8 @@ import itertools
 import json
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -242,13 +243,10 @@ def test_other_requests_go_on_while_the_answers_of_a_batch_are_written(
         assert max(runs) < 10
 
 
-@pytest.mark.parametrize("signals", [1, 2])
-def test_a_client_that_reads_no_answer_is_cut_off_at_the_end_without_a_traceback(
-    signals: int, embedding_folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    timeout = 2.0 if signals == 1 else PATIENCE
-    served = running(embedding_folder, max_inputs=12_000, timeout=timeout)
-    with served as server, socket.socket() as client:
+@contextmanager
+def not_reading(server: Running) -> Iterator[socket.socket]:
+    """A client that has read the first bytes of a long answer."""
+    with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         client.connect(("127.0.0.1", server.port))
         body = json.dumps({"inputs": ["a"] * 12_000}).encode()
@@ -256,6 +254,30 @@ def test_a_client_that_reads_no_answer_is_cut_off_at_the_end_without_a_traceback
         client.sendall(head.encode() + body)
         client.settimeout(PATIENCE)
         assert client.recv(12) == b"HTTP/1.1 200"
+        yield client
+
+
+def test_a_client_that_reads_no_answer_is_cut_off(
+    embedding_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("core_server.serving._IDLE_SECONDS", 1)
+    with (
+        running(embedding_folder, max_inputs=12_000) as server,
+        not_reading(server) as client,
+    ):
+        wait_for(lambda: not server.server.server_state.connections)
+        rest = b"".join(iter(lambda: client.recv(65_536), b""))
+        assert not rest.endswith(b"0\r\n\r\n")  # the end of an answer in pieces
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_client_that_reads_no_answer_is_cut_off_at_the_end_without_a_traceback(
+    signals: int, embedding_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    timeout = 2.0 if signals == 1 else PATIENCE
+    served = running(embedding_folder, max_inputs=12_000, timeout=timeout)
+    with served as server, not_reading(server):
         for _ in range(signals):
             server.end()
         server.thread.join(PATIENCE / 2)

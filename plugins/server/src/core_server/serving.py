@@ -47,12 +47,14 @@ class _Protocol(HttpToolsProtocol):
     the body. The head is read again without it.
 
     httptools and uvicorn keep what they read of a head, for as long as it lasts. Here it may be so
-    large, and may take as long as a connection may rest.
+    large, and may take as long as a connection may rest. So long, too, a client may read nothing
+    of an answer that waits for it.
     """
 
     _received = _again = b""
     _unended = 0  # bytes since a head, a piece of a body or a message ended
     _head_timer: asyncio.TimerHandle | None = None
+    _unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -60,7 +62,16 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
+        self._unpause()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread_timer = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._unpause()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         while data:
@@ -94,6 +105,11 @@ class _Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._unended = 0
         super().on_message_complete()
+
+    def _unpause(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _await_head(self) -> None:
         if self._head_timer is None:
