@@ -41,7 +41,7 @@ class Folder:
             else:  # whose "::" is a name's, and separates no file systems
                 self._system = fsspec.filesystem("file")
                 root = Path(text).expanduser().absolute().as_posix()
-        except (ValueError, ImportError, RuntimeError, OSError) as error:
+        except Exception as error:  # whatever the libraries of a file system raise
             raise OptionError(f"{what} {text!r} cannot be opened: {error}") from error
         self.root: str = str(root).rstrip("/") or "/"
         self.local = "file" in _protocols(self._system)
@@ -150,8 +150,10 @@ class Folder:
             yield
         except CoreError:
             raise
-        except OSError as error:
-            why = error.strerror or str(error)
+        except Exception as error:
+            if self.local and not isinstance(error, OSError):
+                raise  # the others raise errors of the libraries that they are made of
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise CoreError(f"{self!r} cannot be {done}: {why}.") from error
 
 

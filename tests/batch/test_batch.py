@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 import core
 from core.batch.job import Job
@@ -472,6 +474,27 @@ def test_bad_input_says_what_to_do_and_writes_nothing(
         core.embed_dataset(source, tmp_path / "out", model, **options)
     assert not list((tmp_path / "out").glob("*.parquet"))
     assert not (tmp_path / "out/_core/job.json").exists()
+
+
+class NoCredentials(MemoryFileSystem):  # type: ignore[misc]
+    """As one whose library raises errors of its own."""
+
+    protocol = "nocredentials"
+
+    def isfile(self, path: str) -> bool:
+        raise LookupError(f"no credentials for {path}")
+
+
+def test_what_a_file_system_raises_is_said(model: core.EmbeddingModel, tmp_path: Path) -> None:
+    fsspec.register_implementation("nocredentials", NoCredentials, clobber=True)
+    (tmp_path / "no.zip").write_bytes(b"no archive")
+    (tmp_path / "a.txt").write_text("one")
+    with pytest.raises(OptionError, match=r"no\.zip' cannot be opened: File is not a zip file"):
+        core.embed_dataset(f"zip://a.txt::{tmp_path / 'no.zip'}", tmp_path / "out", model)
+    with pytest.raises(CoreError, match=r"source 'nocredentials://a' cannot be listed: .*no cr"):
+        core.embed_dataset("nocredentials://a", tmp_path / "out", model)
+    with pytest.raises(CoreError, match=r"target 'nocredentials://a' cannot be listed: .*no cr"):
+        core.embed_dataset(tmp_path / "a.txt", "nocredentials://a", model)
 
 
 def test_a_target_that_holds_something_else_is_left_alone(
