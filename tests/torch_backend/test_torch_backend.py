@@ -592,6 +592,28 @@ def test_weights_that_are_computed_are_weights_of_an_export(copy: Path, tmp_path
         assert min_cosine(int8.encode(TEXTS), model.encode(TEXTS)) > 0.98
 
 
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("raise ValueError('nothing to trace')", "nothing to trace"),
+        (
+            "return (self.embeddings(input_ids) + torch.histc(attention_mask.float()).sum(),)",
+            "histc",
+        ),
+    ],
+)
+def test_what_cannot_be_traced_is_named(
+    copy: Path, tmp_path: Path, backend: str, statement: str, expected: str
+) -> None:
+    forward = f"    def forward(self, input_ids, attention_mask):\n        {statement}\n"
+    code = "import torch\n" + OWN_CODE + forward
+    with pytest.raises(core.UnsupportedOperation, match=f"cannot be traced.*{expected}"):
+        core.export(
+            with_own_code(copy, code), tmp_path / "out", backend=backend, trust_remote_code=True
+        )
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_model_s_own_code_may_load_by_itself(copy: Path, dtype: str) -> None:
     expected = load(copy).encode(TEXTS)

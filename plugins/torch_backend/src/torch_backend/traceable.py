@@ -138,6 +138,20 @@ def _linear(head: Dense) -> Any:
     return layer
 
 
+#: How converters begin before they say what is wrong.
+_GENERAL = (
+    "Check 'false' failed at", "FrontEnd API failed", "Model wasn't fully converted", "Summary:",
+    "Couldn't get TorchScript module", "Exception:",
+)  # fmt: skip
+
+
+def _reason(error: Exception) -> str:
+    """The line that says what is wrong; the first one where none is known to say less."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(_GENERAL)]
+    return (telling or lines or [""])[0].removeprefix("-- ")[:300].rstrip(".")
+
+
 @contextmanager
 def tracing(source: Checkpoint, wanted: str) -> Iterator[None]:
     """Around the tracer: without gradients and warnings, and what it cannot trace explained.
@@ -166,7 +180,7 @@ def tracing(source: Checkpoint, wanted: str) -> Iterator[None]:
         raise
     except Exception as error:
         kind = source.architecture.model_type or "unknown architecture"
-        reason = str(error).strip().split("\n")[0][:300]
+        reason = _reason(error)
         advice = "Use the torch backend."
         if not source.architecture.config.get("is_encoder_decoder"):  # Optimum takes those whole
             advice = (
