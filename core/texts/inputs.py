@@ -115,10 +115,13 @@ def check_texts(texts: Any, start: int = 0, takes: str = _ENCODE_TAKES) -> Seque
     return rows
 
 
-def refuse_containers(texts: Any, takes: str = _ENCODE_TAKES) -> None:
+def refuse_containers(texts: Any, takes: str = _ENCODE_TAKES, *, pairs: bool = False) -> None:
     """Raise `OptionError` for what is iterable, but gives something other than its texts.
 
     Tables and mappings give the names of their columns and keys, which are strings, too.
+
+    Args:
+        pairs: Whether pairs of texts are wanted: two columns of a table.
     """
     if isinstance(texts, _NO_SEQUENCES) or texts is None:
         raise OptionError(f"{takes}, not {type(texts).__name__}.")
@@ -129,9 +132,12 @@ def refuse_containers(texts: Any, takes: str = _ENCODE_TAKES) -> None:
         more = ", ..." if len(columns) > _SHOWN_COLUMNS else ""
         column = "text" if "text" in columns or not columns else columns[0]
         name, as_list = _spelling(texts)
+        advice = f"Pass one of them: {name}[{column!r}]{as_list}."
+        if pairs:
+            sides = ", ".join(f"{name}[{side!r}]{as_list}" for side in columns[:2])
+            advice = "Pass two of them" + (f": list(zip({sides}))." if columns[1:] else ".")
         raise OptionError(
-            f"{takes}, not a table: this {kind} has the "
-            f"columns {shown or '(none)'}{more}. Pass one of them: {name}[{column!r}]{as_list}."
+            f"{takes}, not a table: this {kind} has the columns {shown or '(none)'}{more}. {advice}"
         )
     sizes = getattr(texts, "shape", None)
     if isinstance(sizes, tuple) and len(sizes) != 1:

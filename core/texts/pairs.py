@@ -43,7 +43,7 @@ def check_pairs(pairs: Any, start: int = 0) -> list[tuple[str, str]]:
         rows = pairs.tolist()
     else:
         if not isinstance(pairs, list | tuple):
-            refuse_containers(pairs, _TAKES)
+            refuse_containers(pairs, _TAKES, pairs=True)
         try:
             rows = list(pairs)
         except TypeError as error:

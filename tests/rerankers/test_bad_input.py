@@ -15,6 +15,7 @@ import core
 from core import CoreError, OptionError, UnsupportedOperation
 from tests.conftest import copy_model
 from tests.rerankers.conftest import registered
+from tests.test_bad_input import Frame
 
 Make = Callable[[str], Path]
 
@@ -47,6 +48,14 @@ def model(reranker: Make) -> Any:
 def test_what_is_no_pair_is_named(model: Any, pairs: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         model.predict(pairs)
+
+
+def test_a_table_of_pairs_says_how_to_pass_two_columns(model: Any) -> None:
+    advice = r"Pass two of them: list\(zip\(df\['q'\]\.tolist\(\), df\['d'\]\.tolist\(\)\)\)\."
+    with pytest.raises(OptionError, match=advice):
+        model.predict(Frame("q", "d", "label"))
+    with pytest.raises(OptionError, match=r"the columns 'q'\. Pass two of them\.$"):
+        model.predict(Frame("q"))
 
 
 def test_positions_of_a_stream_count_on(model: Any) -> None:
