@@ -232,6 +232,25 @@ def test_weights_that_are_no_pickle_are_called_damaged(tmp_path: Path, content: 
     assert "weights_only" not in str(caught.value)
 
 
+def test_weights_that_were_packed_again_with_compression_are_named(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    folder = build_dialect("dense-in-pickle", tmp_path / "model")
+    file = folder / "pytorch_model.bin"
+    torch.save(load_file(folder / "model.safetensors"), file)
+    (folder / "model.safetensors").unlink()
+    with load(folder) as model:
+        model.encode("a fox")
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ModelFormatError, match=r"pytorch_model\.bin is a compressed archive"):
+        load(folder)
+
+
 @pytest.mark.parametrize("name", ["onnx/model.onnx", "README.md"])
 def test_files_of_other_programs_are_no_weights(tmp_path: Path, name: str) -> None:
     folder = build_dialect("dense-in-pickle", tmp_path / "model")

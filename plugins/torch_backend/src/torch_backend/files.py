@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -113,4 +114,22 @@ def check_shapes(
         usual = "One of the two files belongs to another model: download or copy both again."
         raise ModelFormatError(
             f"{source}: {file_name} does not fit config.json: {shown}{more}. {mend or usual}"
+        )
+
+
+def check_uncompressed(source: Checkpoint, name: str) -> None:
+    """Raise `ModelFormatError` for a .bin file that was packed again with compression.
+
+    transformers maps such files into memory, and takes compressed bytes for the weights.
+    """
+    try:
+        with zipfile.ZipFile(source.path(name)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+        return  # the format of before 1.6, or damaged, of which PyTorch tells
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ModelFormatError(
+            f"{source}: {name} is a compressed archive, whose bytes PyTorch would take for the "
+            "weights themselves. It was packed again: download or copy the original, or load it "
+            "with torch.load and save it anew with torch.save."
         )

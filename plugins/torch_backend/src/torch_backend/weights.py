@@ -25,6 +25,7 @@ from torch_backend.files import (
     QUANTIZATION,
     check_missing,
     check_shapes,
+    check_uncompressed,
     read_metadata,
     stored_dtype,
     weight_files,
@@ -190,6 +191,8 @@ def _gather(
     for name in wanted:
         if name.endswith(".safetensors"):
             check_safetensors(source.path(name))
+        elif name.endswith(".bin"):
+            check_uncompressed(source, name)
     return folder / architecture.path
 
 
