@@ -57,6 +57,8 @@ def read_tokenizer(
     if source.has(name):
         tokenizer = _parse(source, name)
         if not architecture.is_static:
+            if tokenizer.padding:  # what it pads with is a special token, as in transformers
+                settings = {"pad_token": tokenizer.padding["pad_token"], **settings}
             with explained(f"{source}: {name}"):
                 _complete(source, tokenizer, settings, architecture)
     else:

@@ -662,6 +662,22 @@ def test_words_that_a_class_of_transformers_cuts_otherwise_are_reported(
     assert caplog.text == ""
 
 
+def test_what_tokenizer_json_pads_with_is_a_special_token(tiny: Path) -> None:
+    rules = {
+        "strategy": "BatchLongest",
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 5,
+        "pad_type_id": 0,
+        "pad_token": "ells",
+    }
+    write(tiny, "tokenizer.json", {**read(tiny, "tokenizer.json"), "padding": rules})
+    config = read(tiny, "tokenizer_config.json")
+    assert not unlike_transformers(tiny, "sea shells")
+    write(tiny, "tokenizer_config.json", {k: v for k, v in config.items() if k != "pad_token"})
+    assert not unlike_transformers(tiny, "sea shells")
+
+
 def test_no_space_in_front_is_what_the_class_does_unasked(
     tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
