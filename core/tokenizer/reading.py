@@ -146,8 +146,13 @@ def _max_length(
 ) -> int | None:
     if architecture.is_static and source.has("modules.json"):
         # No other file states it, and sentence-transformers leaves tokenizer.json's in force.
-        truncation = tokenizer.truncation or {}
-        return truncation.get("max_length") or architecture.max_seq_length
+        length = (tokenizer.truncation or {}).get("max_length")
+        if length == 0:
+            raise ModelFormatError(
+                f"{source}: tokenizer.json cuts every text to nothing: its truncation has the "
+                "max_length 0. Set it to a number of tokens, or truncation to null."
+            )
+        return length or architecture.max_seq_length
     return architecture.max_seq_length
 
 

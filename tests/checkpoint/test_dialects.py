@@ -270,6 +270,10 @@ def test_a_static_model_is_cut_where_its_tokenizer_cuts(folder: Path) -> None:
         assert model.max_seq_length == 3
         rows = model.encode(["sea shells on the shore", "sea shells on"])
     np.testing.assert_array_equal(rows[0], rows[1])
+    content["truncation"]["max_length"] = 0
+    place.write_text(json.dumps(content))
+    with pytest.raises(core.ModelFormatError, match=r"tokenizer\.json cuts every text to nothing"):
+        core.load(str(folder), backend="torch")
 
 
 def test_model2vec_is_saved_as_the_table_sentence_transformers_reads(
