@@ -148,6 +148,8 @@ def test_cohere_and_jina_rerank(server: Running, reranker: core.Reranker, path: 
     scores = [one["relevance_score"] for one in found]
     np.testing.assert_allclose(scores, [one["score"] for one in ranked], atol=1e-5)
     assert [one["document"]["text"] for one in found] == [texts[one["index"]] for one in found]
+    none = {"query": query, "documents": documents, "top_n": None, "return_documents": None}
+    assert "document" not in server.post(path, none).json()["results"][0]
     named = [{"title": "a cat", "body": "is small"}, {"title": "dogs", "body": "bark"}]
     body = {"query": query, "documents": named, "rank_fields": ["title", "body"]}
     again = server.post(path, body).json()["results"]
@@ -164,6 +166,8 @@ def test_tei_predict(server: Running, reranker: core.Reranker) -> None:
     (one,) = server.post("/predict", {"inputs": pairs[0]}).json()
     assert one["label"] == found[0][0]["label"]
     assert one["score"] == pytest.approx(found[0][0]["score"], abs=1e-5)
+    assert server.post("/predict", {"inputs": pairs, "raw_scores": None}).json() == found
+    assert server.post("/predict", {"inputs": []}).json()["error"] == "inputs is empty."
     alone = server.post("/predict", {"inputs": "one text"})
     assert alone.status_code == 422
     assert "pairs of texts" in alone.json()["error"]

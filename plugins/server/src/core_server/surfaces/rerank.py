@@ -27,7 +27,7 @@ class RerankRequest(msgspec.Struct):
     documents: list[Document]
     model: str | None = None
     top_n: int | None = None
-    return_documents: bool = False
+    return_documents: bool | None = None
     rank_fields: list[str] | None = None
 
 
@@ -40,10 +40,10 @@ class EitherRequest(msgspec.Struct):
     texts: list[str] | None = None
     model: str | None = None
     top_n: int | None = None
-    return_documents: bool = False
+    return_documents: bool | None = None
     rank_fields: list[str] | None = None
-    raw_scores: bool = False
-    return_text: bool = False
+    raw_scores: bool | None = None
+    return_text: bool | None = None
     truncate: bool | None = None
     truncation_direction: tei.Direction | None = None
 

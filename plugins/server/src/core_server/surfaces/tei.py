@@ -73,8 +73,8 @@ class RerankRequest(Truncation, kw_only=True):
     query: str
     texts: list[str]
     model: str | None = None
-    raw_scores: bool = False
-    return_text: bool = False
+    raw_scores: bool | None = None
+    return_text: bool | None = None
 
 
 class PredictRequest(Truncation, kw_only=True):
@@ -82,7 +82,7 @@ class PredictRequest(Truncation, kw_only=True):
 
     inputs: PredictInput
     model: str | None = None
-    raw_scores: bool = False
+    raw_scores: bool | None = None
 
 
 class Sentences(msgspec.Struct):
@@ -135,8 +135,8 @@ class RootRequest(Truncation, kw_only=True):
     prompt_name: str | None = None
     normalize: bool | None = None
     dimensions: int | None = None
-    raw_scores: bool = False
-    return_text: bool = False
+    raw_scores: bool | None = None
+    return_text: bool | None = None
 
 
 async def embed(exchange: Exchange, body: EmbedRequest) -> Response:
@@ -254,6 +254,8 @@ async def predict(exchange: Exchange, body: PredictRequest) -> Response:
 
 def _pairs(given: PredictInput) -> tuple[list[tuple[str, str]], bool]:
     """(pairs, whether it was one alone)."""
+    if not given:
+        raise RequestFailedError(422, "inputs is empty.", param="inputs")
     single = isinstance(given, str) or not any(isinstance(one, list) for one in given)
     rows = [given] if single else given
     found = []
