@@ -7,6 +7,7 @@ import itertools
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 import core
 from core_server.job import Job
+from core_server.serving import bind
 from core_server.vocabulary import Vocabulary
 from tests.server.conftest import PATIENCE, GatedServer, Running, running, send, wait_for
 
@@ -269,6 +271,26 @@ def test_a_client_that_reads_no_answer_is_cut_off(
         rest = b"".join(iter(lambda: client.recv(65_536), b""))
         assert not rest.endswith(b"0\r\n\r\n")  # the end of an answer in pieces
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_client_that_reads_slowly_is_not(
+    embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core_server.serving._IDLE_SECONDS", 0.5)
+
+    def bound(host: str, port: int) -> socket.socket:
+        found = bind(host, port)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)  # little waits in the kernel
+        return found
+
+    monkeypatch.setattr("tests.server.conftest.bind", bound)
+    with running(embedding_folder, max_inputs=12_000) as server, not_reading(server) as client:
+        start = time.monotonic()
+        while time.monotonic() - start < 3:  # several times what it may rest
+            assert client.recv(2_048)
+            time.sleep(0.01)
+        rest = b"".join(iter(lambda: client.recv(1 << 20), b""))
+        assert rest.endswith(b"0\r\n\r\n")
 
 
 @pytest.mark.parametrize("signals", [1, 2])

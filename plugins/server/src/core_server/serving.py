@@ -67,7 +67,7 @@ class _Protocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread_timer = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+        self._await_reading()
 
     def resume_writing(self) -> None:
         self._unpause()
@@ -105,6 +105,16 @@ class _Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._unended = 0
         super().on_message_complete()
+
+    def _await_reading(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        self._unread_timer = self.loop.call_later(self.timeout_keep_alive, self._is_read, unread)
+
+    def _is_read(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() < before:  # slowly
+            self._await_reading()
+        else:
+            self.transport.abort()
 
     def _unpause(self) -> None:
         if self._unread_timer is not None:
