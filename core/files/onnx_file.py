@@ -305,6 +305,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     while position < end:
         key, position = _varint(data, position, end)
         number, kind = key >> 3, key & 7
+        if number == 0:  # no field has it: zeros, such as of a download that was not finished
+            raise _Malformed(f"byte {position - 1} is not part of a model")
         if kind == _VARINT:
             value, position = _varint(data, position, end)
             yield number, value
@@ -315,7 +317,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             length = 4 if kind == _FIXED32 else 8
         else:
             raise _Malformed(f"byte {position} is not part of a model")
-        if number == 0 or position + length > end:
+        if position + length > end:
             raise _Malformed(f"a field ends {position + length - end:,} bytes after the file's end")
         yield number, data[position : position + length]
         position += length

@@ -236,6 +236,15 @@ def test_dimensions_without_end_cost_no_time(tiny: Path) -> None:
         core.load(tiny, backend="onnx", export=False)
 
 
+def test_a_file_of_zeros_costs_no_time(tiny: Path) -> None:
+    """As a download leaves it whose place was reserved."""
+    (tiny / "onnx/model.onnx").unlink()
+    with (tiny / "onnx/model.onnx").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ModelFormatError, match="not a whole ONNX model"):
+        core.load(tiny, backend="onnx", export=False)
+
+
 @pytest.mark.parametrize("version", [10**6, 2**62, -1])
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_operators_of_a_version_without_end_cost_no_time(
