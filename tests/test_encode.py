@@ -212,13 +212,13 @@ def test_quantize_embeddings_refuses_what_has_no_bucket(given: dict[str, Any], s
 )
 def test_embeddings_without_numbers_are_refused(own: EmbeddingModel, wrong: Any) -> None:
     rows = np.ones((1, 2), np.float32)
-    with pytest.raises(core.OptionError, match="a must hold numbers"):
+    with pytest.raises(core.OptionError, match="a must be an array of numbers"):
         own.similarity(wrong, rows)
-    with pytest.raises(core.OptionError, match="b must hold numbers"):
+    with pytest.raises(core.OptionError, match="b must be an array of numbers"):
         own.similarity_pairwise(rows, wrong)
-    with pytest.raises(core.OptionError, match="embeddings must hold numbers"):
+    with pytest.raises(core.OptionError, match="embeddings must be an array of numbers"):
         core.quantize_embeddings(wrong, "ubinary")
-    with pytest.raises(core.OptionError, match="array must hold numbers"):
+    with pytest.raises(core.OptionError, match="array must be an array of numbers"):
         core.SparseEmbeddings.from_dense(wrong)
 
 

@@ -26,9 +26,9 @@ def as_numbers(name: str, value: Any) -> NDArray[np.float32]:
     except (TypeError, ValueError) as error:
         raise OptionError(f"{name} must be an array of numbers, not {value!r:.60}.") from error
     if numbers is None:
-        raise OptionError(f"{name} must hold numbers, not {_found(array)}.")
+        raise OptionError(f"{name} must be an array of numbers, not {_found(array)}.")
     if np.ma.is_masked(value):
-        raise OptionError(f"{name} must hold numbers, and some are masked: fill or leave them out.")
+        raise OptionError(f"{name} must be an array of numbers, and some are masked: fill them.")
     return numbers
 
 
