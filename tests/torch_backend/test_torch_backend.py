@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import logging
+import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -592,6 +595,14 @@ def test_weights_that_are_computed_are_weights_of_an_export(copy: Path, tmp_path
         assert min_cosine(int8.encode(TEXTS), model.encode(TEXTS)) > 0.98
 
 
+def process_settings() -> list[Any]:
+    """What a program would miss if a library that fails left it changed."""
+    root = logging.getLogger()
+    logs = [root.level, list(root.filters), list(root.handlers), logging.root.manager.disable]
+    torch_ = [torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()]
+    return [*logs, *torch_, list(warnings.filters), dict(os.environ), Path.cwd(), np.geterr()]
+
+
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 @pytest.mark.parametrize(
     ("statement", "expected"),
@@ -608,10 +619,12 @@ def test_what_cannot_be_traced_is_named(
 ) -> None:
     forward = f"    def forward(self, input_ids, attention_mask):\n        {statement}\n"
     code = "import torch\n" + OWN_CODE + forward
+    before = process_settings()
     with pytest.raises(core.UnsupportedOperation, match=f"cannot be traced.*{expected}"):
         core.export(
             with_own_code(copy, code), tmp_path / "out", backend=backend, trust_remote_code=True
         )
+    assert process_settings() == before
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -19,6 +19,7 @@ from openvino_backend.compress import compress_weights, compression_settings
 from openvino_backend.files import graph_names, write_graph
 from openvino_backend.imports import import_nncf, import_quietly, openvino, unreported
 from openvino_backend.optimum import convert_with_optimum
+from openvino_backend.quiet import root_logger_kept
 
 EXPORTERS = ("direct", "optimum")
 
@@ -82,7 +83,7 @@ def trace(module: Any, example: tuple[Any, ...], runtime: Any) -> Any:
         runtime: The source's, which says what the module takes and gives.
     """
     names: Sequence[str] = runtime.input_names
-    with unreported():
+    with unreported(), root_logger_kept():
         # The graph is verified: tracing once more and comparing would be for nothing.
         decoder = import_quietly("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder(
             module, example_input=example, trace_kwargs={"check_trace": False}

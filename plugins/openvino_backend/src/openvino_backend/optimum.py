@@ -12,6 +12,7 @@ from core import Checkpoint, ExportOptions
 from core.errors import UnsupportedOperation
 from core.toolkit import temporary_directory
 from openvino_backend.imports import import_quietly, openvino, unreported
+from openvino_backend.quiet import root_logger_kept
 
 #: What heads are built for, to optimum-intel's class; of the last, the graph gives the logits.
 _CLASSES = {
@@ -51,7 +52,7 @@ def convert_with_optimum(
         )
     kind = "OVModelForFeatureExtraction" if head is None else _CLASSES[head.task]
     try:
-        with unreported():
+        with unreported(), root_logger_kept():
             model = getattr(exporter, kind).from_pretrained(
                 str(folder),
                 export=True,

@@ -1,4 +1,4 @@
-"""nncf without its remarks."""
+"""nncf without its remarks, and OpenVINO without its hand on what others log."""
 
 from __future__ import annotations
 
@@ -30,6 +30,27 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             log.setLevel(level)
+
+
+@process_wide
+@contextmanager
+def root_logger_kept() -> Iterator[None]:
+    """`openvino.convert_model` lets errors alone through the root logger while it works, and leaves
+    it like that when it fails: nothing that a program logs would be seen from then on."""
+    root = logging.getLogger()
+    level = root.level
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        for found in [one for one in root.filters if _of_openvino(one)]:
+            root.removeFilter(found)
+        for handler in [one for one in root.handlers if _of_openvino(one.formatter)]:
+            root.removeHandler(handler)
+
+
+def _of_openvino(thing: object) -> bool:
+    return type(thing).__module__.startswith("openvino.")
 
 
 def _nowhere() -> TextIO:
