@@ -228,7 +228,15 @@ def _restricted(repository: Repository, did: str) -> ModelNotFound:
     return ModelNotFound(
         f"{did}: access is restricted. Ask for it at {repository.hub}/{repository.repo_id} "
         "and pass a token that has it (token=..., $HF_TOKEN, or `hf auth login`)."
+        f"{_kept(repository)}"
     )
+
+
+def _kept(repository: Repository) -> str:
+    """What to do where an earlier load left the model in the cache."""
+    if not (repository.cache / "snapshots").is_dir():
+        return ""
+    return " What the cache has of it loads with local_files_only=True."
 
 
 def _other_host(error: BaseException | None, endpoint: str) -> str | None:
@@ -284,7 +292,7 @@ def _missing(repository: Repository, did: str, status: int | None) -> str:
     if status == 401 and sent:
         return (
             f"{did}: {repository.hub} refused the token (401). Check token=..., $HF_TOKEN, or "
-            "log in again: `hf auth login`."
+            f"log in again: `hf auth login`.{_kept(repository)}"
         )
     who = "this token may not see it" if sent else "it is private and no token was given"
     if is_kept_back(repository):
@@ -296,7 +304,7 @@ def _missing(repository: Repository, did: str, status: int | None) -> str:
     return (
         f"{did}: {repository.hub} has no such repository, or {who}.{hint} Check the name; for "
         "a private one pass token=..., set $HF_TOKEN, or run `hf auth login`; a local "
-        "model needs an existing directory."
+        f"model needs an existing directory.{_kept(repository)}"
     )
 
 

@@ -66,6 +66,23 @@ def test_each_refusal_names_its_cause_and_mend(
     assert "acme/tiny" in str(caught.value)
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_of_a_model_that_is_cached_says_how_to_load_that(
+    published: LoopbackHub, status: int
+) -> None:
+    """A token that has run out, or a repository that is gone."""
+    published.fail("/api/models", status=status)
+    with pytest.raises(ModelNotFound) as caught:
+        embed("acme/tiny")
+    assert "local_files_only" not in str(caught.value)
+    published.faults.clear()
+    expected = embed("acme/tiny")
+    published.fail("/api/models", status=status)
+    with pytest.raises(ModelNotFound, match="cache has of it loads with local_files_only=True"):
+        embed("acme/tiny")
+    assert np.array_equal(embed("acme/tiny", local_files_only=True), expected)
+
+
 @pytest.mark.parametrize(
     "commit", ["../../../../evil", "..", "a/b", "", None, 5, "a\0b", "f" * 300]
 )
