@@ -201,7 +201,7 @@ def test_a_target_that_may_not_be_written_is_found_first(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The user that runs the tests may write everywhere.
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr("os.access", lambda path, mode, **_: Path(path) != tmp_path)
     refuse_to_load(monkeypatch)
     with pytest.raises(core.CoreError, match="read-only for this user"):
         core.export(tiny, tmp_path / "out", backend="onnx")
@@ -266,7 +266,9 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return stat(path, *arguments, **options)
 
     monkeypatch.setattr("os.stat", refusing)
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != place and access(path, mode))
+    monkeypatch.setattr(
+        "os.access", lambda path, mode, **_: Path(path) != place and access(path, mode)
+    )
     return place
 
 

@@ -101,8 +101,10 @@ def test_without_temporary_files_what_needs_them_names_the_variable(
     if works is None:
         # Up to the directory that is uploaded.
         call = (
-            "from core.models import loaded; loaded.has_file = lambda *_: False; "
-            "loaded.create_repository = lambda *_, **__: 'acme/tiny'; " + call
+            "from types import SimpleNamespace; from core.models import loaded; "
+            "loaded.has_file = lambda *_: False; "
+            "loaded.find_repository = lambda *_, **__: SimpleNamespace(repo_id='acme/tiny'); "
+            "loaded.create_repository = lambda repository, **_: repository; " + call
         )
     found = run(NO_TEMPORARY + EXPECTING.format(call=call), str(folder), str(tmp_path))
     assert found == "(32,)" if works else "Set TMPDIR to one" in found

@@ -113,7 +113,7 @@ class Candidate:
 def is_disabled(name: str) -> bool:
     """Whether `CORE_DISABLE_PLUGINS` names it, in any case, as backends may be named."""
     value = os.environ.get(DISABLE_VARIABLE, "")
-    return name.lower() in {stated.strip().lower() for stated in value.split(",")}
+    return name.lower() in {stated.strip().lower() for stated in value.split(",")} - {""}
 
 
 def scan() -> tuple[Candidate, ...]:
