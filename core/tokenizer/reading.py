@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,6 +31,8 @@ from core.tokenizer.token_types import types_pairs
 from core.tokenizer.tokenizer import Tokenizer, explained
 from core.tokenizer.vocabulary import convert, knows_words
 
+logger = logging.getLogger("core")
+
 _MAX_TOKENIZER_BYTES = 500_000_000
 _XLM = "xlm-roberta"
 
@@ -56,6 +59,7 @@ def read_tokenizer(
     name = architecture.file("tokenizer.json")
     if source.has(name):
         tokenizer = _parse(source, name)
+        _leave_nothing_to_chance(source, name, tokenizer)
         if not architecture.is_static:
             if tokenizer.padding:  # what it pads with is a special token, as in transformers
                 settings = {"pad_token": tokenizer.padding["pad_token"], **settings}
@@ -198,6 +202,23 @@ def _parse(source: Source, name: str) -> tokenizers.Tokenizer:
             f"{source}: {name} is not a tokenizer ({str(error)[:200]}). Restore or download it "
             "again; if a newer library wrote it, `pip install -U tokenizers`."
         ) from error
+
+
+def _leave_nothing_to_chance(source: Source, name: str, tokenizer: tokenizers.Tokenizer) -> None:
+    """BPE may leave out merges at random, for training: a text's tokens differ from call to call.
+
+    transformers' own classes of tokenizers drop the setting, too, and its generic one keeps it.
+    """
+    model: Any = tokenizer.model
+    if getattr(model, "dropout", None):
+        logger.warning(
+            "%s: %s leaves out merges at random (dropout %g), as in training. core encodes "
+            "without, so that a text has the same tokens in every call.",
+            source,
+            name,
+            model.dropout,
+        )
+        model.dropout = None
 
 
 def unknown_token(tokenizer: tokenizers.Tokenizer) -> int | None:

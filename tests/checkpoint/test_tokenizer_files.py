@@ -159,6 +159,23 @@ def test_a_side_that_is_none_is_named(tiny: Path, key: str) -> None:
         tokenizer_of(tiny)
 
 
+@pytest.mark.parametrize("dropout", [0.5, 1.0])
+def test_a_text_has_the_same_tokens_in_every_call(
+    dropout: float,
+    tiny_model: Callable[[str], Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = copy_model(tiny_model("roberta"), tmp_path / "roberta")
+    text = "the quick brown fox jumps over the lazy dog"
+    expected = ids(folder, text)
+    content = read(folder, "tokenizer.json")
+    content["model"]["dropout"] = dropout
+    write(folder, "tokenizer.json", content)
+    assert ids(folder, text) == expected
+    assert f"leaves out merges at random (dropout {dropout:g})" in caplog.text
+
+
 # Tokens beside tokenizer.json, and vocabularies: the reference is transformers' own tokenizer
 
 TEXTS = ["sea shells <ent> Caf\u00e9 [SEP] 123", "hello <ENT>world <ent>s", "", " a  <x>c [X] end "]
